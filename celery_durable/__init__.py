@@ -1,0 +1,53 @@
+"""Durable orchestrations for Celery: functions that survive worker kills, broker loss, deploys and months of waiting."""
+
+from .app import Durable, Page, orchestrator
+from .core.context import OrchestrationContext
+from .core.retry import RetryPolicy
+from .core.status import RuntimeStatus
+from .errors import (
+    ActivityError,
+    ActivityTimeout,
+    ConfigurationError,
+    DurableError,
+    ForbiddenOperation,
+    InstanceExists,
+    InstanceNotFound,
+    InvalidState,
+    NonDeterminismError,
+    OrchestrationFailed,
+    OrchestrationRevoked,
+    PayloadError,
+    StoreError,
+)
+from .result import Orchestration
+from .worker.activity import ActivityContext, durable_context
+
+__all__ = [
+    # the front door
+    "Durable",
+    "orchestrator",
+    "durable_context",
+    # what is passed around
+    "ActivityContext",
+    "Orchestration",
+    "OrchestrationContext",
+    "Page",
+    "RetryPolicy",
+    "RuntimeStatus",
+    # errors
+    "ActivityError",
+    "ActivityTimeout",
+    "ConfigurationError",
+    "DurableError",
+    "ForbiddenOperation",
+    "InstanceExists",
+    "InstanceNotFound",
+    "InvalidState",
+    "NonDeterminismError",
+    "OrchestrationFailed",
+    "OrchestrationRevoked",
+    "PayloadError",
+    "StoreError",
+]
+
+__version__ = "0.1.0"

@@ -1,0 +1,227 @@
+"""One leaf of ``ctx.call``: an activity or a sub-orchestration, over all its attempts.
+
+A call keeps one command number for its whole life. An attempt that fails is tried again after a durable timer, as the
+retry policy says; the policy reads history's clock and dice seeded from history, so that a replay decides alike.
+"""
+
+from __future__ import annotations
+
+import random
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from ..errors import ActivityTimeout, OrchestrationFailed
+from .commands import CancelActivity, CancelChild, Command, ScheduleActivity, StartChild
+from .retry import RetryPolicy
+from .waits import CallFuture
+
+if TYPE_CHECKING:
+    from .replay import Execution
+
+__all__ = ["ActivityCall", "Call", "CallOptions", "ChildCall"]
+
+
+@dataclass(frozen=True, slots=True)
+class CallOptions:
+    """What ``ctx.call`` was given beside the signature; times are microseconds."""
+
+    retry: RetryPolicy | None = None
+    timeout: int | None = None
+    start_timeout: int | None = None
+    heartbeat_timeout: int | None = None
+    suspend_on_exhausted: bool = False
+    label: str | None = None
+    window: int | None = None
+    is_held: bool = False
+
+
+class Call(ABC):
+    """The common part of both kinds of call."""
+
+    is_activity: bool
+
+    def __init__(self, execution: Execution, options: CallOptions) -> None:
+        self.execution = execution
+        self.options = options
+        self.command = execution.next_command()
+        self.attempt = 0
+        self.future = CallFuture(
+            self.command, loop=execution.loop, is_activity=self.is_activity, take_back=execution.take_back
+        )
+        self._first_at = execution.now
+        self._attempts_before = 0
+        self._timer: int | None = None
+        self._is_out = False
+
+    @abstractmethod
+    def _schedule_command(self) -> Command:
+        """Return the command that starts the current attempt."""
+
+    @abstractmethod
+    def cancel_command(self) -> Command:
+        """Return the command that takes the current attempt back."""
+
+    def schedule(self, due: int | None = None) -> None:
+        """Ask for the next attempt, now or once ``due`` has come."""
+        if due is not None and due > self.execution.now:
+            self._timer = self.execution.create_timer(due, self._send)
+        else:
+            self._send()
+
+    def _send(self) -> None:
+        self._timer = None
+        self.attempt += 1
+        self._is_out = True
+        self.execution.ask(self._schedule_command())
+
+    def expects(self, attempt: int) -> bool:
+        """Tell whether an outcome of ``attempt`` is still wanted."""
+        return self._is_out and attempt == self.attempt and not self.future.done()
+
+    def completed(self, value: Any) -> None:
+        """Resolve the call with a value."""
+        self._is_out = False
+        self.execution.forget_call(self)
+        self.future.set_result(value)
+
+    def failed(self, error: BaseException) -> None:
+        """Try again, suspend, or resolve the call with the error."""
+        self._is_out = False
+        policy = self.options.retry
+        if policy is not None:
+            dice = random.Random(f"{self.execution.facts.execution_id}:{self.command}:{self.attempt}").random  # noqa: S311
+            attempts = self.attempt - self._attempts_before
+            delay = policy.delay(attempts, error, self.execution.now - self._first_at, dice)
+            if delay is not None:
+                return self.schedule(self.execution.now + delay)
+        if self.options.suspend_on_exhausted:
+            return self.execution.suspend_for(self, error)
+        self._resolve(error)
+
+    def _resolve(self, error: BaseException) -> None:
+        self.execution.forget_call(self)
+        self.future.set_exception(error)
+
+    def start_over(self) -> None:
+        """Try again with a fresh count, after the instance was resumed."""
+        self._attempts_before = self.attempt
+        self._first_at = self.execution.now
+        self.schedule()
+
+    def take_back(self) -> None:
+        """Withdraw whatever is under way for this call."""
+        if self._timer is not None:
+            self.execution.cancel_timer(self._timer)
+            self._timer = None
+        elif self._is_out:
+            self._is_out = False
+            self.execution.withdraw(self.command, self.cancel_command())
+
+
+class ActivityCall(Call):
+    """A Celery task to run."""
+
+    is_activity = True
+
+    def __init__(self, execution: Execution, signature: Mapping[str, Any], options: CallOptions) -> None:
+        super().__init__(execution, options)
+        self.task = str(signature["task"])
+        self.args = tuple(signature.get("args") or ())
+        self.kwargs = dict(signature.get("kwargs") or {})
+        self.task_options = {
+            name: value for name, value in (signature.get("options") or {}).items() if name not in _NOT_SENT
+        }
+        self.input = execution.codec.encode([list(self.args), self.kwargs])
+
+    def _schedule_command(self) -> Command:
+        chosen = self.options
+        return ScheduleActivity(
+            self.command, self.attempt, self.task, self.input, self.args, self.kwargs, self.task_options,
+            timeout=chosen.timeout, start_timeout=chosen.start_timeout, heartbeat_timeout=chosen.heartbeat_timeout,
+            window=chosen.window, is_held=chosen.is_held and self.attempt == 1,
+        )  # fmt: skip
+
+    def cancel_command(self) -> Command:
+        return CancelActivity(self.command, self.attempt)
+
+    def _resolve(self, error: BaseException) -> None:
+        if self.options.window is not None:
+            self.execution.release_slot(self.options.window)
+        super()._resolve(error)
+
+
+_NOT_SENT = frozenset({"task_id", "countdown", "eta", "expires", "root_id", "parent_id", "chord", "group_id", "group_index"})
+
+
+class ChildCall(Call):
+    """A sub-orchestration to run; each attempt is an instance of its own."""
+
+    is_activity = False
+
+    def __init__(self, execution: Execution, signature: Mapping[str, Any], options: CallOptions) -> None:
+        super().__init__(execution, options)
+        self.name = str(signature["task"])
+        task_options = dict(signature.get("options") or {})
+        self.base_id = task_options.pop("task_id", None) or execution.child_id(self.command)
+        self.task_options = {name: value for name, value in task_options.items() if name not in _NOT_SENT}
+        self.input = execution.codec.encode([list(signature.get("args") or ()), dict(signature.get("kwargs") or {})])
+        self._deadline: int | None = None
+
+    @property
+    def child_id(self) -> str:
+        """Return the id of the current attempt's instance."""
+        return self.base_id if self.attempt == 1 else f"{self.base_id}~{self.attempt}"
+
+    def _schedule_command(self) -> Command:
+        if self.options.timeout is not None:
+            due = self.execution.now + self.options.timeout
+            self._deadline = self.execution.create_timer(due, self._ran_out)
+        return StartChild(self.command, self.attempt, self.name, self.child_id, self.input, self.task_options)
+
+    def cancel_command(self) -> Command:
+        return CancelChild(self.command, self.attempt, self.child_id)
+
+    def _ran_out(self) -> None:
+        self._deadline = None
+        self.execution.ask(self.cancel_command())
+        self.failed(
+            ActivityTimeout(
+                f"sub-orchestration {self.child_id!r} ({self.name}) did not finish in time and was canceled",
+                instance_id=self.child_id, kind="timeout",
+            )
+        )  # fmt: skip
+
+    def _drop_deadline(self) -> None:
+        if self._deadline is not None:
+            self.execution.cancel_timer(self._deadline)
+            self._deadline = None
+
+    def completed(self, value: Any) -> None:
+        self._drop_deadline()
+        super().completed(value)
+
+    def failed(self, error: BaseException) -> None:
+        self._drop_deadline()
+        super().failed(error)
+
+    def take_back(self) -> None:
+        self._drop_deadline()
+        super().take_back()
+
+
+def revoked_child(child_id: str, status: str, reason: str | None) -> OrchestrationFailed:
+    """Return what a parent sees of a child that was canceled or terminated."""
+    because = f": {reason}" if reason else ""
+    return OrchestrationFailed(
+        f"orchestration {child_id!r} ended as {status}{because}", instance_id=child_id, status=status, reason=reason
+    )
+
+
+def with_previous(signature: Mapping[str, Any], previous: Any) -> dict[str, Any]:
+    """Return a copy of a chain's next signature that is given the previous result."""
+    given = dict(signature)
+    if not given.get("immutable"):
+        given["args"] = (previous, *(given.get("args") or ()))
+    return given

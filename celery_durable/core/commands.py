@@ -1,0 +1,243 @@
+"""What an orchestrator asks for. Each command is confirmed by one event (``events.CONFIRMATIONS``).
+
+A command knows how to write its confirmation and how to compare itself with a recorded one: that
+comparison is the whole of the check that code still agrees with history.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+from .events import CONFIRMATIONS, Event
+
+__all__ = [
+    "CancelActivity",
+    "CancelChild",
+    "CancelExecution",
+    "CancelTimer",
+    "Command",
+    "CompleteExecution",
+    "ContinueAsNew",
+    "CreateTimer",
+    "FailExecution",
+    "RecordRun",
+    "ScheduleActivity",
+    "SendEvent",
+    "StartChild",
+]
+
+
+@dataclass(slots=True)
+class Command:
+    """The common part: its number in the execution, and what history says of it."""
+
+    command: int
+    is_final: ClassVar[bool] = False
+
+    @property
+    def kind(self) -> str:
+        """Return the command's name, the key of the grammar's tables."""
+        return type(self).__name__
+
+    @property
+    def label(self) -> str:
+        """Return what tells two commands of one kind apart: a task name, an event name."""
+        return ""
+
+    def confirmation(self, at: int) -> Event:
+        """Return the event that records this command."""
+        return Event(CONFIRMATIONS[self.kind], at, self.command, self._attempt(), self.label, self._payload(), self._facts())
+
+    def agrees_with(self, event: Event) -> bool:
+        """Tell whether ``event`` is the confirmation of this very command."""
+        return (
+            event.kind is CONFIRMATIONS[self.kind]
+            and event.command == self.command
+            and event.attempt == self._attempt()
+            and event.name == self.label
+        )
+
+    def describe(self) -> str:
+        """Return the command in a few words, for messages to people."""
+        return " ".join(filter(None, (self.kind, repr(self.label) if self.label else "")))
+
+    def _attempt(self) -> int:
+        return 0
+
+    def _payload(self) -> str | None:
+        return None
+
+    def _facts(self) -> dict[str, Any] | None:
+        return None
+
+
+@dataclass(slots=True)
+class ScheduleActivity(Command):
+    """Run a Celery task. Times are microseconds; ``input`` is the encoded ``[args, kwargs]``."""
+
+    attempt: int
+    task: str
+    input: str
+    args: tuple[Any, ...]
+    kwargs: Mapping[str, Any]
+    options: Mapping[str, Any]
+    timeout: int | None = None
+    start_timeout: int | None = None
+    heartbeat_timeout: int | None = None
+    window: int | None = None
+    is_held: bool = False
+
+    @property
+    def label(self) -> str:
+        """Return the task's name."""
+        return self.task
+
+    def _attempt(self) -> int:
+        return self.attempt
+
+    def _payload(self) -> str | None:
+        return self.input
+
+
+@dataclass(slots=True)
+class CancelActivity(Command):
+    """The activity is no longer wanted: it does not start, and its outcome is dropped."""
+
+    attempt: int
+
+    def _attempt(self) -> int:
+        return self.attempt
+
+
+@dataclass(slots=True)
+class CreateTimer(Command):
+    """Wake the orchestrator at ``due`` (microseconds since the epoch)."""
+
+    due: int
+
+    def _facts(self) -> dict[str, Any] | None:
+        return {"due": self.due}
+
+
+@dataclass(slots=True)
+class CancelTimer(Command):
+    """The timer is no longer wanted."""
+
+
+@dataclass(slots=True)
+class StartChild(Command):
+    """Start a sub-orchestration."""
+
+    attempt: int
+    name: str
+    child_id: str
+    input: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def label(self) -> str:
+        """Return the orchestrator's name."""
+        return self.name
+
+    def _attempt(self) -> int:
+        return self.attempt
+
+    def _payload(self) -> str | None:
+        return self.input
+
+    def _facts(self) -> dict[str, Any] | None:
+        return {"id": self.child_id}
+
+
+@dataclass(slots=True)
+class CancelChild(Command):
+    """Ask a sub-orchestration to cancel; its outcome is dropped."""
+
+    attempt: int
+    child_id: str
+
+    def _attempt(self) -> int:
+        return self.attempt
+
+
+@dataclass(slots=True)
+class RecordRun(Command):
+    """Journal what a function run inline gave: an encoded result, or an encoded failure."""
+
+    name: str
+    result: str | None
+    has_failed: bool
+
+    @property
+    def label(self) -> str:
+        """Return the function's name."""
+        return self.name
+
+    def _payload(self) -> str | None:
+        return self.result
+
+    def _facts(self) -> dict[str, Any] | None:
+        return {"failed": True} if self.has_failed else None
+
+
+@dataclass(slots=True)
+class SendEvent(Command):
+    """Raise an external event on another instance, one-way."""
+
+    instance_id: str
+    name: str
+    payload: str
+
+    @property
+    def label(self) -> str:
+        """Return the event's name."""
+        return self.name
+
+    def _payload(self) -> str | None:
+        return self.payload
+
+    def _facts(self) -> dict[str, Any] | None:
+        return {"to": self.instance_id}
+
+
+@dataclass(slots=True)
+class CompleteExecution(Command):
+    """The orchestrator returned; ``output`` is encoded."""
+
+    output: str
+    is_final: ClassVar[bool] = True
+
+    def _payload(self) -> str | None:
+        return self.output
+
+
+@dataclass(slots=True)
+class FailExecution(Command):
+    """The orchestrator raised; ``failure`` is encoded."""
+
+    failure: str
+    is_final: ClassVar[bool] = True
+
+    def _payload(self) -> str | None:
+        return self.failure
+
+
+@dataclass(slots=True)
+class CancelExecution(Command):
+    """The orchestrator let ``CancelledError`` pass."""
+
+    is_final: ClassVar[bool] = True
+
+
+@dataclass(slots=True)
+class ContinueAsNew(Command):
+    """End this execution and start a fresh one under the same id; ``input`` is encoded."""
+
+    input: str
+    events: list[Event] = field(default_factory=list)
+    is_final: ClassVar[bool] = True
+
+    def _payload(self) -> str | None:
+        return self.input

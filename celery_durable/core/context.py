@@ -1,0 +1,309 @@
+"""What an orchestrator is given as ``ctx``: the only way in which it may act on the world.
+
+Everything here turns into commands of the execution, or reads facts that history fixes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import logging
+import random
+import threading
+import uuid
+from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping, Sequence
+from contextlib import contextmanager
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any, Literal, NoReturn
+
+from ..errors import DurableError
+from .calls import CallOptions
+from .commands import RecordRun, SendEvent
+from .retry import Interval, RetryPolicy, in_microseconds
+from .waits import AllFuture, AnyFuture, MapFuture
+
+if TYPE_CHECKING:
+    from .replay import Execution
+
+__all__ = ["ContinueAsNewRequested", "OrchestrationContext", "refuse_inside_orchestrator", "running_orchestrator"]
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_running = threading.local()
+
+
+class ContinueAsNewRequested(BaseException):  # noqa: N818  not an error: the user's `except Exception` must not see it
+    """Leaves the orchestrator by ``ctx.continue_as_new``."""
+
+    def __init__(self, args: tuple[Any, ...], kwargs: dict[str, Any], keep_events: bool) -> None:
+        super().__init__("continue as new")
+        self.call_args, self.call_kwargs, self.keep_events = args, kwargs, keep_events
+
+
+@contextmanager
+def running_orchestrator(instance_id: str) -> Iterator[None]:
+    """Mark this thread as running the code of an orchestrator."""
+    outer = getattr(_running, "instance_id", None)
+    _running.instance_id = instance_id
+    try:
+        yield
+    finally:
+        _running.instance_id = outer
+
+
+def refuse_inside_orchestrator(what: str) -> None:
+    """Raise if this thread runs an orchestrator: the store is out of its reach.
+
+    Raises:
+        DurableError: called from within an orchestrator or a function under ``ctx.run``.
+    """
+    if (instance_id := getattr(_running, "instance_id", None)) is not None:
+        raise DurableError(
+            f"{what} was called inside orchestrator {instance_id!r}: that would not replay. Call a sub-orchestration "
+            "or an activity by ctx.call(...), or use ctx.signal_event(...)",
+            instance_id=instance_id,
+        )
+
+
+class _ReplayFilter(logging.LoggerAdapter):  # type: ignore[type-arg]
+    def __init__(self, logger: logging.Logger, execution: Execution) -> None:
+        super().__init__(logger, {"instance_id": execution.facts.instance_id})
+        self._execution = execution
+
+    def isEnabledFor(self, level: int) -> bool:  # noqa: N802
+        return not self._execution.is_replaying and super().isEnabledFor(level)
+
+    def process(self, msg: Any, kwargs: MutableMapping[str, Any]) -> tuple[Any, MutableMapping[str, Any]]:
+        kwargs["extra"] = {**(kwargs.get("extra") or {}), **(self.extra or {})}
+        return f"[{self._execution.facts.instance_id}] {msg}", kwargs
+
+
+class OrchestrationContext:
+    """The context of one execution; valid only while its orchestrator runs."""
+
+    def __init__(self, execution: Execution) -> None:
+        self._execution = execution
+        facts = execution.facts
+        self.instance_id: str = facts.instance_id
+        self.execution_id: str = facts.execution_id
+        self.parent_id: str | None = facts.parent_id
+        self.name: str = facts.name
+        self.version: str | None = facts.version
+        self.random: random.Random = random.Random(f"{facts.execution_id}:random")  # noqa: S311
+        self._ids = random.Random(f"{facts.execution_id}:uuid4")  # noqa: S311
+        self.logger: logging.LoggerAdapter[logging.Logger] = _ReplayFilter(
+            logging.getLogger(f"celery_durable.orchestrator.{facts.name}"), execution
+        )
+
+    # -- facts ------------------------------------------------------------------------------------
+
+    @property
+    def is_replaying(self) -> bool:
+        """False exactly when new commands would be recorded."""
+        return self._execution.is_replaying
+
+    @property
+    def history_length(self) -> int:
+        """The number of events of this execution so far."""
+        return self._execution.history_length
+
+    @property
+    def should_continue_as_new(self) -> bool:
+        """True once the history is long enough to be worth a fresh execution."""
+        return self.history_length >= 10_000
+
+    def now(self) -> datetime:
+        """Return the time of the event being applied, aware UTC; constant between awaits."""
+        return EPOCH + timedelta(microseconds=self._execution.now)
+
+    def uuid4(self) -> uuid.UUID:
+        """Return a random UUID that is the same on every replay."""
+        return uuid.UUID(int=self._ids.getrandbits(128), version=4)
+
+    # -- calls ------------------------------------------------------------------------------------
+
+    def call(
+        self,
+        signature: Mapping[str, Any],
+        *,
+        retry: RetryPolicy | None = None,
+        timeout: Interval | None = None,
+        start_timeout: Interval | None = None,
+        heartbeat_timeout: Interval | None = None,
+        on_exhausted: Literal["raise", "suspend"] = "raise",
+        label: str | None = None,
+    ) -> asyncio.Future[Any]:
+        """Run an activity, a sub-orchestration or a canvas of them; scheduled now, awaited or not.
+
+        Args:
+            signature: a Celery signature: of a task, of an orchestrator, or a group, chain or chord of these.
+            retry: how often each leaf is tried; None tries once.
+            timeout: seconds or ``timedelta`` per attempt, from its scheduling.
+            start_timeout: until a worker is first seen to run it.
+            heartbeat_timeout: between two ``durable_context().heartbeat()``.
+            on_exhausted: after the last failed attempt raise here, or suspend the instance.
+            label: a name for people.
+
+        Raises:
+            TypeError: ``signature`` is not a Celery signature.
+            PayloadError: an argument cannot be encoded.
+        """
+        if on_exhausted not in ("raise", "suspend"):
+            raise ValueError(f"on_exhausted must be 'raise' or 'suspend', not {on_exhausted!r}")
+        if retry is not None and not isinstance(retry, RetryPolicy):
+            raise TypeError(f"retry must be a RetryPolicy, not {type(retry).__name__}")
+        options = CallOptions(
+            retry=retry,
+            timeout=_optional(timeout, "timeout"),
+            start_timeout=_optional(start_timeout, "start_timeout"),
+            heartbeat_timeout=_optional(heartbeat_timeout, "heartbeat_timeout"),
+            suspend_on_exhausted=on_exhausted == "suspend",
+            label=label,
+        )
+        return self._execution.call(signature, options)
+
+    def all(self, awaitables: Iterable[Awaitable[Any]], *, fail_fast: bool = True) -> asyncio.Future[list[Any]]:
+        """Return every result in order; ``[]`` at once for none.
+
+        With ``fail_fast`` the first failure raises at once and the siblings keep running; without it the first
+        failure in order raises when all are done.
+        """
+        return AllFuture(self._futures(awaitables), loop=self._execution.loop, fail_fast=fail_fast)
+
+    def any(self, awaitables: Iterable[Awaitable[Any]], *, cancel_losers: bool = True) -> asyncio.Future[Any]:
+        """Return the result of the first to be done, or raise its failure.
+
+        Raises:
+            ValueError: there is nothing to wait for.
+        """
+        futures = self._futures(awaitables)
+        if not futures:
+            raise ValueError("ctx.any() of nothing would never finish")
+        return AnyFuture(futures, loop=self._execution.loop, cancel_losers=cancel_losers)
+
+    def map(
+        self, task: Any, items: Iterable[Any], *, concurrency: int | None = None, tolerate: float = 0
+    ) -> asyncio.Future[list[Any]]:
+        """Run ``task`` once for each item, at most ``concurrency`` at a time.
+
+        Args:
+            task: a task, an orchestrator, or a signature of one; each item becomes its first argument.
+            items: the items, taken in order.
+            concurrency: the width of the window; None for no limit.
+            tolerate: how many may fail (a count, or a share as a float in (0, 1)) before it raises.
+
+        Returns:
+            A future of the results in order, with the exception in the place of each tolerated failure.
+        """
+        if concurrency is not None and (not isinstance(concurrency, int) or concurrency < 1):
+            raise ValueError(f"concurrency must be a whole number of at least 1, not {concurrency!r}")
+        values = list(items)
+        if isinstance(tolerate, float) and 0 < tolerate < 1:
+            tolerated = int(tolerate * len(values))
+        elif tolerate >= 0 and int(tolerate) == tolerate:
+            tolerated = int(tolerate)
+        else:
+            raise ValueError(f"tolerate must be a count or a share in (0, 1), not {tolerate!r}")
+        base: dict[str, Any] = dict(task) if isinstance(task, Mapping) else {"task": task.name}
+        signatures = [{**base, "args": (value, *(base.get("args") or ()))} for value in values]
+        futures = self._execution.window(signatures, concurrency)
+        return MapFuture(futures, loop=self._execution.loop, tolerate=tolerated)
+
+    def _futures(self, awaitables: Iterable[Awaitable[Any]]) -> list[asyncio.Future[Any]]:
+        return [self._execution.as_future(awaitable) for awaitable in awaitables]
+
+    # -- time and events --------------------------------------------------------------------------
+
+    def sleep(self, duration: Interval) -> asyncio.Future[None]:
+        """Wait by a durable timer, for seconds or a ``timedelta`` of any length."""
+        return self._execution.sleep_until(self._execution.now + in_microseconds(duration, "duration"))
+
+    def sleep_until(self, when: datetime) -> asyncio.Future[None]:
+        """Wait by a durable timer until an aware ``datetime``; one in the past returns at once.
+
+        Raises:
+            ValueError: ``when`` is naive.
+        """
+        return self._execution.sleep_until(as_microseconds(when))
+
+    def wait_event(self, name: str, *, timeout: Interval | None = None) -> asyncio.Future[Any]:
+        """Wait for the payload of the next external event of that name, first in first out.
+
+        Raises:
+            TimeoutError: (when awaited) none came within ``timeout``; 0 takes a buffered one or raises.
+        """
+        return self._execution.wait_event(name, _optional(timeout, "timeout"))
+
+    def signal_event(self, instance_id: str, name: str, data: Any = None) -> asyncio.Future[None]:
+        """Raise an external event on another instance, one-way: dropped if there is no such instance."""
+        execution = self._execution
+        execution.ask(SendEvent(execution.next_command(), instance_id, name, execution.codec.encode(data)))
+        return execution.done_future(None)
+
+    # -- the rest ---------------------------------------------------------------------------------
+
+    def run(self, fn: Callable[..., Any], *args: Any, **kwargs: Any) -> asyncio.Future[Any]:
+        """Run a quick function inline; its result, or the exception it raised, is journaled with the turn.
+
+        At least once in the world, exactly once in history. The function may not call the store.
+
+        Raises:
+            PayloadError: the result cannot be encoded.
+        """
+        if inspect.iscoroutinefunction(fn):
+            raise TypeError(f"ctx.run() runs plain functions, not the coroutine function {fn!r}; await it directly")
+        execution = self._execution
+        command = execution.next_command()
+        name = getattr(fn, "__qualname__", type(fn).__name__)
+        recorded = execution.recorded_run(command)
+        if recorded is None:
+            if execution.is_replaying:  # history has no such run: the check of the command will say so
+                execution.ask(RecordRun(command, name, None, False))
+                return execution.loop.create_future()
+            recorded = _journal(execution, fn, args, kwargs)
+        result, has_failed = recorded
+        execution.ask(RecordRun(command, name, result, has_failed))
+        if has_failed:
+            future = execution.loop.create_future()
+            future.set_exception(execution.codec.decode_failure(result)[0])
+            return future
+        return execution.done_future(execution.codec.decode(result))
+
+    def set_status(self, value: Any) -> None:
+        """Set the custom status; visible at the commit of the turn, the last one of a turn wins."""
+        self._execution.set_status(value)
+
+    def continue_as_new(self, *args: Any, keep_events: bool = True, **kwargs: Any) -> NoReturn:
+        """End this execution and start afresh under the same id, with new arguments; never returns.
+
+        Events that were not taken yet stay for the new execution, in order, unless ``keep_events`` is False.
+        """
+        raise ContinueAsNewRequested(args, kwargs, keep_events)
+
+
+def _journal(
+    execution: Execution, fn: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]
+) -> tuple[str, bool]:
+    try:
+        value = fn(*args, **kwargs)
+    except Exception as error:
+        return execution.codec.encode_failure(error), True
+    return execution.codec.encode(value), False
+
+
+def _optional(interval: Interval | None, what: str) -> int | None:
+    return None if interval is None else in_microseconds(interval, what)
+
+
+def as_microseconds(when: datetime) -> int:
+    """Return an aware ``datetime`` as microseconds since the epoch.
+
+    Raises:
+        ValueError: it is naive.
+        TypeError: it is no ``datetime``.
+    """
+    if not isinstance(when, datetime):
+        raise TypeError(f"an aware datetime is needed, not {type(when).__name__}")
+    if when.tzinfo is None or when.utcoffset() is None:
+        raise ValueError(f"{when!r} is naive: give it a time zone, for example datetime.now(timezone.utc)")
+    return (when - EPOCH) // timedelta(microseconds=1)

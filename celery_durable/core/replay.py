@@ -1,0 +1,654 @@
+"""One live execution: history's events go in, the orchestrator runs until idle after each, commands come out.
+
+This is the only place that runs the user's orchestrator. It has two doors: ``replay`` takes events that are history
+already and checks that the code still asks for what is recorded; ``take`` applies new ones and returns what to commit.
+Events are applied one at a time, so the end does not depend on how they were batched into turns.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import inspect
+import logging
+from collections import deque
+from collections.abc import Awaitable, Callable, Generator, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Protocol
+
+from ..errors import ForbiddenOperation, NonDeterminismError, PayloadError
+from .calls import ActivityCall, Call, CallOptions, ChildCall, with_previous
+from .commands import (
+    CancelExecution,
+    CancelTimer,
+    Command,
+    CompleteExecution,
+    ContinueAsNew,
+    CreateTimer,
+    FailExecution,
+)
+from .context import ContinueAsNewRequested, OrchestrationContext, as_microseconds, running_orchestrator
+from .events import INPUTS, NOTES, Event, EventKind
+from .loop import ReplayLoop, ReplayTask
+from .waits import AllFuture, pending_joins
+
+__all__ = ["Codec", "Decision", "Execution", "Facts"]
+
+log = logging.getLogger("celery_durable.orchestrator")
+
+
+class Codec(Protocol):
+    """How values become text and back; given by the layer above."""
+
+    def encode(self, value: Any) -> str:
+        """Encode a value; raises ``PayloadError``."""
+
+    def decode(self, payload: str) -> Any:
+        """Decode a payload; raises ``PayloadError``."""
+
+    def encode_failure(self, error: BaseException) -> str:
+        """Encode an exception; never raises."""
+
+    def decode_failure(self, payload: str, *, may_rebuild: bool = True) -> tuple[BaseException, bool]:
+        """Return the exception, and whether it is the original type rebuilt."""
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What an execution is told of itself."""
+
+    instance_id: str
+    execution_id: str
+    name: str
+    version: str | None = None
+    parent_id: str | None = None
+
+
+@dataclass(slots=True)
+class Decision:
+    """What a turn came to: the events to append and the commands to carry out."""
+
+    events: list[Event] = field(default_factory=list)
+    commands: list[Command] = field(default_factory=list)
+    final: Command | None = None
+    custom_status: str | None = None
+    suspend_reason: str | None = None
+    joins: dict[int, int] = field(default_factory=dict)
+    join_changes: dict[int, int | None] = field(default_factory=dict)
+    joins_formed: set[int] = field(default_factory=set)
+    joins_ended: set[int] = field(default_factory=set)
+    released_slots: dict[int, int] = field(default_factory=dict)
+    now: int = 0
+
+
+class Execution:
+    """The live coroutine of one execution, and all that it waits for."""
+
+    def __init__(
+        self,
+        facts: Facts,
+        function: Callable[..., Any],
+        codec: Codec,
+        is_orchestrator: Callable[[str], bool] = lambda name: False,
+    ) -> None:
+        self.facts = facts
+        self.codec = codec
+        self.loop = ReplayLoop(self, self._log_problem)
+        self.is_replaying = True
+        self.history_length = 0
+        self.sequence = 0
+        self.final: Command | None = None
+        self._function = function
+        self._is_orchestrator = is_orchestrator
+        self._context = OrchestrationContext(self)
+        self._main: ReplayTask | None = None
+        self._commands = 0
+        self._asked: dict[int, Command] = {}
+        self._withdrawals = 0
+        self._calls: dict[int, Call] = {}
+        self._timers: dict[int, Callable[[], None]] = {}
+        self._handles: dict[int, int] = {}
+        self._recorded_runs: dict[int, tuple[str, bool]] = {}
+        self._buffered: dict[str, deque[Event]] = {}
+        self._waiters: dict[str, deque[asyncio.Future[Any]]] = {}
+        self._exhausted: list[tuple[Call, BaseException]] = []
+        self._joins: dict[int, int] = {}
+        self._released: dict[int, int] = {}
+        self._custom_status: str | None = None
+        self._was_joined = False
+        self._event_ids: set[str] = set()
+        self._cancel_was_requested = False
+        self._is_abandoned = False
+
+    @property
+    def now(self) -> int:
+        """Return the time of the event being applied, microseconds since the epoch."""
+        return self.loop.now
+
+    @property
+    def has_outstanding(self) -> bool:
+        """Tell whether calls, timers or joins of this execution are still under way in the store."""
+        return bool(self._calls or self._timers or self._joins or self._was_joined)
+
+    # -- the two doors ------------------------------------------------------------------------------
+
+    def replay(self, events: Sequence[Event]) -> None:
+        """Apply events that are history already: one whole row, as one turn recorded it.
+
+        Raises:
+            NonDeterminismError: the code asks for something else than what is recorded.
+        """
+        self.is_replaying = True
+        for event in events:
+            if event.kind is EventKind.RUN_RECORDED:
+                self._recorded_runs[event.command] = (event.payload or "", bool((event.facts or {}).get("failed")))
+        for event in events:
+            self.history_length += 1
+            if event.kind in INPUTS:
+                self._expect_nothing_asked(event)
+                self._apply(event)
+            elif event.kind not in NOTES:
+                self._confirm(event)
+            elif event.kind is EventKind.JOIN_FORMED:
+                self._joins.update(dict.fromkeys((event.facts or {})["members"], event.command))
+            elif event.kind is EventKind.JOIN_DISSOLVED:
+                for member in (event.facts or {})["members"]:
+                    self._joins.pop(member, None)
+        self._expect_nothing_asked(None)
+        self._released.clear()
+        self._custom_status = None
+        self.sequence += 1
+
+    def take(self, inputs: Iterable[Event]) -> Decision:
+        """Apply new events in order and return what this turn decides; the caller commits it.
+
+        Raises:
+            NonDeterminismError: history says something that this process cannot follow.
+        """
+        self.is_replaying = False
+        decision = Decision()
+        for event in inputs:
+            if self.final is not None:
+                break
+            if not self._is_wanted(event):
+                continue
+            event = self._judged(event)
+            decision.events.append(event)
+            self.history_length += 1
+            self._apply(event)
+            for command in self._drain():
+                decision.commands.append(command)
+                decision.events.append(command.confirmation(self.now))
+                self.history_length += 1
+        self._note_joins(decision)
+        decision.final = self.final
+        decision.custom_status, self._custom_status = self._custom_status, None
+        decision.released_slots, self._released = self._released, {}
+        if self._exhausted and self.final is None:
+            call, error = self._exhausted[0]
+            decision.suspend_reason = f"{_name_of(call)} has used up its attempts: {type(error).__name__}: {error}"
+        decision.now = self.now
+        self.is_replaying = True
+        return decision
+
+    def abandon(self) -> None:
+        """Drop the coroutine; its ``finally`` blocks may run, but can do nothing any more."""
+        self._is_abandoned = True
+        with running_orchestrator(self.facts.instance_id):
+            self.loop.abandon()
+
+    # -- applying one event -------------------------------------------------------------------------
+
+    def _apply(self, event: Event) -> None:
+        self.loop.now = max(self.loop.now, event.at)
+        with running_orchestrator(self.facts.instance_id):
+            _APPLIERS[event.kind](self, event)
+            self.loop.run_until_idle()
+        if self._main is not None and self._main.done() and self.final is None:
+            self._finish(self._main)
+
+    def _is_wanted(self, event: Event) -> bool:
+        if event.kind in (
+            EventKind.ACTIVITY_COMPLETED,
+            EventKind.ACTIVITY_FAILED,
+            EventKind.CHILD_COMPLETED,
+            EventKind.CHILD_FAILED,
+        ):
+            call = self._calls.get(event.command)
+            return call is not None and call.expects(event.attempt)
+        if event.kind is EventKind.TIMER_FIRED:
+            return event.command in self._timers
+        if event.kind is EventKind.CANCEL_REQUESTED:
+            return not self._cancel_was_requested
+        if event.kind is EventKind.EXECUTION_STARTED:
+            return self._main is None
+        if event.kind is EventKind.EVENT_RAISED:
+            return _event_id(event) not in self._event_ids
+        return True
+
+    def _judged(self, event: Event) -> Event:
+        """Record whether a failure could be rebuilt, so that every replay decides alike."""
+        if event.kind not in (EventKind.ACTIVITY_FAILED, EventKind.CHILD_FAILED):
+            return event
+        _, is_rebuilt = self.codec.decode_failure(event.payload or "")
+        return event._replace(facts={**(event.facts or {}), "rebuilt": is_rebuilt})
+
+    def _started(self, event: Event) -> None:
+        self.loop.origin = self.loop.now
+        args, kwargs = self.codec.decode(event.payload or "[[], {}]")
+        self._main = self.loop.create_task(self._run(args, kwargs), name="main")
+
+    async def _run(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+        result = self._function(self._context, *args, **kwargs)
+        if inspect.isgenerator(result):
+            return await self._drive(result)
+        if inspect.isawaitable(result):
+            return await result
+        return result
+
+    async def _drive(self, generator: Generator[Any, Any, Any]) -> Any:
+        resume: Callable[[], Any] = lambda: next(generator)  # noqa: E731
+        while True:
+            try:
+                awaited = resume()
+            except StopIteration as stop:
+                return stop.value
+            try:
+                value = await self.as_future(awaited)
+            except ContinueAsNewRequested:
+                raise
+            except (Exception, asyncio.CancelledError) as error:
+                resume = _thrower(generator, error)
+            else:
+                resume = _sender(generator, value)
+
+    def _activity_completed(self, event: Event) -> None:
+        self._calls[event.command].completed(self.codec.decode(event.payload or "null"))
+
+    def _call_failed(self, event: Event) -> None:
+        was_rebuilt = bool((event.facts or {}).get("rebuilt"))
+        error, is_rebuilt = self.codec.decode_failure(event.payload or "", may_rebuild=was_rebuilt)
+        if was_rebuilt and not is_rebuilt:
+            raise NonDeterminismError(
+                f"orchestration {self.facts.instance_id!r} ({self.facts.name}), {event.describe()}: this process cannot "
+                f"import the exception that history holds: {error}. Restore its class, then resume the instance",
+                instance_id=self.facts.instance_id, event=self.history_length,
+            )  # fmt: skip
+        self._calls[event.command].failed(error)
+
+    def _timer_fired(self, event: Event) -> None:
+        self._timers.pop(event.command)()
+
+    def _event_raised(self, event: Event) -> None:
+        if (event_id := _event_id(event)) is not None:
+            self._event_ids.add(event_id)
+        waiters = self._waiters.get(event.name)
+        while waiters:
+            waiter = waiters.popleft()
+            if not waiter.done():
+                waiter.set_result(self.codec.decode(event.payload or "null"))
+                return
+        self._buffered.setdefault(event.name, deque()).append(event)
+
+    def _cancel_requested(self, event: Event) -> None:
+        self._cancel_was_requested = True
+        if self._main is None:
+            self._end(CancelExecution(self.next_command()))
+            return
+        self._main.cancel()
+        for call in list(self._calls.values()):
+            call.future.cancel()
+
+    def _resumed(self, event: Event) -> None:
+        exhausted, self._exhausted = self._exhausted, []
+        for call, _ in exhausted:
+            if not call.future.done():
+                call.start_over()
+
+    # -- the end --------------------------------------------------------------------------------------
+
+    def _finish(self, main: ReplayTask) -> None:
+        if main.cancelled():
+            return self._end(CancelExecution(self.next_command()))
+        error = main.exception()
+        if isinstance(error, ContinueAsNewRequested):
+            return self._continue_as_new(error)
+        if error is None:
+            try:
+                return self._end(CompleteExecution(self.next_command(), self.codec.encode(main.result())))
+            except PayloadError as problem:
+                error = PayloadError(f"orchestration {self.facts.instance_id!r} ({self.facts.name}) returned {problem}")
+        elif isinstance(error, RuntimeError) and any(hint in str(error) for hint in _FOREIGN):
+            error = ForbiddenOperation(
+                f"orchestrator {self.facts.name} awaited something that does not belong to its replaying event loop "
+                f"({error}). Await ctx.call(...), other ctx methods or asyncio's own primitives; put real I/O in an activity"
+            )
+        self._end(FailExecution(self.next_command(), self.codec.encode_failure(error)))
+
+    def _continue_as_new(self, wish: ContinueAsNewRequested) -> None:
+        try:
+            payload = self.codec.encode([list(wish.call_args), wish.call_kwargs])
+        except PayloadError as problem:
+            return self._end(FailExecution(self.next_command(), self.codec.encode_failure(problem)))
+        kept = sorted((event for queue in self._buffered.values() for event in queue), key=lambda event: event.at)
+        self._end(ContinueAsNew(self.next_command(), payload, kept if wish.keep_events else []))
+
+    def _end(self, command: Command) -> None:
+        self.final = command
+        self.ask(command)
+
+    # -- checking against history -----------------------------------------------------------------------
+
+    def _confirm(self, event: Event) -> None:
+        number = next(iter(self._asked), None)
+        command = None if number is None else self._asked.pop(number)
+        if command is None or not command.agrees_with(event):
+            raise self._disagreement(event, command)
+
+    def _expect_nothing_asked(self, event: Event | None) -> None:
+        if self._asked:
+            raise self._disagreement(event, next(iter(self._asked.values())))
+
+    def _disagreement(self, event: Event | None, command: Command | None) -> NonDeterminismError:
+        history = "nothing more at this point" if event is None else event.describe()
+        code = "nothing" if command is None else command.describe()
+        version = f" v{self.facts.version}" if self.facts.version is not None else ""
+        return NonDeterminismError(
+            f"orchestration {self.facts.instance_id!r} ({self.facts.name}{version}), event {self.history_length}: "
+            f"history has {history}, the code now asks for {code}. The instance is suspended; nothing is lost. "
+            "Restore the old code, then resume it",
+            instance_id=self.facts.instance_id, event=self.history_length, expected=history, actual=code,
+        )  # fmt: skip
+
+    # -- what the context and the calls ask for ---------------------------------------------------------
+
+    def next_command(self) -> int:
+        """Return the next command number."""
+        if self._is_abandoned:
+            raise ForbiddenOperation(f"the context of {self.facts.instance_id!r} is no longer in use")
+        self._commands += 1
+        return self._commands
+
+    def ask(self, command: Command) -> None:
+        """Ask for a command; it is recorded when the code is idle again."""
+        key = command.command
+        if key in self._asked:
+            self._withdrawals += 1
+            key = -self._withdrawals
+        self._asked[key] = command
+
+    def withdraw(self, command: int, cancellation: Command) -> None:
+        """Take a command back: it leaves no trace if it was not recorded yet."""
+        if self._asked.pop(command, None) is None:
+            self.ask(cancellation)
+
+    def _drain(self) -> list[Command]:
+        commands = list(self._asked.values())
+        self._asked.clear()
+        return commands
+
+    def call(self, signature: Mapping[str, Any], options: CallOptions) -> asyncio.Future[Any]:
+        """Run a signature of any shape; only leaves travel."""
+        if not isinstance(signature, Mapping) or "task" not in signature:
+            raise TypeError(
+                f"ctx.call() takes a Celery signature such as my_task.s(1, 2), not {type(signature).__name__}"
+            )
+        shape = _SHAPES.get(signature.get("subtask_type") or "")
+        return shape(self, signature, options) if shape is not None else self._leaf(signature, options).future
+
+    def _leaf(self, signature: Mapping[str, Any], options: CallOptions) -> Call:
+        task_options = signature.get("options") or {}
+        if task_options.get("expires") is not None and options.start_timeout is None:
+            options = _with_start_timeout(options, self._moment(task_options["expires"]) - self.now)
+        kind = ChildCall if self._is_orchestrator(str(signature["task"])) else ActivityCall
+        call = kind(self, signature, options)
+        self._calls[call.command] = call
+        due = None
+        if task_options.get("eta") is not None:
+            due = self._moment(task_options["eta"])
+        elif task_options.get("countdown"):
+            due = self._moment(task_options["countdown"])
+        call.schedule(due)
+        return call
+
+    def _moment(self, value: Any) -> int:
+        return self.now + round(value * 1_000_000) if isinstance(value, (int, float)) else as_microseconds(value)
+
+    def _group(self, signature: Mapping[str, Any], options: CallOptions) -> asyncio.Future[Any]:
+        members = [self.call(member, options) for member in signature["kwargs"]["tasks"]]
+        return AllFuture(members, loop=self.loop)
+
+    def _chain(self, signature: Mapping[str, Any], options: CallOptions) -> asyncio.Future[Any]:
+        steps = list(signature["kwargs"]["tasks"])
+        if given := tuple(signature.get("args") or ()):
+            steps[0] = _with_args(steps[0], given)
+        return self.loop.create_task(self._run_chain(steps, options))
+
+    async def _run_chain(self, steps: Sequence[Mapping[str, Any]], options: CallOptions) -> Any:
+        result = None
+        for number, step in enumerate(steps):
+            result = await self.call(_after(step, result) if number else step, options)
+        return result
+
+    def _chord(self, signature: Mapping[str, Any], options: CallOptions) -> asyncio.Future[Any]:
+        return self.loop.create_task(self._run_chord(signature["kwargs"], tuple(signature.get("args") or ()), options))
+
+    async def _run_chord(self, parts: Mapping[str, Any], given: tuple[Any, ...], options: CallOptions) -> Any:
+        header = parts["header"]
+        members = header["kwargs"]["tasks"] if isinstance(header, Mapping) else header
+        results = await AllFuture([self.call(_with_args(m, given), options) for m in members], loop=self.loop)
+        return await self.call(_after(parts["body"], results), options)
+
+    def window(self, signatures: Sequence[Mapping[str, Any]], concurrency: int | None) -> list[asyncio.Future[Any]]:
+        """Call every signature, at most ``concurrency`` at a time; the store opens the window as members end."""
+        if concurrency is None or concurrency >= len(signatures):
+            return [self.call(signature, CallOptions()) for signature in signatures]
+        if self._is_orchestrator(str(signatures[0]["task"])):
+            slots = asyncio.Semaphore(concurrency)
+            return [self.loop.create_task(self._call_in_slot(slots, signature)) for signature in signatures]
+        first = self._commands + 1
+        return [
+            self._leaf(signature, CallOptions(window=first, is_held=number >= concurrency)).future
+            for number, signature in enumerate(signatures)
+        ]
+
+    async def _call_in_slot(self, slots: asyncio.Semaphore, signature: Mapping[str, Any]) -> Any:
+        async with slots:
+            return await self.call(signature, CallOptions())
+
+    def release_slot(self, window: int) -> None:
+        """Let the next member of a window start: one has failed for good."""
+        self._released[window] = self._released.get(window, 0) + 1
+
+    def take_back(self, command: int) -> None:
+        """Withdraw a call whose future was cancelled."""
+        call = self._calls.pop(command, None)
+        if call is not None and not self._is_abandoned:
+            call.take_back()
+
+    def forget_call(self, call: Call) -> None:
+        """Drop a call that is resolved."""
+        self._calls.pop(call.command, None)
+
+    def suspend_for(self, call: Call, error: BaseException) -> None:
+        """Keep an exhausted call until the instance is resumed."""
+        self._exhausted.append((call, error))
+
+    def child_id(self, command: int) -> str:
+        """Return the id of an unnamed child: legible where it fits, always the same."""
+        suffix = f":{self.facts.execution_id[:8]}:{command}"
+        base = self.facts.instance_id
+        if len(base) + len(suffix) > 140:
+            base = base[:80] + "~" + hashlib.sha256(base.encode()).hexdigest()[:16]
+        return base + suffix
+
+    def recorded_run(self, command: int) -> tuple[str, bool] | None:
+        """Return what history holds of a function run inline."""
+        return self._recorded_runs.pop(command, None)
+
+    def done_future(self, value: Any) -> asyncio.Future[Any]:
+        """Return a future that has its result already."""
+        future = self.loop.create_future()
+        future.set_result(value)
+        return future
+
+    def as_future(self, awaitable: Any) -> asyncio.Future[Any]:
+        """Return a future of this loop for anything an orchestrator may await.
+
+        Raises:
+            TypeError: it cannot be awaited.
+        """
+        if isinstance(awaitable, asyncio.Future):
+            return awaitable
+        if inspect.iscoroutine(awaitable):
+            return self.loop.create_task(awaitable)
+        if isinstance(awaitable, Awaitable):
+            return self.loop.create_task(_await(awaitable))
+        raise TypeError(f"{awaitable!r} cannot be awaited; yield or pass what ctx.call(...) and its like return")
+
+    def set_status(self, value: Any) -> None:
+        """Set the custom status of this turn."""
+        self._custom_status = self.codec.encode(value)
+
+    # -- timers -----------------------------------------------------------------------------------------
+
+    def create_timer(self, due: int, callback: Callable[[], None]) -> int:
+        """Create a durable timer and return its command number."""
+        command = self.next_command()
+        self._timers[command] = callback
+        self.ask(CreateTimer(command, due))
+        return command
+
+    def cancel_timer(self, command: int) -> None:
+        """Cancel a timer; without effect if it has fired."""
+        if self._timers.pop(command, None) is not None and not self._is_abandoned:
+            self.withdraw(command, CancelTimer(command))
+
+    def timer_created(self, handle: asyncio.TimerHandle, due: int) -> None:
+        """Keep a timer of the loop (``TimerHost``)."""
+
+        def fire() -> None:
+            self._handles.pop(id(handle), None)
+            self.loop.fire(handle)
+
+        self._handles[id(handle)] = self.create_timer(due, fire)
+
+    def timer_canceled(self, handle: asyncio.TimerHandle) -> None:
+        """Drop a timer of the loop (``TimerHost``)."""
+        command = self._handles.pop(id(handle), None)
+        if command is not None:
+            self.cancel_timer(command)
+
+    def sleep_until(self, due: int) -> asyncio.Future[None]:
+        """Return a future that is done at ``due``; cancelling it cancels the timer."""
+        if due <= self.now:
+            return self.done_future(None)
+        future = self.loop.create_future()
+        command = self.create_timer(due, lambda: None if future.done() else future.set_result(None))
+        future.add_done_callback(lambda done: self.cancel_timer(command) if done.cancelled() else None)
+        return future
+
+    def wait_event(self, name: str, timeout: int | None) -> asyncio.Future[Any]:
+        """Return a future of the next event of that name."""
+        if buffered := self._buffered.get(name):
+            return self.done_future(self.codec.decode(buffered.popleft().payload or "null"))
+        future = self.loop.create_future()
+        if timeout == 0:
+            future.set_exception(TimeoutError(f"no event {name!r} is there"))
+            return future
+        self._waiters.setdefault(name, deque()).append(future)
+        if timeout is not None:
+
+            def ran_out() -> None:
+                if not future.done():
+                    future.set_exception(TimeoutError(f"no event {name!r} came in time"))
+
+            command = self.create_timer(self.now + timeout, ran_out)
+            future.add_done_callback(lambda _: self.cancel_timer(command))
+        return future
+
+    # -- joins --------------------------------------------------------------------------------------------
+
+    def _note_joins(self, decision: Decision) -> None:
+        before = self._joins
+        wanted = {} if self.final is not None else pending_joins(self.loop.tasks)
+        wanted = {command: join for command, join in wanted.items() if command in self._calls}
+        changes: dict[int, int | None] = {c: j for c, j in wanted.items() if before.get(c) != j}
+        changes.update({c: None for c in before if c not in wanted and c in self._calls})
+        for join in dict.fromkeys(j for j in changes.values() if j is not None):
+            members = [c for c, j in changes.items() if j == join]
+            decision.events.append(Event(EventKind.JOIN_FORMED, self.now, join, facts={"members": members}))
+        if dissolved := [c for c in before if c not in wanted]:
+            decision.events.append(Event(EventKind.JOIN_DISSOLVED, self.now, facts={"members": dissolved}))
+        decision.join_changes, decision.joins = changes, wanted
+        decision.joins_formed = set(wanted.values()) - set(before.values())
+        decision.joins_ended = set(before.values()) - set(wanted.values())
+        self._was_joined = bool(decision.joins_ended)
+        self._joins = dict(wanted)
+
+    def _log_problem(self, context: Mapping[str, Any]) -> None:
+        if self.is_replaying or self._is_abandoned:
+            return
+        error = context.get("exception")
+        log.warning("[%s] %s", self.facts.instance_id, context.get("message"), exc_info=error)
+
+
+_FOREIGN = ("attached to a different loop", "got bad yield", "yield was used instead of yield from")
+
+_APPLIERS: dict[EventKind, Callable[[Execution, Event], None]] = {
+    EventKind.EXECUTION_STARTED: Execution._started,
+    EventKind.ACTIVITY_COMPLETED: Execution._activity_completed,
+    EventKind.ACTIVITY_FAILED: Execution._call_failed,
+    EventKind.CHILD_COMPLETED: Execution._activity_completed,
+    EventKind.CHILD_FAILED: Execution._call_failed,
+    EventKind.TIMER_FIRED: Execution._timer_fired,
+    EventKind.EVENT_RAISED: Execution._event_raised,
+    EventKind.CANCEL_REQUESTED: Execution._cancel_requested,
+    EventKind.EXECUTION_RESUMED: Execution._resumed,
+}
+_SHAPES: dict[str, Callable[[Execution, Mapping[str, Any], CallOptions], asyncio.Future[Any]]] = {
+    "group": Execution._group,
+    "chain": Execution._chain,
+    "chord": Execution._chord,
+}
+
+
+def _event_id(event: Event) -> str | None:
+    return (event.facts or {}).get("id")
+
+
+async def _await(awaitable: Awaitable[Any]) -> Any:
+    return await awaitable
+
+
+def _thrower(generator: Generator[Any, Any, Any], error: BaseException) -> Callable[[], Any]:
+    return lambda: generator.throw(error)
+
+
+def _sender(generator: Generator[Any, Any, Any], value: Any) -> Callable[[], Any]:
+    return lambda: generator.send(value)
+
+
+def _name_of(call: Call) -> str:
+    return getattr(call, "task", None) or getattr(call, "name", "?")
+
+
+def _with_start_timeout(options: CallOptions, micros: int) -> CallOptions:
+    return replace(options, start_timeout=max(0, micros))
+
+
+def _with_args(signature: Mapping[str, Any], given: tuple[Any, ...]) -> Mapping[str, Any]:
+    if not given or signature.get("immutable"):
+        return signature
+    return {**signature, "args": (*given, *(signature.get("args") or ()))}
+
+
+def _after(signature: Mapping[str, Any], previous: Any) -> Mapping[str, Any]:
+    """Give the previous result to the next step of a chain, whatever its shape."""
+    shape = signature.get("subtask_type")
+    if shape == "group":
+        parts = signature["kwargs"]
+        return {**signature, "kwargs": {**parts, "tasks": [_after(member, previous) for member in parts["tasks"]]}}
+    if shape in ("chain", "chord"):
+        return {**signature, "args": (previous, *(signature.get("args") or ()))}
+    return with_previous(signature, previous)

@@ -1,0 +1,92 @@
+"""When a failed attempt is tried again. Data only: the clock and the dice are history's."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import timedelta
+
+__all__ = ["Interval", "RetryPolicy", "in_microseconds"]
+
+Interval = float | int | timedelta
+
+
+def in_microseconds(interval: Interval, what: str = "interval") -> int:
+    """Return an interval given in seconds or as ``timedelta`` as whole microseconds.
+
+    Raises:
+        TypeError: it is neither a number nor a ``timedelta``.
+        ValueError: it is negative or not finite.
+    """
+    if isinstance(interval, timedelta):
+        micros = interval // timedelta(microseconds=1)
+    elif isinstance(interval, (int, float)) and not isinstance(interval, bool):
+        try:
+            micros = round(interval * 1_000_000)
+        except (OverflowError, ValueError):
+            raise ValueError(f"{what} must be finite, not {interval!r}") from None
+    else:
+        raise TypeError(f"{what} must be seconds or a timedelta, not {type(interval).__name__}")
+    if micros < 0:
+        raise ValueError(f"{what} must not be negative, not {interval!r}")
+    return micros
+
+
+@dataclass(frozen=True)
+class RetryPolicy:
+    """How often, how soon and on which exceptions an activity is tried again.
+
+    Intervals are seconds or ``timedelta``. ``max_attempts`` counts the first attempt too; ``total_timeout``
+    is measured from the first scheduling; ``jitter`` is the share (0 to 1) by which an interval may shrink or grow.
+    """
+
+    first_interval: Interval = 1
+    max_attempts: int = 3
+    backoff: float = 2.0
+    max_interval: Interval | None = None
+    total_timeout: Interval | None = None
+    jitter: float = 0.0
+    retry_on: tuple[type[BaseException], ...] = (Exception,)
+    give_up_on: tuple[type[BaseException], ...] = ()
+
+    def __post_init__(self) -> None:
+        """Refuse a policy that could never work.
+
+        Raises:
+            ValueError, TypeError: a field is out of its range or of the wrong type.
+        """
+        in_microseconds(self.first_interval, "first_interval")
+        for name in ("max_interval", "total_timeout"):
+            if (value := getattr(self, name)) is not None:
+                in_microseconds(value, name)
+        if not isinstance(self.max_attempts, int) or self.max_attempts < 1:
+            raise ValueError(f"max_attempts must be a whole number of at least 1, not {self.max_attempts!r}")
+        if self.backoff < 1:
+            raise ValueError(f"backoff must be at least 1, not {self.backoff!r}")
+        if not 0 <= self.jitter <= 1:
+            raise ValueError(f"jitter must be between 0 and 1, not {self.jitter!r}")
+        for name in ("retry_on", "give_up_on"):
+            value = getattr(self, name)
+            if isinstance(value, type):
+                object.__setattr__(self, name, (value,))
+            elif not all(isinstance(cls, type) and issubclass(cls, BaseException) for cls in value):
+                raise TypeError(f"{name} must hold exception classes, not {value!r}")
+
+    def delay(self, attempt: int, error: BaseException, elapsed: int, dice: Callable[[], float]) -> int | None:
+        """Return the wait before the attempt after ``attempt``, in microseconds; None gives up.
+
+        ``elapsed`` is microseconds since the first scheduling, by history's clock; ``dice`` gives numbers in [0, 1).
+        """
+        if attempt >= self.max_attempts or isinstance(error, self.give_up_on) or not isinstance(error, self.retry_on):
+            return None
+        ceiling = None if self.max_interval is None else in_microseconds(self.max_interval)
+        try:
+            wait = in_microseconds(self.first_interval) * self.backoff ** (attempt - 1)
+        except OverflowError:
+            wait = float(10**18)
+        wait = min(wait, 10**18 if ceiling is None else ceiling)
+        if self.jitter:
+            wait *= 1 + self.jitter * (2 * dice() - 1)
+        if self.total_timeout is not None and elapsed + wait > in_microseconds(self.total_timeout):
+            return None
+        return round(wait)

@@ -1,0 +1,29 @@
+"""The states of an orchestration, and which of them are final."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+__all__ = ["RuntimeStatus"]
+
+
+class RuntimeStatus(StrEnum):
+    """Where an orchestration stands; the value is what the store keeps."""
+
+    PENDING = "PENDING"
+    RUNNING = "RUNNING"
+    SUSPENDED = "SUSPENDED"
+    COMPLETED = "COMPLETED"
+    FAILED = "FAILED"
+    CANCELED = "CANCELED"
+    TERMINATED = "TERMINATED"
+
+    @property
+    def is_terminal(self) -> bool:
+        """True when nothing can happen to the orchestration by itself any more."""
+        return self in _TERMINAL
+
+
+_TERMINAL = frozenset(
+    {RuntimeStatus.COMPLETED, RuntimeStatus.FAILED, RuntimeStatus.CANCELED, RuntimeStatus.TERMINATED}
+)

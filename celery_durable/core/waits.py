@@ -1,0 +1,192 @@
+"""Futures that mean something to the engine, and what the code is waiting for right now.
+
+``pending_joins`` reads the wait off the suspended tasks: where the code waits for *all* of a batch of activities, one
+wake at the end is enough. It must never claim that wrongly: what is not recognised wakes on every completion, which is
+always correct. Failed attempts, timers, events and children wake always.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+from .loop import ReplayFuture, ReplayLoop, ReplayTask
+
+__all__ = ["AllFuture", "AnyFuture", "CallFuture", "MapFuture", "pending_joins"]
+
+
+class CallFuture(ReplayFuture):
+    """The result of one activity or child; cancelling it takes the call back."""
+
+    def __init__(self, command: int, *, loop: ReplayLoop, is_activity: bool, take_back: Callable[[int], None]) -> None:
+        super().__init__(loop=loop)
+        self.command = command
+        self.is_activity = is_activity
+        self._take_back = take_back
+
+    def cancel(self, msg: Any | None = None) -> bool:
+        was_pending = super().cancel(msg)
+        if was_pending:
+            self._take_back(self.command)
+        return was_pending
+
+
+class _Composite(ReplayFuture):
+    """A future over others, in order; cancelling it cancels them."""
+
+    def __init__(self, members: Sequence[asyncio.Future[Any]], *, loop: ReplayLoop) -> None:
+        super().__init__(loop=loop)
+        self.members = list(members)
+        self._cancel_message: Any = None
+        self._is_canceling = False
+        self._settle()
+        for member in dict.fromkeys(self.members):
+            if not self.done() and not member.done():
+                member.add_done_callback(self._member_done)
+
+    def _member_done(self, member: asyncio.Future[Any]) -> None:
+        if not self.done():
+            self._settle()
+        elif not member.cancelled():
+            member.exception()  # seen: the composite has its answer already
+
+    def _settle(self) -> None:
+        raise NotImplementedError
+
+    def _give(self, result: Any = None, error: BaseException | None = None) -> None:
+        if self._is_canceling:
+            super().cancel(self._cancel_message)
+        elif error is not None:
+            self.set_exception(error)
+        else:
+            self.set_result(result)
+
+    def cancel(self, msg: Any | None = None) -> bool:
+        if self.done():
+            return False
+        pending = [member for member in self.members if not member.done()]
+        if not pending:
+            return super().cancel(msg)
+        self._is_canceling, self._cancel_message = True, msg
+        for member in pending:
+            member.cancel(msg)
+        return True
+
+
+def _outcome(member: asyncio.Future[Any]) -> tuple[Any, BaseException | None]:
+    if member.cancelled():
+        return None, asyncio.CancelledError()
+    error = member.exception()
+    return (None, error) if error is not None else (member.result(), None)
+
+
+class AllFuture(_Composite):
+    """Every result in order; the first failure at once, or after all are done."""
+
+    def __init__(self, members: Sequence[asyncio.Future[Any]], *, loop: ReplayLoop, fail_fast: bool = True) -> None:
+        self._fail_fast = fail_fast
+        self._left = -1
+        super().__init__(members, loop=loop)
+
+    def _member_done(self, member: asyncio.Future[Any]) -> None:
+        self._left -= 1
+        if self._left and not self.done() and not (self._fail_fast and _outcome(member)[1] is not None):
+            return  # a batch of N is looked at twice, not N times
+        super()._member_done(member)
+
+    def _settle(self) -> None:
+        if self._left < 0:
+            self._left = sum(1 for member in dict.fromkeys(self.members) if not member.done())
+        is_done = self._left == 0
+        if is_done or self._fail_fast:
+            for member in self.members:
+                if member.done() and (error := _outcome(member)[1]) is not None:
+                    return self._give(error=error)
+        if is_done:
+            self._give([member.result() for member in self.members])
+
+
+class MapFuture(_Composite):
+    """Results or exceptions in order, while at most ``tolerate`` members fail."""
+
+    def __init__(self, members: Sequence[asyncio.Future[Any]], *, loop: ReplayLoop, tolerate: int) -> None:
+        self._tolerate = tolerate
+        self._left = len(members)
+        self._failed = 0
+        super().__init__(members, loop=loop)
+
+    def _member_done(self, member: asyncio.Future[Any]) -> None:
+        self._left -= 1
+        error = _outcome(member)[1]
+        if error is not None:
+            self._failed += 1
+            if self._failed > self._tolerate and not self.done():
+                for other in self.members:
+                    other.cancel()
+                return self._give(error=error)
+        if self._left == 0:
+            super()._member_done(member)
+
+    def _settle(self) -> None:
+        if self._left == 0 and not self.done():
+            outcomes = [_outcome(member) for member in self.members]
+            self._give([result if error is None else error for result, error in outcomes])
+
+
+class AnyFuture(_Composite):
+    """The first member to be done decides; the losers may be taken back."""
+
+    def __init__(self, members: Sequence[asyncio.Future[Any]], *, loop: ReplayLoop, cancel_losers: bool) -> None:
+        self._cancel_losers = cancel_losers
+        super().__init__(members, loop=loop)
+
+    def _settle(self) -> None:
+        winner = next((member for member in self.members if member.done()), None)
+        if winner is None:
+            return
+        result, error = _outcome(winner)
+        self._give(result, error)
+        if self._cancel_losers:
+            for member in self.members:
+                if member is not winner:
+                    member.cancel()
+
+
+def pending_joins(tasks: Iterable[ReplayTask]) -> dict[int, int]:
+    """Return command -> join (the lowest command of its batch) for activities that need not wake one by one."""
+    joins: dict[int, int] = {}
+    for task in tasks:
+        members = _waits_for_all(_waiter_of(task))
+        if members is None or not all(_is_sole(member) for member in members):
+            continue
+        if len(members) > 1:
+            join = min(member.command for member in members)
+            joins.update({member.command: join for member in members if not member.done()})
+    return joins
+
+
+# Private attributes of asyncio are read in these three functions only; on any surprise: no join.
+
+
+def _waiter_of(task: ReplayTask) -> Any:
+    return getattr(task, "_fut_waiter", None)
+
+
+def _waits_for_all(waiter: Any) -> list[CallFuture] | None:
+    if isinstance(waiter, (AllFuture, MapFuture)):
+        members: Any = waiter.members
+    elif type(waiter).__name__ == "_GatheringFuture":
+        members = getattr(waiter, "_children", None)
+    else:
+        return None
+    if not members or not all(isinstance(member, CallFuture) and member.is_activity for member in members):
+        return None
+    return list(members)
+
+
+def _is_sole(member: CallFuture) -> bool:
+    if member.done():
+        return True
+    callbacks = getattr(member, "_callbacks", None)
+    return callbacks is not None and len(callbacks) == 1

@@ -1,0 +1,344 @@
+"""What a client can do: start, look, and steer. Every verb is idempotent and keeps its reason in history.
+
+Verbs that need no orchestrator code (suspend, resume, terminate) commit at once, from the calling process, under the
+same comparison as a turn; those that do (cancel, events) put a message into the inbox and bring about a turn.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from ..core.context import refuse_inside_orchestrator
+from ..core.events import Event, EventKind, load_events
+from ..core.replay import Codec
+from ..core.status import RuntimeStatus
+from ..errors import ConfigurationError, DurableError, InstanceExists, InstanceNotFound, InvalidState, PayloadError
+from .decisions import new_execution_id
+from .protocols import Publisher
+from .records import Filters, InstanceRecord, NewInbox, NewInstance, Snapshot, TurnAddress, TurnCommit
+from .registry import Registry
+from .turn import MOVING, TurnRunner
+
+__all__ = ["Client", "IfExists", "StartRequest", "check_instance_id"]
+
+log = logging.getLogger("celery_durable.client")
+IfExists = Literal["return", "raise", "restart", "replace"]
+_CHECK_AFTER = 4_000_000
+_CHECK_SOON = 1_000_000
+_TRIES = 60
+
+
+def check_instance_id(instance_id: Any) -> str:
+    """Return a usable instance id.
+
+    Raises:
+        ValueError: it is empty, longer than 150 characters, or contains NUL.
+        TypeError: it is no string.
+    """
+    if not isinstance(instance_id, str):
+        raise TypeError(f"an instance id is a string, not {type(instance_id).__name__}")
+    if not instance_id or len(instance_id) > 150 or "\x00" in instance_id:
+        raise ValueError(f"an instance id has 1 to 150 characters and no NUL; {instance_id[:40]!r} does not fit")
+    try:
+        instance_id.encode()
+    except UnicodeEncodeError:
+        raise ValueError(f"an instance id must be valid Unicode; {instance_id[:40]!r} is not") from None
+    return instance_id
+
+
+@dataclass(slots=True)
+class StartRequest:
+    """One orchestration to start; ``canvas`` is what Celery keeps for its end (options, callbacks)."""
+
+    name: str
+    args: Sequence[Any]
+    kwargs: Mapping[str, Any]
+    instance_id: str | None = None
+    start_at: int | None = None
+    tags: Mapping[str, str] | None = None
+    if_exists: IfExists = "return"
+    queue: str | None = None
+    canvas: Mapping[str, Any] | None = None
+    root_id: str | None = None
+
+
+@dataclass(slots=True)
+class Client:
+    """The verbs, over a store, a publisher and the registry of this process."""
+
+    store: Any
+    registry: Registry
+    codec: Codec
+    publisher: Publisher
+    runner: TurnRunner
+
+    # -- start ------------------------------------------------------------------------------------------
+
+    def prepare(self, request: StartRequest) -> NewInstance:
+        """Check a request and return the rows that it makes.
+
+        Raises:
+            PayloadError: an argument cannot be encoded.
+            ValueError: the id or the tags do not fit.
+        """
+        refuse_inside_orchestrator("durable.start()")
+        if request.if_exists not in ("return", "raise", "restart", "replace"):
+            raise ValueError(f"if_exists must be 'return', 'raise', 'restart' or 'replace', not {request.if_exists!r}")
+        instance_id = check_instance_id(request.instance_id or str(uuid.uuid4()))
+        for key, value in (request.tags or {}).items():
+            if not isinstance(key, str) or not isinstance(value, str):
+                raise TypeError(f"tags are strings, not {key!r}: {value!r}")
+        definition = self.registry.newest(request.name)
+        try:
+            payload = self.codec.encode([list(request.args), dict(request.kwargs)])
+            canvas = self.codec.encode(dict(request.canvas)) if request.canvas else None
+        except PayloadError as error:
+            raise PayloadError(f"orchestration {instance_id!r} ({request.name}) cannot start: {error}") from error
+        return NewInstance(
+            instance_id, new_execution_id(), request.name, definition.version if definition else None, payload,
+            queue=request.queue, canvas=canvas, tags=dict(request.tags or {}), root_id=request.root_id,
+            start_at=request.start_at, check_after=_CHECK_AFTER,
+        )  # fmt: skip
+
+    def start(self, request: StartRequest) -> str:
+        """Start an orchestration and return its id.
+
+        Raises:
+            InstanceExists: the id is taken and ``if_exists`` is "raise".
+            InvalidState: ``if_exists`` is "restart" and the one there is not over.
+            StoreError: the store cannot be reached; nothing was started.
+        """
+        new = self.prepare(request)
+        if not self.store.insert_instance(new) and not self._meet_existing(new, request.if_exists):
+            return new.id
+        self.nudge(new)
+        return new.id
+
+    def nudge(self, new: NewInstance) -> None:
+        """Send the first turn message of an instance that is committed."""
+        address = TurnAddress(new.id, new.name, new.queue, new.canvas, new.root_id)
+        delay = 0 if new.start_at is None else max(0, new.start_at - self.store.now())
+        horizon = int(self.runner.settings.timer_horizon * 1_000_000)
+        if delay <= horizon:
+            self.publisher.publish_turn(address, delay=delay, due=new.start_at if delay else None)
+
+    def _meet_existing(self, new: NewInstance, if_exists: IfExists) -> bool:
+        """Deal with an id that is taken; True if the new orchestration took the old one's place."""
+        old = self.store.fetch(new.id)
+        if old is None:  # purged between our two looks
+            return bool(self.store.insert_instance(new))
+        if if_exists == "raise":
+            raise InstanceExists(f"there is an orchestration {new.id!r} already, {old.status}", instance_id=new.id)
+        if if_exists == "return":
+            if old.input != new.input or old.name != new.name:
+                log.warning("orchestration %r exists already, with another input; that one is returned", new.id)
+            return False
+        if if_exists == "restart" and not old.status.is_terminal:
+            raise InvalidState(
+                f"orchestration {new.id!r} is {old.status}; only a finished one can be restarted. "
+                "Use if_exists='replace' to end it first",
+                instance_id=new.id, status=old.status,
+            )  # fmt: skip
+        if not self.store.replace_instance(new, self.store.open_children(new.id)):
+            raise InvalidState(f"orchestration {new.id!r} changed while it was replaced; try again", instance_id=new.id)
+        return True
+
+    # -- look -------------------------------------------------------------------------------------------
+
+    def fetch(self, instance_id: str) -> InstanceRecord:
+        """Return one instance.
+
+        Raises:
+            InstanceNotFound: there is none.
+        """
+        record: InstanceRecord | None = self.store.fetch(check_instance_id(instance_id))
+        if record is None:
+            raise InstanceNotFound(f"there is no orchestration {instance_id!r}", instance_id=instance_id)
+        return record
+
+    def history(self, instance_id: str) -> list[Event]:
+        """Return the events of the current execution, in order."""
+        return [event for row in self.store.events(instance_id) for event in load_events(row)]
+
+    # -- steer ------------------------------------------------------------------------------------------
+
+    def raise_event(self, instance_id: str, name: str, data: Any, event_id: str | None) -> None:
+        """Put an external event into an instance's inbox; see ``event_message``.
+
+        Raises:
+            InvalidState: the orchestration is over.
+            InstanceNotFound: there is none.
+        """
+        message = self.event_message(instance_id, name, data, event_id)
+        self._send(message)
+
+    def event_message(self, instance_id: str, name: str, data: Any, event_id: str | None) -> NewInbox:
+        """Return the inbox row of an external event; ``event_id`` deduplicates within an execution."""
+        refuse_inside_orchestrator("raise_event()")
+        if not isinstance(name, str):
+            raise TypeError(f"an event's name is a string, not {type(name).__name__}")
+        if "\x00" in name:
+            raise ValueError("an event's name must not contain NUL")
+        if event_id is None:
+            dedup, facts = f"event:{uuid.uuid4().hex}", None
+        else:
+            dedup, facts = f"event:{hashlib.sha256(event_id.encode()).hexdigest()[:48]}", {"id": event_id}
+        return NewInbox(
+            check_instance_id(instance_id), EventKind.EVENT_RAISED, dedup, name=name, payload=self.codec.encode(data),
+            facts=facts, check_after=_CHECK_AFTER,
+        )  # fmt: skip
+
+    def cancel(self, instance_id: str, reason: str | None) -> None:
+        """Ask an orchestration to cancel itself; without effect on one that is over."""
+        refuse_inside_orchestrator("cancel()")
+        message = NewInbox(
+            instance_id, EventKind.CANCEL_REQUESTED, "cancel", facts={"reason": reason}, check_after=_CHECK_AFTER
+        )
+        if self.fetch(instance_id).status.is_terminal:
+            return
+        self._send(message, may_be_over=True)
+
+    def _send(self, message: NewInbox, *, may_be_over: bool = False) -> None:
+        if not self.store.put([message]):
+            record = self.fetch(message.instance)
+            if record.status.is_terminal and not may_be_over:
+                raise InvalidState(
+                    f"orchestration {message.instance!r} is {record.status}: it takes no events any more",
+                    instance_id=message.instance, status=record.status,
+                )  # fmt: skip
+        for address in self.store.turn_addresses([message.instance]):
+            self.publisher.publish_turn(address)
+
+    def suspend(self, instance_id: str, reason: str | None) -> None:
+        """Stop taking turns; what arrives is kept for ``resume``.
+
+        Raises:
+            InvalidState: the orchestration is over.
+        """
+
+        def commit(snapshot: Snapshot) -> bool:
+            status = snapshot.instance.status
+            if status is RuntimeStatus.SUSPENDED:
+                return True
+            self._refuse_terminal(snapshot, "suspended")
+            return self.runner.suspend(snapshot, reason or "suspended by request")
+
+        self._administer(instance_id, commit)
+
+    def resume(self, instance_id: str, reason: str | None) -> None:
+        """Go on after a suspension; what has arrived meanwhile is delivered in order.
+
+        Raises:
+            InvalidState: the orchestration is over.
+        """
+
+        def commit(snapshot: Snapshot) -> bool:
+            instance = snapshot.instance
+            if instance.status in MOVING:
+                return True
+            self._refuse_terminal(snapshot, "resumed")
+            wake = NewInbox(
+                instance_id, EventKind.EXECUTION_RESUMED, f"resume:{instance.execution}:{instance.sequence}",
+                execution=instance.execution, facts={"reason": reason} if reason else None, check_after=_CHECK_AFTER,
+            )  # fmt: skip
+            has_begun = self._has_begun(instance_id)
+            committed = self.store.commit_turn(
+                TurnCommit(
+                    instance_id, instance.execution, instance.sequence, (RuntimeStatus.SUSPENDED,), events="[]",
+                    status=RuntimeStatus.RUNNING if has_begun else RuntimeStatus.PENDING,
+                    own_inbox=[wake] if has_begun else [], wakes_all=True,
+                )
+            )  # fmt: skip
+            return committed is not None
+
+        self._administer(instance_id, commit)
+        for address in self.store.turn_addresses([instance_id]):
+            self.publisher.publish_turn(address)
+
+    def _has_begun(self, instance_id: str) -> bool:
+        return any(event.kind is EventKind.EXECUTION_STARTED for event in self.history(instance_id))
+
+    def terminate(self, instance_id: str, reason: str | None, output: Any, *, recursive: bool = True) -> None:
+        """End an orchestration at once, with its children; without effect on one that is over."""
+        payload = None if output is None else self.codec.encode(output)
+
+        def commit(snapshot: Snapshot) -> bool:
+            if snapshot.instance.status.is_terminal:
+                return True
+            return self.runner.end(snapshot, reason, payload, is_recursive=recursive)
+
+        self._administer(instance_id, commit)
+
+    def purge(self, instance_id: str, *, recursive: bool = True) -> None:
+        """Delete a finished orchestration and its history; without effect if there is none.
+
+        Raises:
+            InvalidState: it is not over, or Celery has not been told of its end yet.
+        """
+        refuse_inside_orchestrator("purge()")
+        record = self.store.fetch(check_instance_id(instance_id))
+        if record is None:
+            return
+        if not record.status.is_terminal:
+            raise InvalidState(
+                f"orchestration {instance_id!r} is {record.status}; only a finished one can be purged. Terminate it first",
+                instance_id=instance_id, status=record.status,
+            )  # fmt: skip
+        if not self.store.is_finished_for_celery(record.execution):
+            raise InvalidState(
+                f"orchestration {instance_id!r} is {record.status}, but its last message to Celery is still under way; "
+                "try again in a moment",
+                instance_id=instance_id, status=record.status,
+            )  # fmt: skip
+        if recursive:
+            for child in self.children(instance_id):
+                if child.status.is_terminal:
+                    self.purge(child.id)
+        self.store.purge(instance_id, record.execution)
+
+    def children(self, instance_id: str) -> list[InstanceRecord]:
+        """Return the direct sub-orchestrations, oldest first."""
+        found: list[InstanceRecord] = []
+        cursor: str | None = None
+        while True:
+            page, cursor = self.store.find(Filters(parent_id=instance_id), 500, cursor)
+            found += page
+            if cursor is None:
+                return found[::-1]
+
+    def _refuse_terminal(self, snapshot: Snapshot, participle: str) -> None:
+        status = snapshot.instance.status
+        if status.is_terminal:
+            raise InvalidState(
+                f"orchestration {snapshot.instance.id!r} is {status}; it cannot be {participle}",
+                instance_id=snapshot.instance.id, status=status,
+            )  # fmt: skip
+
+    def _administer(self, instance_id: str, commit: Callable[[Snapshot], bool]) -> None:
+        """Commit from here under the comparison of a turn, again while turns are faster."""
+        refuse_inside_orchestrator("a verb")
+        check_instance_id(instance_id)
+        for _ in range(_TRIES):
+            snapshot = self.store.load(instance_id, None)
+            if snapshot is None:
+                raise InstanceNotFound(f"there is no orchestration {instance_id!r}", instance_id=instance_id)
+            if commit(snapshot):
+                return
+        raise DurableError(f"orchestration {instance_id!r} moves too fast to be changed; try again", instance_id=instance_id)
+
+
+def check_session_policy(if_exists: IfExists) -> None:
+    """Refuse policies that would lock an instance for the length of the caller's transaction.
+
+    Raises:
+        ConfigurationError: ``if_exists`` is neither "return" nor "raise".
+    """
+    if if_exists not in ("return", "raise"):
+        raise ConfigurationError(f"with session= only if_exists='return' or 'raise' can be used, not {if_exists!r}")
+
+

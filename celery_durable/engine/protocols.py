@@ -1,0 +1,47 @@
+"""What the engine needs of Celery, said without Celery."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+from ..core.status import RuntimeStatus
+from .records import ActivityRow, ActivityTicket, TurnAddress
+
+__all__ = ["Publisher"]
+
+
+class Publisher(Protocol):
+    """The only way out: everything is sent after the commit that decided it, and a failure to send is no error."""
+
+    def route(self, name: str, options: Mapping[str, Any]) -> str | None:
+        """Return the queue that a task with these options goes to, as far as is known."""
+
+    def may_take_turns(self, name: str, queue: str | None) -> bool:
+        """Tell whether this process may run turns of this orchestrator by itself."""
+
+    def newest_version(self, name: str) -> str | None:
+        """Return the version that new instances of this orchestrator get."""
+
+    def needs_finish(self, canvas: str | None) -> bool:
+        """Tell whether Celery is to be told of the end: a result to store, or callbacks to call."""
+
+    def publish_activities(self, rows: Sequence[ActivityRow]) -> list[ActivityTicket]:
+        """Send activities; return those that could not be sent."""
+
+    def publish_turn(self, address: TurnAddress, *, delay: int = 0, due: int | None = None, tries: int = 0) -> bool:
+        """Send a turn message, ``delay`` microseconds from now; False if it could not be sent."""
+
+    def finish(
+        self,
+        address: TurnAddress,
+        execution: str,
+        status: RuntimeStatus,
+        output: str | None,
+        failure: str | None,
+        reason: str | None,
+    ) -> None:
+        """Let Celery finish the orchestration's task: store its result, call its callbacks."""
+
+    def finish_again(self, row: ActivityRow) -> None:
+        """Send the last message of an orchestration once more."""

@@ -1,0 +1,250 @@
+"""Recovery: the loop that re-creates every message which should exist and does not.
+
+It looks only at rows whose ``check_at`` is due. A message is sent again where this worker has spare room on the message's
+queue, which proves that the broker has nothing there; without that proof, only after a long and growing time. So the
+number of copies is bounded by construction, and copies claim before they run.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from ..conf import Settings
+from ..core.replay import Codec
+from ..core.status import RuntimeStatus
+from ..errors import ActivityTimeout, DurableError
+from .protocols import Publisher
+from .records import ActivityRow, ActivityTicket, DueActivity, DueWake, InboxKind, Outcome, Recorded, TurnAddress
+from .registry import Registry
+from .turn import TurnRunner
+
+__all__ = ["Recovery", "RecoveryStore", "Room"]
+
+log = logging.getLogger("celery_durable.recovery")
+_SECOND = 1_000_000
+_LONGEST = 3_600 * _SECOND
+
+
+class RecoveryStore(Protocol):
+    """What recovery needs of a store."""
+
+    def any_due(self) -> tuple[bool, bool]:
+        """Tell whether inbox rows and outbox rows are due."""
+
+    def due_wakes(self, limit: int) -> list[DueWake]:
+        """Return inbox rows whose ``check_at`` has come."""
+
+    def move_wake(self, due: DueWake, after: int | None, *, sends: int = 0) -> bool:
+        """Look at the row again later; False if another sweeper was first."""
+
+    def drop_wake(self, due: DueWake) -> None:
+        """Delete a row whose instance is gone or over."""
+
+    def due_activities(self, limit: int) -> list[DueActivity]:
+        """Return outbox rows whose ``check_at`` has come."""
+
+    def move_activity(self, due: DueActivity, after: int | None, *, sends: int = 0, is_sent: bool = False) -> bool:
+        """Look at the row again later; False if another sweeper was first."""
+
+    def free_abandoned(self, lease: int) -> int:
+        """Free what silent workers hold."""
+
+    def beat(self, worker: str, hostname: str) -> None:
+        """Say that a worker lives."""
+
+    def mark_held(self, worker: str, tickets: Sequence[ActivityTicket]) -> None:
+        """Note which activities a worker has begun to run."""
+
+    def record_outcome(self, outcome: Outcome, *, release: bool = True) -> Recorded | None:
+        """Record an outcome once."""
+
+    def finish_join(self, execution: str, instance_id: str, join_command: int) -> bool:
+        """Wake a join whose last member is in."""
+
+    def note_waiting(self, instance_id: str, reason: str) -> None:
+        """Let people see what an instance waits for."""
+
+    def turn_addresses(self, ids: Sequence[str]) -> list[TurnAddress]:
+        """Return where the turns of these instances are sent."""
+
+
+@dataclass(frozen=True)
+class Room:
+    """What this worker can prove about queues: the ones it consumes, if it has spare prefetch; else none."""
+
+    queues: frozenset[str] = frozenset()
+
+    def is_empty_queue(self, queue: str | None) -> bool:
+        """Tell whether the broker is known to have nothing on the queue."""
+        return bool(self.queues) and (queue is None or queue in self.queues)
+
+
+@dataclass(slots=True)
+class Recovery:
+    """One worker's share of recovery; ``tick`` is called about once a second from a thread of its own."""
+
+    store: RecoveryStore
+    runner: TurnRunner
+    publisher: Publisher
+    registry: Registry
+    codec: Codec
+    settings: Settings
+    worker_id: str
+    hostname: str
+    room: Callable[[], Room]
+    batch: int = 500
+    _beating_since: float | None = field(default=None)
+    _last_beat: float = 0.0
+    _last_judgement: float = 0.0
+
+    def tick(self, held: Callable[[], Sequence[ActivityTicket]], acknowledge: Callable[[Sequence[ActivityTicket]], None]) -> None:
+        """Say that this worker lives, then repair what is due.
+
+        Args:
+            held: gives the activities that this worker runs now and has not marked yet.
+            acknowledge: is told which of them the store now knows, so that their messages may be acknowledged.
+        """
+        now = time.monotonic()
+        if now - self._last_beat >= self.settings.heartbeat_interval:
+            self._beat(now, held, acknowledge)
+        wakes, activities = self.store.any_due()
+        if wakes:
+            self.repair_wakes()
+        if activities:
+            self.repair_activities()
+        if self._may_judge(now):
+            self._last_judgement = now
+            if freed := self.store.free_abandoned(int(self.settings.worker_lease * _SECOND)):
+                log.warning("%d activities of workers that went silent will run again", freed)
+
+    def _beat(
+        self, now: float, held: Callable[[], Sequence[ActivityTicket]], acknowledge: Callable[[Sequence[ActivityTicket]], None]
+    ) -> None:
+        try:
+            self.store.beat(self.worker_id, self.hostname)
+            tickets = held()
+            if tickets:
+                self.store.mark_held(self.worker_id, tickets)
+                acknowledge(tickets)
+        except DurableError:
+            self._beating_since = None
+            raise
+        self._last_beat = now
+        if self._beating_since is None:
+            self._beating_since = now
+
+    def _may_judge(self, now: float) -> bool:
+        """Silence of others counts only after this worker could speak for a whole lease itself."""
+        if self._beating_since is None or now - self._beating_since < self.settings.worker_lease:
+            return False
+        return now - self._last_judgement >= self.settings.heartbeat_interval
+
+    # -- inbox ----------------------------------------------------------------------------------------------
+
+    def repair_wakes(self) -> int:
+        """Send the turn messages that are missing; return how many rows were looked at."""
+        room, told = self.room(), set[str]()
+        due = self.store.due_wakes(self.batch)
+        for wake in due:
+            if wake.name is None or (wake.status is not None and RuntimeStatus(wake.status).is_terminal):
+                self.store.drop_wake(wake)
+            elif wake.status == RuntimeStatus.SUSPENDED:
+                self.store.move_wake(wake, None)
+            elif wake.kind == InboxKind.JOIN and wake.wake_at is None:
+                self._ask_join(wake)
+            elif wake.visible_at > wake.now:
+                if self.store.move_wake(wake, wake.visible_at - wake.now + 2 * _SECOND):
+                    self._wake(wake, delay=wake.visible_at - wake.now)
+            else:
+                self._send_turn(wake, room, told)
+        return len(due)
+
+    def _ask_join(self, wake: DueWake) -> None:
+        if not self.store.move_wake(wake, 30 * _SECOND):
+            return
+        if self.store.finish_join(wake.execution or "", wake.instance, wake.command):
+            log.info("join %d of %r was complete, but nobody had said so", wake.command, wake.instance)
+            self._wake(wake)
+
+    def _send_turn(self, wake: DueWake, room: Room, told: set[str]) -> None:
+        overdue = wake.now - wake.check_at
+        if wake.name not in self.registry:
+            if overdue > 10 * _SECOND and self.store.move_wake(wake, 10 * _SECOND):
+                self.store.note_waiting(
+                    wake.instance, f"waits for a worker that knows the orchestrator {wake.name!r}"
+                )
+            return
+        if not room.is_empty_queue(wake.queue) and overdue < 60 * _SECOND:
+            return
+        if not self.store.move_wake(wake, _back_off(wake.sends), sends=1) or wake.instance in told:
+            return
+        told.add(wake.instance)
+        self._wake(wake)
+
+    def _wake(self, wake: DueWake, delay: int = 0) -> None:
+        due = wake.visible_at if delay else None
+        self.publisher.publish_turn(
+            TurnAddress(wake.instance, wake.name or "", wake.queue, wake.canvas), delay=delay, due=due
+        )
+
+    # -- outbox ---------------------------------------------------------------------------------------------
+
+    def repair_activities(self) -> int:
+        """Time out what is late, send what is lost; return how many rows were looked at."""
+        room, rows = self.room(), list[ActivityRow]()
+        due = self.store.due_activities(self.batch)
+        for activity in due:
+            if (kind := _time_out(activity)) is not None:
+                self._expire(activity, kind)
+            elif activity.holder is not None or activity.is_delegated:
+                self.store.move_activity(activity, None)
+            elif self._may_send(activity, room):
+                is_again = activity.sent_at is not None
+                if self.store.move_activity(
+                    activity, _back_off(activity.row.sends), sends=int(is_again), is_sent=True
+                ):
+                    activity.row.sends += int(is_again)
+                    rows.append(activity.row)
+        ends = [row for row in rows if row.kind == "finish"]
+        self.runner.send_activities([row for row in rows if row.kind == "activity"])
+        for row in ends:
+            self.publisher.finish_again(row)
+        return len(due)
+
+    def _may_send(self, activity: DueActivity, room: Room) -> bool:
+        if activity.sent_at is None or room.is_empty_queue(activity.row.queue):
+            return True
+        return activity.now - activity.check_at >= 60 * _SECOND
+
+    def _expire(self, activity: DueActivity, kind: str) -> None:
+        ticket = activity.row.ticket
+        error = ActivityTimeout(
+            f"activity {activity.row.name} (attempt {ticket.attempt}) of {activity.row.instance!r} ran out of its {kind}",
+            instance_id=activity.row.instance, kind=kind, task=activity.row.name, attempt=ticket.attempt,
+        )  # fmt: skip
+        recorded = self.store.record_outcome(Outcome(ticket, self.codec.encode_failure(error), has_failed=True))
+        if recorded is not None:
+            log.info("%s", error)
+            self.runner.wake_after(ticket, recorded, self._publish_turn)
+
+    def _publish_turn(self, instance_id: str) -> None:
+        for address in self.store.turn_addresses([instance_id]):
+            self.publisher.publish_turn(address)
+
+
+def _time_out(activity: DueActivity) -> str | None:
+    """Return which of its limits an activity has passed."""
+    limits = {
+        "timeout": activity.deadline_at,
+        "heartbeat_timeout": activity.beat_by if activity.holder is not None else None,
+        "start_timeout": activity.start_by if activity.holder is None else None,
+    }
+    return next((kind for kind, moment in limits.items() if moment is not None and moment <= activity.now), None)
+
+
+def _back_off(sends: int) -> int:
+    return int(min(10 * _SECOND * 2 ** min(sends, 20), _LONGEST))

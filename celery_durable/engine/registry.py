@@ -1,0 +1,49 @@
+"""The orchestrators that this process knows, by name and version."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from ..errors import ConfigurationError
+
+__all__ = ["Definition", "Registry"]
+
+
+@dataclass(frozen=True)
+class Definition:
+    """One version of one orchestrator."""
+
+    name: str
+    version: str | None
+    function: Callable[..., Any]
+
+
+class Registry:
+    """What can be run here. An instance keeps the version that it started with."""
+
+    def __init__(self) -> None:
+        self._definitions: dict[str, dict[str | None, Definition]] = {}
+
+    def add(self, definition: Definition) -> None:
+        """Register a definition; one that is there already is replaced, as in an interactive session."""
+        if definition.version == "":
+            raise ConfigurationError(f"orchestrator {definition.name}: version='' is not a version; leave it out")
+        self._definitions.setdefault(definition.name, {})[definition.version] = definition
+
+    def get(self, name: str, version: str | None) -> Definition | None:
+        """Return the definition of exactly this name and version."""
+        return self._definitions.get(name, {}).get(version)
+
+    def newest(self, name: str) -> Definition | None:
+        """Return the definition that new instances get: the last registered."""
+        versions = self._definitions.get(name)
+        return next(reversed(versions.values())) if versions else None
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._definitions
+
+    def names(self) -> list[str]:
+        """Return all names, sorted."""
+        return sorted(self._definitions)

@@ -1,0 +1,322 @@
+"""The turn: look, replay, decide, commit, publish. The page to read first.
+
+A turn looks at an instance without a lock, brings the orchestrator to where history ends, applies what lies in the
+inbox, and commits everything at once if the instance has not moved meanwhile; else it drops what it decided and looks
+again. Only after the commit is anything sent. Whoever puts a waking message into an inbox brings about a turn after its
+own commit, so no message can be overlooked; what dies between commit and send is found by recovery.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from enum import Enum, auto
+
+from ..conf import Settings
+from ..core.events import Event, EventKind, dump_events, load_events
+from ..core.replay import Codec, Decision, Execution, Facts
+from ..core.status import RuntimeStatus
+from ..errors import DurableError, NonDeterminismError, PayloadError
+from .cache import LiveExecutions, known_of
+from .decisions import activity_rows, termination, translate
+from .protocols import Publisher
+from .records import (
+    ActivityRow,
+    ActivityStart,
+    ActivityTicket,
+    Committed,
+    InboxKind,
+    InboxRow,
+    InstanceRow,
+    Outcome,
+    Recorded,
+    Snapshot,
+    TurnAddress,
+    TurnCommit,
+    TurnStore,
+)
+from .registry import Definition, Registry
+
+__all__ = ["TurnRunner", "TurnState"]
+
+log = logging.getLogger("celery_durable.turn")
+MOVING = (RuntimeStatus.PENDING, RuntimeStatus.RUNNING)
+_CONFLICTS = 40
+
+
+class TurnState(Enum):
+    """What a turn found."""
+
+    DONE = auto()
+    MISSING = auto()
+    UNKNOWN = auto()
+    CONTENDED = auto()
+
+
+@dataclass(slots=True)
+class TurnRunner:
+    """Runs turns of this process; all effects go through ``store`` and ``publisher``."""
+
+    store: TurnStore
+    registry: Registry
+    codec: Codec
+    settings: Settings
+    publisher: Publisher
+    live: LiveExecutions
+
+    # -- a turn by message ----------------------------------------------------------------------------
+
+    def run(self, instance_id: str) -> TurnState:
+        """Take turns of an instance until nothing in its inbox wants one.
+
+        Raises:
+            StoreError: the store cannot be reached; nothing is lost, the message is to be delivered again.
+        """
+        must_take_all = False
+        for conflicts in range(_CONFLICTS):
+            cached = self.live.take_instance(instance_id)
+            snapshot = self.store.load(instance_id, known_of(cached))
+            if snapshot is None:
+                return TurnState.MISSING
+            state, must_take_all = self._turn(snapshot, cached, must_take_all)
+            if state is not None:
+                return state
+            if not must_take_all:
+                time.sleep(random.uniform(0, 0.002 * min(conflicts + 1, 10)))  # noqa: S311
+        self.publisher.publish_turn(_address(snapshot.instance), delay=1_000_000)
+        return TurnState.CONTENDED
+
+    def _turn(self, snapshot: Snapshot, cached: Execution | None, takes_all: bool) -> tuple[TurnState | None, bool]:
+        """Take one turn; (None, ..) asks for another look, and whether that must take what rides along too."""
+        instance, inbox = snapshot.instance, snapshot.inbox
+        if instance.status.is_terminal:
+            self.store.discard([row.id for row in inbox])
+            return TurnState.DONE, False
+        if wish := next((row for row in inbox if row.kind == InboxKind.TERMINATE), None):
+            return (TurnState.DONE if self.terminate(snapshot, wish) else None), False
+        is_due = any(row.wake_at is not None for row in inbox) or (
+            takes_all and any(row.kind != InboxKind.JOIN for row in inbox)
+        )
+        if instance.status is RuntimeStatus.SUSPENDED or not is_due:
+            if cached is not None:
+                self.live.put(cached)
+            return TurnState.DONE, False
+        definition = self.registry.get(instance.name, instance.version)
+        if definition is None:
+            return TurnState.UNKNOWN, False
+        try:
+            execution = self._revive(snapshot.instance, snapshot.history, cached, definition)
+            decision = execution.take(_events_of(snapshot))
+        except Exception as error:
+            return (TurnState.DONE if self._suspend(snapshot, error) else None), False
+        commit = translate(decision, snapshot, execution, self.settings, self.publisher, self.codec)
+        commit.taken, commit.reset_joins = _taken(snapshot, decision)
+        committed = self.store.commit_turn(commit)
+        if committed is None:
+            execution.abandon()
+            return None, False
+        self._after(instance, execution, decision, commit, committed)
+        changed_joins = bool(commit.join_changes or commit.reset_joins or decision.joins_formed or decision.joins_ended)
+        if changed_joins and not commit.clears and self.store.has_untaken(instance.id):
+            return None, True
+        return TurnState.DONE, False
+
+    def _revive(
+        self, instance: InstanceRow, history: Sequence[str], cached: Execution | None, definition: Definition
+    ) -> Execution:
+        """Bring the orchestrator to where history ends."""
+        if cached is not None and (
+            cached.facts.execution_id != instance.execution or cached.sequence + len(history) != instance.sequence
+        ):
+            cached.abandon()
+            raise _StaleLookError(f"history of {instance.id!r} moved while it was read")
+        execution = cached or Execution(
+            Facts(instance.id, instance.execution, instance.name, instance.version, instance.parent_id),
+            definition.function,
+            self.codec,
+            self.registry.__contains__,
+        )
+        for row in history:
+            try:
+                events = load_events(row)
+            except (ValueError, TypeError, KeyError, IndexError) as error:
+                raise PayloadError(f"history of {instance.id!r} is damaged at row {execution.sequence + 1}: {error}") from error
+            execution.replay(events)
+        return execution
+
+    def _after(
+        self, instance: InstanceRow, execution: Execution, decision: Decision, commit: TurnCommit, committed: Committed
+    ) -> None:
+        """Publish what was committed, and keep the live execution."""
+        execution.sequence += 1
+        if decision.final is not None:
+            execution.abandon()
+        else:
+            self.live.put(execution)
+        self.publish(instance, commit, committed)
+        if commit.status is not None and commit.status is not RuntimeStatus.RUNNING:
+            log.info("orchestration %r (%s) is %s", instance.id, instance.name, commit.status)
+
+    # -- a turn together with an outcome --------------------------------------------------------------
+
+    def complete(self, outcome: Outcome, start: ActivityStart, cached: Execution | None) -> bool:
+        """Commit an activity's outcome and the turn that follows from it at once.
+
+        False when that is not possible now; then nothing was committed, and the outcome is to be recorded alone.
+        """
+        instance, ticket = start.instance, outcome.ticket
+        definition = self.registry.get(instance.name, instance.version)
+        if definition is None or instance.status is not RuntimeStatus.RUNNING:
+            return False
+        row = InboxRow(
+            0, EventKind.ACTIVITY_FAILED if outcome.has_failed else EventKind.ACTIVITY_COMPLETED, ticket.execution,
+            ticket.command, ticket.attempt, None, outcome.payload, None, start.time_now(), 0,
+        )  # fmt: skip
+        snapshot = Snapshot(instance, start.history, [row], row.visible_at)
+        try:
+            execution = self._revive(instance, start.history, cached, definition)
+            decision = execution.take(_events_of(snapshot))
+        except Exception:
+            log.debug("turn of %r undone; its outcome is recorded alone", instance.id, exc_info=True)
+            return False
+        commit = translate(decision, snapshot, execution, self.settings, self.publisher, self.codec)
+        commit.outcome, commit.requires_empty_inbox = ticket, True
+        committed = self.store.commit_turn(commit)
+        if committed is None:
+            execution.abandon()
+            return False
+        self._after(instance, execution, decision, commit, committed)
+        changed_joins = bool(decision.joins_formed or decision.joins_ended or commit.join_changes)
+        if changed_joins and not commit.clears and self.store.has_untaken(instance.id):
+            self.run(instance.id)
+        return True
+
+    # -- what an outcome sets in motion ---------------------------------------------------------------
+
+    def wake_after(self, ticket: ActivityTicket, recorded: Recorded, take_turn: Callable[[str], None]) -> None:
+        """Publish what an outcome released, and bring about the turn that it wants."""
+        if recorded.released:
+            self.send_activities(recorded.released)
+        join = recorded.join_command
+        wakes = recorded.wakes
+        if join is not None and self.store.finish_join(ticket.execution, recorded.instance, join):
+            wakes = True
+        if wakes:
+            take_turn(recorded.instance)
+
+    def publish(self, instance: InstanceRow, commit: TurnCommit, committed: Committed) -> None:
+        """Send what a commit decided. A failure is left to recovery, never raised."""
+        self.send_activities([*activity_rows(commit, instance.root_id or instance.id), *committed.released])
+        address = _address(instance)
+        for message in commit.own_inbox:
+            if message.visible_at is not None and message.check_after is not None and message.check_after >= 0:
+                self.publisher.publish_turn(
+                    address, delay=max(0, message.visible_at - committed.now), due=message.visible_at
+                )
+        if commit.next_execution is not None:
+            self.publisher.publish_turn(address)
+        for child in committed.started_children:
+            delay = 0 if child.start_at is None else max(0, child.start_at - committed.now)
+            self.publisher.publish_turn(TurnAddress(child.id, child.name, child.queue, child.canvas, child.root_id), delay=delay)
+        if len(committed.started_children) < len(commit.children):
+            self.publisher.publish_turn(address)
+        if targets := sorted({message.instance for message in commit.other_inboxes}):
+            for other in self.store.turn_addresses(targets):
+                self.publisher.publish_turn(other)
+        if commit.status is not None and commit.status.is_terminal and self.publisher.needs_finish(instance.canvas):
+            self.publisher.finish(address, instance.execution, commit.status, commit.output, commit.failure, commit.reason)
+
+    def send_activities(self, rows: Sequence[ActivityRow]) -> None:
+        """Send activities; those that cannot be sent are marked so that recovery sends them soon."""
+        if not rows:
+            return
+        failed = self.publisher.publish_activities(rows)
+        if failed:
+            try:
+                self.store.unsend(failed)
+            except DurableError:
+                log.warning("activities could not be sent nor marked unsent; recovery will find them", exc_info=True)
+
+    # -- ends and stops that no orchestrator decides ----------------------------------------------------
+
+    def terminate(self, snapshot: Snapshot, wish: InboxRow) -> bool:
+        """End an instance at once, as a message asks; False if it has moved meanwhile."""
+        facts = wish.facts or {}
+        return self.end(snapshot, facts.get("reason"), wish.payload, is_recursive=facts.get("recursive", True))
+
+    def end(self, snapshot: Snapshot, reason: str | None, output: str | None, *, is_recursive: bool = True) -> bool:
+        """Terminate an instance; False if it has moved meanwhile."""
+        commit = termination(
+            snapshot, reason, output, self.publisher, self.codec,
+            self.store.open_children(snapshot.instance.id) if is_recursive else [],
+        )  # fmt: skip
+        committed = self.store.commit_turn(commit)
+        if committed is None:
+            return False
+        self.live.take_instance(snapshot.instance.id)
+        self.publish(snapshot.instance, commit, committed)
+        log.info("orchestration %r (%s) is TERMINATED", snapshot.instance.id, snapshot.instance.name)
+        return True
+
+    def _suspend(self, snapshot: Snapshot, error: Exception) -> bool:
+        """Block an instance whose code and history do not fit; nothing of it is changed or lost."""
+        if isinstance(error, _StaleLookError):
+            return False
+        if isinstance(error, (NonDeterminismError, PayloadError)):
+            log.error("orchestration %r is suspended: %s", snapshot.instance.id, error)
+        else:
+            log.exception("orchestration %r is suspended by an unexpected error", snapshot.instance.id)
+        return self.suspend(snapshot, f"{type(error).__name__}: {error}")
+
+    def suspend(self, snapshot: Snapshot, reason: str) -> bool:
+        """Suspend an instance; False if it has moved meanwhile."""
+        instance = snapshot.instance
+        note = Event(EventKind.EXECUTION_SUSPENDED, snapshot.now, facts={"reason": reason})
+        committed = self.store.commit_turn(
+            TurnCommit(
+                instance.id, instance.execution, instance.sequence, MOVING, events=dump_events([note]),
+                status=RuntimeStatus.SUSPENDED, reason=reason, parks_inbox=True,
+            )
+        )  # fmt: skip
+        return committed is not None
+
+
+class _StaleLookError(Exception):
+    """What was read does not fit together; look again."""
+
+
+def _address(instance: InstanceRow) -> TurnAddress:
+    return TurnAddress(instance.id, instance.name, instance.queue, instance.canvas, instance.root_id)
+
+
+def _events_of(snapshot: Snapshot) -> list[Event]:
+    """Return what the inbox holds as events, in the order in which they happened."""
+    instance = snapshot.instance
+    events: list[tuple[int, bool, int, Event]] = []
+    for row in snapshot.inbox:
+        if row.kind == InboxKind.JOIN or row.execution not in (None, instance.execution):
+            continue
+        kind = EventKind(row.kind)
+        payload = instance.input if kind is EventKind.EXECUTION_STARTED else row.payload
+        event = Event(kind, row.visible_at, row.command, row.attempt, row.name or "", payload, row.facts)
+        events.append((row.visible_at, kind is EventKind.TIMER_FIRED, row.id, event))
+    return [event for *_, event in sorted(events, key=lambda entry: entry[:3])]
+
+
+def _taken(snapshot: Snapshot, decision: Decision) -> tuple[list[int], list[int]]:
+    """Split the inbox rows that were looked at: deleted ones, and woken joins that wait on."""
+    still_joined = {f"{join}" for join in decision.joins.values()}
+    taken: list[int] = []
+    reset: list[int] = []
+    for row in snapshot.inbox:
+        if row.kind != InboxKind.JOIN or row.execution != snapshot.instance.execution:
+            taken.append(row.id)
+        elif f"{row.command}" in still_joined:
+            if row.wake_at is not None:
+                reset.append(row.id)
+        else:
+            taken.append(row.id)
+    return taken, reset

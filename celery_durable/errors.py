@@ -1,0 +1,102 @@
+"""The one tree of errors. Each says what happened, to which instance, and what to do next.
+
+Facts are attributes (``error.instance_id``), and every error survives pickle with its facts.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from celery.exceptions import TaskRevokedError
+
+__all__ = [
+    # the root
+    "DurableError",
+    # what a client meets
+    "InstanceNotFound",
+    "InstanceExists",
+    "InvalidState",
+    "OrchestrationFailed",
+    "OrchestrationRevoked",
+    # what an orchestrator meets
+    "ActivityError",
+    "ActivityTimeout",
+    "ForbiddenOperation",
+    # what an operator meets
+    "NonDeterminismError",
+    "PayloadError",
+    "StoreError",
+    "ConfigurationError",
+]
+
+
+def _rebuild(cls: type[DurableError], message: str, facts: dict[str, Any]) -> DurableError:
+    return cls(message, **facts)
+
+
+class DurableError(Exception):
+    """The root of all errors of this package; keyword facts become attributes."""
+
+    def __init__(self, message: str = "", **facts: Any) -> None:
+        super().__init__(message)
+        self.facts = facts
+
+    def __getattr__(self, name: str) -> Any:
+        facts = self.__dict__.get("facts", {})
+        if name in facts:
+            return facts[name]
+        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _rebuild, (type(self), str(self), self.facts)
+
+
+class InstanceNotFound(DurableError, LookupError):
+    """There is no orchestration with this id (``instance_id``)."""
+
+
+class InstanceExists(DurableError):
+    """The id is in use already (``instance_id``)."""
+
+
+class InvalidState(DurableError):
+    """The verb does not fit the status (``instance_id``, ``status``)."""
+
+
+class OrchestrationFailed(DurableError):
+    """The orchestration ended without a result (``instance_id``, ``status``, ``reason``)."""
+
+
+class OrchestrationRevoked(OrchestrationFailed, TaskRevokedError):
+    """The orchestration was canceled or terminated; also Celery's ``TaskRevokedError``."""
+
+
+class ActivityError(DurableError):
+    """An activity failed with an exception that cannot be rebuilt here.
+
+    Facts: ``type`` (dotted name of the original), ``message``, ``traceback`` (text or None).
+    """
+
+
+class ActivityTimeout(DurableError, TimeoutError):
+    """An activity ran out of its ``timeout``, ``start_timeout`` or ``heartbeat_timeout`` (``kind``)."""
+
+
+class ForbiddenOperation(DurableError, RuntimeError):
+    """An orchestrator tried what cannot be replayed: real I/O, a thread, a foreign awaitable."""
+
+
+class NonDeterminismError(DurableError):
+    """The code disagrees with history (``instance_id``, ``event``, ``expected``, ``actual``)."""
+
+
+class PayloadError(DurableError, ValueError):
+    """A value cannot be encoded, decoded, or is not accepted."""
+
+
+class StoreError(DurableError):
+    """The store cannot be reached, or answered with an error; nothing was decided."""
+
+
+class ConfigurationError(DurableError):
+    """The settings, the schema or the call's context do not fit."""

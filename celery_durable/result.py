@@ -1,0 +1,257 @@
+"""The handle of an orchestration: Celery's ``AsyncResult``, and all that the store knows."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from typing import Any
+
+from celery import Celery
+from celery.result import AsyncResult
+
+from .core.context import EPOCH, refuse_inside_orchestrator
+from .core.events import Event
+from .core.status import RuntimeStatus
+from .engine.records import InstanceRecord
+from .errors import OrchestrationFailed, OrchestrationRevoked
+
+__all__ = ["Orchestration"]
+
+
+class Orchestration(AsyncResult):  # type: ignore[misc]
+    """One orchestration. Status fields are read from the store at first use, and again by ``refresh()``.
+
+    Times are aware UTC. ``input`` is ``{"args": [...], "kwargs": {...}}``; payloads are decoded.
+    """
+
+    def __init__(self, id: str, app: Celery | None = None, record: InstanceRecord | None = None, **options: Any) -> None:  # noqa: A002
+        super().__init__(id, app=app, **options)
+        self._record = record
+        self._nudge: Callable[[], None] | None = None
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.id,)
+
+    # -- what the store knows ---------------------------------------------------------------------------------
+
+    @property
+    def _runtime(self) -> Any:
+        return self.app.durable.runtime
+
+    @property
+    def _known(self) -> InstanceRecord:
+        if self._record is None:
+            self.refresh()
+        assert self._record is not None
+        return self._record
+
+    def _full(self) -> InstanceRecord:
+        if self._known.input is None:
+            self.refresh()
+        return self._known
+
+    def refresh(self) -> Orchestration:
+        """Read the status fields anew.
+
+        Raises:
+            InstanceNotFound: there is no such orchestration (any more).
+        """
+        self._record = self._runtime.client.fetch(self.id)
+        return self
+
+    @property
+    def name(self) -> str:
+        """The orchestrator's task name."""
+        return self._known.name
+
+    @property
+    def version(self) -> str | None:
+        """The version of the orchestrator that it started with."""
+        return self._known.version
+
+    @property
+    def runtime_status(self) -> RuntimeStatus:
+        """Where it stands."""
+        return self._known.status
+
+    @property
+    def input(self) -> dict[str, Any]:
+        """The arguments of the current execution."""
+        args, kwargs = self._runtime.codec.decode(self._full().input or "[[], {}]")
+        return {"args": args, "kwargs": kwargs}
+
+    @property
+    def output(self) -> Any:
+        """What the orchestrator returned; None before that."""
+        payload = self._full().output
+        return None if payload is None else self._runtime.codec.decode(payload)
+
+    @property
+    def failure(self) -> BaseException | None:
+        """The exception that the orchestrator raised; None otherwise."""
+        payload = self._full().failure
+        return None if payload is None else self._runtime.codec.decode_failure(payload)[0]
+
+    @property
+    def custom_status(self) -> Any:
+        """What ``ctx.set_status`` last said."""
+        payload = self._full().custom_status
+        return None if payload is None else self._runtime.codec.decode(payload)
+
+    @property
+    def tags(self) -> dict[str, str]:
+        """The tags that it was started with."""
+        return dict(self._known.tags)
+
+    @property
+    def parent_id(self) -> str | None:
+        """The orchestration that this one is a child of."""
+        return self._known.parent_id
+
+    @property
+    def reason(self) -> str | None:
+        """Why it is in its status, in words."""
+        return self._known.reason
+
+    @property
+    def created_at(self) -> datetime:
+        """When it was asked for."""
+        return _moment(self._known.created_at) or EPOCH
+
+    @property
+    def started_at(self) -> datetime | None:
+        """When its first turn was committed."""
+        return _moment(self._known.started_at)
+
+    @property
+    def updated_at(self) -> datetime:
+        """When its last turn was committed."""
+        return _moment(self._known.updated_at) or EPOCH
+
+    @property
+    def completed_at(self) -> datetime | None:
+        """When it ended."""
+        return _moment(self._known.completed_at)
+
+    def history(self) -> list[Event]:
+        """Return the events of the current execution, in order."""
+        events: list[Event] = self._runtime.client.history(self.id)
+        return events
+
+    def children(self) -> list[Orchestration]:  # type: ignore[override]
+        """Return the direct sub-orchestrations, oldest first."""
+        return [Orchestration(record.id, app=self.app, record=record) for record in self._runtime.client.children(self.id)]
+
+    # -- waiting ------------------------------------------------------------------------------------------------
+
+    def wait(self, timeout: float | None = None, **_: Any) -> Any:
+        """Return the output, or raise the failure; waits while the orchestration runs, also while it is suspended.
+
+        Args:
+            timeout: seconds; None waits for ever.
+
+        Raises:
+            TimeoutError: it is not over in time.
+            OrchestrationFailed: it was canceled or terminated.
+            DurableError: called inside an orchestrator.
+        """
+        refuse_inside_orchestrator("wait()")
+        end = None if timeout is None else time.monotonic() + timeout
+        pause = 0.05
+        while True:
+            status = self._runtime.store.status_of(self.id)
+            if status is None or status.is_terminal:
+                return self._end()
+            if end is not None and time.monotonic() + pause > end:
+                if (left := end - time.monotonic()) <= 0:
+                    raise TimeoutError(f"orchestration {self.id!r} is {status} after {timeout} seconds")
+                pause = left
+            time.sleep(pause)
+            pause = min(pause * 1.2, 1.0)
+
+    def get(self, timeout: float | None = None, propagate: bool = True, **options: Any) -> Any:
+        """Do the same as ``wait``; with ``propagate=False`` return the exception instead of raising it."""
+        try:
+            return self.wait(timeout)
+        except TimeoutError:
+            if not self.refresh().runtime_status.is_terminal:
+                raise
+            if propagate:
+                raise
+            return self.failure
+        except Exception as error:
+            if propagate:
+                raise
+            return error
+
+    def _end(self) -> Any:
+        record = self.refresh()._known
+        if record.status is RuntimeStatus.COMPLETED:
+            return self.output
+        if record.status is RuntimeStatus.FAILED:
+            raise self.failure or OrchestrationFailed(f"orchestration {self.id!r} failed", instance_id=self.id)
+        because = f": {record.reason}" if record.reason else ""
+        raise OrchestrationRevoked(
+            f"orchestration {self.id!r} is {record.status}{because}",
+            instance_id=self.id, status=record.status, reason=record.reason,
+        )  # fmt: skip
+
+    # -- verbs ------------------------------------------------------------------------------------------------------
+
+    def raise_event(self, name: str, data: Any = None, event_id: str | None = None, *, session: Any = None) -> None:
+        """Raise an external event; ``event_id`` deduplicates within an execution.
+
+        Args:
+            name: what the orchestrator waits for by ``ctx.wait_event(name)``.
+            data: the payload.
+            event_id: an id of the event's own.
+            session: an SQLAlchemy session or connection whose transaction the event joins.
+
+        Raises:
+            InvalidState: the orchestration is over.
+            InstanceNotFound: there is none.
+        """
+        self.app.durable.raise_event(self.id, name, data, event_id, session=session)
+
+    def suspend(self, reason: str | None = None) -> None:
+        """Stop taking turns; what arrives is kept, running activities finish."""
+        self._runtime.client.suspend(self.id, reason)
+        self._record = None
+
+    def resume(self, reason: str | None = None) -> None:
+        """Go on after a suspension."""
+        self._runtime.client.resume(self.id, reason)
+        self._record = None
+
+    def cancel(self, reason: str | None = None) -> None:
+        """Ask it to cancel: ``CancelledError`` in the orchestrator, once, at its current await."""
+        self._runtime.client.cancel(self.id, reason)
+        self._record = None
+
+    def revoke(self, *args: Any, reason: str | None = None, **options: Any) -> None:
+        """Do the same as ``cancel``, by Celery's name for it."""
+        self.cancel(reason or "revoked")
+
+    def terminate(self, output: Any = None, recursive: bool = True, reason: str | None = None) -> None:
+        """End it at once, with its children; queued activities do not start."""
+        self._runtime.client.terminate(self.id, reason, output, recursive=recursive)
+        self._record = None
+
+    def purge(self, recursive: bool = True) -> None:
+        """Delete a finished orchestration with its history.
+
+        Raises:
+            InvalidState: it is not over.
+        """
+        self._runtime.client.purge(self.id, recursive=recursive)
+        self._record = None
+
+    def nudge(self) -> None:
+        """Send the first turn now, after a transaction that ``start(session=connection)`` joined was committed."""
+        if self._nudge is not None:
+            self._nudge()
+
+
+def _moment(micros: int | None) -> datetime | None:
+    return None if micros is None else EPOCH + timedelta(microseconds=micros)

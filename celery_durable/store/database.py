@@ -1,0 +1,317 @@
+"""Connections, transactions and statements: what differs between the databases is said here, once.
+
+Statements are written as SQL text with named parameters and a few ``{fragments}``, compiled once for the dialect by
+SQLAlchemy and run on the pool's driver connection: SQLAlchemy is the author, the driver the executor. Every connection is
+in autocommit; transactions are explicit, READ COMMITTED, and repeated whole when the database asks for it.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import random
+import sqlite3
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+import sqlalchemy as sa
+
+from ..errors import ConfigurationError, StoreError
+
+__all__ = ["Database", "Statement"]
+
+log = logging.getLogger("celery_durable.store")
+T = TypeVar("T")
+Cursor = Any
+_ATTEMPTS = 12
+
+_FRAGMENTS = {
+    "postgresql": {
+        "now": "CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000000 AS BIGINT)",
+        "lock_instance": "FOR NO KEY UPDATE SKIP LOCKED",
+        "lock": "FOR UPDATE",
+        "skip_locked": "FOR UPDATE SKIP LOCKED",
+        "insert_new": "INSERT INTO",
+        "integer": "INTEGER",
+        "bigint": "BIGINT",
+        "bytes": "BYTEA",
+        "if_new": "ON CONFLICT DO NOTHING",
+        "true": "TRUE",
+        "false": "FALSE",
+    },
+    "sqlite": {
+        "now": "durable_now()",
+        "lock_instance": "",
+        "lock": "",
+        "skip_locked": "",
+        "insert_new": "INSERT OR IGNORE INTO",
+        "integer": "INTEGER",
+        "bigint": "INTEGER",
+        "bytes": "BLOB",
+        "if_new": "",
+        "true": "1",
+        "false": "0",
+    },
+    "mysql": {
+        "now": "CAST(UNIX_TIMESTAMP(SYSDATE(6)) * 1000000 AS SIGNED)",
+        "lock_instance": "FOR UPDATE SKIP LOCKED",
+        "lock": "FOR UPDATE",
+        "skip_locked": "FOR UPDATE SKIP LOCKED",
+        "insert_new": "INSERT IGNORE INTO",
+        "integer": "SIGNED",
+        "bigint": "SIGNED",
+        "bytes": "BINARY",
+        "if_new": "",
+        "true": "TRUE",
+        "false": "FALSE",
+    },
+}
+_BEGIN = {"postgresql": "BEGIN ISOLATION LEVEL READ COMMITTED", "sqlite": "BEGIN IMMEDIATE", "mysql": "START TRANSACTION"}
+_RETRYABLE = {"40P01", "40001", "55P03", 1213, 1205}
+_NO_TABLE = {"42P01", "42703", 1146, 1054}
+
+
+class Statement:
+    """SQL text, compiled when it is first run on a database."""
+
+    def __init__(self, sql: str) -> None:
+        self.sql = sql
+        self._compiled: dict[str, tuple[str, list[str] | None]] = {}
+
+    def compiled(self, database: Database) -> tuple[str, list[str] | None]:
+        """Return the driver's text, and the order of parameters where they are positional."""
+        key = f"{database.family}+{database.engine.dialect.driver}"
+        if key not in self._compiled:
+            sql = self.sql
+            for name, text in _FRAGMENTS[database.family].items():
+                sql = sql.replace("{" + name + "}", text)
+            compiled = sa.text(sql).compile(dialect=database.engine.dialect)
+            order = list(compiled.positiontup) if compiled.positiontup is not None else None  # type: ignore[attr-defined]
+            self._compiled[key] = str(compiled), order
+        return self._compiled[key]
+
+
+class Database:
+    """One SQL database, safe to use from any thread and after a fork.
+
+    Args:
+        url: an SQLAlchemy URL.
+        options: extra keyword arguments of ``create_engine``.
+        on_first_use: called once per process with the database, before its first statement.
+    """
+
+    def __init__(
+        self, url: str, options: Mapping[str, Any] | None = None, on_first_use: Callable[[Database], None] | None = None
+    ) -> None:
+        self.url = sa.make_url(url)
+        self.family = {"postgresql": "postgresql", "sqlite": "sqlite", "mysql": "mysql", "mariadb": "mysql"}.get(
+            self.url.get_backend_name(), ""
+        )
+        if not self.family:
+            raise ConfigurationError(
+                f"durable_backend_url names {self.url.get_backend_name()!r}; SQLite, PostgreSQL and MySQL/MariaDB are supported"
+            )
+        self.options = dict(options or {})
+        self._on_first_use = on_first_use
+        self._lock = threading.RLock()
+        self._engine: sa.Engine | None = None
+        self._pid: int | None = None
+        self._is_ready = False
+        os.register_at_fork(after_in_child=self._renew_lock)
+
+    def _renew_lock(self) -> None:
+        self._lock = threading.RLock()
+
+    def __str__(self) -> str:
+        return self.url.render_as_string(hide_password=True)
+
+    # -- connections --------------------------------------------------------------------------------
+
+    @property
+    def engine(self) -> sa.Engine:
+        """Return this process's engine; a child never touches its parent's sockets."""
+        if self._pid != os.getpid():
+            with self._lock:
+                if self._pid != os.getpid():
+                    if self._engine is not None:
+                        self._engine.dispose(close=False)
+                    self._engine, self._is_ready = self._make_engine(), False
+                    self._pid = os.getpid()
+        assert self._engine is not None
+        return self._engine
+
+    def _make_engine(self) -> sa.Engine:
+        options: dict[str, Any] = {"isolation_level": "AUTOCOMMIT", "pool_reset_on_return": None}
+        arguments: dict[str, Any] = {}
+        if self.family == "sqlite":
+            arguments["timeout"] = 20
+            if self.url.database in (None, "", ":memory:"):
+                raise ConfigurationError("the store cannot live in memory: no other process would see it")
+        else:
+            options.update(pool_size=2, max_overflow=30, pool_recycle=1800)
+        if self.family == "postgresql":
+            arguments.update(keepalives=1, keepalives_idle=10, keepalives_interval=5, keepalives_count=3)
+            if self.url.get_driver_name() == "psycopg":
+                arguments["prepare_threshold"] = None
+        options.update(self.options)
+        options["connect_args"] = {**arguments, **(options.get("connect_args") or {})}
+        url = self.url.set(drivername="mysql+pymysql") if self.url.drivername in ("mysql", "mariadb") else self.url
+        try:
+            engine = sa.create_engine(url, **options)
+        except ModuleNotFoundError as error:
+            raise ConfigurationError(
+                f"the driver of {self} is not installed: {error}. Try: pip install 'celery-durable[postgres]' or [mysql]"
+            ) from error
+        if self.family == "sqlite":
+            sa.event.listen(engine, "connect", _prepare_sqlite)
+        elif self.family == "mysql":
+            sa.event.listen(engine, "connect", _prepare_mysql)
+        return engine
+
+    def dispose(self) -> None:
+        """Close this process's connections."""
+        if self._engine is not None and self._pid == os.getpid():
+            self._engine.dispose()
+
+    @contextmanager
+    def cursor(self) -> Iterator[Cursor]:
+        """Give a cursor on a pooled connection, in autocommit.
+
+        Raises:
+            StoreError: the database cannot be reached, or refuses.
+            ConfigurationError: its schema is not ours.
+        """
+        engine = self.engine
+        if not self._is_ready and self._on_first_use is not None:
+            with self._lock:
+                if not self._is_ready:
+                    self._is_ready = True  # set first: the hook comes through here too
+                    try:
+                        self._on_first_use(self)
+                    except BaseException:
+                        self._is_ready = False
+                        raise
+        try:
+            connection = engine.raw_connection()
+        except sa.exc.SQLAlchemyError as error:
+            raise self._store_error(error) from error
+        except engine.dialect.loaded_dbapi.Error as error:
+            raise self._store_error(error) from error
+        try:
+            cursor = connection.cursor()
+            yield cursor
+        except engine.dialect.loaded_dbapi.Error as error:
+            if engine.dialect.is_disconnect(error, connection.driver_connection, None):
+                connection.invalidate()
+            raise
+        except BaseException:
+            if self.family == "postgresql":
+                connection.invalidate()  # an interrupted statement may have left its answer on the wire
+            raise
+        finally:
+            if connection.is_valid:
+                connection.close()
+
+    # -- running ----------------------------------------------------------------------------------------
+
+    def run(self, cursor: Cursor, statement: Statement, **parameters: Any) -> Cursor:
+        """Run one statement and return the cursor."""
+        sql, order = statement.compiled(self)
+        if order is None:
+            cursor.execute(sql, parameters)
+        else:
+            cursor.execute(sql, [parameters[name] for name in order])
+        return cursor
+
+    def run_many(self, cursor: Cursor, statement: Statement, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Run one statement for many rows."""
+        if not rows:
+            return
+        sql, order = statement.compiled(self)
+        cursor.executemany(sql, rows if order is None else [[row[name] for name in order] for row in rows])
+
+    def transact(self, work: Callable[[Cursor], T], *, begin: bool = True) -> T:
+        """Run ``work`` in one transaction, again from the start when the database asks for it.
+
+        Raises:
+            StoreError: the database cannot be reached; it is not known whether a commit under way took place.
+        """
+        for attempt in range(1, _ATTEMPTS + 1):
+            try:
+                with self.cursor() as cursor:
+                    return self._attempt(cursor, work) if begin else work(cursor)
+            except self.engine.dialect.loaded_dbapi.Error as error:
+                if attempt == _ATTEMPTS or not self._may_repeat(error, attempt):
+                    raise self._store_error(error) from error
+            time.sleep(random.uniform(0, 0.004 * 2 ** min(attempt, 6)))  # noqa: S311
+        raise AssertionError("unreachable")
+
+    def read(self, work: Callable[[Cursor], T]) -> T:
+        """Run reads, or one statement that is a transaction by itself."""
+        return self.transact(work, begin=False)
+
+    def _attempt(self, cursor: Cursor, work: Callable[[Cursor], T]) -> T:
+        cursor.execute(_BEGIN[self.family])
+        try:
+            result = work(cursor)
+            cursor.execute("COMMIT")
+        except BaseException:
+            try:
+                cursor.execute("ROLLBACK")
+            except Exception:
+                log.debug("rollback failed; the connection is given up", exc_info=True)
+            raise
+        return result
+
+    def _may_repeat(self, error: Exception, attempt: int) -> bool:
+        code = _code(error)
+        if code in _RETRYABLE or (self.family == "sqlite" and _is_busy(error)):
+            return True
+        # a pooled connection that the server closed long ago: once more on a fresh one
+        return attempt == 1 and bool(self.engine.dialect.is_disconnect(error, None, None))  # type: ignore[arg-type]
+
+    def _store_error(self, error: Exception) -> Exception:
+        if _code(error) in _NO_TABLE or (self.family == "sqlite" and "no such table" in str(error)):
+            return ConfigurationError(
+                f"the tables in {self} are missing or behind this release ({error}); run durable.migrate()"
+            )
+        original = getattr(error, "orig", None) or error
+        return StoreError(f"the store {self} failed: {type(original).__name__}: {original}")
+
+
+def _code(error: BaseException) -> Any:
+    original = getattr(error, "orig", None) or error
+    state = getattr(original, "sqlstate", None)
+    return state if state is not None else (original.args[0] if original.args else None)
+
+
+def _is_busy(error: BaseException) -> bool:
+    return isinstance(error, sqlite3.OperationalError) and ("locked" in str(error) or "busy" in str(error))
+
+
+def _clock() -> int:
+    return time.time_ns() // 1000  # SQLite has no clock of its own: all its processes share this machine's
+
+
+def _prepare_sqlite(connection: Any, _record: Any) -> None:
+    connection.create_function("durable_now", 0, _clock)
+    for attempt in range(100):
+        try:
+            connection.execute("PRAGMA journal_mode=WAL")
+            break
+        except sqlite3.OperationalError:  # switching to WAL ignores the busy timeout
+            if attempt == 99:
+                raise
+            time.sleep(0.02)
+    connection.execute("PRAGMA synchronous=FULL")
+    connection.execute("PRAGMA busy_timeout=20000")
+
+
+def _prepare_mysql(connection: Any, _record: Any) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute("SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED")
+        cursor.execute("SET SESSION time_zone = '+00:00'")
+        cursor.execute("SET SESSION innodb_lock_wait_timeout = 10")

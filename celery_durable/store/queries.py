@@ -1,0 +1,193 @@
+"""What clients ask: one instance, pages of them, their history; and purging. Cold paths, so SQLAlchemy Core throughout."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import sqlalchemy as sa
+
+from ..core.status import RuntimeStatus
+from ..engine.records import Filters, InstanceRecord, TurnAddress
+from ..errors import StoreError
+from .database import Database
+from .migrate import store_id
+from .schema import history, inbox, instances, outbox
+from .sweep import SweepTables
+from .turns import text_of
+
+__all__ = ["Store"]
+
+_BRIEF = [
+    column for column in instances.c if column.name not in ("input", "output", "failure", "custom_status", "canvas")
+]
+
+
+def _condition(filters: Filters) -> sa.ColumnElement[bool]:
+    c, found = instances.c, [sa.true()]
+    if filters.statuses:
+        found.append(c.status.in_([str(status) for status in filters.statuses]))
+    for column, value in ((c.name, filters.name), (c.version, filters.version), (c.parent_id, filters.parent_id)):
+        if value is not None:
+            found.append(column == value)
+    for pair in filters.tags:
+        found.append(c.tags.contains("\n" + json.dumps(list(pair), ensure_ascii=True) + "\n", autoescape=True))
+    if filters.id_prefix:
+        found.append(c.id.startswith(filters.id_prefix, autoescape=True))
+    if filters.created_after is not None:
+        found.append(c.created_at >= filters.created_after)
+    if filters.created_before is not None:
+        found.append(c.created_at < filters.created_before)
+    return sa.and_(*found)
+
+
+class Store(SweepTables):
+    """The whole store: turns, recovery and what clients ask."""
+
+    _id: str | None = None
+
+    @property
+    def id(self) -> str:
+        """Return the id of this very store."""
+        if self._id is None:
+            self._id = store_id(self.database)
+        return self._id
+
+    def database_without_check(self) -> Database:
+        """Return the database for work on the schema itself, which does not need it to be there."""
+        return Database(self.database.url.render_as_string(hide_password=False), self.database.options)
+
+    def _query(self, statement: sa.Executable) -> Sequence[sa.Row[Any]]:
+        with self.database.cursor():  # the first use of a process checks the schema
+            pass
+        try:
+            with self.database.engine.connect() as connection:
+                return connection.execute(statement).fetchall()
+        except sa.exc.DBAPIError as error:
+            raise self._error(error) from error
+
+    def _error(self, error: Exception) -> Exception:
+        return StoreError(f"the store {self.database} failed: {getattr(error, 'orig', error)}")
+
+    def fetch(self, instance_id: str) -> InstanceRecord | None:
+        """Return one instance with its payloads, or None."""
+        rows = self._query(sa.select(instances).where(instances.c.id == instance_id))
+        return _record(rows[0]) if rows else None
+
+    def status_of(self, instance_id: str) -> RuntimeStatus | None:
+        """Return the status alone, cheaply enough to poll."""
+        rows = self._query(sa.select(instances.c.status).where(instances.c.id == instance_id))
+        return RuntimeStatus(rows[0][0]) if rows else None
+
+    def turn_addresses(self, ids: Sequence[str]) -> list[TurnAddress]:
+        """Return where the turns of these instances are sent."""
+        c = instances.c
+        statement = sa.select(c.id, c.name, c.queue, c.canvas, c.root_id).where(c.id.in_(list(ids)))
+        return [TurnAddress(r.id, r.name, r.queue, text_of(r.canvas), r.root_id) for r in self._query(statement)]
+
+    def open_children(self, instance_id: str) -> list[str]:
+        """Return the children of an instance that are not over."""
+        ended = [str(status) for status in RuntimeStatus if status.is_terminal]
+        c = instances.c
+        rows = self._query(sa.select(c.id).where(c.parent_id == instance_id, c.status.not_in(ended)))
+        return [row.id for row in rows]
+
+    def find(
+        self, filters: Filters, limit: int, cursor: str | None, *, with_payloads: bool = False
+    ) -> tuple[list[InstanceRecord], str | None]:
+        """Return a page, newest first, and the cursor of the next one."""
+        c = instances.c
+        columns = list(instances.c) if with_payloads else _BRIEF
+        statement = sa.select(*columns).where(_condition(filters)).order_by(c.created_at.desc(), c.id.desc())
+        if cursor is not None:
+            created_at, id_ = _read_cursor(cursor)
+            statement = statement.where(
+                sa.or_(c.created_at < created_at, sa.and_(c.created_at == created_at, c.id < id_))
+            )
+        rows = self._query(statement.limit(limit + 1))
+        records = [_record(row) for row in rows[:limit]]
+        return records, _cursor(records[-1]) if len(rows) > limit else None
+
+    def count(self, filters: Filters) -> int:
+        """Return how many instances match."""
+        return int(self._query(sa.select(sa.func.count()).select_from(instances).where(_condition(filters)))[0][0])
+
+    def events(self, instance_id: str) -> list[str]:
+        """Return the history rows of the current execution, in order."""
+        statement = (
+            sa.select(history.c.events)
+            .join(instances, sa.and_(instances.c.id == history.c.instance, instances.c.execution == history.c.execution))
+            .where(history.c.instance == instance_id)
+            .order_by(history.c.sequence)
+        )
+        return [text_of(row[0]) or "[]" for row in self._query(statement)]
+
+    def is_finished_for_celery(self, execution: str) -> bool:
+        """Tell whether no last message is under way."""
+        return not self._query(sa.select(outbox.c.kind).where(outbox.c.execution == execution).limit(1))
+
+    def purge(self, instance_id: str, execution: str) -> bool:
+        """Delete a terminal instance with all its rows; False if it has moved meanwhile.
+
+        The outbox goes first: that is the row which recorders of late outcomes take.
+        """
+        terminal = [str(status) for status in RuntimeStatus if status.is_terminal]
+
+        def delete(cursor: Any) -> bool:
+            dialect = self.database.engine.dialect
+            for table, condition in (
+                (outbox, outbox.c.execution == execution),
+                (inbox, inbox.c.instance == instance_id),
+                (history, history.c.instance == instance_id),
+                (instances, sa.and_(instances.c.id == instance_id, instances.c.execution == execution)),
+            ):
+                if table is instances:
+                    condition = sa.and_(condition, instances.c.status.in_(terminal))
+                compiled = sa.delete(table).where(condition).compile(
+                    dialect=dialect, compile_kwargs={"render_postcompile": True}
+                )  # fmt: skip
+                names = getattr(compiled, "positiontup", None)
+                parameters = compiled.params if names is None else [compiled.params[name] for name in names]
+                cursor.execute(str(compiled), parameters)
+            if not cursor.rowcount:
+                raise _HasMovedError
+            return True
+
+        try:
+            return self.database.transact(delete)
+        except _HasMovedError:
+            return False
+
+
+class _HasMovedError(Exception):
+    """Rolls a purge back: the instance is not what it was."""
+
+
+def _record(row: sa.Row[Any]) -> InstanceRecord:
+    values = row._mapping
+    tags = dict(json.loads(line) for line in (values["tags"] or "").split("\n") if line)
+    return InstanceRecord(
+        id=values["id"], execution=values["execution"], name=values["name"], version=values["version"],
+        status=RuntimeStatus(values["status"]), reason=values["reason"], sequence=values["sequence"],
+        parent_id=values["parent_id"], root_id=values["root_id"], tags=tags, created_at=values["created_at"],
+        started_at=values["started_at"], updated_at=values["updated_at"], completed_at=values["completed_at"],
+        queue=values["queue"], **{
+            name: text_of(values[name])
+            for name in ("input", "output", "failure", "custom_status", "canvas") if name in values
+        },
+    )  # fmt: skip
+
+
+def _cursor(record: InstanceRecord) -> str:
+    return base64.urlsafe_b64encode(json.dumps([record.created_at, record.id]).encode()).decode()
+
+
+def _read_cursor(cursor: str) -> tuple[int, str]:
+    try:
+        created_at, id_ = json.loads(base64.urlsafe_b64decode(cursor.encode()))
+        return int(created_at), str(id_)
+    except (ValueError, TypeError, binascii.Error) as error:
+        raise ValueError(f"{cursor!r} is not a cursor that find() gave") from error

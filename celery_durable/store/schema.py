@@ -1,0 +1,144 @@
+"""The tables. No foreign keys to instances: an insert into an inbox must never wait for a turn.
+
+Times are microseconds since the epoch, UTC, by the database's clock. Payloads are bytes, so that no character is refused.
+``check_at`` is when recovery looks at a row next; NULL is never.
+"""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import mysql
+
+__all__ = ["history", "inbox", "instances", "meta", "metadata", "outbox", "workers"]
+
+metadata = sa.MetaData()
+
+
+def _text(length: int) -> sa.types.TypeEngine[str]:
+    """Return a string type that compares byte by byte everywhere."""
+    exact = mysql.VARCHAR(length, charset="utf8mb4", collation="utf8mb4_bin")
+    return sa.String(length).with_variant(sa.String(length, collation="C"), "postgresql").with_variant(
+        exact, "mysql", "mariadb"
+    )  # fmt: skip
+
+
+PAYLOAD = sa.LargeBinary().with_variant(mysql.LONGBLOB(), "mysql", "mariadb")
+BIG_KEY = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
+QUEUE_TABLE = {
+    "autovacuum_vacuum_scale_factor": "0.01",
+    "autovacuum_vacuum_threshold": "1000",
+    "autovacuum_vacuum_cost_delay": "0",
+}
+
+
+def _where(column: str) -> dict[str, sa.TextClause]:
+    """Return the options of an index that leaves NULLs out, where the database can."""
+    clause = sa.text(f"{column} IS NOT NULL")
+    return {"postgresql_where": clause, "sqlite_where": clause}
+
+
+meta = sa.Table("durable_meta", metadata, sa.Column("name", _text(50), primary_key=True), sa.Column("value", _text(200)))
+
+instances = sa.Table(
+    "durable_instances",
+    metadata,
+    sa.Column("id", _text(150), primary_key=True),
+    sa.Column("execution", _text(32), nullable=False),
+    sa.Column("name", _text(200), nullable=False),
+    sa.Column("version", _text(50)),
+    sa.Column("status", _text(12), nullable=False),
+    sa.Column("reason", sa.Text),
+    sa.Column("sequence", sa.Integer, nullable=False),
+    sa.Column("input", PAYLOAD),
+    sa.Column("output", PAYLOAD),
+    sa.Column("failure", PAYLOAD),
+    sa.Column("custom_status", PAYLOAD),
+    sa.Column("parent_id", _text(150)),
+    sa.Column("parent_execution", _text(32)),
+    sa.Column("parent_command", sa.Integer),
+    sa.Column("parent_attempt", sa.Integer),
+    sa.Column("root_id", _text(200)),
+    sa.Column("tags", sa.Text),
+    sa.Column("canvas", PAYLOAD),
+    sa.Column("queue", _text(200)),
+    sa.Column("crashes", sa.Integer, nullable=False),
+    sa.Column("created_at", sa.BigInteger, nullable=False),
+    sa.Column("started_at", sa.BigInteger),
+    sa.Column("updated_at", sa.BigInteger, nullable=False),
+    sa.Column("completed_at", sa.BigInteger),
+    sa.Index("durable_instances_created", "created_at", "id"),
+    sa.Index("durable_instances_parent", "parent_id", **_where("parent_id")),
+    postgresql_with={"fillfactor": "80"},
+)
+
+history = sa.Table(
+    "durable_history",
+    metadata,
+    sa.Column("instance", _text(150), primary_key=True),
+    sa.Column("execution", _text(32), primary_key=True),
+    sa.Column("sequence", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("events", PAYLOAD, nullable=False),
+)
+
+inbox = sa.Table(
+    "durable_inbox",
+    metadata,
+    sa.Column("id", BIG_KEY, primary_key=True, autoincrement=True),
+    sa.Column("instance", _text(150), nullable=False),
+    sa.Column("dedup", _text(120), nullable=False),
+    sa.Column("kind", _text(30), nullable=False),
+    sa.Column("execution", _text(32)),
+    sa.Column("command", sa.Integer, nullable=False),
+    sa.Column("attempt", sa.Integer, nullable=False),
+    sa.Column("name", sa.Text),
+    sa.Column("payload", PAYLOAD),
+    sa.Column("facts", sa.Text),
+    sa.Column("visible_at", sa.BigInteger, nullable=False),
+    sa.Column("wake_at", sa.BigInteger),
+    sa.Column("check_at", sa.BigInteger),
+    sa.Column("sends", sa.Integer, nullable=False),
+    sa.Index("durable_inbox_dedup", "instance", "dedup", unique=True),
+    sa.Index("durable_inbox_visible", "instance", "visible_at"),
+    sa.Index("durable_inbox_check", "check_at", **_where("check_at")),
+    postgresql_with=QUEUE_TABLE,
+)
+
+outbox = sa.Table(
+    "durable_outbox",
+    metadata,
+    sa.Column("execution", _text(32), primary_key=True),
+    sa.Column("command", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("attempt", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("instance", _text(150), nullable=False),
+    sa.Column("kind", _text(10), nullable=False),
+    sa.Column("name", _text(200), nullable=False),
+    sa.Column("message", PAYLOAD),
+    sa.Column("queue", _text(200)),
+    sa.Column("join_command", sa.Integer),
+    sa.Column("window_command", sa.Integer),
+    sa.Column("is_held", sa.Boolean, nullable=False),
+    sa.Column("is_delegated", sa.Boolean, nullable=False),
+    sa.Column("sent_at", sa.BigInteger),
+    sa.Column("sends", sa.Integer, nullable=False),
+    sa.Column("holder", _text(32)),
+    sa.Column("check_at", sa.BigInteger),
+    sa.Column("deadline_at", sa.BigInteger),
+    sa.Column("start_by", sa.BigInteger),
+    sa.Column("beat_by", sa.BigInteger),
+    sa.Column("beat_timeout", sa.BigInteger),
+    sa.Column("details", PAYLOAD),
+    sa.Index("durable_outbox_join", "execution", "join_command", "command", **_where("join_command")),
+    sa.Index("durable_outbox_window", "execution", "window_command", "command", **_where("window_command")),
+    sa.Index("durable_outbox_check", "check_at", **_where("check_at")),
+    sa.Index("durable_outbox_holder", "holder", **_where("holder")),
+    postgresql_with=QUEUE_TABLE,
+)
+
+workers = sa.Table(
+    "durable_workers",
+    metadata,
+    sa.Column("id", _text(32), primary_key=True),
+    sa.Column("hostname", _text(200)),
+    sa.Column("started_at", sa.BigInteger, nullable=False),
+    sa.Column("last_seen", sa.BigInteger, nullable=False),
+)

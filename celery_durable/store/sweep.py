@@ -1,0 +1,214 @@
+"""What recovery reads and marks: rows whose ``check_at`` is due, and workers that went silent.
+
+Everything here touches inbox, outbox and worker rows only, never instance rows, and skips what another sweeper has.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from ..engine.records import ActivityRow, ActivityTicket, DueActivity, DueWake
+from .database import Cursor, Database, Statement
+from .turns import NEXT_LOOK, TurnTables, text_of
+
+__all__ = ["SweepTables"]
+
+HEARTBEAT = Statement("UPDATE durable_workers SET last_seen = {now} WHERE id = :id")
+REGISTER = Statement(
+    "{insert_new} durable_workers (id, hostname, started_at, last_seen) VALUES (:id, :hostname, {now}, {now}) {if_new}"
+)
+UNREGISTER = Statement("DELETE FROM durable_workers WHERE id = :id")
+MARK = Statement(
+    f"UPDATE durable_outbox SET holder = :worker, start_by = NULL, beat_by = {{now}} + beat_timeout, check_at = {NEXT_LOOK} "
+    "WHERE execution = :execution AND command = :command AND attempt = :attempt AND holder IS NULL"
+)
+HELD_BY_OTHER = Statement(
+    "SELECT holder FROM durable_outbox WHERE execution = :execution AND command = :command AND attempt = :attempt"
+)
+ANY_DUE = Statement(
+    "SELECT {now}, (SELECT MIN(check_at) FROM durable_inbox WHERE check_at IS NOT NULL), "
+    "(SELECT MIN(check_at) FROM durable_outbox WHERE check_at IS NOT NULL)"
+)
+DUE_WAKES = Statement(
+    "SELECT b.id, b.kind, b.instance, b.execution, b.command, b.visible_at, b.wake_at, b.sends, i.name, i.queue, i.canvas, "
+    "i.status, {now}, b.check_at FROM durable_inbox b LEFT JOIN durable_instances i ON i.id = b.instance "
+    "WHERE b.check_at <= {now} ORDER BY b.check_at LIMIT :limit"
+)
+MOVE_WAKE = Statement(
+    "UPDATE durable_inbox SET check_at = :next, sends = sends + :sends WHERE id = :id AND check_at = :seen"
+)
+DROP_WAKE = Statement("DELETE FROM durable_inbox WHERE id = :id")
+DUE_ACTIVITIES = Statement(
+    "SELECT o.execution, o.command, o.attempt, o.instance, o.kind, o.name, o.message, o.queue, o.sends, o.sent_at, o.holder, "
+    "o.is_delegated, o.check_at, o.deadline_at, o.start_by, o.beat_by, i.root_id, {now} FROM durable_outbox o "
+    "LEFT JOIN durable_instances i ON i.id = o.instance "
+    "WHERE o.check_at <= {now} ORDER BY o.check_at LIMIT :limit"
+)
+MOVE_ACTIVITY = Statement(
+    "UPDATE durable_outbox SET check_at = :next, sends = sends + :sends, sent_at = COALESCE(:sent_at, sent_at) "
+    "WHERE execution = :execution AND command = :command AND attempt = :attempt AND check_at = :seen"
+)
+POSTPONE = Statement(
+    "UPDATE durable_outbox SET holder = NULL, check_at = {now} + :delay, start_by = NULL, beat_by = NULL "
+    "WHERE execution = :execution AND command = :command AND attempt = :attempt"
+)
+UNSEND = Statement(
+    "UPDATE durable_outbox SET sent_at = NULL, check_at = {now} + :delay WHERE execution = :execution "
+    "AND command = :command AND attempt = :attempt AND holder IS NULL"
+)
+DELEGATE = Statement(
+    "UPDATE durable_outbox SET is_delegated = {true}, holder = NULL, check_at = deadline_at "
+    "WHERE execution = :execution AND command = :command AND attempt = :attempt"
+)
+DROP_ACTIVITY = Statement(
+    "DELETE FROM durable_outbox WHERE execution = :execution AND command = :command AND attempt = :attempt"
+)
+ABANDONED = Statement(
+    "SELECT w.id FROM durable_workers w WHERE w.last_seen <= {now} - :lease LIMIT 20"
+)
+FREE_HELD = Statement(
+    "UPDATE durable_outbox SET holder = NULL, start_by = NULL, beat_by = NULL, check_at = {now}, sends = sends + 1 "
+    "WHERE holder = :worker"
+)
+ORPHANS = Statement(
+    "SELECT DISTINCT o.holder FROM durable_outbox o LEFT JOIN durable_workers w ON w.id = o.holder "
+    "WHERE o.holder IS NOT NULL AND w.id IS NULL LIMIT 20"
+)
+HEARTBEAT_ACTIVITY = Statement(
+    f"UPDATE durable_outbox SET beat_by = {{now}} + beat_timeout, details = :details, check_at = {NEXT_LOOK} "
+    "WHERE execution = :execution AND command = :command AND attempt = :attempt"
+)
+CRASHED = Statement("UPDATE durable_instances SET crashes = crashes + 1 WHERE id = :id")
+CRASHES = Statement("SELECT crashes FROM durable_instances WHERE id = :id")
+
+
+class SweepTables(TurnTables):
+    """The part of the store that recovery and liveness go through."""
+
+    # -- workers ------------------------------------------------------------------------------------------
+
+    def beat(self, worker: str, hostname: str) -> None:
+        """Say that a worker lives; registers it again if its row was taken for dead."""
+        run = self.database.run
+
+        def write(cursor: Cursor) -> None:
+            if not run(cursor, HEARTBEAT, id=worker).rowcount:
+                run(cursor, REGISTER, id=worker, hostname=hostname[:200])
+
+        self.database.transact(write)
+
+    def unregister(self, worker: str) -> None:
+        """Forget a worker that stops in good order; what it held is free at once."""
+        self.database.transact(lambda cursor: self.database.run(cursor, UNREGISTER, id=worker))
+
+    def mark_held(self, worker: str, tickets: Iterable[ActivityTicket]) -> None:
+        """Note which activities a worker has begun to run; each is marked once."""
+        rows = [{**ticket._asdict(), "worker": worker} for ticket in sorted(tickets)]
+        if rows:
+            self.database.transact(lambda cursor: self.database.run_many(cursor, MARK, rows))
+
+    def free_abandoned(self, lease: int) -> int:
+        """Free what silent and forgotten workers hold; return how many rows became due."""
+        run = self.database.run
+
+        def free(cursor: Cursor) -> int:
+            silent = [row[0] for row in run(cursor, ABANDONED, lease=lease).fetchall()]
+            lost = [row[0] for row in run(cursor, ORPHANS).fetchall()]
+            freed = 0
+            for worker in sorted({*silent, *lost}):
+                freed += max(run(cursor, FREE_HELD, worker=worker).rowcount, 0)
+                run(cursor, UNREGISTER, id=worker)
+            return freed
+
+        return self.database.transact(free)
+
+    # -- what is due --------------------------------------------------------------------------------------
+
+    def any_due(self) -> tuple[bool, bool]:
+        """Tell whether inbox rows and outbox rows are due: the one query of an idle second."""
+        now, inbox, outbox = self.database.read(lambda cursor: self.database.run(cursor, ANY_DUE).fetchone())
+        return inbox is not None and inbox <= now, outbox is not None and outbox <= now
+
+    def due_wakes(self, limit: int) -> list[DueWake]:
+        """Return inbox rows whose ``check_at`` has come."""
+        rows = self.database.read(lambda cursor: self.database.run(cursor, DUE_WAKES, limit=limit).fetchall())
+        return [DueWake(*row[:10], text_of(row[10]), *row[11:]) for row in rows]
+
+    def move_wake(self, due: DueWake, after: int | None, *, sends: int = 0) -> bool:
+        """Look at the row again ``after`` microseconds; False if another sweeper was first."""
+        next_ = None if after is None else due.now + after
+        return self.database.transact(
+            lambda cursor: self.database.run(
+                cursor, MOVE_WAKE, id=due.id, seen=due.check_at, next=next_, sends=sends
+            ).rowcount == 1
+        )  # fmt: skip
+
+    def drop_wake(self, due: DueWake) -> None:
+        """Delete a row whose instance is gone or over."""
+        self.database.transact(lambda cursor: self.database.run(cursor, DROP_WAKE, id=due.id))
+
+    def due_activities(self, limit: int) -> list[DueActivity]:
+        """Return outbox rows whose ``check_at`` has come."""
+        rows = self.database.read(lambda cursor: self.database.run(cursor, DUE_ACTIVITIES, limit=limit).fetchall())
+        return [_due_activity(row) for row in rows]
+
+    def move_activity(self, due: DueActivity, after: int | None, *, sends: int = 0, is_sent: bool = False) -> bool:
+        """Look at the row again ``after`` microseconds, or at its deadline; False if another was first."""
+        moments = [due.deadline_at, due.start_by, due.beat_by, None if after is None else due.now + after]
+        next_ = min((moment for moment in moments if moment is not None), default=None)
+        values = {**due.row.ticket._asdict(), "seen": due.check_at, "next": next_, "sends": sends}
+        return self.database.transact(
+            lambda cursor: self.database.run(
+                cursor, MOVE_ACTIVITY, **values, sent_at=due.now if is_sent else None
+            ).rowcount == 1
+        )  # fmt: skip
+
+    # -- single activities ----------------------------------------------------------------------------------
+
+    def _one(self, statement: Statement, ticket: ActivityTicket, **values: Any) -> bool:
+        return self.database.transact(
+            lambda cursor: self.database.run(cursor, statement, **ticket._asdict(), **values).rowcount == 1
+        )
+
+    def postpone(self, ticket: ActivityTicket, delay: int) -> bool:
+        """Leave an activity to Celery's own retry for ``delay`` microseconds."""
+        return self._one(POSTPONE, ticket, delay=delay)
+
+    def unsend(self, tickets: Sequence[ActivityTicket], delay: int = 1_000_000) -> None:
+        """Note that publishing failed: recovery sends these soon."""
+        for ticket in tickets:
+            self._one(UNSEND, ticket, delay=delay)
+
+    def delegate(self, ticket: ActivityTicket) -> bool:
+        """Note that the activity replaced itself by another task: it is held by nobody until that ends."""
+        return self._one(DELEGATE, ticket)
+
+    def drop_activity(self, ticket: ActivityTicket) -> bool:
+        """Delete an outbox row: the message has done its work."""
+        return self._one(DROP_ACTIVITY, ticket)
+
+    def heartbeat(self, ticket: ActivityTicket, details: str | None) -> bool:
+        """Note that an activity makes progress; False if it is not wanted any more."""
+        return self._one(HEARTBEAT_ACTIVITY, ticket, details=None if details is None else details.encode())
+
+    def count_crash(self, instance_id: str) -> int:
+        """Count a turn that crashed its process; return how many in a row there were."""
+        run = self.database.run
+
+        def count(cursor: Cursor) -> int:
+            run(cursor, CRASHED, id=instance_id)
+            row = run(cursor, CRASHES, id=instance_id).fetchone()
+            return 0 if row is None else int(row[0])
+
+        return self.database.transact(count)
+
+
+def _due_activity(row: Sequence[Any]) -> DueActivity:
+    (execution, command, attempt, instance, kind, name, message, queue, sends, sent_at, holder, is_delegated, check_at,
+     deadline_at, start_by, beat_by, root_id, now) = row  # fmt: skip
+    ticket = ActivityTicket(execution, command, attempt)
+    activity = ActivityRow(ticket, instance, kind, name, text_of(message) or "", queue, sends, root_id)
+    return DueActivity(
+        activity, sent_at, holder, bool(is_delegated), check_at, deadline_at, start_by, beat_by, now
+    )

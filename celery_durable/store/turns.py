@@ -1,0 +1,576 @@
+"""What moves instances: looks without locks, and commits that compare before they write.
+
+A turn reads a snapshot, runs the orchestrator with no transaction open, and commits only if the instance is still at the
+sequence it was read at; so user code never holds a lock, and a frozen process holds nothing. A transaction locks at most
+one instance row, tries and never waits for it, and takes outbox rows only after it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from ..core.status import RuntimeStatus
+from ..engine.records import (
+    ActivityRow,
+    ActivityStart,
+    ActivityTicket,
+    ChildInstance,
+    Committed,
+    InboxRow,
+    InstanceRow,
+    Known,
+    NewActivity,
+    NewInbox,
+    NewInstance,
+    Outcome,
+    Recorded,
+    Snapshot,
+    TurnCommit,
+)
+from .database import Cursor, Database, Statement
+
+__all__ = ["TurnTables"]
+
+RESEND_AFTER = 5_000_000
+PRESUMED_SENT = 1_000
+
+_INSTANCE = (
+    "i.id, i.execution, i.name, i.version, i.status, i.sequence, i.parent_id, i.parent_execution, i.parent_command, "
+    "i.parent_attempt, i.root_id, i.queue, i.crashes, i.input, i.canvas"
+)
+_INSTANCE_COLUMNS = 15
+
+LOAD_INSTANCE = Statement(f"SELECT {_INSTANCE}, {{now}} FROM durable_instances i WHERE i.id = :id")
+LOAD_INBOX = Statement(
+    "SELECT id, kind, execution, command, attempt, name, payload, facts, visible_at, wake_at FROM durable_inbox "
+    "WHERE instance = :id AND visible_at <= {now} ORDER BY visible_at, id"
+)
+LOAD_HISTORY = Statement(
+    "SELECT h.sequence, h.events FROM durable_history h JOIN durable_instances i ON i.id = h.instance "
+    "AND i.execution = h.execution WHERE h.instance = :id "
+    "AND h.sequence > CASE WHEN h.execution = :known_execution THEN :known_sequence ELSE 0 END ORDER BY h.sequence"
+)
+BEGIN_ACTIVITY = Statement(
+    f"SELECT {_INSTANCE}, o.join_command, o.window_command, o.holder, o.sends, o.start_by, o.beat_timeout, o.details, "
+    "o.deadline_at, {now} FROM durable_outbox o JOIN durable_instances i ON i.id = o.instance AND i.execution = o.execution "
+    "WHERE o.execution = :execution AND o.command = :command AND o.attempt = :attempt AND o.kind = 'activity'"
+)
+# the next look at an activity that runs: its deadline or its next heartbeat, whichever is first
+NEXT_LOOK = (
+    "CASE WHEN beat_timeout IS NULL THEN deadline_at "
+    "WHEN deadline_at IS NULL OR {now} + beat_timeout < deadline_at THEN {now} + beat_timeout ELSE deadline_at END"
+)
+INSTANCE_OF = Statement(
+    "SELECT instance FROM durable_outbox WHERE execution = :execution AND command = :command AND attempt = :attempt"
+)
+CLAIM = Statement(
+    f"UPDATE durable_outbox SET holder = :worker, start_by = NULL, check_at = {NEXT_LOOK}, "
+    "beat_by = {now} + beat_timeout "
+    "WHERE execution = :execution AND command = :command AND attempt = :attempt AND (holder IS NULL OR NOT EXISTS "
+    "(SELECT 1 FROM durable_workers w WHERE w.id = durable_outbox.holder AND w.last_seen > {now} - :lease))"
+)
+
+GATE = Statement(
+    "SELECT status, {now} FROM durable_instances WHERE id = :id AND execution = :execution AND sequence = :sequence "
+    "{lock_instance}"
+)
+HAS_UNTAKEN = Statement(
+    "SELECT 1 FROM durable_inbox WHERE instance = :id AND visible_at <= {now} AND kind <> 'Join' LIMIT 1"
+)
+HAS_VISIBLE = Statement("SELECT 1 FROM durable_inbox WHERE instance = :id AND visible_at <= {now} LIMIT 1")
+DELETE_ACTIVITY = Statement(
+    "DELETE FROM durable_outbox WHERE execution = :execution AND command = :command AND attempt = :attempt"
+)
+INSERT_HISTORY = Statement(
+    "INSERT INTO durable_history (instance, execution, sequence, events) VALUES (:id, :execution, :sequence, :events)"
+)
+INSERT_ACTIVITY = Statement(
+    "INSERT INTO durable_outbox (execution, command, attempt, instance, kind, name, message, queue, join_command, "
+    "window_command, is_held, is_delegated, sent_at, sends, holder, check_at, deadline_at, start_by, beat_by, beat_timeout, "
+    "details) VALUES (:execution, :command, :attempt, :instance, :kind, :name, :message, :queue, :join_command, "
+    ":window_command, :is_held, {false}, :sent_at, 0, NULL, :check_at, :deadline_at, :start_by, NULL, :beat_timeout, NULL)"
+)
+UPDATE_INSTANCE = Statement(
+    "UPDATE durable_instances SET sequence = sequence + 1, status = COALESCE(:status, status), "
+    "output = COALESCE(:output, output), failure = COALESCE(:failure, failure), "
+    "custom_status = COALESCE(:custom_status, custom_status), reason = :reason, crashes = 0, "
+    "started_at = COALESCE(started_at, :started_at), "
+    "completed_at = COALESCE(:completed_at, completed_at), updated_at = :now WHERE id = :id"
+)
+RENEW_INSTANCE = Statement(
+    "UPDATE durable_instances SET execution = :execution, sequence = 0, input = :input, updated_at = :now WHERE id = :id"
+)
+DELETE_HISTORY = Statement("DELETE FROM durable_history WHERE instance = :id AND execution = :execution")
+RESET_JOIN = Statement("UPDATE durable_inbox SET wake_at = NULL, check_at = :check_at WHERE id = :row")
+CANCEL_COMMAND = Statement("DELETE FROM durable_outbox WHERE execution = :execution AND command = :command AND kind = 'activity'")
+CANCEL_DEDUP = Statement("DELETE FROM durable_inbox WHERE instance = :id AND dedup = :dedup")
+CHANGE_JOIN = Statement(
+    "UPDATE durable_outbox SET join_command = :join_command WHERE execution = :execution AND command = :command"
+)
+CLEAR_OUTBOX = Statement("DELETE FROM durable_outbox WHERE execution = :execution AND kind = 'activity'")
+CLEAR_INBOX = Statement("DELETE FROM durable_inbox WHERE instance = :id")
+CLEAR_EXECUTION = Statement("DELETE FROM durable_inbox WHERE instance = :id AND execution = :execution")
+PARK_INBOX = Statement("UPDATE durable_inbox SET check_at = NULL WHERE instance = :id")
+WAKE_INBOX = Statement("UPDATE durable_inbox SET check_at = :check_at WHERE instance = :id AND wake_at IS NOT NULL")
+
+_INBOX_COLUMNS = (
+    "instance, dedup, kind, execution, command, attempt, name, payload, facts, visible_at, wake_at, check_at, sends"
+)
+_INBOX_VALUES = (
+    ":instance, :dedup, :kind, :execution, :command, :attempt, :name, :payload, :facts, :visible_at, :wake_at, :check_at, 0"
+)
+INSERT_INBOX = Statement(f"{{insert_new}} durable_inbox ({_INBOX_COLUMNS}) VALUES ({_INBOX_VALUES}) {{if_new}}")
+# only to instances that can still take it; also the one statement by which anything reaches another instance
+SEND_INBOX = Statement(
+    f"{{insert_new}} durable_inbox ({_INBOX_COLUMNS}) SELECT "
+    "i.id, :dedup, :kind, :execution, CAST(:command AS {integer}), CAST(:attempt AS {integer}), :name, "
+    "CAST(:payload AS {bytes}), :facts, CAST(:visible_at AS {bigint}), CAST(:wake_at AS {bigint}), "
+    "CAST(:check_at AS {bigint}), 0 FROM durable_instances i "
+    "WHERE i.id = :instance AND i.status IN ('PENDING', 'RUNNING', 'SUSPENDED') {if_new}"
+)
+INSERT_INSTANCE = Statement(
+    "{insert_new} durable_instances (id, execution, name, version, status, sequence, input, parent_id, parent_execution, "
+    "parent_command, parent_attempt, root_id, tags, canvas, queue, crashes, created_at, updated_at) VALUES (:id, :execution, "
+    ":name, :version, 'PENDING', 0, :input, :parent_id, :parent_execution, :parent_command, :parent_attempt, :root_id, :tags, "
+    ":canvas, :queue, 0, {now}, {now}) {if_new}"
+)
+EXECUTION_OF = Statement("SELECT execution FROM durable_instances WHERE id = :id")
+NOW = Statement("SELECT {now}")
+
+LOCK_OUTCOME = Statement(
+    "SELECT instance, join_command, window_command, {now} FROM durable_outbox WHERE execution = :execution "
+    "AND command = :command AND attempt = :attempt AND kind = 'activity' {lock}"
+)
+NEXT_HELD = Statement(
+    "SELECT command, attempt, instance, kind, name, message, queue, sends FROM durable_outbox WHERE execution = :execution "
+    "AND window_command = :window AND is_held = {true} ORDER BY command LIMIT 1 {skip_locked}"
+)
+RELEASE = Statement(
+    "UPDATE durable_outbox SET is_held = {false}, sent_at = :now, check_at = :check_at "
+    "WHERE execution = :execution AND command = :command AND attempt = :attempt"
+)
+OPEN_MEMBER = Statement(
+    "SELECT 1 FROM durable_outbox WHERE execution = :execution AND join_command = :join ORDER BY command DESC LIMIT 1"
+)
+WAKE_JOIN = Statement(
+    "UPDATE durable_inbox SET wake_at = {now}, check_at = {now} + :resend_after "
+    "WHERE instance = :id AND dedup = :dedup AND wake_at IS NULL"
+)
+LOCK_INSTANCE = Statement("SELECT execution, {now} FROM durable_instances WHERE id = :id {lock_instance}")
+CLEAR_HISTORY = Statement("DELETE FROM durable_history WHERE instance = :id")
+DELETE_INSTANCE = Statement("DELETE FROM durable_instances WHERE id = :id")
+NOTE_WAITING = Statement(
+    "UPDATE durable_instances SET reason = :reason WHERE id = :id AND status IN ('PENDING', 'RUNNING') "
+    "AND (reason IS NULL OR reason <> :reason)"
+)
+WAS_RECORDED = Statement("SELECT 1 FROM durable_inbox WHERE dedup = :dedup AND instance = :id LIMIT 1")
+
+
+def blob(text: str | None) -> bytes | None:
+    """Return a payload as the store keeps it."""
+    return None if text is None else text.encode()
+
+
+def text_of(data: Any) -> str | None:
+    """Return a stored payload as text; damage is left to the decoder to report."""
+    return None if data is None else bytes(data).decode("utf-8", "replace")
+
+
+def join_dedup(execution: str, join: int) -> str:
+    """Return the key of a join's inbox row."""
+    return f"join:{execution}:{join}"
+
+
+def outcome_dedup(ticket: ActivityTicket) -> str:
+    """Return the key of an outcome's inbox row."""
+    return f"outcome:{ticket.execution}:{ticket.command}:{ticket.attempt}"
+
+
+def instance_row(row: Sequence[Any]) -> InstanceRow:
+    """Build the engine's view of an instance from the columns of ``_INSTANCE``."""
+    (id_, execution, name, version, status, sequence, parent_id, parent_execution, parent_command, parent_attempt,
+     root_id, queue, crashes, input_, canvas) = row[:_INSTANCE_COLUMNS]  # fmt: skip
+    return InstanceRow(
+        id_, execution, name, version, RuntimeStatus(status), sequence, parent_id, parent_execution, parent_command,
+        parent_attempt, root_id, queue, crashes, text_of(input_), text_of(canvas),
+    )  # fmt: skip
+
+
+def inbox_values(message: NewInbox, now: int) -> dict[str, Any]:
+    """Return the parameters of ``INSERT_INBOX``."""
+    visible_at = now if message.visible_at is None else message.visible_at
+    check_at = None if message.check_after is None else visible_at + message.check_after
+    return {
+        "instance": message.instance, "dedup": message.dedup, "kind": str(message.kind), "execution": message.execution,
+        "command": message.command, "attempt": message.attempt, "name": message.name, "payload": blob(message.payload),
+        "facts": json.dumps(message.facts) if message.facts else None,
+        "visible_at": visible_at, "wake_at": visible_at if message.wakes else None, "check_at": check_at,
+    }  # fmt: skip
+
+
+def activity_values(new: NewActivity, instance: str, execution: str, now: int, resend_after: int) -> dict[str, Any]:
+    """Return the parameters of ``INSERT_ACTIVITY``."""
+    deadline_at = None if new.timeout is None else now + new.timeout
+    start_by = None if new.start_timeout is None else now + new.start_timeout
+    if new.is_held:
+        look = None
+    else:
+        look = now + resend_after if new.is_sent else now
+    looks = [moment for moment in (look, deadline_at, start_by) if moment is not None]
+    return {
+        "execution": execution, "command": new.command, "attempt": new.attempt, "instance": instance, "kind": new.kind,
+        "name": new.name, "message": blob(new.message), "queue": new.queue, "join_command": new.join_command,
+        "window_command": new.window_command, "is_held": new.is_held,
+        "sent_at": now if new.is_sent and not new.is_held else None, "check_at": min(looks, default=None),
+        "deadline_at": deadline_at, "start_by": start_by, "beat_timeout": new.heartbeat_timeout,
+    }  # fmt: skip
+
+
+class TurnTables:
+    """The part of the store that turns and outcomes go through (``engine.records.TurnStore``)."""
+
+    def __init__(self, database: Database, *, resend_after: int = RESEND_AFTER) -> None:
+        self.database = database
+        self.resend_after = resend_after
+
+    # -- looks ----------------------------------------------------------------------------------------
+
+    def load(self, instance_id: str, known: Known | None) -> Snapshot | None:
+        """Look at an instance; see ``TurnStore``."""
+        run = self.database.run
+        known_execution, known_sequence = known or ("", 0)
+
+        def look(cursor: Cursor) -> Snapshot | None:
+            row = run(cursor, LOAD_INSTANCE, id=instance_id).fetchone()
+            if row is None:
+                return None
+            inbox = run(cursor, LOAD_INBOX, id=instance_id).fetchall()
+            rows = run(
+                cursor, LOAD_HISTORY, id=instance_id, known_execution=known_execution, known_sequence=known_sequence
+            ).fetchall()
+            instance = instance_row(row)
+            return Snapshot(instance, _texts(rows, instance.sequence), [_inbox_row(r) for r in inbox], row[-1])
+
+        return self.database.read(look)
+
+    def begin_activity(self, ticket: ActivityTicket, known: Known | None) -> ActivityStart | None:
+        """Look at an activity about to run; see ``TurnStore``."""
+        run = self.database.run
+        known_execution, known_sequence = known or ("", 0)
+
+        def look(cursor: Cursor) -> ActivityStart | None:
+            row = run(cursor, BEGIN_ACTIVITY, **ticket._asdict()).fetchone()
+            if row is None:
+                return None
+            instance = instance_row(row)
+            rows: list[Any] = []
+            if row[_INSTANCE_COLUMNS] is None:  # a member of a join does not take the turn with its own outcome
+                rows = run(
+                    cursor, LOAD_HISTORY, id=instance.id, known_execution=known_execution, known_sequence=known_sequence
+                ).fetchall()
+            return activity_start(instance, _texts(rows, instance.sequence), row[_INSTANCE_COLUMNS:])
+
+        return self.database.read(look)
+
+    def find_instance_of(self, ticket: ActivityTicket) -> str | None:
+        """Return whose activity this is; see ``TurnStore``."""
+        row = self.database.read(lambda cursor: self.database.run(cursor, INSTANCE_OF, **ticket._asdict()).fetchone())
+        return None if row is None else str(row[0])
+
+    def has_untaken(self, instance_id: str) -> bool:
+        """Tell whether anything visible lies in the inbox."""
+        row = self.database.read(lambda cursor: self.database.run(cursor, HAS_UNTAKEN, id=instance_id).fetchone())
+        return row is not None
+
+    def now(self) -> int:
+        """Return the store's clock."""
+        return int(self.database.read(lambda cursor: self.database.run(cursor, NOW).fetchone())[0])
+
+    def discard(self, rows: Sequence[int]) -> None:
+        """Delete inbox rows that nobody will take."""
+        if rows:
+            self.database.transact(lambda cursor: self._take(cursor, rows))
+
+    def note_waiting(self, instance_id: str, reason: str) -> None:
+        """Let people see what an instance waits for that no turn can tell."""
+        self.database.transact(
+            lambda cursor: self.database.run(cursor, NOTE_WAITING, id=instance_id, reason=reason)
+        )
+
+    def was_recorded(self, ticket: ActivityTicket, instance_id: str) -> bool:
+        """Tell whether an outcome of this very attempt lies in the inbox."""
+        row = self.database.read(
+            lambda cursor: self.database.run(
+                cursor, WAS_RECORDED, dedup=outcome_dedup(ticket), id=instance_id
+            ).fetchone()
+        )
+        return row is not None
+
+    def claim(self, ticket: ActivityTicket, worker: str | None, lease: int) -> bool:
+        """Take an activity for this worker; see ``TurnStore``."""
+        return self.database.transact(
+            lambda cursor: self.database.run(cursor, CLAIM, **ticket._asdict(), worker=worker, lease=lease).rowcount == 1
+        )
+
+    # -- commits --------------------------------------------------------------------------------------
+
+    def commit_turn(self, commit: TurnCommit) -> Committed | None:
+        """Commit a turn; see ``TurnStore``."""
+        return self.database.transact(lambda cursor: self._commit(cursor, commit))
+
+    def _commit(self, cursor: Cursor, commit: TurnCommit) -> Committed | None:
+        run, id_, execution = self.database.run, commit.instance_id, commit.execution
+        row = run(cursor, GATE, id=id_, execution=execution, sequence=commit.sequence).fetchone()
+        if row is None or RuntimeStatus(row[0]) not in commit.statuses:
+            return None
+        if commit.requires_empty_inbox and run(cursor, HAS_VISIBLE, id=id_).fetchone() is not None:
+            return None
+        if commit.outcome is not None and not run(cursor, DELETE_ACTIVITY, **commit.outcome._asdict()).rowcount:
+            return None
+        now = row[1]
+        self._take(cursor, commit.taken)
+        for row_id in commit.reset_joins:
+            run(cursor, RESET_JOIN, row=row_id, check_at=now + 2 * self.resend_after)
+        if commit.events is not None:
+            run(
+                cursor, INSERT_HISTORY,
+                id=id_, execution=execution, sequence=commit.sequence + 1, events=blob(commit.events),
+            )  # fmt: skip
+        for command in commit.canceled_commands:
+            run(cursor, CANCEL_COMMAND, execution=execution, command=command)
+        for dedup in commit.canceled_dedups:
+            run(cursor, CANCEL_DEDUP, id=id_, dedup=dedup)
+        if commit.clears:
+            self._clear(cursor, commit)
+        for command, join in sorted(commit.join_changes.items()):
+            run(cursor, CHANGE_JOIN, execution=execution, command=command, join_command=join)
+        self._insert_activities(cursor, commit, now)
+        self.database.run_many(cursor, INSERT_INBOX, [inbox_values(message, now) for message in commit.own_inbox])
+        if commit.parks_inbox:
+            run(cursor, PARK_INBOX, id=id_)
+        if commit.wakes_all:
+            run(cursor, WAKE_INBOX, id=id_, check_at=now + self.resend_after)
+        self._update_instance(cursor, commit, now)
+        released = self._release_slots(cursor, execution, commit.released_slots, now)
+        started = self._start_children(cursor, commit.children, now)
+        for message in sorted(commit.other_inboxes, key=lambda message: (message.instance, message.dedup)):
+            run(cursor, SEND_INBOX, **inbox_values(message, now))
+        return Committed(now, released, started)
+
+    def _take(self, cursor: Cursor, rows: Sequence[int]) -> None:
+        for start in range(0, len(rows), 500):
+            numbers = ", ".join(str(int(number)) for number in rows[start : start + 500])
+            cursor.execute(f"DELETE FROM durable_inbox WHERE id IN ({numbers})")  # noqa: S608  integers only
+
+    def _clear(self, cursor: Cursor, commit: TurnCommit) -> None:
+        run = self.database.run
+        run(cursor, CLEAR_OUTBOX, execution=commit.execution)
+        if commit.next_execution is None:
+            run(cursor, CLEAR_INBOX, id=commit.instance_id)
+        else:
+            run(cursor, CLEAR_EXECUTION, id=commit.instance_id, execution=commit.execution)
+
+    def _insert_activities(self, cursor: Cursor, commit: TurnCommit, now: int) -> None:
+        rows = [
+            activity_values(new, commit.instance_id, commit.execution, now, self.resend_after)
+            for new in commit.activities
+        ]
+        self.database.run_many(cursor, INSERT_ACTIVITY, rows)
+
+    def _update_instance(self, cursor: Cursor, commit: TurnCommit, now: int) -> None:
+        self.database.run(cursor, UPDATE_INSTANCE, **update_values(commit), now=now, started_at=now, completed_at=(
+            now if commit.status is not None and commit.status.is_terminal else None
+        ))  # fmt: skip
+        if commit.next_execution is not None:
+            run = self.database.run
+            run(
+                cursor, RENEW_INSTANCE,
+                id=commit.instance_id, execution=commit.next_execution, input=blob(commit.next_input), now=now,
+            )  # fmt: skip
+            run(cursor, DELETE_HISTORY, id=commit.instance_id, execution=commit.execution)
+
+    def _release_slots(
+        self, cursor: Cursor, execution: str, slots: dict[int, int], now: int
+    ) -> list[ActivityRow]:
+        released: list[ActivityRow] = []
+        for window, count in sorted(slots.items()):
+            for _ in range(count):
+                if (row := self._release_next(cursor, execution, window, now)) is None:
+                    break
+                released.append(row)
+        return released
+
+    def _release_next(self, cursor: Cursor, execution: str, window: int, now: int) -> ActivityRow | None:
+        row = self.database.run(cursor, NEXT_HELD, execution=execution, window=window).fetchone()
+        if row is None:
+            return None
+        command, attempt, instance, kind, name, message, queue, sends = row
+        ticket = ActivityTicket(execution, command, attempt)
+        self.database.run(cursor, RELEASE, **ticket._asdict(), now=now, check_at=now + self.resend_after)
+        return ActivityRow(ticket, instance, kind, name, text_of(message) or "", queue, sends)
+
+    def _start_children(
+        self, cursor: Cursor, children: Sequence[ChildInstance], now: int
+    ) -> list[ChildInstance]:
+        started: list[ChildInstance] = []
+        for child in sorted(children, key=lambda child: child.id):
+            if self._insert_instance(cursor, child, now):
+                started.append(child)
+            elif child.refusal is not None:
+                self.database.run(cursor, INSERT_INBOX, **inbox_values(child.refusal, now))
+        return started
+
+    def replace_instance(self, new: NewInstance, children: Sequence[str]) -> bool:
+        """Put a fresh life in the place of an instance; False if it moved meanwhile.
+
+        The old life ends unheard: its children are asked to end, its history and messages are deleted.
+        """
+        run = self.database.run
+
+        def replace(cursor: Cursor) -> bool:
+            row = run(cursor, LOCK_INSTANCE, id=new.id).fetchone()
+            if row is None:
+                return False
+            execution, now = row
+            run(cursor, CLEAR_OUTBOX, execution=execution)
+            run(cursor, CLEAR_INBOX, id=new.id)
+            run(cursor, CLEAR_HISTORY, id=new.id)
+            run(cursor, DELETE_INSTANCE, id=new.id)
+            facts = {"reason": f"its parent {new.id} was replaced", "recursive": True}
+            for child in sorted(children):
+                wish = NewInbox(child, "TerminateRequested", "terminate", facts=facts, check_after=0)
+                run(cursor, SEND_INBOX, **inbox_values(wish, now))
+            return self._insert_instance(cursor, new, now)
+
+        return self.database.transact(replace)
+
+    # -- outcomes -------------------------------------------------------------------------------------
+
+    def record_outcome(self, outcome: Outcome, *, release: bool = True) -> Recorded | None:
+        """Record an outcome once; see ``TurnStore``."""
+        return self.database.transact(lambda cursor: self._record(cursor, outcome))
+
+    def _record(self, cursor: Cursor, outcome: Outcome) -> Recorded | None:
+        run, ticket = self.database.run, outcome.ticket
+        row = run(cursor, LOCK_OUTCOME, **ticket._asdict()).fetchone()
+        if row is None:
+            return None
+        instance, join, window, now = row
+        run(cursor, DELETE_ACTIVITY, **ticket._asdict())
+        wakes = join is None or outcome.has_failed
+        run(cursor, INSERT_INBOX, **inbox_values(outcome_message(outcome, instance, wakes, self.resend_after), now))
+        released: list[ActivityRow] = []
+        if window is not None and not outcome.has_failed:
+            released = self._release_slots(cursor, ticket.execution, {window: 1}, now)
+        return Recorded(instance, join, wakes, released)
+
+    def finish_join(self, execution: str, instance_id: str, join_command: int) -> bool:
+        """Wake a join whose last member is in; see ``TurnStore``."""
+        run = self.database.run
+        if self.database.read(
+            lambda cursor: run(cursor, OPEN_MEMBER, execution=execution, join=join_command).fetchone()
+        ):
+            return False
+        dedup = join_dedup(execution, join_command)
+        return self.database.transact(
+            lambda cursor: run(
+                cursor, WAKE_JOIN, id=instance_id, dedup=dedup, resend_after=self.resend_after
+            ).rowcount == 1
+        )  # fmt: skip
+
+    # -- arrivals -------------------------------------------------------------------------------------
+
+    def put(self, messages: Sequence[NewInbox]) -> int:
+        """Insert messages for instances that can still take them; return how many were new."""
+        return self.database.transact(lambda cursor: self.put_with(cursor, messages))
+
+    def put_with(self, cursor: Cursor, messages: Sequence[NewInbox]) -> int:
+        """Insert messages on a cursor inside somebody's transaction."""
+        now = self.database.run(cursor, NOW).fetchone()[0]
+        ordered = sorted(messages, key=lambda message: (message.instance, message.dedup))
+        return sum(self.database.run(cursor, SEND_INBOX, **inbox_values(m, now)).rowcount for m in ordered)
+
+    def insert_instance(self, instance: NewInstance) -> bool:
+        """Insert an orchestration with its start message; False if the id is taken."""
+
+        def insert(cursor: Cursor) -> bool:
+            return self.insert_instance_with(cursor, instance)
+
+        if self.database.transact(insert):
+            return True
+        # a commit whose answer was lost may have been ours
+        row = self.database.read(lambda cursor: self.database.run(cursor, EXECUTION_OF, id=instance.id).fetchone())
+        return row is not None and row[0] == instance.execution
+
+    def insert_instance_with(self, cursor: Cursor, instance: NewInstance) -> bool:
+        """Insert an orchestration on a cursor inside somebody's transaction."""
+        now = self.database.run(cursor, NOW).fetchone()[0]
+        return self._insert_instance(cursor, instance, now)
+
+    def _insert_instance(self, cursor: Cursor, new: NewInstance, now: int) -> bool:
+        values = {
+            "id": new.id, "execution": new.execution, "name": new.name, "version": new.version, "input": blob(new.input),
+            "parent_id": new.parent_id, "parent_execution": new.parent_execution, "parent_command": new.parent_command,
+            "parent_attempt": new.parent_attempt, "root_id": new.root_id, "tags": tags_text(new.tags),
+            "canvas": blob(new.canvas), "queue": new.queue,
+        }  # fmt: skip
+        if not self.database.run(cursor, INSERT_INSTANCE, **values).rowcount:
+            return False
+        self.database.run(cursor, INSERT_INBOX, **inbox_values(start_message(new), now))
+        return True
+
+
+def start_message(new: NewInstance) -> NewInbox:
+    """Return the message that makes a new orchestration begin."""
+    return NewInbox(
+        new.id, "ExecutionStarted", f"start:{new.execution}", execution=new.execution,
+        visible_at=new.start_at, check_after=new.check_after,
+    )  # fmt: skip
+
+
+def outcome_message(outcome: Outcome, instance: str, wakes: bool, resend_after: int) -> NewInbox:
+    """Return the inbox row of an outcome."""
+    ticket = outcome.ticket
+    return NewInbox(
+        instance, "ActivityFailed" if outcome.has_failed else "ActivityCompleted", outcome_dedup(ticket),
+        execution=ticket.execution, command=ticket.command, attempt=ticket.attempt, payload=outcome.payload,
+        wakes=wakes, check_after=resend_after if wakes else None,
+    )  # fmt: skip
+
+
+def tags_text(tags: dict[str, str] | None) -> str | None:
+    """Return tags as text in which each pair can be found by itself."""
+    if not tags:
+        return None
+    pairs = (json.dumps([name, value], ensure_ascii=True) for name, value in sorted(tags.items()))
+    return "\n" + "\n".join(pairs) + "\n"
+
+
+def update_values(commit: TurnCommit) -> dict[str, Any]:
+    """Return the parameters by which a commit changes its instance."""
+    return {
+        "id": commit.instance_id, "status": None if commit.status is None else str(commit.status),
+        "output": blob(commit.output), "failure": blob(commit.failure), "custom_status": blob(commit.custom_status),
+        "reason": commit.reason,
+    }  # fmt: skip
+
+
+def activity_start(instance: InstanceRow, history: list[str], row: Sequence[Any]) -> ActivityStart:
+    """Build the engine's view of an activity from the columns that follow the instance's."""
+    join, window, holder, sends, start_by, beat_timeout, details, deadline_at, now = row[:9]
+    must_claim = start_by is not None or beat_timeout is not None or sends > 0
+    return ActivityStart(instance, history, join, window, holder, sends, must_claim, text_of(details), deadline_at, now)
+
+
+def _texts(rows: Sequence[Any], up_to: int) -> list[str]:
+    return [text_of(events) or "[]" for sequence, events in rows if sequence <= up_to]
+
+
+def _inbox_row(row: Sequence[Any]) -> InboxRow:
+    id_, kind, execution, command, attempt, name, payload, facts, visible_at, wake_at = row
+    return InboxRow(
+        id_, kind, execution, command, attempt, name, text_of(payload), json.loads(facts) if facts else None,
+        visible_at, wake_at,
+    )  # fmt: skip

@@ -1,0 +1,1 @@
+"""The Celery glue: everything here speaks to Celery and kombu, nothing here speaks to the store."""

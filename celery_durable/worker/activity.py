@@ -1,0 +1,293 @@
+"""An activity is an ordinary task, watched: its class's ``__call__`` is wrapped.
+
+That is the one place where an error of ours is handled in every pool. The wrapper asks the store whether the activity
+is still wanted, runs it, and has the outcome committed before Celery hears of it; "store down" becomes
+``Reject(requeue=True)`` only after patience has run out. Messages that are not ours pass through untouched.
+"""
+
+from __future__ import annotations
+
+import contextvars
+import logging
+import random
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any, TypeVar
+
+from celery import Celery
+from celery.app.task import Task as BaseTask
+from celery.exceptions import Ignore, Reject, Retry
+
+from ..core.context import EPOCH
+from ..core.replay import Execution
+from ..engine.cache import known_of
+from ..engine.records import ActivityStart, ActivityTicket, Outcome, TurnAddress
+from ..errors import ActivityError, DurableError, PayloadError, StoreError
+from .orchestrator import OrchestratorTask
+from .runtime import Runtime, header_of, runtime_of
+
+__all__ = ["ActivityContext", "durable_context", "wrap_tasks"]
+
+log = logging.getLogger("celery_durable.activity")
+T = TypeVar("T")
+_current: contextvars.ContextVar[ActivityContext | None] = contextvars.ContextVar("durable_activity", default=None)
+
+
+@dataclass
+class ActivityContext:
+    """What an activity may know of the orchestration that asked for it."""
+
+    instance_id: str
+    attempt: int
+    idempotency_key: str
+    deadline: datetime | None
+    details: Any
+    _runtime: Runtime = field(repr=False)
+    _ticket: ActivityTicket = field(repr=False)
+    _asked_at: float = field(default=0.0, repr=False)
+    _is_canceled: bool = field(default=False, repr=False)
+
+    @property
+    def cancelled(self) -> bool:
+        """True once the orchestration does not want the result any more; asks the store at most once a second."""
+        if not self._is_canceled and time.monotonic() - self._asked_at >= 1.0:
+            self._asked_at = time.monotonic()
+            self._is_canceled = self._runtime.store.find_instance_of(self._ticket) is None
+        return self._is_canceled
+
+    def heartbeat(self, details: Any = None) -> None:
+        """Say that the activity makes progress; ``details`` is what a next attempt of a lost worker finds.
+
+        Raises:
+            StoreError: the store cannot be reached.
+            PayloadError: ``details`` cannot be encoded.
+        """
+        payload = None if details is None else self._runtime.codec.encode(details)
+        self._is_canceled = not self._runtime.store.heartbeat(self._ticket, payload)
+        self._asked_at = time.monotonic()
+
+
+def durable_context() -> ActivityContext | None:
+    """Return the context of the activity that runs here, or None outside an orchestration."""
+    return _current.get()
+
+
+def wrap_tasks(app: Celery) -> None:
+    """Wrap every registered task that is not an orchestrator; safe to call again."""
+    for task in list(app._tasks.values()):
+        cls = type(task)
+        if isinstance(task, OrchestratorTask) or "_durable_wrapped" in cls.__dict__:
+            continue
+        cls.__call__ = _wrapped(cls)
+        cls._durable_wrapped = True
+
+
+def _wrapped(cls: type) -> Callable[..., Any]:
+    own = cls.__call__ if cls.__call__ is not BaseTask.__call__ else None  # type: ignore[operator]
+
+    def __call__(self: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: N807
+        request = self.request
+        if own is not None:
+            body: Callable[..., Any] = lambda *a, **k: own(self, *a, **k)  # noqa: E731
+        elif request.called_directly:
+            return BaseTask.__call__(self, *args, **kwargs)
+        else:
+            body = self.run  # BaseTask.__call__ would push a copied context, and lose the children of the body
+        if request.called_directly or (ticket := ActivityTicket.parse(request.id)) is None:
+            return body(*args, **kwargs)
+        return _Attempt(runtime_of(self.app), self, ticket).run(body, args, kwargs)
+
+    return __call__
+
+
+def with_patience(runtime: Runtime, work: Callable[[], T], patience: float | None = None) -> T:
+    """Do something with the store, again and again while it is down, up to ``durable_store_patience``.
+
+    Raises:
+        StoreError: patience has run out.
+    """
+    end = time.monotonic() + (runtime.settings.store_patience if patience is None else patience)
+    pause = 0.05
+    while True:
+        try:
+            return work()
+        except StoreError as error:
+            if time.monotonic() + pause > end:
+                raise
+            log.warning("the store is down, trying again in %.1f s: %s", pause, error)
+        time.sleep(pause * (1 + random.random()))  # noqa: S311
+        pause = min(pause * 2, 3.0)
+
+
+class _Attempt:
+    """One run of one activity in this process."""
+
+    def __init__(self, runtime: Runtime, task: Any, ticket: ActivityTicket) -> None:
+        self.runtime = runtime
+        self.task = task
+        self.ticket = ticket
+        self.request = task.request
+        header = header_of(self.request) or {}
+        self.is_copy = bool(header.get("n")) or bool((self.request.delivery_info or {}).get("redelivered"))
+        self.store_tag = header.get("s")
+        self.began = time.monotonic()
+
+    def run(self, body: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        runtime = self.runtime
+        live = runtime.live.take(self.ticket.execution)
+        start = self._begin(live)
+        try:
+            result, error = self._run_body(start, body, args, kwargs), None
+        except (Retry, Ignore, Reject) as control:
+            self._keep(live)
+            self._control(control)
+            raise
+        except Exception as raised:
+            result, error = None, raised
+        except BaseException:
+            self._keep(live)
+            raise
+        outcome, error = self._outcome(result, error)
+        self._commit(outcome, start, live)
+        runtime.just_recorded.task_id = self.request.id
+        if error is not None:
+            raise error
+        return result
+
+    def _begin(self, live: Execution | None) -> ActivityStart:
+        runtime, ticket = self.runtime, self.ticket
+        try:
+            start = with_patience(runtime, lambda: runtime.store.begin_activity(ticket, known_of(live)))
+            if start is not None and (self.is_copy or start.must_claim or start.holder is not None):
+                lease = int(runtime.settings.worker_lease * 1_000_000)
+                if not with_patience(runtime, lambda: runtime.store.claim(ticket, runtime.worker_id, lease)):
+                    self._keep(live)
+                    log.info("activity %s is run by another worker already; this copy is dropped", self.request.id)
+                    raise Ignore
+        except StoreError as error:
+            self._keep(live)
+            raise Reject(str(error), requeue=True) from error
+        if start is None:
+            self._keep(live)
+            if self.store_tag not in (None, runtime.store.id[:12]):
+                log.error(
+                    "activity %s belongs to another store (%s...) than this worker's, %s: it is put back. Is "
+                    "durable_backend_url the same, and absolute, everywhere?",
+                    self.request.id, self.store_tag, runtime.store.database,
+                )  # fmt: skip
+                time.sleep(1.0)
+                raise Reject("another store", requeue=True)
+            log.info("activity %s is not wanted any more and does not start", self.request.id)
+            raise Ignore
+        return start
+
+    def _keep(self, live: Execution | None) -> None:
+        if live is not None:
+            self.runtime.live.put(live)
+
+    def _run_body(
+        self, start: ActivityStart, body: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
+        deadline = None if start.deadline_at is None else EPOCH + timedelta(microseconds=start.deadline_at)
+        context = ActivityContext(
+            start.instance.id, self.ticket.attempt, f"{self.ticket.execution}-{self.ticket.command}",
+            deadline.astimezone(UTC) if deadline else None,
+            None if start.details is None else self.runtime.codec.decode(start.details), self.runtime, self.ticket,
+        )  # fmt: skip
+        token = _current.set(context)
+        try:
+            return body(*args, **kwargs)
+        finally:
+            _current.reset(token)
+
+    def _control(self, control: BaseException) -> None:
+        """Celery's own control flow: a retry waits, a replacement goes on elsewhere, the rest has failed."""
+        runtime, ticket = self.runtime, self.ticket
+        try:
+            if isinstance(control, Retry):
+                runtime.store.postpone(ticket, _delay_of(control) + int(runtime.settings.worker_lease * 1_000_000))
+            elif isinstance(control, Ignore) and "Replaced by new task" in str(control):
+                runtime.store.delegate(ticket)
+            elif isinstance(control, Reject) and control.requeue:
+                runtime.store.postpone(ticket, int(runtime.settings.worker_lease * 1_000_000))
+            else:
+                name = "ignored" if isinstance(control, Ignore) else "rejected"
+                error = ActivityError(name, type=f"celery.exceptions.{type(control).__name__}", message=name)
+                self._record_alone(Outcome(ticket, runtime.codec.encode_failure(error), has_failed=True))
+                runtime.just_recorded.task_id = self.request.id
+        except DurableError:
+            log.exception("what became of activity %s could not be noted; recovery will find it", self.request.id)
+
+    def _outcome(self, result: Any, error: Exception | None) -> tuple[Outcome, Exception | None]:
+        codec = self.runtime.codec
+        if error is None:
+            try:
+                return Outcome(self.ticket, codec.encode(result), has_failed=False), None
+            except PayloadError as problem:
+                error = PayloadError(f"activity {self.task.name} returned {problem}")
+        return Outcome(self.ticket, codec.encode_failure(error), has_failed=True), error
+
+    # -- commit -------------------------------------------------------------------------------------------
+
+    def _commit(self, outcome: Outcome, start: ActivityStart, live: Execution | None) -> None:
+        runtime = self.runtime
+        if self._may_take_turn(start) and start.join_command is None and start.window_command is None and not self.is_copy:
+            try:
+                if runtime.runner.complete(outcome, start, live):
+                    return
+            except StoreError:
+                log.warning("a turn of %r failed with the store; its outcome is recorded alone", start.instance.id, exc_info=True)
+        else:
+            self._keep(live)
+        self._record_alone(outcome, start)
+
+    def _may_take_turn(self, start: ActivityStart) -> bool:
+        runtime = self.runtime
+        if not runtime.settings.inline_turns:
+            return False
+        hard, soft = self.request.timelimit or (None, None)
+        limits = [limit for limit in (hard, soft, self.task.time_limit, self.task.soft_time_limit) if limit]
+        if limits and time.monotonic() - self.began > min(limits) - 2:
+            return False
+        return bool(runtime.publisher.may_take_turns(start.instance.name, start.instance.queue))
+
+    def _record_alone(self, outcome: Outcome, start: ActivityStart | None = None) -> None:
+        runtime = self.runtime
+        release = start is None or start.window_command is not None
+        try:
+            recorded = with_patience(runtime, lambda: runtime.store.record_outcome(outcome, release=release))
+        except StoreError as error:
+            raise Reject(str(error), requeue=True) from error
+        if recorded is None:
+            if start is not None and runtime.store.was_recorded(self.ticket, start.instance.id):
+                self._take_turn(start.instance.id, start)  # the commit whose answer was lost was ours
+            else:
+                log.info("the outcome of activity %s came too late and is dropped", self.request.id)
+            return
+        try:
+            runtime.runner.wake_after(self.ticket, recorded, lambda instance_id: self._take_turn(instance_id, start))
+        except Exception:
+            log.exception("the outcome of activity %s is recorded, its turn is left to recovery", self.request.id)
+
+    def _take_turn(self, instance_id: str, start: ActivityStart | None) -> None:
+        runtime = self.runtime
+        if start is not None and self._may_take_turn(start):
+            runtime.runner.run(instance_id)
+            return
+        addresses = (
+            runtime.store.turn_addresses([instance_id])
+            if start is None
+            else [TurnAddress(start.instance.id, start.instance.name, start.instance.queue, start.instance.canvas, start.instance.root_id)]
+        )  # fmt: skip
+        for address in addresses:
+            runtime.publisher.publish_turn(address)
+
+
+def _delay_of(retry: Retry) -> int:
+    when = retry.when
+    if isinstance(when, datetime):
+        aware = when if when.tzinfo is not None else when.replace(tzinfo=UTC)
+        return max(0, (aware - datetime.now(UTC)) // timedelta(microseconds=1))
+    return int(float(when or 0) * 1_000_000)

@@ -1,0 +1,147 @@
+"""A layer over the app's own result backend: it sees what only a worker's main process knows.
+
+A hard time limit, a lost worker, a revoked or expired message, an unknown task, the end of a replaced task: none of these
+passes through the activity's process. This layer never raises and never waits long: what cannot be recorded at once is left
+to recovery. And for a turn message it tells the backend nothing at all: only the last message of an orchestration
+may end its task.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from celery import Celery
+from celery.app import backends
+from celery.exceptions import NotRegistered
+
+from ..engine.records import ActivityTicket, Outcome
+from ..errors import PayloadError
+from .runtime import Runtime, header_of, runtime_of
+
+__all__ = ["DurableBackendMixin", "make_backend"]
+
+log = logging.getLogger("celery_durable.backend")
+_RESEND_UNKNOWN = 5_000_000
+
+
+class DurableBackendMixin:
+    """Mixed in front of the user's backend class."""
+
+    app: Celery
+
+    def mark_as_done(self, task_id: str, result: Any, request: Any = None, *args: Any, **kwargs: Any) -> Any:
+        """Record the end of a replaced activity; forget the last message of an orchestration."""
+        if (ticket := ActivityTicket.parse(task_id)) is not None:
+            self._note(ticket, task_id, result, None)
+        answer = super().mark_as_done(task_id, result, request, *args, **kwargs)  # type: ignore[misc]
+        self._forget_finish(task_id, request)
+        return answer
+
+    def mark_as_failure(
+        self, task_id: str, exc: BaseException, traceback: Any = None, request: Any = None, *args: Any, **kwargs: Any
+    ) -> Any:
+        """Record a failure that the activity's process could not; keep a turn's failure from the backend."""
+        ticket = ActivityTicket.parse(task_id)
+        if ticket is not None:
+            if isinstance(exc, NotRegistered):
+                self._postpone_unknown(ticket)
+            else:
+                self._note(ticket, task_id, None, exc)
+        elif self._is_turn(task_id, exc, request):
+            return None
+        answer = super().mark_as_failure(task_id, exc, traceback, request, *args, **kwargs)  # type: ignore[misc]
+        self._forget_finish(task_id, request)
+        return answer
+
+    def mark_as_revoked(self, task_id: str, reason: str = "", request: Any = None, *args: Any, **kwargs: Any) -> Any:
+        """Record that an activity was revoked or expired."""
+        if (ticket := ActivityTicket.parse(task_id)) is not None:
+            from celery.exceptions import TaskRevokedError
+
+            self._note(ticket, task_id, None, TaskRevokedError(reason or "revoked"))
+        answer = super().mark_as_revoked(task_id, reason, request, *args, **kwargs)  # type: ignore[misc]
+        self._forget_finish(task_id, request)
+        return answer
+
+    def __reduce__(self, *args: Any, **kwargs: Any) -> Any:
+        """Pickle as the user's own class: results carry their backend along."""
+        function, arguments = super().__reduce__(*args, **kwargs)  # type: ignore[misc]
+        return function, (type(self).__durable_base__, *arguments[1:])  # type: ignore[attr-defined]
+
+    # -- ours ------------------------------------------------------------------------------------------------
+
+    def _note(self, ticket: ActivityTicket, task_id: str, result: Any, error: BaseException | None) -> None:
+        runtime = runtime_of(self.app)
+        if getattr(runtime.just_recorded, "task_id", None) == task_id:
+            runtime.just_recorded.task_id = None
+            return
+        try:
+            outcome = self._outcome(runtime, ticket, result, error)
+            recorded = runtime.store.record_outcome(outcome)
+            if recorded is not None:
+                runtime.runner.wake_after(ticket, recorded, lambda instance_id: _publish_turn(runtime, instance_id))
+        except Exception:
+            log.exception("the outcome of activity %s is left to recovery", task_id)
+
+    def _outcome(self, runtime: Runtime, ticket: ActivityTicket, result: Any, error: BaseException | None) -> Outcome:
+        if error is None:
+            try:
+                return Outcome(ticket, runtime.codec.encode(result), has_failed=False)
+            except PayloadError as problem:
+                error = problem
+        return Outcome(ticket, runtime.codec.encode_failure(error), has_failed=True)
+
+    def _postpone_unknown(self, ticket: ActivityTicket) -> None:
+        runtime = runtime_of(self.app)
+        try:
+            runtime.store.postpone(ticket, _RESEND_UNKNOWN)
+            if (instance_id := runtime.store.find_instance_of(ticket)) is not None:
+                runtime.store.note_waiting(instance_id, "waits for a worker that knows the task of an activity")
+        except Exception:
+            log.exception("unknown activity %s is left to recovery", ticket.task_id)
+
+    def _is_turn(self, task_id: str, exc: BaseException, request: Any) -> bool:
+        """Tell whether a turn message failed, and deal with it."""
+        header = header_of(request)
+        runtime = runtime_of(self.app)
+        try:
+            if header is None:
+                return isinstance(exc, NotRegistered) and runtime.store.status_of(task_id) is not None
+            if header.get("t") != "turn":
+                return False
+            crashes = runtime.store.count_crash(task_id)
+            log.error("a turn of orchestration %r crashed its process (%d in a row): %r", task_id, crashes, exc)
+            if crashes >= runtime.settings.max_turn_crashes:
+                snapshot = runtime.store.load(task_id, None)
+                if snapshot is not None:
+                    runtime.runner.suspend(snapshot, f"its turn crashed the worker {crashes} times: {exc!r}")
+        except Exception:
+            log.exception("the failed turn of %r is left to recovery", task_id)
+        return True
+
+    def _forget_finish(self, task_id: str, request: Any) -> None:
+        header = header_of(request)
+        if header is None or header.get("t") != "finish":
+            return
+        try:
+            runtime_of(self.app).store.drop_activity(ActivityTicket(str(header.get("x")), 0, 0))
+        except Exception:
+            log.exception("the end of %r may be told to Celery once more", task_id)
+
+
+def _publish_turn(runtime: Runtime, instance_id: str) -> None:
+    for address in runtime.store.turn_addresses([instance_id]):
+        runtime.publisher.publish_turn(address)
+
+
+_classes: dict[type, type] = {}
+
+
+def make_backend(app: Celery, url: str | None = None, **options: Any) -> Any:
+    """Make the app's backend, of the user's class with our layer in front (``app.backend_cls``)."""
+    chosen = getattr(app, "_durable_user_backend", None) or app.conf.result_backend
+    base, url = backends.by_url(chosen, app.loader)
+    if base not in _classes:
+        _classes[base] = type(f"Durable{base.__name__}", (DurableBackendMixin, base), {"__durable_base__": base})
+    return _classes[base](app=app, url=url, **options)

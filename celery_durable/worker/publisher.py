@@ -1,0 +1,254 @@
+"""The only way out to Celery: activities, turn messages, and the last message of an orchestration.
+
+Everything here happens after the commit that decided it. A failure is reported or logged, never raised: the rows in the
+store say what should have been sent, and recovery sends it.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from celery import Celery, Task
+from celery.app.task import Context
+from celery.backends.base import DisabledBackend
+
+from ..core.status import RuntimeStatus
+from ..engine.records import ActivityRow, ActivityTicket, TurnAddress
+from ..engine.registry import Registry
+from ..errors import OrchestrationRevoked
+from ..payload import PayloadCodec
+
+__all__ = ["CeleryPublisher"]
+
+log = logging.getLogger("celery_durable.publisher")
+_ROUTING = ("queue", "routing_key", "exchange")
+
+
+class CeleryPublisher:
+    """Publishes for one app (``engine.protocols.Publisher``)."""
+
+    def __init__(
+        self, app: Celery, store: Any, codec: PayloadCodec, registry: Registry, *, turn_timeout: float, stores_results: bool
+    ) -> None:
+        self.app = app
+        self.store = store
+        self.codec = codec
+        self.registry = registry
+        self.queues: frozenset[str] | None = None
+        self._turn_timeout = turn_timeout
+        self._stores_results = stores_results
+        self._routes: dict[tuple[Any, ...], str | None] = {}
+        self._eager = threading.local()
+
+    # -- where to ---------------------------------------------------------------------------------------
+
+    def route(self, name: str, options: Mapping[str, Any]) -> str | None:
+        """Return the queue that a task with these options goes to; None if that depends on more."""
+        queue = options.get("queue")
+        key = (name, str(queue), options.get("routing_key"), str(options.get("exchange")))
+        if key not in self._routes:
+            self._routes[key] = self._find_route(name, {k: options[k] for k in _ROUTING if options.get(k) is not None})
+        return self._routes[key]
+
+    def _find_route(self, name: str, given: dict[str, Any]) -> str | None:
+        task = self.app.tasks.get(name)
+        if task is not None:
+            given = {**{k: getattr(task, k) for k in _ROUTING if getattr(task, k, None)}, **given}
+        try:
+            found = self.app.amqp.router.route(given, name)
+        except Exception:
+            log.debug("cannot tell the queue of %s beforehand", name, exc_info=True)
+            return None
+        queue = found.get("queue") or self.app.amqp.default_queue
+        return str(getattr(queue, "name", queue))
+
+    def newest_version(self, name: str) -> str | None:
+        """Return the version that new instances of this orchestrator get."""
+        definition = self.registry.newest(name)
+        return definition.version if definition is not None else None
+
+    def may_take_turns(self, name: str, queue: str | None) -> bool:
+        """Tell whether this process may run turns of this orchestrator by itself."""
+        if name not in self.registry:
+            return False
+        if self._is_eager():
+            return True
+        return self.queues is not None and (queue is None or queue in self.queues)
+
+    def _is_eager(self) -> bool:
+        return bool(self.app.conf.task_always_eager)
+
+    # -- activities ---------------------------------------------------------------------------------------
+
+    def publish_activities(self, rows: Sequence[ActivityRow]) -> list[ActivityTicket]:
+        """Send activities; return those that could not be sent."""
+        failed: list[ActivityTicket] = []
+        for row in rows:
+            if not self._deliver(lambda row=row: self._send_activity(row), f"activity {row.name} of {row.instance!r}"):
+                failed.append(row.ticket)
+        return failed
+
+    def _send_activity(self, row: ActivityRow) -> None:
+        if row.signature is not None:
+            args, kwargs, options = row.signature
+        else:
+            payload, options = self.codec.decode(row.message)
+            args, kwargs = self.codec.decode(payload)
+        root_id = row.root_id or row.instance
+        options = dict(options)
+        headers = {**(options.pop("headers", None) or {}), "durable": {"n": row.sends, "s": self.store.id[:12]}}
+        options.setdefault("ignore_result", not self._stores_results)
+        options.update(task_id=row.ticket.task_id, root_id=root_id, parent_id=row.instance, headers=headers)
+        task = self.app.tasks.get(row.name)
+        if task is not None:
+            task.apply_async(tuple(args), dict(kwargs), **options)
+        else:
+            self.app.send_task(row.name, tuple(args), dict(kwargs), **options)
+
+    # -- turns ----------------------------------------------------------------------------------------------
+
+    def publish_turn(self, address: TurnAddress, *, delay: int = 0, due: int | None = None, tries: int = 0) -> bool:
+        """Send a turn message, ``delay`` microseconds from now; False if it could not be sent."""
+        header: dict[str, Any] = {"t": "turn", "s": self.store.id[:12]}
+        if due is not None:
+            header["due"] = due
+        if tries:
+            header["n"] = tries
+        options = self._turn_options(address)
+        if delay > 0:
+            options["countdown"] = self._countdown(delay)
+        return self._deliver(
+            lambda: self._send_orchestrator(address, options, header, ignore_result=True), f"turn of {address.id!r}"
+        )
+
+    def _countdown(self, delay: int) -> float:
+        seconds = delay / 1_000_000
+        # native delayed delivery (quorum queues) refuses less than a second: come early and wait instead
+        return 0 if seconds < 1 and self.app.conf.broker_native_delayed_delivery_queue_type and self._has_quorum() else seconds
+
+    def _has_quorum(self) -> bool:
+        queues = self.app.amqp.queues.values()
+        return any((getattr(queue, "queue_arguments", None) or {}).get("x-queue-type") == "quorum" for queue in queues)
+
+    def _turn_options(self, address: TurnAddress) -> dict[str, Any]:
+        canvas = self._canvas(address.canvas)
+        options = dict(canvas.get("options") or {})
+        if not any(options.get(key) for key in _ROUTING) and address.queue is not None and address.name not in self.app.tasks:
+            options["queue"] = address.queue
+        return options
+
+    def _canvas(self, canvas: str | None) -> dict[str, Any]:
+        return self.codec.decode(canvas) if canvas else {}
+
+    def _send_orchestrator(
+        self, address: TurnAddress, options: dict[str, Any], header: dict[str, Any], *, ignore_result: bool
+    ) -> None:
+        headers = {**(options.pop("headers", None) or {}), "durable": header}
+        options = {
+            "root_id": address.root_id or address.id, "parent_id": None, **options, "task_id": address.id,
+            "headers": headers, "expires": None, "ignore_result": ignore_result,
+        }  # fmt: skip
+        task = self.app.tasks.get(address.name)
+        if task is None:
+            self.app.send_task(address.name, (), {}, **options)
+            return
+        if task.time_limit is None and header["t"] == "turn":
+            options.setdefault("time_limit", self._turn_timeout)
+        task.publish((), {}, **options) if hasattr(task, "publish") else Task.apply_async(task, (), {}, **options)
+
+    # -- the end --------------------------------------------------------------------------------------------
+
+    def needs_finish(self, canvas: str | None) -> bool:
+        """Tell whether Celery is to be told of the end."""
+        kept = self._canvas(canvas)
+        if kept.get("finish") or kept.get("reply"):
+            return True
+        return not kept.get("ignore_result") and not isinstance(self.app.backend, DisabledBackend)
+
+    def finish(
+        self, address: TurnAddress, execution: str, status: RuntimeStatus, output: str | None, failure: str | None,
+        reason: str | None,
+    ) -> None:  # fmt: skip
+        """Store the orchestration's result, or send the last message where callbacks wait for it."""
+        canvas = self._canvas(address.canvas)
+        if canvas.get("finish"):
+            self._send_finish(address, execution, canvas)
+        else:
+            self._deliver(
+                lambda: self._store_result(address, execution, canvas, status, output, failure, reason),
+                f"result of {address.id!r}",
+            )
+
+    def _send_finish(self, address: TurnAddress, execution: str, canvas: Mapping[str, Any]) -> bool:
+        options = {**(canvas.get("options") or {}), **canvas["finish"], **(canvas.get("reply") or {})}
+        header = {"t": "finish", "x": execution, "s": self.store.id[:12]}
+        ignores = bool(canvas.get("ignore_result"))
+        return self._deliver(
+            lambda: self._send_orchestrator(address, dict(options), header, ignore_result=ignores),
+            f"last message of {address.id!r}",
+        )
+
+    def finish_again(self, row: ActivityRow) -> None:
+        """Let Celery finish an orchestration whose end it was not told of, or not for certain."""
+        record = self.store.fetch(row.instance)
+        if record is None or record.execution != row.ticket.execution or not record.status.is_terminal:
+            self.store.drop_activity(row.ticket)
+            return
+        address = TurnAddress(record.id, record.name, record.queue, record.canvas, record.root_id)
+        self.finish(address, record.execution, record.status, record.output, record.failure, record.reason)
+
+    def _store_result(
+        self, address: TurnAddress, execution: str, canvas: Mapping[str, Any], status: RuntimeStatus, output: str | None,
+        failure: str | None, reason: str | None,
+    ) -> None:  # fmt: skip
+        task = self.app.tasks.get(address.name)
+        backend = task.backend if task is not None else self.app.backend
+        reply = canvas.get("reply") or {}
+        request = Context(
+            id=address.id, task=address.name, root_id=address.root_id or address.id, args=(), kwargs={}, children=[],
+            ignore_result=False, correlation_id=reply.get("correlation_id") or address.id, reply_to=reply.get("reply_to"),
+        )  # fmt: skip
+        if status is RuntimeStatus.COMPLETED:
+            backend.store_result(address.id, self.codec.decode(output or "null"), "SUCCESS", request=request)
+        elif status is RuntimeStatus.FAILED:
+            error, _ = self.codec.decode_failure(failure or "")
+            backend.store_result(address.id, error, "FAILURE", traceback="", request=request)
+        else:
+            revoked = OrchestrationRevoked(
+                f"orchestration {address.id!r} is {status}" + (f": {reason}" if reason else ""),
+                instance_id=address.id, status=status, reason=reason,
+            )  # fmt: skip
+            backend.store_result(address.id, revoked, "REVOKED", request=request)
+        self.store.drop_activity(ActivityTicket(execution, 0, 0))
+
+    # -- sending ----------------------------------------------------------------------------------------------
+
+    def _deliver(self, send: Callable[[], None], what: str) -> bool:
+        """Send now; with ``task_always_eager`` after what runs already, so that nothing nests."""
+        if not self._is_eager():
+            return self._attempt(send, what)
+        queue: deque[tuple[Callable[[], None], str]] | None = getattr(self._eager, "queue", None)
+        if queue is not None:
+            queue.append((send, what))
+            return True
+        self._eager.queue = queue = deque([(send, what)])
+        try:
+            while queue:
+                self._attempt(*queue.popleft())
+        finally:
+            self._eager.queue = None
+        return True
+
+    def _attempt(self, send: Callable[[], None], what: str) -> bool:
+        try:
+            send()
+        except Exception as error:
+            log.warning("%s could not be sent, recovery will: %s: %s", what, type(error).__name__, error)
+            return False
+        return True
+
+

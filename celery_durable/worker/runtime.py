@@ -1,0 +1,51 @@
+"""What one process has of the engine, put together once; everything in ``worker`` reaches it through the app."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass, field
+from typing import Any
+
+from celery import Celery
+
+from ..conf import Settings
+from ..engine.cache import LiveExecutions
+from ..engine.client import Client
+from ..engine.registry import Registry
+from ..engine.turn import TurnRunner
+from ..payload import PayloadCodec
+
+__all__ = ["Runtime", "header_of", "runtime_of"]
+
+
+@dataclass(slots=True)
+class Runtime:
+    """The engine of this process. ``worker_id`` and ``queues`` are set in a worker before its pool forks."""
+
+    app: Celery
+    settings: Settings
+    store: Any
+    registry: Registry
+    codec: PayloadCodec
+    live: LiveExecutions
+    publisher: Any
+    runner: TurnRunner
+    client: Client
+    worker_id: str | None = None
+    queues: frozenset[str] | None = None
+    just_recorded: threading.local = field(default_factory=threading.local)
+
+
+def runtime_of(app: Celery) -> Runtime:
+    """Return the runtime of an app that ``Durable`` is installed in."""
+    runtime: Runtime = app.durable.runtime
+    return runtime
+
+
+def header_of(request: Any) -> dict[str, Any] | None:
+    """Return our header of a Celery request or context, or None for an ordinary message."""
+    headers = getattr(request, "headers", None)
+    found = headers.get("durable") if isinstance(headers, dict) else None
+    if found is None:
+        found = getattr(request, "durable", None)
+    return found if isinstance(found, dict) else None

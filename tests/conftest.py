@@ -1,0 +1,118 @@
+"""Servers for the tests: found by environment variable or on their default local ports.
+
+An absent server skips its tests with one loud line; under ``CI=true`` it fails the run. Every test isolates itself: own
+database, own key prefix, own virtual host, own queue names.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+
+POSTGRES = os.environ.get("DURABLE_TEST_POSTGRES", "postgresql+psycopg://postgres@127.0.0.1:5432/postgres")
+MARIADB = os.environ.get("DURABLE_TEST_MARIADB", "mysql+pymysql://root@127.0.0.1:3306/")
+REDIS = os.environ.get("DURABLE_TEST_REDIS", "redis://127.0.0.1:6379/0")
+RABBITMQ = os.environ.get("DURABLE_TEST_RABBITMQ", "amqp://guest:guest@127.0.0.1:5672/")
+IS_CI = os.environ.get("CI") == "true"
+
+
+def absent(name: str, error: object) -> None:
+    """Skip, or fail where every server has to be there."""
+    message = f"{name.upper()} IS NOT THERE, its tests do not run: {error}"
+    if IS_CI:
+        pytest.fail(message)
+    pytest.skip(message)
+
+
+def wait_until(condition: Callable[[], object], timeout: float = 60, what: str = "the condition") -> object:
+    """Return the condition's value as soon as it is true; fail after ``timeout`` seconds."""
+    end = time.monotonic() + timeout
+    while True:
+        value = condition()
+        if value:
+            return value
+        if time.monotonic() > end:
+            pytest.fail(f"{what} did not come true within {timeout} s")
+        time.sleep(0.02)
+
+
+def _own_database(url: str, name: str, create: str, drop: str) -> Iterator[str]:
+    engine = sa.create_engine(url, isolation_level="AUTOCOMMIT")
+    try:
+        with engine.connect() as connection:
+            connection.execute(sa.text(create.format(name=name)))
+    except (sa.exc.SQLAlchemyError, ModuleNotFoundError) as error:
+        engine.dispose()
+        absent(sa.make_url(url).get_backend_name(), error)
+    yield sa.make_url(url).set(database=name).render_as_string(hide_password=False)
+    with engine.connect() as connection:
+        connection.execute(sa.text(drop.format(name=name)))
+    engine.dispose()
+
+
+@pytest.fixture
+def postgres_url() -> Iterator[str]:
+    """An empty PostgreSQL database of this test's own."""
+    name = f"durable_{uuid.uuid4().hex[:12]}"
+    yield from _own_database(POSTGRES, name, "CREATE DATABASE {name}", "DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture
+def mariadb_url() -> Iterator[str]:
+    """An empty MariaDB database of this test's own."""
+    name = f"durable_{uuid.uuid4().hex[:12]}"
+    yield from _own_database(MARIADB, name, "CREATE DATABASE {name}", "DROP DATABASE {name}")
+
+
+@pytest.fixture
+def sqlite_url(tmp_path: Path) -> str:
+    """An SQLite file that does not exist yet."""
+    return f"sqlite:///{tmp_path / 'store.db'}"
+
+
+@pytest.fixture(params=["sqlite", "postgres", "mariadb"])
+def store_url(request: pytest.FixtureRequest) -> str:
+    """Each of the supported databases in turn, empty."""
+    return request.getfixturevalue(f"{request.param}_url")
+
+
+@pytest.fixture(scope="session")
+def redis_url() -> str:
+    """A Redis that answers; tests keep to a key prefix of their own."""
+    try:
+        import redis
+
+        redis.Redis.from_url(REDIS).ping()
+    except Exception as error:
+        absent("redis", error)
+    return REDIS
+
+
+@pytest.fixture(scope="session")
+def rabbitmq_url() -> Iterator[str]:
+    """A RabbitMQ that answers, in a virtual host of this run's own where that can be made."""
+    from kombu import Connection
+
+    try:
+        with Connection(RABBITMQ, connect_timeout=3) as connection:
+            connection.ensure_connection(max_retries=1, timeout=5)
+    except Exception as error:
+        absent("rabbitmq", error)
+    vhost = f"durable-{uuid.uuid4().hex[:8]}"
+    ctl = shutil.which("rabbitmqctl")
+    user = sa.make_url(RABBITMQ).username or "guest"
+    is_own = ctl is not None and not subprocess.run([ctl, "add_vhost", vhost], capture_output=True).returncode
+    if is_own:
+        subprocess.run([ctl, "set_permissions", "-p", vhost, user, ".*", ".*", ".*"], capture_output=True, check=True)
+        yield f"{RABBITMQ.rstrip('/').removesuffix('/%2F')}/{vhost}"
+        subprocess.run([ctl, "delete_vhost", vhost], capture_output=True)
+    else:
+        yield RABBITMQ
