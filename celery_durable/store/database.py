@@ -154,8 +154,7 @@ class Database:
             options.update(pool_size=2, max_overflow=30, pool_recycle=1800)
         if self.family == "postgresql":
             arguments.update(keepalives=1, keepalives_idle=10, keepalives_interval=5, keepalives_count=3)
-            if self.url.get_driver_name() == "psycopg":
-                arguments["prepare_threshold"] = None
+            arguments["prepare_threshold"] = None
         options.update(self.options)
         options["connect_args"] = {**arguments, **(options.get("connect_args") or {})}
         url = self.url.set(drivername="mysql+pymysql") if self.url.drivername in ("mysql", "mariadb") else self.url
@@ -169,6 +168,8 @@ class Database:
             sa.event.listen(engine, "connect", _prepare_sqlite)
         elif self.family == "mysql":
             sa.event.listen(engine, "connect", _prepare_mysql)
+        elif "prepare_threshold" not in (self.options.get("connect_args") or {}):
+            sa.event.listen(engine, "connect", _prepare_postgres)
         return engine
 
     def dispose(self) -> None:
@@ -308,6 +309,16 @@ def _prepare_sqlite(connection: Any, _record: Any) -> None:
             time.sleep(0.02)
     connection.execute("PRAGMA synchronous=FULL")
     connection.execute("PRAGMA busy_timeout=20000")
+
+
+def _prepare_postgres(connection: Any, _record: Any) -> None:
+    """Prepare statements only where the server answers itself: behind a pooler they may belong to another session."""
+    if not connection.autocommit:
+        return
+    with connection.cursor() as cursor:
+        backend = cursor.execute("SELECT pg_backend_pid()").fetchone()[0]
+    if backend == connection.info.backend_pid:
+        connection.prepare_threshold = 2
 
 
 def _prepare_mysql(connection: Any, _record: Any) -> None:

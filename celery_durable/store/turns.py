@@ -36,13 +36,13 @@ __all__ = ["TurnTables"]
 RESEND_AFTER = 5_000_000
 PRESUMED_SENT = 1_000
 
-_INSTANCE = (
+INSTANCE_COLUMNS = (
     "i.id, i.execution, i.name, i.version, i.status, i.sequence, i.parent_id, i.parent_execution, i.parent_command, "
     "i.parent_attempt, i.root_id, i.queue, i.crashes, i.input, i.canvas"
 )
-_INSTANCE_COLUMNS = 15
+INSTANCE_WIDTH = 15
 
-LOAD_INSTANCE = Statement(f"SELECT {_INSTANCE}, {{now}} FROM durable_instances i WHERE i.id = :id")
+LOAD_INSTANCE = Statement(f"SELECT {INSTANCE_COLUMNS}, {{now}} FROM durable_instances i WHERE i.id = :id")
 LOAD_INBOX = Statement(
     "SELECT id, kind, execution, command, attempt, name, payload, facts, visible_at, wake_at FROM durable_inbox "
     "WHERE instance = :id AND visible_at <= {now} ORDER BY visible_at, id"
@@ -53,7 +53,7 @@ LOAD_HISTORY = Statement(
     "AND h.sequence > CASE WHEN h.execution = :known_execution THEN :known_sequence ELSE 0 END ORDER BY h.sequence"
 )
 BEGIN_ACTIVITY = Statement(
-    f"SELECT {_INSTANCE}, o.join_command, o.window_command, o.holder, o.sends, o.start_by, o.beat_timeout, o.details, "
+    f"SELECT {INSTANCE_COLUMNS}, o.join_command, o.window_command, o.holder, o.sends, o.start_by, o.beat_timeout, o.details, "
     "o.deadline_at, {now} FROM durable_outbox o JOIN durable_instances i ON i.id = o.instance AND i.execution = o.execution "
     "WHERE o.execution = :execution AND o.command = :command AND o.attempt = :attempt AND o.kind = 'activity'"
 )
@@ -189,9 +189,9 @@ def outcome_dedup(ticket: ActivityTicket) -> str:
 
 
 def instance_row(row: Sequence[Any]) -> InstanceRow:
-    """Build the engine's view of an instance from the columns of ``_INSTANCE``."""
+    """Build the engine's view of an instance from the columns of ``INSTANCE_COLUMNS``."""
     (id_, execution, name, version, status, sequence, parent_id, parent_execution, parent_command, parent_attempt,
-     root_id, queue, crashes, input_, canvas) = row[:_INSTANCE_COLUMNS]  # fmt: skip
+     root_id, queue, crashes, input_, canvas) = row[:INSTANCE_WIDTH]  # fmt: skip
     return InstanceRow(
         id_, execution, name, version, RuntimeStatus(status), sequence, parent_id, parent_execution, parent_command,
         parent_attempt, root_id, queue, crashes, text_of(input_), text_of(canvas),
@@ -251,7 +251,7 @@ class TurnTables:
                 cursor, LOAD_HISTORY, id=instance_id, known_execution=known_execution, known_sequence=known_sequence
             ).fetchall()
             instance = instance_row(row)
-            return Snapshot(instance, _texts(rows, instance.sequence), [_inbox_row(r) for r in inbox], row[-1])
+            return Snapshot(instance, _texts(rows, instance.sequence), [inbox_row(r) for r in inbox], row[-1])
 
         return self.database.read(look)
 
@@ -266,11 +266,11 @@ class TurnTables:
                 return None
             instance = instance_row(row)
             rows: list[Any] = []
-            if row[_INSTANCE_COLUMNS] is None:  # a member of a join does not take the turn with its own outcome
+            if row[INSTANCE_WIDTH] is None:  # a member of a join does not take the turn with its own outcome
                 rows = run(
                     cursor, LOAD_HISTORY, id=instance.id, known_execution=known_execution, known_sequence=known_sequence
                 ).fetchall()
-            return activity_start(instance, _texts(rows, instance.sequence), row[_INSTANCE_COLUMNS:])
+            return activity_start(instance, _texts(rows, instance.sequence), row[INSTANCE_WIDTH:])
 
         return self.database.read(look)
 
@@ -498,9 +498,10 @@ class TurnTables:
         def insert(cursor: Cursor) -> bool:
             return self.insert_instance_with(cursor, instance)
 
-        if self.database.transact(insert):
-            return True
-        # a commit whose answer was lost may have been ours
+        return self.database.transact(insert) or self.is_ours(instance)
+
+    def is_ours(self, instance: NewInstance) -> bool:
+        """Tell whether the instance there is this very one: a commit whose answer was lost may have been ours."""
         row = self.database.read(lambda cursor: self.database.run(cursor, EXECUTION_OF, id=instance.id).fetchone())
         return row is not None and row[0] == instance.execution
 
@@ -568,7 +569,8 @@ def _texts(rows: Sequence[Any], up_to: int) -> list[str]:
     return [text_of(events) or "[]" for sequence, events in rows if sequence <= up_to]
 
 
-def _inbox_row(row: Sequence[Any]) -> InboxRow:
+def inbox_row(row: Sequence[Any]) -> InboxRow:
+    """Build the engine's view of an inbox row from the columns of ``LOAD_INBOX``."""
     id_, kind, execution, command, attempt, name, payload, facts, visible_at, wake_at = row
     return InboxRow(
         id_, kind, execution, command, attempt, name, text_of(payload), json.loads(facts) if facts else None,

@@ -40,6 +40,7 @@ class OrchestratorTask(Task):  # type: ignore[misc]
     acks_late = True
     track_started = False
     durable_version: str | None = None
+    _durable_signature: inspect.Signature
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Take a turn when a worker calls; call the user's function itself when anybody else does."""
@@ -184,8 +185,11 @@ class OrchestratorTask(Task):  # type: ignore[misc]
         Raises:
             TypeError: they do not fit its signature.
         """
+        cls = type(self)
+        if "_durable_signature" not in cls.__dict__:
+            cls._durable_signature = inspect.signature(self.run)
         try:
-            inspect.signature(self.run).bind(None, *args, **kwargs)
+            cls._durable_signature.bind(None, *args, **kwargs)
         except TypeError as error:
             raise TypeError(f"{self.name}(): {error}") from None
 

@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from celery import Celery, Task
+from celery import Celery
 from celery.app.task import Context
 from celery.backends.base import DisabledBackend
 
@@ -21,6 +21,7 @@ from ..engine.records import ActivityRow, ActivityTicket, TurnAddress
 from ..engine.registry import Registry
 from ..errors import OrchestrationRevoked
 from ..payload import PayloadCodec
+from .light import LightSender
 
 __all__ = ["CeleryPublisher"]
 
@@ -43,6 +44,7 @@ class CeleryPublisher:
         self._stores_results = stores_results
         self._routes: dict[tuple[Any, ...], str | None] = {}
         self._eager = threading.local()
+        self._light = LightSender(app)
 
     # -- where to ---------------------------------------------------------------------------------------
 
@@ -104,7 +106,9 @@ class CeleryPublisher:
         options.setdefault("ignore_result", not self._stores_results)
         options.update(task_id=row.ticket.task_id, root_id=root_id, parent_id=row.instance, headers=headers)
         task = self.app.tasks.get(row.name)
-        if task is not None:
+        if task is not None and self._light.can_send(task, options):
+            self._light.send(task, tuple(args), dict(kwargs), options, row.queue)
+        elif task is not None:
             task.apply_async(tuple(args), dict(kwargs), **options)
         else:
             self.app.send_task(row.name, tuple(args), dict(kwargs), **options)
@@ -156,9 +160,16 @@ class CeleryPublisher:
         if task is None:
             self.app.send_task(address.name, (), {}, **options)
             return
+        if not hasattr(task, "publish"):
+            log.error("%r is registered here as a plain task, not as an orchestrator", address.name)
+            self.app.send_task(address.name, (), {}, **options)
+            return
         if task.time_limit is None and header["t"] == "turn":
             options.setdefault("time_limit", self._turn_timeout)
-        task.publish((), {}, **options) if hasattr(task, "publish") else Task.apply_async(task, (), {}, **options)
+        if header["t"] == "turn" and self._light.can_send(task, options):
+            self._light.send(task, (), {}, options, address.queue)
+        else:
+            task.publish((), {}, **options)
 
     # -- the end --------------------------------------------------------------------------------------------
 

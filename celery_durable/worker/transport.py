@@ -15,7 +15,7 @@ it does not, even on a connection that it opens itself, and committed messages g
 
 URLs: ``durable:///relative.db``, ``durable:////absolute/path.db``, or ``durable://`` and the option ``path``.
 Transport options: ``path`` (default ``celery-durable-broker.db`` in the current directory),
-``polling_interval`` (seconds, default 0.025) and ``visibility_timeout`` (seconds, default 60).
+``polling_interval`` (seconds, default 0.03) and ``visibility_timeout`` (seconds, default 60).
 """
 # kombu says that it is typed, but few of its functions are.
 # mypy: disable-error-code="no-untyped-call"
@@ -53,6 +53,8 @@ DEFAULT_PATH = "celery-durable-broker.db"
 BUSY_TIMEOUT = 20.0
 TEND_INTERVAL = 2.0
 FIRST_PAUSE = 0.001
+# So many messages may come in before an event loop turns to the results of tasks again.
+BATCH = 32
 # A connection for control commands and events only may poll this much more slowly.
 CONTROL_PATIENCE = 8
 # A queue that deletes itself outlives its last consumer by this much: a restarted worker comes back to it.
@@ -88,7 +90,7 @@ def _machine() -> str:
     """Name the space in which a process id means one process: this boot, this pid namespace."""
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-        return f"{socket.gethostname()} {boot} {os.readlink('/proc/self/ns/pid')}"
+        return f"{boot} {os.readlink('/proc/self/ns/pid')}"
     except OSError:
         return socket.gethostname()
 
@@ -122,9 +124,9 @@ _files: weakref.WeakValueDictionary[str, BrokerFile] = weakref.WeakValueDictiona
 
 
 class BrokerFile:
-    """The SQLite file as this process sees it: one connection, and one owner for all leases.
+    """The SQLite file as this process sees it: one connection, and one owner of all its leases.
 
-    Methods may be called from any thread. They wait up to 20 s for writers in other processes and then raise
+    Any thread may call any method. A method waits up to 20 s for writers in other processes and then raises
     ``sqlite3.OperationalError``.
     """
 
@@ -331,15 +333,19 @@ def _switch_to_wal(connection: sqlite3.Connection, path: str) -> None:
 
 
 def _delete_queue(connection: sqlite3.Connection, name: str) -> None:
-    for table in ("message", "binding", "consumer"):
-        connection.execute(f"DELETE FROM {table} WHERE queue = ?", (name,))
-    connection.execute("DELETE FROM queue WHERE name = ?", (name,))
+    for statement in (
+        "DELETE FROM message WHERE queue = ?",
+        "DELETE FROM binding WHERE queue = ?",
+        "DELETE FROM consumer WHERE queue = ?",
+        "DELETE FROM queue WHERE name = ?",
+    ):
+        connection.execute(statement, (name,))
 
 
 def _delete_owner(connection: sqlite3.Connection, name: str) -> int:
     """End the leases of an owner and count them."""
-    consumed = "SELECT queue FROM consumer WHERE owner = ?"
-    connection.execute(f"UPDATE queue SET used_at = ? WHERE name IN ({consumed})", (time(), name))
+    abandon = "UPDATE queue SET used_at = ? WHERE name IN (SELECT queue FROM consumer WHERE owner = ?)"
+    connection.execute(abandon, (time(), name))
     connection.execute("DELETE FROM consumer WHERE owner = ?", (name,))
     connection.execute("DELETE FROM owner WHERE name = ?", (name,))
     release = "UPDATE message SET owner = NULL, redelivered = 1 WHERE owner = ?"
@@ -353,15 +359,12 @@ def _before_fork() -> None:
 
 
 def _after_fork_in_child() -> None:
-    global _lock
-    _lock = threading.RLock()
     for file in list(_files.values()):
         file.disown()
+    _lock.release()
 
 
-os.register_at_fork(
-    before=_before_fork, after_in_parent=lambda: _lock.release(), after_in_child=_after_fork_in_child
-)
+os.register_at_fork(before=_before_fork, after_in_parent=_lock.release, after_in_child=_after_fork_in_child)
 
 
 # The transport.
@@ -388,12 +391,12 @@ class QoS(virtual.QoS):
 
     def reject(self, delivery_tag: str, requeue: bool = False) -> None:
         """Delete the message, or give it back."""
-        if not requeue:
-            return self.ack(delivery_tag)
         message = self._messages.get(delivery_tag)
-        # Settled first: once released, the message may be back under a new tag before the next line runs.
-        self._settle(delivery_tag)
-        if message is not None:
+        if not requeue:
+            self.ack(delivery_tag)
+        elif message is not None:
+            # Settled first: once released, the message may be delivered anew before the next line runs.
+            self._settle(delivery_tag)
             self.channel.file.release([message])
 
     def restore_unacked(self) -> list[Any]:
@@ -449,10 +452,9 @@ class Channel(virtual.Channel):
     def _put_all(self, queues: Iterable[str], message: dict[str, Any]) -> None:
         priority, body = self._get_message_priority(message), dumps(message)
         sql = """INSERT INTO message (queue, priority, body, expires_at)
-            VALUES (?1, ?2, ?3, ?4 + (SELECT ttl FROM queue WHERE name = ?1))"""
+            VALUES (?, ?, ?, ? + (SELECT ttl FROM queue WHERE name = ?))"""
         for queue in queues:
-            self.file.change(sql, queue, priority, body, time())
-        self.wake()
+            self.file.change(sql, queue, priority, body, time(), queue)
 
     def _get(self, queue: str, timeout: float | None = None) -> dict[str, Any]:
         return self._take(queue, no_ack=queue in self._no_ack_queues)
@@ -465,10 +467,7 @@ class Channel(virtual.Channel):
             try:
                 payload = self._decode(message, body, redelivered)
             except Exception:
-                logger.exception(
-                    "message %d of queue %r cannot be decoded and is kept in queue %r: %.200r",
-                    *(message, queue, f"{queue}.undecodable", body),
-                )
+                logger.exception("message %d cannot be decoded; moved to %s.undecodable", message, queue)
                 aside = "UPDATE message SET queue = queue || '.undecodable' WHERE id = ? AND owner IS NULL"
                 self.file.change(aside, message)
                 continue
@@ -515,8 +514,8 @@ class Channel(virtual.Channel):
     ) -> None:
         """Consume from a queue; as long as this process does, the queue does not expire."""
         owner = self.file.owner()
-        auto_delete = """UPDATE queue SET lifetime = min(coalesce(lifetime, ?1), ?1)
-            WHERE name = ?2 AND auto_delete"""
+        auto_delete = """UPDATE queue SET lifetime = min(ifnull(lifetime, 1e9), ?)
+            WHERE name = ? AND auto_delete"""
         with self.file.transaction() as connection:
             connection.execute(auto_delete, (AUTO_DELETE_GRACE, queue))
             cursor = connection.execute("INSERT INTO consumer (queue, owner) VALUES (?, ?)", (queue, owner))
@@ -577,9 +576,11 @@ class Channel(virtual.Channel):
     ) -> None:
         """Delete a queue with its bindings and its messages, those being worked on too."""
         with self.file.transaction() as connection:
-            for table, counts in (("consumer", if_unused), ("message", if_empty)):
-                some = f"SELECT 1 FROM {table} WHERE queue = ? LIMIT 1"
-                if counts and connection.execute(some, (queue,)).fetchall():
+            for is_condition, some in (
+                (if_unused, "SELECT 1 FROM consumer WHERE queue = ? LIMIT 1"),
+                (if_empty, "SELECT 1 FROM message WHERE queue = ? LIMIT 1"),
+            ):
+                if is_condition and connection.execute(some, (queue,)).fetchall():
                     return
             _delete_queue(connection, queue)
 
@@ -610,12 +611,14 @@ class Transport(virtual.Transport):
 
     Channel = Channel
     can_parse_url = True
-    polling_interval = 0.025
+    polling_interval = 0.03
     # Not "sql": Celery sends no worker events over transports of that type.
     driver_type = "durable"
     driver_name = "sqlite3"
     connection_errors = (*virtual.Transport.connection_errors, sqlite3.OperationalError)  # type: ignore[assignment]
-    implements = virtual.Transport.implements.extend(exchange_type=frozenset(["direct", "topic", "fanout"]))
+    implements = virtual.Transport.implements.extend(
+        asynchronous=True, exchange_type=frozenset(["direct", "topic", "fanout"])
+    )
 
     def __init__(self, client: Any, **kwargs: Any) -> None:
         super().__init__(client, **kwargs)
@@ -625,6 +628,8 @@ class Transport(virtual.Transport):
         self._alarm = threading.Lock()
         self._wakes = 0
         self._alarm.acquire()
+        self._loop: Any = None
+        self._next_poll: Any = None
         self._losses = 0
         self._drained: tuple[int, ...] = ()
         self._pause = self._longest_pause = FIRST_PAUSE
@@ -652,6 +657,8 @@ class Transport(virtual.Transport):
     def wake(self) -> None:
         """End the current pause and look at the queues."""
         self._wakes += 1
+        if self._loop is not None:
+            self._schedule_poll(FIRST_PAUSE)
         with suppress(RuntimeError):  # it rings already
             self._alarm.release()
 
@@ -670,11 +677,28 @@ class Transport(virtual.Transport):
                 raise TimeoutError
             if self._alarm.acquire(timeout=min(self._pause, remaining)):
                 self._pause = FIRST_PAUSE
-            else:
-                self._pause = min(self._pause * 1.5, self._longest_pause)
-                if self._is_saturated and timeout is not None:
-                    raise TimeoutError
-        self._pause = FIRST_PAUSE
+            elif self._is_saturated and timeout is not None:
+                raise TimeoutError
+
+    def register_with_event_loop(self, connection: Any, loop: Any) -> None:
+        """Poll from a worker's event loop from now on, until the connection is closed."""
+        self._loop = loop
+        self._schedule_poll(FIRST_PAUSE)
+
+    def _schedule_poll(self, pause: float) -> None:
+        if self._next_poll is not None:
+            self._next_poll.cancel()
+        self._next_poll = self._loop.call_later(pause, self._poll)
+
+    def _poll(self) -> None:
+        if self.client is None:  # closed
+            return
+        try:
+            for _ in range(BATCH):
+                if not self._deliver_one(None):
+                    break
+        finally:
+            self._schedule_poll(self._pause)
 
     def _deliver_one(self, timeout: float | None) -> bool:
         self.file.tend()
@@ -684,6 +708,7 @@ class Transport(virtual.Transport):
                 f"{self.file.visibility_timeout} s and its messages were given to others"
             )
         version = (self._wakes, *self.file.version())
+        self._pause = min(self._pause * 1.5, self._longest_pause)
         if version == self._drained:
             return False
         try:
@@ -696,6 +721,7 @@ class Transport(virtual.Transport):
             patience = 1 if is_urgent else CONTROL_PATIENCE
             self._longest_pause = max(self.polling_interval * patience, FIRST_PAUSE)
             return False
+        self._pause = FIRST_PAUSE
         return True
 
 
@@ -710,7 +736,9 @@ def _path(client: Any) -> str:
             f"broker URL durable://{host}: the embedded broker is a file and has no host; write "
             "durable:///relative.db or durable:////absolute/path.db, with three slashes or four"
         )
-    return os.path.abspath(path.strip("/") and path or client.transport_options.get("path") or DEFAULT_PATH)
+    if not path.strip("/"):
+        path = client.transport_options.get("path") or DEFAULT_PATH
+    return os.path.abspath(path)
 
 
 def register() -> None:

@@ -1,0 +1,500 @@
+"""The demo: two orders are fulfilled, and the worker is killed half-way.
+
+The first part is what an application looks like. The rest starts workers, kills one, and checks from the history and
+from what the activities noted themselves that everything happened as often as it should. Workers import this module
+too; they find the settings of their run in an environment variable.
+"""
+# mypy: allow-untyped-decorators
+# (Celery has no types.)
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import uuid
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, NoReturn
+from urllib.parse import quote
+
+import sqlalchemy as sa
+from celery import Celery
+
+from . import Durable, Orchestration, OrchestrationContext, RetryPolicy, durable_context
+from .core.events import Event, EventKind
+from .errors import DurableError
+
+__all__ = ["app", "durable", "fulfil_order", "run_demo"]
+
+# -- the application ------------------------------------------------------------------------------------------------
+
+app = Celery("demo", set_as_current=False)
+durable = Durable(app)
+
+
+class BankIsDown(ConnectionError):  # noqa: N818
+    """The bank could not be reached."""
+
+
+class OrderDeclined(Exception):  # noqa: N818
+    """Somebody said no."""
+
+
+@app.task
+def reserve(order_id: str, item: str) -> str:
+    """Put an item aside."""
+    note("reserve", order_id, item)
+    return f"{item} from shelf {len(item)}"
+
+
+@app.task
+def charge(order_id: str, amount: int) -> str:
+    """Charge the customer; the bank fails twice for each order, and then takes its time for the first."""
+    note("charge", order_id, amount)
+    context = durable_context()
+    assert context is not None
+    if context.attempt <= 2:
+        raise BankIsDown("the bank does not answer")
+    if order_id == FIRST:
+        time.sleep(1)
+    return f"receipt-{context.idempotency_key[-6:]}"  # a real bank is given the key, and so never charges twice
+
+
+@app.task
+def ship(order_id: str) -> str:
+    """Hand the parcel over."""
+    note("ship", order_id)
+    return f"parcel-of-{order_id}"
+
+
+@app.task
+def release(order_id: str, item: str) -> None:
+    """Put an item back; harmless if it was never put aside."""
+    note("release", order_id, item)
+
+
+@app.task
+def refund(order_id: str) -> None:
+    """Give the money back; harmless if none was taken."""
+    note("refund", order_id)
+
+
+STUBBORN = RetryPolicy(first_interval=0.2, max_attempts=5)
+
+
+@durable.orchestrator
+async def fulfil_order(ctx: OrchestrationContext, order: dict[str, Any]) -> dict[str, Any]:
+    """Reserve, charge, wait for an approval, ship; or take everything back."""
+    undo = []
+    try:
+        undo += [release.si(order["id"], item) for item in order["items"]]
+        await asyncio.gather(*(ctx.call(reserve.si(order["id"], item)) for item in order["items"]))
+
+        undo += [refund.si(order["id"])]
+        receipt = await ctx.call(charge.si(order["id"], order["total"]), retry=STUBBORN)
+
+        ctx.set_status("waiting for approval")
+        async with asyncio.timeout(timedelta(days=3).total_seconds()):
+            answer = await ctx.wait_event("approval")
+        if not answer["approved"]:
+            raise OrderDeclined(f"{answer['by']} said no")
+
+        parcel = await ctx.call(ship.si(order["id"]), retry=STUBBORN)
+    except (Exception, asyncio.CancelledError):
+        for compensation in reversed(undo):
+            await ctx.call(compensation, retry=STUBBORN)
+        raise
+    return {"parcel": parcel, "receipt": receipt, "approved_by": answer["by"]}
+
+
+# -- the run ----------------------------------------------------------------------------------------------------------
+
+VARIABLE = "CELERY_DURABLE_DEMO"
+FIRST, SECOND = "order-1", "order-2"
+ORDERS: dict[str, dict[str, Any]] = {
+    FIRST: {"id": FIRST, "items": ["lamp", "desk", "piano"], "total": 1240},
+    SECOND: {"id": SECOND, "items": ["chair", "rug"], "total": 310},
+}
+PATIENCE = 40.0
+_QUICK = {  # so that nobody waits for the recovery of a demo
+    "durable_recovery_interval": 0.2,
+    "durable_heartbeat_interval": 0.4,
+    "durable_worker_lease": 1.2,
+    "durable_resend_after": 1.0,
+}
+
+
+def note(activity: str, order_id: str, *details: object) -> None:
+    """Append a line to the run's journal: the activity begins, in this process, now."""
+    context = durable_context()
+    attempt = context.attempt if context is not None else 0
+    line = json.dumps([order_id, " ".join(map(str, (activity, *details))), attempt])
+    with open(app.conf.demo_journal, "a") as journal:
+        journal.write(f"{line}\n")
+
+
+def _configure(settings: dict[str, Any]) -> None:
+    for name in ("CELERY_BROKER_URL", "CELERY_BROKER_READ_URL", "CELERY_BROKER_WRITE_URL", "CELERY_RESULT_BACKEND"):
+        os.environ.pop(name, None)  # they would overrule what this run was asked for
+    app.conf.update(settings)
+
+
+if VARIABLE in os.environ:
+    _configure(json.loads(os.environ[VARIABLE]))
+
+
+class DemoFailed(Exception):  # noqa: N818
+    """The demo cannot go on; the message says why."""
+
+
+def run_demo(broker: str | None = None, store: str | None = None, backend: str | None = None) -> int:
+    """Run the demo and return its exit code: 0 only if everything was as it should be.
+
+    Args:
+        broker: a Celery broker; None for the embedded one.
+        store: an SQLAlchemy URL; None for an SQLite file of the demo's own.
+        backend: a Celery result backend; None for none.
+    """
+
+    def interrupted(*_: object) -> NoReturn:
+        raise KeyboardInterrupt
+
+    previous = signal.signal(signal.SIGTERM, interrupted)
+    try:
+        with _prepared(broker, store, backend) as show:
+            return show.run()
+    except KeyboardInterrupt:
+        print("\nInterrupted; the worker is stopped and what it used is removed.")
+        return 130
+    except (DemoFailed, DurableError, OSError, ImportError, sa.exc.SQLAlchemyError) as error:
+        print(f"\nThe demo failed: {type(error).__name__}: {error}", file=sys.stderr)
+        return 1
+    finally:
+        signal.signal(signal.SIGTERM, previous)
+
+
+class _Show:
+    """What is shown, in order: two orders, three tables, and the checks."""
+
+    def __init__(self, directory: Path, settings: dict[str, Any], places: str) -> None:
+        self.journal = Path(settings["demo_journal"])
+        self._directory = directory
+        self._settings = settings
+        self._places = places
+        self._began = time.monotonic()
+        self._worker: subprocess.Popen[bytes] | None = None
+        self._workers = 0
+        self._killed_at = 0.0
+
+    def run(self) -> int:
+        """Play both orders and show what became of them; return 0 if all checks hold."""
+        print(f"Two orders, one worker that does not survive. {self._places}\n")
+        self.start_worker()
+        first, receipt = self._first_order()
+        second, refusal = self._second_order()
+        self.dismiss_worker()
+        _print_timeline(first, self._killed_at)
+        ran = self._ran()
+        _print_table(first, ran)
+        _print_table(second, ran)
+        is_good = _print_checks(_checks(first, second, ran, receipt, refusal))
+        took = time.monotonic() - self._began
+        print(f"\n{'Everything was as it should be' if is_good else 'SOMETHING WENT WRONG'}, in {took:.1f} s.")
+        if not is_good:
+            print(self._worker_log(), file=sys.stderr)
+        return 0 if is_good else 1
+
+    # -- the orders -------------------------------------------------------------------------------------------------
+
+    def _first_order(self) -> tuple[Orchestration, Any]:
+        run = durable.start(fulfil_order.s(ORDERS[FIRST]), instance_id=FIRST)
+        self.say(f"{FIRST} is started: {', '.join(ORDERS[FIRST]['items'])}")
+        self.wait(lambda: self._ran()[_KILLED], "the third attempt to charge")
+        self.say("the bank failed twice; now it charges, slowly ...")
+        self.kill_worker()
+        self.start_worker()
+        self.wait(lambda: run.refresh().custom_status == "waiting for approval", "the request for an approval")
+        self.say(f"{FIRST} was charged after all, and waits for an approval, for up to three days")
+        run.raise_event("approval", {"approved": True, "by": "ada"})
+        self.say("ada approves")
+        output = self.end(run)
+        self.say(f"{FIRST} is {run.runtime_status}: {output}")
+        return run, output
+
+    def _second_order(self) -> tuple[Orchestration, Any]:
+        run = durable.start(fulfil_order.s(ORDERS[SECOND]), instance_id=SECOND)
+        self.say(f"{SECOND} is started: {', '.join(ORDERS[SECOND]['items'])}")
+        self.wait(lambda: run.refresh().custom_status == "waiting for approval", "the request for an approval")
+        run.raise_event("approval", {"approved": False, "by": "bob"})
+        self.say("bob declines, so everything is to be taken back")
+        outcome = self.end(run)
+        self.say(f"{SECOND} is {run.runtime_status}: {type(outcome).__name__}: {outcome}")
+        return run, outcome
+
+    def end(self, run: Orchestration) -> Any:
+        """Wait for the end of an orchestration; return its output or its failure."""
+        self.wait(lambda: run.refresh().runtime_status.is_terminal, f"the end of {run.id}")
+        return run.get(timeout=1, propagate=False)
+
+    # -- the worker -------------------------------------------------------------------------------------------------
+
+    def start_worker(self) -> None:
+        """Start an ordinary Celery worker, in a process group of its own."""
+        self._workers += 1
+        name, queue = f"demo-{self._workers}", self._settings["task_default_queue"]
+        options = ["-c", "3", "-l", "INFO", "--without-gossip", "--without-mingle", "--without-heartbeat"]
+        command = [sys.executable, "-m", "celery", "-A", __name__, "worker", "-n", f"{name}-{queue}@%h", *options]
+        environment = {**os.environ, VARIABLE: json.dumps(self._settings)}
+        with open(self._directory / "worker.log", "ab") as log:
+            self._worker = subprocess.Popen(  # noqa: S603
+                command, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+            )
+        self.say(f"worker {self._workers} is started (process {self._worker.pid})")
+
+    def kill_worker(self) -> None:
+        """Kill the worker and its pool, as the kernel does when memory runs out: nobody can clean up."""
+        assert self._worker is not None
+        os.killpg(self._worker.pid, signal.SIGKILL)
+        self._killed_at = time.time()
+        self._worker.wait()
+        self._worker = None
+        self.say(f"worker {self._workers} is killed: kill -9, while it charges")
+
+    def dismiss_worker(self) -> None:
+        """Ask the worker to stop, without waiting for it."""
+        if self._worker is not None:
+            self._worker.terminate()
+
+    def stop_worker(self) -> None:
+        """Make sure that nothing of the worker is left."""
+        worker, self._worker = self._worker, None
+        if worker is None:
+            return
+        worker.terminate()
+        with suppress(subprocess.TimeoutExpired):
+            worker.wait(1)
+        with suppress(ProcessLookupError):
+            os.killpg(worker.pid, signal.SIGKILL)
+        worker.wait()
+
+    def _worker_log(self) -> str:
+        lines = (self._directory / "worker.log").read_text(errors="replace").splitlines()
+        return "\n".join(["The worker's last words:", *lines[-30:]])
+
+    # -- telling and waiting ----------------------------------------------------------------------------------------
+
+    def say(self, text: str) -> None:
+        """Tell what happens now."""
+        print(f"{time.monotonic() - self._began:6.1f} s  {text}", flush=True)
+
+    def wait(self, condition: Callable[[], object], what: str) -> None:
+        """Wait until something is true.
+
+        Raises:
+            DemoFailed: it takes too long, or the worker has died by itself.
+        """
+        end = time.monotonic() + PATIENCE
+        while not condition():
+            if self._worker is not None and self._worker.poll() is not None:
+                raise DemoFailed(f"the worker ended with code {self._worker.returncode}.\n{self._worker_log()}")
+            if time.monotonic() > end:
+                raise DemoFailed(f"{what} did not come within {PATIENCE:.0f} s.\n{self._worker_log()}")
+            time.sleep(0.03)
+
+    def _ran(self) -> Counter[_Attempt]:
+        lines = self.journal.read_text().splitlines()
+        return Counter((order_id, activity, attempt) for order_id, activity, attempt in map(json.loads, lines))
+
+
+# -- tables -----------------------------------------------------------------------------------------------------------
+
+_Attempt = tuple[str, str, int]  # order, activity, attempt
+_KILLED: _Attempt = (FIRST, f"charge {ORDERS[FIRST]['total']}", 3)
+_ENDS = {EventKind.ACTIVITY_COMPLETED: "completed", EventKind.ACTIVITY_FAILED: "failed"}
+
+
+def _label(event: Event) -> str:
+    (_, *args), _ = durable.runtime.codec.decode(event.payload or "")
+    return " ".join([event.name.rpartition(".")[2], *map(str, args)])
+
+
+def _labels(history: list[Event]) -> dict[int, str]:
+    """Return what the commands of activities are called."""
+    return {event.command: _label(event) for event in history if event.kind is EventKind.ACTIVITY_SCHEDULED}
+
+
+def _outcomes(run: Orchestration) -> dict[_Attempt, list[str]]:
+    """Return what history says of each attempt of each activity."""
+    history = run.history()
+    labels, found = _labels(history), dict[_Attempt, list[str]]()
+    for event in history:
+        if event.kind is EventKind.ACTIVITY_SCHEDULED:
+            found[run.id, labels[event.command], event.attempt] = []
+        elif event.kind in _ENDS:
+            found[run.id, labels[event.command], event.attempt].append(_ENDS[event.kind])
+    return found
+
+
+def _print_timeline(run: Orchestration, killed_at: float) -> None:
+    history = run.history()
+    labels, began = _labels(history), history[0].at / 1_000_000
+    print(f"\nThe history of {run.id}\n")
+    for event in history:
+        at = event.at / 1_000_000
+        if killed_at and at > killed_at:
+            print(f"{killed_at - began:8.3f} s  {'-' * 14} kill -9 {'-' * 14}")
+            killed_at = 0.0
+        print(f"{at - began:8.3f} s  {event.kind:<20} {_about(event, labels)}".rstrip())
+
+
+def _about(event: Event, labels: dict[int, str]) -> str:
+    if event.kind is EventKind.TIMER_CREATED:
+        due = timedelta(microseconds=(event.facts or {})["due"] - event.at)
+        return f"in {due.days} days" if due.days else f"in {due.total_seconds()} s"
+    if event.kind in (EventKind.JOIN_FORMED, EventKind.JOIN_DISSOLVED):
+        return f"of {len((event.facts or {})['members'])} activities"
+    attempt = f"(attempt {event.attempt})" if event.attempt > 1 else ""
+    return " ".join(filter(None, (labels.get(event.command) or event.name, attempt)))
+
+
+def _print_table(run: Orchestration, ran: Counter[_Attempt]) -> None:
+    print(f"\n{run.id + ': activity':<28} attempt   ran      in history")
+    for attempt, outcomes in _outcomes(run).items():
+        _, activity, number = attempt
+        often = {1: "once", 2: "twice"}.get(ran[attempt], f"{ran[attempt]} times")
+        print(f"{activity:<28} {number:>4}      {often:<8} {' and '.join(outcomes) or 'nothing'}")
+
+
+def _checks(
+    first: Orchestration, second: Orchestration, ran: Counter[_Attempt], receipt: Any, refusal: Any
+) -> Iterator[tuple[str, bool]]:
+    """Say what should be, and whether it is."""
+    good, bad = _outcomes(first), _outcomes(second)
+    taken_back = [
+        activity for order_id, activity, _ in ran if order_id == SECOND and activity.startswith(("refund", "release"))
+    ]
+    yield f"{FIRST} was shipped", isinstance(receipt, dict) and receipt.get("parcel") == f"parcel-of-{FIRST}"
+    yield "the charge that was killed ran twice", ran[_KILLED] == 2
+    yield "everything else ran once", all(often == 1 for attempt, often in ran.items() if attempt != _KILLED)
+    yield "history has one outcome of each attempt", all(len(found) == 1 for found in (*good.values(), *bad.values()))
+    yield "nothing ran that history does not know", set(ran) == {*good, *bad}
+    yield (
+        "two charges failed before the third of each order",
+        all(
+            [found for (_, activity, _), [found] in outcomes.items() if activity.startswith("charge")]
+            == ["failed", "failed", "completed"]
+            for outcomes in (good, bad)
+        ),
+    )
+    yield f"{SECOND} raised OrderDeclined here, too", isinstance(refusal, OrderDeclined)
+    yield (
+        f"{SECOND} was refunded and released, in reverse order",
+        taken_back == ["refund", "release rug", "release chair"],
+    )
+    yield f"{SECOND} was not shipped", not any(activity.startswith("ship") for _, activity, _ in bad)
+
+
+def _print_checks(checks: Iterator[tuple[str, bool]]) -> bool:
+    print()
+    results = list(checks)
+    for text, holds in results:
+        print(f"{'ok    ' if holds else 'FAILED'}  {text}")
+    return all(holds for _, holds in results)
+
+
+# -- a place of its own -----------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def _prepared(broker: str | None, store: str | None, backend: str | None) -> Iterator[_Show]:
+    """Make everything that the run needs, and remove it in the end."""
+    name = f"celery_durable_demo_{uuid.uuid4().hex[:8]}"
+    with ExitStack() as stack:
+        directory = Path(tempfile.mkdtemp(prefix="celery-durable-demo-"))
+        stack.callback(shutil.rmtree, directory, ignore_errors=True)
+        journal = directory / "journal"
+        journal.touch()
+        url = stack.enter_context(_own_store(store, name)) if store else f"sqlite:///{directory / 'store.db'}"
+        settings: dict[str, Any] = {
+            **_QUICK,
+            "broker_url": broker or f"durable:///{quote(str(directory / 'broker.db'))}",
+            "broker_connection_retry_on_startup": True,
+            "durable_backend_url": url,
+            "result_backend": backend,
+            "task_default_queue": name,
+            "worker_enable_remote_control": False,
+            "demo_journal": str(journal),
+        }
+        if (broker or "").startswith(("redis:", "rediss:")):
+            settings["broker_transport_options"] = {"global_keyprefix": f"{name}:"}
+        _configure(settings)
+        durable.migrate()
+        stack.callback(durable.runtime.store.database.dispose)
+        where = "embedded"
+        if broker:
+            where = _reached(broker)
+            stack.callback(_remove_queue, broker, name)
+        if backend:
+            stack.callback(lambda: [app.AsyncResult(id_).forget() for id_ in ORDERS])
+        show = _Show(directory, settings, f"Broker: {where}, store: {durable.runtime.store.database}")
+        stack.callback(show.stop_worker)
+        yield show
+
+
+@contextmanager
+def _own_store(store: str, name: str) -> Iterator[str]:
+    """Make a schema (PostgreSQL) or a database (MySQL) of the run's own; an SQLite file has to be a new one."""
+    url = sa.make_url(store)
+    if url.drivername in ("mysql", "mariadb"):
+        url = url.set(drivername="mysql+pymysql")
+    kind = "SCHEMA" if url.get_backend_name() == "postgresql" else "DATABASE"
+    if url.get_backend_name() not in ("postgresql", "mysql", "mariadb"):
+        if url.get_backend_name() == "sqlite" and url.database and os.path.exists(url.database):
+            raise DemoFailed(f"{url.database} exists already; the demo wants an SQLite file of its own")
+        yield store  # the engine says what it thinks of any other
+        return
+    engine = sa.create_engine(url, isolation_level="AUTOCOMMIT", poolclass=sa.NullPool)
+    with engine.connect() as connection:
+        connection.exec_driver_sql(f"CREATE {kind} {name}")
+    try:
+        if kind == "SCHEMA":
+            path = " ".join(filter(None, (url.query.get("options"), f"-csearch_path={name}")))  # type: ignore[arg-type]
+            url = url.update_query_dict({"options": path})
+        else:
+            url = url.set(database=name)
+        yield url.render_as_string(hide_password=False)
+    finally:
+        with engine.connect() as connection:
+            connection.exec_driver_sql(f"DROP {kind} {name}" + (" CASCADE" if kind == "SCHEMA" else ""))
+
+
+def _reached(broker: str) -> str:
+    try:
+        with app.connection_for_write() as connection:
+            connection.ensure_connection(max_retries=1, timeout=5)
+            return str(connection.as_uri())
+    except Exception as error:  # each transport has errors of its own
+        raise DemoFailed(f"the broker cannot be reached: {type(error).__name__}: {error}") from error
+
+
+def _remove_queue(broker: str, name: str) -> None:
+    if broker.startswith(("redis:", "rediss:")):
+        import redis
+
+        client = redis.Redis.from_url(broker)
+        if keys := list(client.scan_iter(f"{name}:*")):
+            client.delete(*keys)
+        client.close()
+        return
+    with app.connection_for_write() as connection:
+        connection.default_channel.queue_delete(name)
