@@ -141,9 +141,13 @@ class Durable:
 
     def _make_runtime(self) -> Runtime:
         app, settings = self.app, read_settings(self.app.conf)
-        accept = [name for name in (app.conf.accept_content or ()) if name != "pickle" or settings.serializer == "pickle"]
+        accept = [
+            name for name in (app.conf.accept_content or ()) if name != "pickle" or settings.serializer == "pickle"
+        ]
         if settings.serializer == "pickle" and "pickle" not in (app.conf.accept_content or ()):
-            raise ConfigurationError("durable_serializer='pickle' needs 'pickle' in accept_content: it runs code on read")
+            raise ConfigurationError(
+                "durable_serializer='pickle' needs 'pickle' in accept_content: it runs code on read"
+            )
         codec = PayloadCodec(settings.serializer, accept, self._exception_modules)
         store = open_store(settings)
         live = LiveExecutions(settings.cache_size)
@@ -346,7 +350,8 @@ def _filters(given: Mapping[str, Any]) -> Filters:
     status = given.get("status")
     several: Sequence[Any] = () if status is None else ([status] if isinstance(status, str) else list(status))
     moments = {
-        key: None if given.get(key) is None else as_microseconds(given[key]) for key in ("created_after", "created_before")
+        key: None if given.get(key) is None else as_microseconds(given[key])
+        for key in ("created_after", "created_before")
     }
     name = given.get("name")
     return Filters(

@@ -37,7 +37,7 @@ def _rebuild(cls: type[DurableError], message: str, facts: dict[str, Any]) -> Du
 class DurableError(Exception):
     """The root of all errors of this package; keyword facts become attributes."""
 
-    def __init__(self, message: str = "", **facts: Any) -> None:
+    def __init__(self, message: str = "", /, **facts: Any) -> None:
         super().__init__(message)
         self.facts = facts
 
@@ -67,7 +67,7 @@ class OrchestrationFailed(DurableError):
     """The orchestration ended without a result (``instance_id``, ``status``, ``reason``)."""
 
 
-class OrchestrationRevoked(OrchestrationFailed, TaskRevokedError):
+class OrchestrationRevoked(OrchestrationFailed, TaskRevokedError):  # type: ignore[misc]
     """The orchestration was canceled or terminated; also Celery's ``TaskRevokedError``."""
 
 

@@ -144,7 +144,9 @@ class PayloadCodec:
         except Exception:
             return None
         if facts.get("traceback"):
-            error.__dict__.setdefault("__notes__", []).append("the traceback in the activity was:\n" + facts["traceback"])
+            error.__dict__.setdefault("__notes__", []).append(
+                "the traceback in the activity was:\n" + facts["traceback"]
+            )
         return error
 
     def _exception_class(self, module: str, name: str) -> type[BaseException] | None:

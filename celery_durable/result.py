@@ -25,7 +25,9 @@ class Orchestration(AsyncResult):  # type: ignore[misc]
     Times are aware UTC. ``input`` is ``{"args": [...], "kwargs": {...}}``; payloads are decoded.
     """
 
-    def __init__(self, id: str, app: Celery | None = None, record: InstanceRecord | None = None, **options: Any) -> None:  # noqa: A002
+    def __init__(
+        self, id: str, app: Celery | None = None, record: InstanceRecord | None = None, **options: Any
+    ) -> None:
         super().__init__(id, app=app, **options)
         self._record = record
         self._nudge: Callable[[], None] | None = None
@@ -141,7 +143,9 @@ class Orchestration(AsyncResult):  # type: ignore[misc]
 
     def children(self) -> list[Orchestration]:  # type: ignore[override]
         """Return the direct sub-orchestrations, oldest first."""
-        return [Orchestration(record.id, app=self.app, record=record) for record in self._runtime.client.children(self.id)]
+        return [
+            Orchestration(record.id, app=self.app, record=record) for record in self._runtime.client.children(self.id)
+        ]
 
     # -- waiting ------------------------------------------------------------------------------------------------
 

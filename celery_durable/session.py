@@ -34,9 +34,7 @@ def join_transaction(session: Any, store: Any) -> Iterator[tuple[Any, Callable[[
     elif isinstance(session, sa.Connection):
         connection = session
     else:
-        raise ConfigurationError(
-            f"session= takes an SQLAlchemy Session or Connection, not {type(session).__name__}"
-        )
+        raise ConfigurationError(f"session= takes an SQLAlchemy Session or Connection, not {type(session).__name__}")
     _check_same_database(connection, store)
     cursor = connection.connection.cursor()
     try:
@@ -56,7 +54,8 @@ def _check_same_database(connection: sa.Connection, store: Any) -> None:
             "can only join a transaction of the store's own database"
         )
     if store.database.family == "sqlite":
-        connection.connection.driver_connection.create_function("durable_now", 0, _sqlite_clock)
+        driver: Any = connection.connection.driver_connection
+        driver.create_function("durable_now", 0, _sqlite_clock)
 
 
 def _sqlite_clock() -> int:

@@ -152,7 +152,9 @@ class ActivityCall(Call):
         super()._resolve(error)
 
 
-_NOT_SENT = frozenset({"task_id", "countdown", "eta", "expires", "root_id", "parent_id", "chord", "group_id", "group_index"})
+_NOT_SENT = frozenset(
+    {"task_id", "countdown", "eta", "expires", "root_id", "parent_id", "chord", "group_id", "group_index"}
+)
 
 
 class ChildCall(Call):

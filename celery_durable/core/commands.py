@@ -48,7 +48,9 @@ class Command:
 
     def confirmation(self, at: int) -> Event:
         """Return the event that records this command."""
-        return Event(CONFIRMATIONS[self.kind], at, self.command, self._attempt(), self.label, self._payload(), self._facts())
+        return Event(
+            CONFIRMATIONS[self.kind], at, self.command, self._attempt(), self.label, self._payload(), self._facts()
+        )
 
     def agrees_with(self, event: Event) -> bool:
         """Tell whether ``event`` is the confirmation of this very command."""

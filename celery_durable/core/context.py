@@ -11,9 +11,8 @@ import logging
 import random
 import threading
 import uuid
-from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, MutableMapping, Sequence
 from contextlib import contextmanager
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
@@ -32,7 +31,7 @@ EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _running = threading.local()
 
 
-class ContinueAsNewRequested(BaseException):  # noqa: N818  not an error: the user's `except Exception` must not see it
+class ContinueAsNewRequested(BaseException):
     """Leaves the orchestrator by ``ctx.continue_as_new``."""
 
     def __init__(self, args: tuple[Any, ...], kwargs: dict[str, Any], keep_events: bool) -> None:

@@ -11,7 +11,7 @@ import asyncio
 import itertools
 from collections import deque
 from collections.abc import Callable, Coroutine, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import Context as ContextVars
 from typing import Any, NoReturn, Protocol
 
@@ -61,10 +61,8 @@ class ReplayTask(asyncio.Task[Any]):
     def abandon(self) -> None:
         """Drop a task that will never run again, without asyncio's warning about it."""
         self._log_destroy_pending = False
-        try:
+        with suppress(BaseException):  # user code in a dying frame has no say any more
             self.coroutine.close()
-        except BaseException:  # noqa: BLE001, S110  user code in a dying frame has no say any more
-            pass
 
 
 class ReplayLoop(asyncio.AbstractEventLoop):
@@ -122,7 +120,7 @@ class ReplayLoop(asyncio.AbstractEventLoop):
     def time(self) -> float:
         return (self.now - self.origin) / 1_000_000
 
-    def call_soon(
+    def call_soon(  # type: ignore[override]
         self, callback: Callable[..., object], *args: Any, context: ContextVars | None = None
     ) -> asyncio.Handle:
         handle = asyncio.Handle(callback, args, self, context)
@@ -191,13 +189,47 @@ class ReplayLoop(asyncio.AbstractEventLoop):
 
 
 _OUTSIDE = (
-    "run_in_executor call_soon_threadsafe set_default_executor getaddrinfo getnameinfo create_connection create_server "
-    "create_unix_connection create_unix_server create_datagram_endpoint connect_accepted_socket connect_read_pipe "
-    "connect_write_pipe start_tls sendfile sock_sendfile subprocess_exec subprocess_shell add_reader remove_reader "
-    "add_writer remove_writer sock_recv sock_recv_into sock_recvfrom sock_recvfrom_into sock_sendall sock_sendto "
-    "sock_connect sock_accept add_signal_handler remove_signal_handler run_forever run_until_complete stop close "
-    "set_task_factory set_exception_handler shutdown_asyncgens shutdown_default_executor"
-).split()
+    "run_in_executor",
+    "call_soon_threadsafe",
+    "set_default_executor",
+    "getaddrinfo",
+    "getnameinfo",
+    "create_connection",
+    "create_server",
+    "create_unix_connection",
+    "create_unix_server",
+    "create_datagram_endpoint",
+    "connect_accepted_socket",
+    "connect_read_pipe",
+    "connect_write_pipe",
+    "start_tls",
+    "sendfile",
+    "sock_sendfile",
+    "subprocess_exec",
+    "subprocess_shell",
+    "add_reader",
+    "remove_reader",
+    "add_writer",
+    "remove_writer",
+    "sock_recv",
+    "sock_recv_into",
+    "sock_recvfrom",
+    "sock_recvfrom_into",
+    "sock_sendall",
+    "sock_sendto",
+    "sock_connect",
+    "sock_accept",
+    "add_signal_handler",
+    "remove_signal_handler",
+    "run_forever",
+    "run_until_complete",
+    "stop",
+    "close",
+    "set_task_factory",
+    "set_exception_handler",
+    "shutdown_asyncgens",
+    "shutdown_default_executor",
+)
 
 
 def _refuse(name: str) -> Callable[..., NoReturn]:

@@ -93,7 +93,7 @@ class Execution:
     ) -> None:
         self.facts = facts
         self.codec = codec
-        self.loop = ReplayLoop(self, self._log_problem)
+        self.loop = ReplayLoop(self, self._log_problem)  # type: ignore[abstract]
         self.is_replaying = True
         self.history_length = 0
         self.sequence = 0
@@ -172,10 +172,10 @@ class Execution:
                 break
             if not self._is_wanted(event):
                 continue
-            event = self._judged(event)
-            decision.events.append(event)
+            judged = self._judged(event)
+            decision.events.append(judged)
             self.history_length += 1
-            self._apply(event)
+            self._apply(judged)
             for command in self._drain():
                 decision.commands.append(command)
                 decision.events.append(command.confirmation(self.now))
@@ -614,7 +614,8 @@ _SHAPES: dict[str, Callable[[Execution, Mapping[str, Any], CallOptions], asyncio
 
 
 def _event_id(event: Event) -> str | None:
-    return (event.facts or {}).get("id")
+    event_id: str | None = (event.facts or {}).get("id")
+    return event_id
 
 
 async def _await(awaitable: Awaitable[Any]) -> Any:
@@ -630,7 +631,7 @@ def _sender(generator: Generator[Any, Any, Any], value: Any) -> Callable[[], Any
 
 
 def _name_of(call: Call) -> str:
-    return getattr(call, "task", None) or getattr(call, "name", "?")
+    return str(getattr(call, "task", None) or getattr(call, "name", "?"))
 
 
 def _with_start_timeout(options: CallOptions, micros: int) -> CallOptions:

@@ -1,5 +1,8 @@
-"""Live executions of this process, kept to spare replay. Correctness never depends on it: what is found is validated
-by execution and sequence against the store, and whoever takes one out has it alone."""
+"""Live executions of this process, kept to spare replay.
+
+Correctness never depends on it: what is found is validated by execution and sequence against the store, and whoever
+takes one out has it alone.
+"""
 
 from __future__ import annotations
 

@@ -329,7 +329,9 @@ class Client:
                 raise InstanceNotFound(f"there is no orchestration {instance_id!r}", instance_id=instance_id)
             if commit(snapshot):
                 return
-        raise DurableError(f"orchestration {instance_id!r} moves too fast to be changed; try again", instance_id=instance_id)
+        raise DurableError(
+            f"orchestration {instance_id!r} moves too fast to be changed; try again", instance_id=instance_id
+        )
 
 
 def check_session_policy(if_exists: IfExists) -> None:
@@ -340,5 +342,3 @@ def check_session_policy(if_exists: IfExists) -> None:
     """
     if if_exists not in ("return", "raise"):
         raise ConfigurationError(f"with session= only if_exists='return' or 'raise' can be used, not {if_exists!r}")
-
-

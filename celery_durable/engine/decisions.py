@@ -260,7 +260,12 @@ def _continue_as_new(draft: _Draft, command: ContinueAsNew) -> None:
 
 
 def _revoke(
-    commit: TurnCommit, snapshot: Snapshot, publisher: Publisher, codec: Codec, status: RuntimeStatus, reason: str | None
+    commit: TurnCommit,
+    snapshot: Snapshot,
+    publisher: Publisher,
+    codec: Codec,
+    status: RuntimeStatus,
+    reason: str | None,
 ) -> None:
     commit.status, commit.reason = status, reason
     failure = codec.encode_failure(revoked_child(snapshot.instance.id, status, reason))

@@ -404,7 +404,7 @@ class TurnStore(Protocol):
     def record_outcome(self, outcome: Outcome, *, release: bool = True) -> Recorded | None:
         """Record an outcome once; None if it is late, a duplicate, foreign or canceled."""
 
-    def was_recorded(self, ticket: ActivityTicket) -> bool:
+    def was_recorded(self, ticket: ActivityTicket, instance_id: str) -> bool:
         """Tell whether an outcome of this very attempt is in an inbox."""
 
     def finish_join(self, execution: str, instance_id: str, join_command: int) -> bool:

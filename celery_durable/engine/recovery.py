@@ -101,7 +101,9 @@ class Recovery:
     _last_beat: float = 0.0
     _last_judgement: float = 0.0
 
-    def tick(self, held: Callable[[], Sequence[ActivityTicket]], acknowledge: Callable[[Sequence[ActivityTicket]], None]) -> None:
+    def tick(
+        self, held: Callable[[], Sequence[ActivityTicket]], acknowledge: Callable[[Sequence[ActivityTicket]], None]
+    ) -> None:
         """Say that this worker lives, then repair what is due.
 
         Args:
@@ -122,7 +124,10 @@ class Recovery:
                 log.warning("%d activities of workers that went silent will run again", freed)
 
     def _beat(
-        self, now: float, held: Callable[[], Sequence[ActivityTicket]], acknowledge: Callable[[Sequence[ActivityTicket]], None]
+        self,
+        now: float,
+        held: Callable[[], Sequence[ActivityTicket]],
+        acknowledge: Callable[[Sequence[ActivityTicket]], None],
     ) -> None:
         try:
             self.store.beat(self.worker_id, self.hostname)
@@ -174,9 +179,7 @@ class Recovery:
         overdue = wake.now - wake.check_at
         if wake.name not in self.registry:
             if overdue > 10 * _SECOND and self.store.move_wake(wake, 10 * _SECOND):
-                self.store.note_waiting(
-                    wake.instance, f"waits for a worker that knows the orchestrator {wake.name!r}"
-                )
+                self.store.note_waiting(wake.instance, f"waits for a worker that knows the orchestrator {wake.name!r}")
             return
         if not room.is_empty_queue(wake.queue) and overdue < 60 * _SECOND:
             return
@@ -204,9 +207,7 @@ class Recovery:
                 self.store.move_activity(activity, None)
             elif self._may_send(activity, room):
                 is_again = activity.sent_at is not None
-                if self.store.move_activity(
-                    activity, _back_off(activity.row.sends), sends=int(is_again), is_sent=True
-                ):
+                if self.store.move_activity(activity, _back_off(activity.row.sends), sends=int(is_again), is_sent=True):
                     activity.row.sends += int(is_again)
                     rows.append(activity.row)
         ends = [row for row in rows if row.kind == "finish"]

@@ -40,7 +40,7 @@ from .records import (
 )
 from .registry import Definition, Registry
 
-__all__ = ["TurnRunner", "TurnState"]
+__all__ = ["TurnRunner", "TurnState", "address_of"]
 
 log = logging.getLogger("celery_durable.turn")
 MOVING = (RuntimeStatus.PENDING, RuntimeStatus.RUNNING)
@@ -76,6 +76,7 @@ class TurnRunner:
             StoreError: the store cannot be reached; nothing is lost, the message is to be delivered again.
         """
         must_take_all = False
+        snapshot: Snapshot | None = None
         for conflicts in range(_CONFLICTS):
             cached = self.live.take_instance(instance_id)
             snapshot = self.store.load(instance_id, known_of(cached))
@@ -86,7 +87,8 @@ class TurnRunner:
                 return state
             if not must_take_all:
                 time.sleep(random.uniform(0, 0.002 * min(conflicts + 1, 10)))  # noqa: S311
-        self.publisher.publish_turn(_address(snapshot.instance), delay=1_000_000)
+        if snapshot is not None:
+            self.publisher.publish_turn(address_of(snapshot.instance), delay=1_000_000)
         return TurnState.CONTENDED
 
     def _turn(self, snapshot: Snapshot, cached: Execution | None, takes_all: bool) -> tuple[TurnState | None, bool]:
@@ -143,7 +145,9 @@ class TurnRunner:
             try:
                 events = load_events(row)
             except (ValueError, TypeError, KeyError, IndexError) as error:
-                raise PayloadError(f"history of {instance.id!r} is damaged at row {execution.sequence + 1}: {error}") from error
+                raise PayloadError(
+                    f"history of {instance.id!r} is damaged at row {execution.sequence + 1}: {error}"
+                ) from error
             execution.replay(events)
         return execution
 
@@ -210,7 +214,7 @@ class TurnRunner:
     def publish(self, instance: InstanceRow, commit: TurnCommit, committed: Committed) -> None:
         """Send what a commit decided. A failure is left to recovery, never raised."""
         self.send_activities([*activity_rows(commit, instance.root_id or instance.id), *committed.released])
-        address = _address(instance)
+        address = address_of(instance)
         for message in commit.own_inbox:
             if message.visible_at is not None and message.check_after is not None and message.check_after >= 0:
                 self.publisher.publish_turn(
@@ -220,14 +224,18 @@ class TurnRunner:
             self.publisher.publish_turn(address)
         for child in committed.started_children:
             delay = 0 if child.start_at is None else max(0, child.start_at - committed.now)
-            self.publisher.publish_turn(TurnAddress(child.id, child.name, child.queue, child.canvas, child.root_id), delay=delay)
+            self.publisher.publish_turn(
+                TurnAddress(child.id, child.name, child.queue, child.canvas, child.root_id), delay=delay
+            )
         if len(committed.started_children) < len(commit.children):
             self.publisher.publish_turn(address)
         if targets := sorted({message.instance for message in commit.other_inboxes}):
             for other in self.store.turn_addresses(targets):
                 self.publisher.publish_turn(other)
         if commit.status is not None and commit.status.is_terminal and self.publisher.needs_finish(instance.canvas):
-            self.publisher.finish(address, instance.execution, commit.status, commit.output, commit.failure, commit.reason)
+            self.publisher.finish(
+                address, instance.execution, commit.status, commit.output, commit.failure, commit.reason
+            )
 
     def send_activities(self, rows: Sequence[ActivityRow]) -> None:
         """Send activities; those that cannot be sent are marked so that recovery sends them soon."""
@@ -288,7 +296,8 @@ class _StaleLookError(Exception):
     """What was read does not fit together; look again."""
 
 
-def _address(instance: InstanceRow) -> TurnAddress:
+def address_of(instance: InstanceRow) -> TurnAddress:
+    """Return where the turns of an instance are sent."""
     return TurnAddress(instance.id, instance.name, instance.queue, instance.canvas, instance.root_id)
 
 

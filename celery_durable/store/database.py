@@ -69,7 +69,11 @@ _FRAGMENTS = {
         "false": "FALSE",
     },
 }
-_BEGIN = {"postgresql": "BEGIN ISOLATION LEVEL READ COMMITTED", "sqlite": "BEGIN IMMEDIATE", "mysql": "START TRANSACTION"}
+_BEGIN = {
+    "postgresql": "BEGIN ISOLATION LEVEL READ COMMITTED",
+    "sqlite": "BEGIN IMMEDIATE",
+    "mysql": "START TRANSACTION",
+}
 _RETRYABLE = {"40P01", "40001", "55P03", 1213, 1205}
 _NO_TABLE = {"42P01", "42703", 1146, 1054}
 
@@ -253,6 +257,14 @@ class Database:
     def read(self, work: Callable[[Cursor], T]) -> T:
         """Run reads, or one statement that is a transaction by itself."""
         return self.transact(work, begin=False)
+
+    def fetch_one(self, statement: Statement, **parameters: Any) -> Any:
+        """Run one reading statement by itself and return its first row, or None."""
+        return self.read(lambda cursor: self.run(cursor, statement, **parameters).fetchone())
+
+    def change_one(self, statement: Statement, **parameters: Any) -> bool:
+        """Run one writing statement by itself; True if it met exactly one row."""
+        return self.read(lambda cursor: int(self.run(cursor, statement, **parameters).rowcount)) == 1
 
     def _attempt(self, cursor: Cursor, work: Callable[[Cursor], T]) -> T:
         cursor.execute(_BEGIN[self.family])

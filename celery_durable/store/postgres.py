@@ -146,10 +146,8 @@ class PostgresStore(Store):
         if not self.uses_fast_path:
             return super().load(instance_id, known)
         known_execution, known_sequence = known or ("", 0)
-        row = self.database.read(
-            lambda cursor: self.database.run(
-                cursor, LOAD, id=instance_id, known_execution=known_execution, known_sequence=known_sequence
-            ).fetchone()
+        row = self.database.fetch_one(
+            LOAD, id=instance_id, known_execution=known_execution, known_sequence=known_sequence
         )
         if row is None:
             return None
@@ -165,10 +163,8 @@ class PostgresStore(Store):
         if not self.uses_fast_path:
             return super().begin_activity(ticket, known)
         known_execution, known_sequence = known or ("", 0)
-        row = self.database.read(
-            lambda cursor: self.database.run(
-                cursor, BEGIN, **ticket._asdict(), known_execution=known_execution, known_sequence=known_sequence
-            ).fetchone()
+        row = self.database.fetch_one(
+            BEGIN, **ticket._asdict(), known_execution=known_execution, known_sequence=known_sequence
         )
         if row is None:
             return None
@@ -183,7 +179,7 @@ class PostgresStore(Store):
         parameters = self._turn_parameters(commit)
         statements = TURNS_BY_MESSAGE if commit.outcome is None else TURNS_WITH_OUTCOME
         statement = statements[min(len(commit.activities), 2)]
-        row = self.database.read(lambda cursor: self.database.run(cursor, statement, **parameters).fetchone())
+        row = self.database.fetch_one(statement, **parameters)
         return None if row is None else Committed(row[0])
 
     def _turn_parameters(self, commit: TurnCommit) -> dict[str, Any]:
@@ -209,12 +205,8 @@ class PostgresStore(Store):
         if release or not self.uses_fast_path:
             return super().record_outcome(outcome, release=release)
         message = inbox_values(outcome_message(outcome, "", True, self.resend_after), 0)
-        row = self.database.read(
-            lambda cursor: self.database.run(
-                cursor, RECORD, **outcome.ticket._asdict(), dedup=message["dedup"], kind=message["kind"],
-                payload=message["payload"], has_failed=outcome.has_failed, resend_after=self.resend_after,
-            ).fetchone()
-        )  # fmt: skip
+        row = self.database.fetch_one(RECORD, **outcome.ticket._asdict(), dedup=message["dedup"], kind=message["kind"],
+                payload=message["payload"], has_failed=outcome.has_failed, resend_after=self.resend_after)  # fmt: skip
         if row is None:
             return None
         return Recorded(row[0], row[1], row[1] is None or outcome.has_failed)

@@ -13,21 +13,27 @@ import sqlalchemy as sa
 from ..core.status import RuntimeStatus
 from ..engine.records import Filters, InstanceRecord, TurnAddress
 from ..errors import StoreError
-from .database import Database
+from .database import Database, Statement
 from .migrate import store_id
-from .schema import history, inbox, instances, outbox
+from .schema import history, instances, outbox
 from .sweep import SweepTables
-from .turns import text_of
+from .turns import CLEAR_HISTORY, CLEAR_INBOX, text_of
 
 __all__ = ["Store"]
 
+PURGE_OUTBOX = Statement("DELETE FROM durable_outbox WHERE execution = :execution")
+PURGE_INSTANCE = Statement(
+    "DELETE FROM durable_instances WHERE id = :id AND execution = :execution "
+    "AND status IN ('COMPLETED', 'FAILED', 'CANCELED', 'TERMINATED')"
+)
 _BRIEF = [
     column for column in instances.c if column.name not in ("input", "output", "failure", "custom_status", "canvas")
 ]
 
 
 def _condition(filters: Filters) -> sa.ColumnElement[bool]:
-    c, found = instances.c, [sa.true()]
+    c = instances.c
+    found: list[sa.ColumnElement[bool]] = [sa.true()]
     if filters.statuses:
         found.append(c.status.in_([str(status) for status in filters.statuses]))
     for column, value in ((c.name, filters.name), (c.version, filters.version), (c.parent_id, filters.parent_id)):
@@ -119,7 +125,9 @@ class Store(SweepTables):
         """Return the history rows of the current execution, in order."""
         statement = (
             sa.select(history.c.events)
-            .join(instances, sa.and_(instances.c.id == history.c.instance, instances.c.execution == history.c.execution))
+            .join(
+                instances, sa.and_(instances.c.id == history.c.instance, instances.c.execution == history.c.execution)
+            )
             .where(history.c.instance == instance_id)
             .order_by(history.c.sequence)
         )
@@ -134,25 +142,13 @@ class Store(SweepTables):
 
         The outbox goes first: that is the row which recorders of late outcomes take.
         """
-        terminal = [str(status) for status in RuntimeStatus if status.is_terminal]
+        run = self.database.run
 
         def delete(cursor: Any) -> bool:
-            dialect = self.database.engine.dialect
-            for table, condition in (
-                (outbox, outbox.c.execution == execution),
-                (inbox, inbox.c.instance == instance_id),
-                (history, history.c.instance == instance_id),
-                (instances, sa.and_(instances.c.id == instance_id, instances.c.execution == execution)),
-            ):
-                if table is instances:
-                    condition = sa.and_(condition, instances.c.status.in_(terminal))
-                compiled = sa.delete(table).where(condition).compile(
-                    dialect=dialect, compile_kwargs={"render_postcompile": True}
-                )  # fmt: skip
-                names = getattr(compiled, "positiontup", None)
-                parameters = compiled.params if names is None else [compiled.params[name] for name in names]
-                cursor.execute(str(compiled), parameters)
-            if not cursor.rowcount:
+            run(cursor, PURGE_OUTBOX, execution=execution)
+            run(cursor, CLEAR_INBOX, id=instance_id)
+            run(cursor, CLEAR_HISTORY, id=instance_id)
+            if not run(cursor, PURGE_INSTANCE, id=instance_id, execution=execution).rowcount:
                 raise _HasMovedError
             return True
 

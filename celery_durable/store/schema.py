@@ -6,6 +6,8 @@ Times are microseconds since the epoch, UTC, by the database's clock. Payloads a
 
 from __future__ import annotations
 
+from typing import Any
+
 import sqlalchemy as sa
 from sqlalchemy.dialects import mysql
 
@@ -31,13 +33,15 @@ QUEUE_TABLE = {
 }
 
 
-def _where(column: str) -> dict[str, sa.TextClause]:
+def _where(column: str) -> dict[str, Any]:
     """Return the options of an index that leaves NULLs out, where the database can."""
     clause = sa.text(f"{column} IS NOT NULL")
     return {"postgresql_where": clause, "sqlite_where": clause}
 
 
-meta = sa.Table("durable_meta", metadata, sa.Column("name", _text(50), primary_key=True), sa.Column("value", _text(200)))
+meta = sa.Table(
+    "durable_meta", metadata, sa.Column("name", _text(50), primary_key=True), sa.Column("value", _text(200))
+)
 
 instances = sa.Table(
     "durable_instances",

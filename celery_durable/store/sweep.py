@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from ..engine.records import ActivityRow, ActivityTicket, DueActivity, DueWake
-from .database import Cursor, Database, Statement
+from .database import Cursor, Statement
 from .turns import NEXT_LOOK, TurnTables, text_of
 
 __all__ = ["SweepTables"]
@@ -64,9 +64,7 @@ DELEGATE = Statement(
 DROP_ACTIVITY = Statement(
     "DELETE FROM durable_outbox WHERE execution = :execution AND command = :command AND attempt = :attempt"
 )
-ABANDONED = Statement(
-    "SELECT w.id FROM durable_workers w WHERE w.last_seen <= {now} - :lease LIMIT 20"
-)
+ABANDONED = Statement("SELECT w.id FROM durable_workers w WHERE w.last_seen <= {now} - :lease LIMIT 20")
 FREE_HELD = Statement(
     "UPDATE durable_outbox SET holder = NULL, start_by = NULL, beat_by = NULL, check_at = {now}, sends = sends + 1 "
     "WHERE holder = :worker"
@@ -127,22 +125,18 @@ class SweepTables(TurnTables):
 
     def any_due(self) -> tuple[bool, bool]:
         """Tell whether inbox rows and outbox rows are due: the one query of an idle second."""
-        now, inbox, outbox = self.database.read(lambda cursor: self.database.run(cursor, ANY_DUE).fetchone())
+        now, inbox, outbox = self.database.fetch_one(ANY_DUE)
         return inbox is not None and inbox <= now, outbox is not None and outbox <= now
 
     def due_wakes(self, limit: int) -> list[DueWake]:
         """Return inbox rows whose ``check_at`` has come."""
         rows = self.database.read(lambda cursor: self.database.run(cursor, DUE_WAKES, limit=limit).fetchall())
-        return [DueWake(*row[:10], text_of(row[10]), *row[11:]) for row in rows]
+        return [_due_wake(row) for row in rows]
 
     def move_wake(self, due: DueWake, after: int | None, *, sends: int = 0) -> bool:
         """Look at the row again ``after`` microseconds; False if another sweeper was first."""
         next_ = None if after is None else due.now + after
-        return self.database.transact(
-            lambda cursor: self.database.run(
-                cursor, MOVE_WAKE, id=due.id, seen=due.check_at, next=next_, sends=sends
-            ).rowcount == 1
-        )  # fmt: skip
+        return self.database.change_one(MOVE_WAKE, id=due.id, seen=due.check_at, next=next_, sends=sends)
 
     def drop_wake(self, due: DueWake) -> None:
         """Delete a row whose instance is gone or over."""
@@ -158,18 +152,12 @@ class SweepTables(TurnTables):
         moments = [due.deadline_at, due.start_by, due.beat_by, None if after is None else due.now + after]
         next_ = min((moment for moment in moments if moment is not None), default=None)
         values = {**due.row.ticket._asdict(), "seen": due.check_at, "next": next_, "sends": sends}
-        return self.database.transact(
-            lambda cursor: self.database.run(
-                cursor, MOVE_ACTIVITY, **values, sent_at=due.now if is_sent else None
-            ).rowcount == 1
-        )  # fmt: skip
+        return self.database.change_one(MOVE_ACTIVITY, **values, sent_at=due.now if is_sent else None)
 
     # -- single activities ----------------------------------------------------------------------------------
 
     def _one(self, statement: Statement, ticket: ActivityTicket, **values: Any) -> bool:
-        return self.database.transact(
-            lambda cursor: self.database.run(cursor, statement, **ticket._asdict(), **values).rowcount == 1
-        )
+        return self.database.change_one(statement, **ticket._asdict(), **values)
 
     def postpone(self, ticket: ActivityTicket, delay: int) -> bool:
         """Leave an activity to Celery's own retry for ``delay`` microseconds."""
@@ -204,11 +192,15 @@ class SweepTables(TurnTables):
         return self.database.transact(count)
 
 
+def _due_wake(row: Sequence[Any]) -> DueWake:
+    values = list(row)
+    values[10] = text_of(values[10])
+    return DueWake(*values)
+
+
 def _due_activity(row: Sequence[Any]) -> DueActivity:
     (execution, command, attempt, instance, kind, name, message, queue, sends, sent_at, holder, is_delegated, check_at,
      deadline_at, start_by, beat_by, root_id, now) = row  # fmt: skip
     ticket = ActivityTicket(execution, command, attempt)
     activity = ActivityRow(ticket, instance, kind, name, text_of(message) or "", queue, sends, root_id)
-    return DueActivity(
-        activity, sent_at, holder, bool(is_delegated), check_at, deadline_at, start_by, beat_by, now
-    )
+    return DueActivity(activity, sent_at, holder, bool(is_delegated), check_at, deadline_at, start_by, beat_by, now)

@@ -104,7 +104,9 @@ RENEW_INSTANCE = Statement(
 )
 DELETE_HISTORY = Statement("DELETE FROM durable_history WHERE instance = :id AND execution = :execution")
 RESET_JOIN = Statement("UPDATE durable_inbox SET wake_at = NULL, check_at = :check_at WHERE id = :row")
-CANCEL_COMMAND = Statement("DELETE FROM durable_outbox WHERE execution = :execution AND command = :command AND kind = 'activity'")
+CANCEL_COMMAND = Statement(
+    "DELETE FROM durable_outbox WHERE execution = :execution AND command = :command AND kind = 'activity'"
+)
 CANCEL_DEDUP = Statement("DELETE FROM durable_inbox WHERE instance = :id AND dedup = :dedup")
 CHANGE_JOIN = Statement(
     "UPDATE durable_outbox SET join_command = :join_command WHERE execution = :execution AND command = :command"
@@ -119,7 +121,8 @@ _INBOX_COLUMNS = (
     "instance, dedup, kind, execution, command, attempt, name, payload, facts, visible_at, wake_at, check_at, sends"
 )
 _INBOX_VALUES = (
-    ":instance, :dedup, :kind, :execution, :command, :attempt, :name, :payload, :facts, :visible_at, :wake_at, :check_at, 0"
+    ":instance, :dedup, :kind, :execution, :command, :attempt, :name, :payload, :facts, "
+    ":visible_at, :wake_at, :check_at, 0"
 )
 INSERT_INBOX = Statement(f"{{insert_new}} durable_inbox ({_INBOX_COLUMNS}) VALUES ({_INBOX_VALUES}) {{if_new}}")
 # only to instances that can still take it; also the one statement by which anything reaches another instance
@@ -276,17 +279,17 @@ class TurnTables:
 
     def find_instance_of(self, ticket: ActivityTicket) -> str | None:
         """Return whose activity this is; see ``TurnStore``."""
-        row = self.database.read(lambda cursor: self.database.run(cursor, INSTANCE_OF, **ticket._asdict()).fetchone())
+        row = self.database.fetch_one(INSTANCE_OF, **ticket._asdict())
         return None if row is None else str(row[0])
 
     def has_untaken(self, instance_id: str) -> bool:
         """Tell whether anything visible lies in the inbox."""
-        row = self.database.read(lambda cursor: self.database.run(cursor, HAS_UNTAKEN, id=instance_id).fetchone())
+        row = self.database.fetch_one(HAS_UNTAKEN, id=instance_id)
         return row is not None
 
     def now(self) -> int:
         """Return the store's clock."""
-        return int(self.database.read(lambda cursor: self.database.run(cursor, NOW).fetchone())[0])
+        return int(self.database.fetch_one(NOW)[0])
 
     def discard(self, rows: Sequence[int]) -> None:
         """Delete inbox rows that nobody will take."""
@@ -295,24 +298,16 @@ class TurnTables:
 
     def note_waiting(self, instance_id: str, reason: str) -> None:
         """Let people see what an instance waits for that no turn can tell."""
-        self.database.transact(
-            lambda cursor: self.database.run(cursor, NOTE_WAITING, id=instance_id, reason=reason)
-        )
+        self.database.transact(lambda cursor: self.database.run(cursor, NOTE_WAITING, id=instance_id, reason=reason))
 
     def was_recorded(self, ticket: ActivityTicket, instance_id: str) -> bool:
         """Tell whether an outcome of this very attempt lies in the inbox."""
-        row = self.database.read(
-            lambda cursor: self.database.run(
-                cursor, WAS_RECORDED, dedup=outcome_dedup(ticket), id=instance_id
-            ).fetchone()
-        )
+        row = self.database.fetch_one(WAS_RECORDED, dedup=outcome_dedup(ticket), id=instance_id)
         return row is not None
 
     def claim(self, ticket: ActivityTicket, worker: str | None, lease: int) -> bool:
         """Take an activity for this worker; see ``TurnStore``."""
-        return self.database.transact(
-            lambda cursor: self.database.run(cursor, CLAIM, **ticket._asdict(), worker=worker, lease=lease).rowcount == 1
-        )
+        return self.database.change_one(CLAIM, **ticket._asdict(), worker=worker, lease=lease)
 
     # -- commits --------------------------------------------------------------------------------------
 
@@ -362,7 +357,7 @@ class TurnTables:
     def _take(self, cursor: Cursor, rows: Sequence[int]) -> None:
         for start in range(0, len(rows), 500):
             numbers = ", ".join(str(int(number)) for number in rows[start : start + 500])
-            cursor.execute(f"DELETE FROM durable_inbox WHERE id IN ({numbers})")  # noqa: S608  integers only
+            cursor.execute(f"DELETE FROM durable_inbox WHERE id IN ({numbers})")
 
     def _clear(self, cursor: Cursor, commit: TurnCommit) -> None:
         run = self.database.run
@@ -391,9 +386,7 @@ class TurnTables:
             )  # fmt: skip
             run(cursor, DELETE_HISTORY, id=commit.instance_id, execution=commit.execution)
 
-    def _release_slots(
-        self, cursor: Cursor, execution: str, slots: dict[int, int], now: int
-    ) -> list[ActivityRow]:
+    def _release_slots(self, cursor: Cursor, execution: str, slots: dict[int, int], now: int) -> list[ActivityRow]:
         released: list[ActivityRow] = []
         for window, count in sorted(slots.items()):
             for _ in range(count):
@@ -411,9 +404,7 @@ class TurnTables:
         self.database.run(cursor, RELEASE, **ticket._asdict(), now=now, check_at=now + self.resend_after)
         return ActivityRow(ticket, instance, kind, name, text_of(message) or "", queue, sends)
 
-    def _start_children(
-        self, cursor: Cursor, children: Sequence[ChildInstance], now: int
-    ) -> list[ChildInstance]:
+    def _start_children(self, cursor: Cursor, children: Sequence[ChildInstance], now: int) -> list[ChildInstance]:
         started: list[ChildInstance] = []
         for child in sorted(children, key=lambda child: child.id):
             if self._insert_instance(cursor, child, now):
@@ -468,17 +459,10 @@ class TurnTables:
 
     def finish_join(self, execution: str, instance_id: str, join_command: int) -> bool:
         """Wake a join whose last member is in; see ``TurnStore``."""
-        run = self.database.run
-        if self.database.read(
-            lambda cursor: run(cursor, OPEN_MEMBER, execution=execution, join=join_command).fetchone()
-        ):
+        if self.database.fetch_one(OPEN_MEMBER, execution=execution, join=join_command):
             return False
         dedup = join_dedup(execution, join_command)
-        return self.database.transact(
-            lambda cursor: run(
-                cursor, WAKE_JOIN, id=instance_id, dedup=dedup, resend_after=self.resend_after
-            ).rowcount == 1
-        )  # fmt: skip
+        return self.database.change_one(WAKE_JOIN, id=instance_id, dedup=dedup, resend_after=self.resend_after)
 
     # -- arrivals -------------------------------------------------------------------------------------
 
@@ -502,7 +486,7 @@ class TurnTables:
 
     def is_ours(self, instance: NewInstance) -> bool:
         """Tell whether the instance there is this very one: a commit whose answer was lost may have been ours."""
-        row = self.database.read(lambda cursor: self.database.run(cursor, EXECUTION_OF, id=instance.id).fetchone())
+        row = self.database.fetch_one(EXECUTION_OF, id=instance.id)
         return row is not None and row[0] == instance.execution
 
     def insert_instance_with(self, cursor: Cursor, instance: NewInstance) -> bool:

@@ -23,7 +23,8 @@ from celery.exceptions import Ignore, Reject, Retry
 from ..core.context import EPOCH
 from ..core.replay import Execution
 from ..engine.cache import known_of
-from ..engine.records import ActivityStart, ActivityTicket, Outcome, TurnAddress
+from ..engine.records import ActivityStart, ActivityTicket, Outcome
+from ..engine.turn import address_of
 from ..errors import ActivityError, DurableError, PayloadError, StoreError
 from .orchestrator import OrchestratorTask
 from .runtime import Runtime, header_of, runtime_of
@@ -159,7 +160,9 @@ class _Attempt:
     def _begin(self, live: Execution | None) -> ActivityStart:
         runtime, ticket = self.runtime, self.ticket
         try:
-            start = with_patience(runtime, lambda: runtime.store.begin_activity(ticket, known_of(live)))
+            start: ActivityStart | None = with_patience(
+                runtime, lambda: runtime.store.begin_activity(ticket, known_of(live))
+            )
             if start is not None and (self.is_copy or start.must_claim or start.holder is not None):
                 lease = int(runtime.settings.worker_lease * 1_000_000)
                 if not with_patience(runtime, lambda: runtime.store.claim(ticket, runtime.worker_id, lease)):
@@ -233,12 +236,21 @@ class _Attempt:
 
     def _commit(self, outcome: Outcome, start: ActivityStart, live: Execution | None) -> None:
         runtime = self.runtime
-        if self._may_take_turn(start) and start.join_command is None and start.window_command is None and not self.is_copy:
+        if (
+            self._may_take_turn(start)
+            and start.join_command is None
+            and start.window_command is None
+            and not self.is_copy
+        ):
             try:
                 if runtime.runner.complete(outcome, start, live):
                     return
             except StoreError:
-                log.warning("a turn of %r failed with the store; its outcome is recorded alone", start.instance.id, exc_info=True)
+                log.warning(
+                    "a turn of %r failed with the store; its outcome is recorded alone",
+                    start.instance.id,
+                    exc_info=True,
+                )
         else:
             self._keep(live)
         self._record_alone(outcome, start)
@@ -276,11 +288,7 @@ class _Attempt:
         if start is not None and self._may_take_turn(start):
             runtime.runner.run(instance_id)
             return
-        addresses = (
-            runtime.store.turn_addresses([instance_id])
-            if start is None
-            else [TurnAddress(start.instance.id, start.instance.name, start.instance.queue, start.instance.canvas, start.instance.root_id)]
-        )  # fmt: skip
+        addresses = runtime.store.turn_addresses([instance_id]) if start is None else [address_of(start.instance)]
         for address in addresses:
             runtime.publisher.publish_turn(address)
 

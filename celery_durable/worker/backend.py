@@ -66,7 +66,8 @@ class DurableBackendMixin:
 
     def __reduce__(self, *args: Any, **kwargs: Any) -> Any:
         """Pickle as the user's own class: results carry their backend along."""
-        function, arguments = super().__reduce__(*args, **kwargs)  # type: ignore[misc]
+        reduced: Any = super().__reduce__(*args, **kwargs)  # type: ignore[misc]
+        function, arguments = reduced
         return function, (type(self).__durable_base__, *arguments[1:])  # type: ignore[attr-defined]
 
     # -- ours ------------------------------------------------------------------------------------------------

@@ -1,6 +1,6 @@
 """Sending a plain task message without the parts of ``apply_async`` that it does not need.
 
-An orchestrator's ``publish`` stands for its ``apply_async``, which starts one. Used only where the result is the same: a direct queue that was declared before, no router, no countdown, no signal
+Used only where the result is the same: a direct queue that was declared before, no router, no countdown, no signal
 receivers, no ``apply_async`` of the user's own. Anything else goes Celery's own way.
 """
 

@@ -29,7 +29,16 @@ __all__ = ["OrchestratorTask"]
 
 log = logging.getLogger("celery_durable.orchestrator")
 _TURN_OPTIONS = ("queue", "routing_key", "exchange", "priority", "serializer", "compression", "headers")
-_CALLBACKS = ("link", "link_error", "chain", "chord", "group_id", "group_index", "stamped_headers", "replaced_task_nesting")
+_CALLBACKS = (
+    "link",
+    "link_error",
+    "chain",
+    "chord",
+    "group_id",
+    "group_index",
+    "stamped_headers",
+    "replaced_task_nesting",
+)
 
 
 class OrchestratorTask(Task):  # type: ignore[misc]
@@ -66,7 +75,9 @@ class OrchestratorTask(Task):  # type: ignore[misc]
 
     # -- messages -----------------------------------------------------------------------------------------
 
-    def _start_from_message(self, runtime: Runtime, request: Context, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
+    def _start_from_message(
+        self, runtime: Runtime, request: Context, args: Sequence[Any], kwargs: Mapping[str, Any]
+    ) -> None:
         """Create the instance of a start message that our client did not send, and take its first turn."""
         canvas = _canvas_of_request(request)
         start = StartRequest(self.name, args, kwargs, instance_id=request.id, canvas=canvas, root_id=_root(request),
@@ -261,5 +272,3 @@ def _canvas_of_request(request: Context) -> dict[str, Any]:
 
 def _root(request: Context) -> str | None:
     return request.root_id if request.root_id != request.id else None
-
-

@@ -10,6 +10,7 @@ import logging
 import threading
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from celery import Celery
@@ -33,7 +34,14 @@ class CeleryPublisher:
     """Publishes for one app (``engine.protocols.Publisher``)."""
 
     def __init__(
-        self, app: Celery, store: Any, codec: PayloadCodec, registry: Registry, *, turn_timeout: float, stores_results: bool
+        self,
+        app: Celery,
+        store: Any,
+        codec: PayloadCodec,
+        registry: Registry,
+        *,
+        turn_timeout: float,
+        stores_results: bool,
     ) -> None:
         self.app = app
         self.store = store
@@ -90,7 +98,7 @@ class CeleryPublisher:
         """Send activities; return those that could not be sent."""
         failed: list[ActivityTicket] = []
         for row in rows:
-            if not self._deliver(lambda row=row: self._send_activity(row), f"activity {row.name} of {row.instance!r}"):
+            if not self._deliver(partial(self._send_activity, row), f"activity {row.name} of {row.instance!r}"):
                 failed.append(row.ticket)
         return failed
 
@@ -132,7 +140,11 @@ class CeleryPublisher:
     def _countdown(self, delay: int) -> float:
         seconds = delay / 1_000_000
         # native delayed delivery (quorum queues) refuses less than a second: come early and wait instead
-        return 0 if seconds < 1 and self.app.conf.broker_native_delayed_delivery_queue_type and self._has_quorum() else seconds
+        return (
+            0
+            if seconds < 1 and self.app.conf.broker_native_delayed_delivery_queue_type and self._has_quorum()
+            else seconds
+        )
 
     def _has_quorum(self) -> bool:
         queues = self.app.amqp.queues.values()
@@ -141,7 +153,11 @@ class CeleryPublisher:
     def _turn_options(self, address: TurnAddress) -> dict[str, Any]:
         canvas = self._canvas(address.canvas)
         options = dict(canvas.get("options") or {})
-        if not any(options.get(key) for key in _ROUTING) and address.queue is not None and address.name not in self.app.tasks:
+        if (
+            not any(options.get(key) for key in _ROUTING)
+            and address.queue is not None
+            and address.name not in self.app.tasks
+        ):
             options["queue"] = address.queue
         return options
 
@@ -261,5 +277,3 @@ class CeleryPublisher:
             log.warning("%s could not be sent, recovery will: %s: %s", what, type(error).__name__, error)
             return False
         return True
-
-

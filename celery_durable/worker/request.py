@@ -54,7 +54,7 @@ def _make(base: type) -> type:
             self._is_turn = isinstance(header, dict) and header.get("t") in ("turn", "finish")
             self._is_late = self.durable_ticket is not None and not self.task.acks_late
             if self._is_late:
-                inner = self.on_success  # a pool's own request class overrides the method: shadow it here
+                inner: Any = self.on_success  # type: ignore[has-type]  # a pool's own request class overrides the method: shadow it here
 
                 def on_success(failed__retval__runtime: Any, **options: Any) -> Any:
                     answer = inner(failed__retval__runtime, **options)
@@ -157,5 +157,3 @@ def _instances_among(app: Celery, ids: list[str]) -> set[str]:
         log.exception("cannot tell which of the revoked ids are orchestrations")
         return set()
     return {address.id for address in found}
-
-

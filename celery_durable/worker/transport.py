@@ -571,9 +571,7 @@ class Channel(virtual.Channel):
     def _has_queue(self, queue: str, **kwargs: Any) -> bool:
         return bool(self.file.rows("SELECT 1 FROM queue WHERE name = ?", queue))
 
-    def queue_delete(
-        self, queue: str, if_unused: bool = False, if_empty: bool = False, **kwargs: Any
-    ) -> None:
+    def queue_delete(self, queue: str, if_unused: bool = False, if_empty: bool = False, **kwargs: Any) -> None:
         """Delete a queue with its bindings and its messages, those being worked on too."""
         with self.file.transaction() as connection:
             for is_condition, some in (

@@ -117,7 +117,9 @@ def upgrade() -> None:
         postgresql_with=QUEUE_TABLE,
     )
     _index("durable_outbox_join", "durable_outbox", ["execution", "join_command", "command"], where="join_command")
-    _index("durable_outbox_window", "durable_outbox", ["execution", "window_command", "command"], where="window_command")
+    _index(
+        "durable_outbox_window", "durable_outbox", ["execution", "window_command", "command"], where="window_command"
+    )
     _index("durable_outbox_check", "durable_outbox", ["check_at"], where="check_at")
     _index("durable_outbox_holder", "durable_outbox", ["holder"], where="holder")
     op.create_table(
