@@ -2,7 +2,8 @@
 
 import sqlalchemy as sa
 from alembic import op
-from sqlalchemy.dialects import mysql
+
+from celery_durable.store.types import BIG_KEY, PAYLOAD, ExactText
 
 revision = "0001"
 down_revision = None
@@ -10,15 +11,6 @@ branch_labels = None
 depends_on = None
 
 
-def _text(length: int) -> sa.types.TypeEngine[str]:
-    exact = mysql.VARCHAR(length, charset="utf8mb4", collation="utf8mb4_bin")
-    return sa.String(length).with_variant(sa.String(length, collation="C"), "postgresql").with_variant(
-        exact, "mysql", "mariadb"
-    )  # fmt: skip
-
-
-PAYLOAD = sa.LargeBinary().with_variant(mysql.LONGBLOB(), "mysql", "mariadb")
-BIG_KEY = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 QUEUE_TABLE = {
     "autovacuum_vacuum_scale_factor": "0.01",
     "autovacuum_vacuum_threshold": "1000",
@@ -32,28 +24,30 @@ def _index(name: str, table: str, columns: list[str], *, where: str | None = Non
 
 
 def upgrade() -> None:
-    op.create_table("durable_meta", sa.Column("name", _text(50), primary_key=True), sa.Column("value", _text(200)))
+    op.create_table(
+        "durable_meta", sa.Column("name", ExactText(50), primary_key=True), sa.Column("value", ExactText(200))
+    )
     op.create_table(
         "durable_instances",
-        sa.Column("id", _text(150), primary_key=True),
-        sa.Column("execution", _text(32), nullable=False),
-        sa.Column("name", _text(200), nullable=False),
-        sa.Column("version", _text(50)),
-        sa.Column("status", _text(12), nullable=False),
+        sa.Column("id", ExactText(150), primary_key=True),
+        sa.Column("execution", ExactText(32), nullable=False),
+        sa.Column("name", ExactText(200), nullable=False),
+        sa.Column("version", ExactText(50)),
+        sa.Column("status", ExactText(12), nullable=False),
         sa.Column("reason", sa.Text),
         sa.Column("sequence", sa.Integer, nullable=False),
         sa.Column("input", PAYLOAD),
         sa.Column("output", PAYLOAD),
         sa.Column("failure", PAYLOAD),
         sa.Column("custom_status", PAYLOAD),
-        sa.Column("parent_id", _text(150)),
-        sa.Column("parent_execution", _text(32)),
+        sa.Column("parent_id", ExactText(150)),
+        sa.Column("parent_execution", ExactText(32)),
         sa.Column("parent_command", sa.Integer),
         sa.Column("parent_attempt", sa.Integer),
-        sa.Column("root_id", _text(200)),
+        sa.Column("root_id", ExactText(200)),
         sa.Column("tags", sa.Text),
         sa.Column("canvas", PAYLOAD),
-        sa.Column("queue", _text(200)),
+        sa.Column("queue", ExactText(200)),
         sa.Column("crashes", sa.Integer, nullable=False),
         sa.Column("created_at", sa.BigInteger, nullable=False),
         sa.Column("started_at", sa.BigInteger),
@@ -65,18 +59,18 @@ def upgrade() -> None:
     _index("durable_instances_parent", "durable_instances", ["parent_id"], where="parent_id")
     op.create_table(
         "durable_history",
-        sa.Column("instance", _text(150), primary_key=True),
-        sa.Column("execution", _text(32), primary_key=True),
+        sa.Column("instance", ExactText(150), primary_key=True),
+        sa.Column("execution", ExactText(32), primary_key=True),
         sa.Column("sequence", sa.Integer, primary_key=True, autoincrement=False),
         sa.Column("events", PAYLOAD, nullable=False),
     )
     op.create_table(
         "durable_inbox",
         sa.Column("id", BIG_KEY, primary_key=True, autoincrement=True),
-        sa.Column("instance", _text(150), nullable=False),
-        sa.Column("dedup", _text(120), nullable=False),
-        sa.Column("kind", _text(30), nullable=False),
-        sa.Column("execution", _text(32)),
+        sa.Column("instance", ExactText(150), nullable=False),
+        sa.Column("dedup", ExactText(120), nullable=False),
+        sa.Column("kind", ExactText(30), nullable=False),
+        sa.Column("execution", ExactText(32)),
         sa.Column("command", sa.Integer, nullable=False),
         sa.Column("attempt", sa.Integer, nullable=False),
         sa.Column("name", sa.Text),
@@ -93,21 +87,21 @@ def upgrade() -> None:
     _index("durable_inbox_check", "durable_inbox", ["check_at"], where="check_at")
     op.create_table(
         "durable_outbox",
-        sa.Column("execution", _text(32), primary_key=True),
+        sa.Column("execution", ExactText(32), primary_key=True),
         sa.Column("command", sa.Integer, primary_key=True, autoincrement=False),
         sa.Column("attempt", sa.Integer, primary_key=True, autoincrement=False),
-        sa.Column("instance", _text(150), nullable=False),
-        sa.Column("kind", _text(10), nullable=False),
-        sa.Column("name", _text(200), nullable=False),
+        sa.Column("instance", ExactText(150), nullable=False),
+        sa.Column("kind", ExactText(10), nullable=False),
+        sa.Column("name", ExactText(200), nullable=False),
         sa.Column("message", PAYLOAD),
-        sa.Column("queue", _text(200)),
+        sa.Column("queue", ExactText(200)),
         sa.Column("join_command", sa.Integer),
         sa.Column("window_command", sa.Integer),
         sa.Column("is_held", sa.Boolean, nullable=False),
         sa.Column("is_delegated", sa.Boolean, nullable=False),
         sa.Column("sent_at", sa.BigInteger),
         sa.Column("sends", sa.Integer, nullable=False),
-        sa.Column("holder", _text(32)),
+        sa.Column("holder", ExactText(32)),
         sa.Column("check_at", sa.BigInteger),
         sa.Column("deadline_at", sa.BigInteger),
         sa.Column("start_by", sa.BigInteger),
@@ -124,8 +118,8 @@ def upgrade() -> None:
     _index("durable_outbox_holder", "durable_outbox", ["holder"], where="holder")
     op.create_table(
         "durable_workers",
-        sa.Column("id", _text(32), primary_key=True),
-        sa.Column("hostname", _text(200)),
+        sa.Column("id", ExactText(32), primary_key=True),
+        sa.Column("hostname", ExactText(200)),
         sa.Column("started_at", sa.BigInteger, nullable=False),
         sa.Column("last_seen", sa.BigInteger, nullable=False),
     )
