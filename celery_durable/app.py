@@ -148,7 +148,10 @@ class Durable:
             raise ConfigurationError(
                 "durable_serializer='pickle' needs 'pickle' in accept_content: it runs code on read"
             )
-        codec = PayloadCodec(settings.serializer, accept, self._exception_modules)
+        codec = PayloadCodec(
+            settings.serializer, accept, self._exception_modules,
+            warning=settings.payload_warning, limit=settings.payload_limit,
+        )  # fmt: skip
         store = open_store(settings)
         live = LiveExecutions(settings.cache_size)
         publisher = CeleryPublisher(

@@ -51,7 +51,7 @@ class Settings:
     #: The size in bytes above which a payload is logged as a warning.
     payload_warning: int = 256 * 1024
     #: The size in bytes above which a payload is refused.
-    payload_limit: int = 16 * 1024 * 1024
+    payload_limit: int = 8 * 1024 * 1024
 
     def __post_init__(self) -> None:
         """Refuse settings that cannot work.

@@ -42,11 +42,11 @@ app = Celery("demo", set_as_current=False)
 durable = Durable(app)
 
 
-class BankIsDown(ConnectionError):  # noqa: N818
+class BankIsDown(ConnectionError):
     """The bank could not be reached."""
 
 
-class OrderDeclined(Exception):  # noqa: N818
+class OrderDeclined(Exception):
     """Somebody said no."""
 
 
@@ -153,7 +153,7 @@ if VARIABLE in os.environ:
     _configure(json.loads(os.environ[VARIABLE]))
 
 
-class DemoFailed(Exception):  # noqa: N818
+class DemoFailed(Exception):
     """The demo cannot go on; the message says why."""
 
 
@@ -254,7 +254,7 @@ class _Show:
         name, queue = f"demo-{self._workers}", self._settings["task_default_queue"]
         options = ["-c", "3", "-l", "INFO", "--without-gossip", "--without-mingle", "--without-heartbeat"]
         command = [sys.executable, "-m", "celery", "-A", __name__, "worker", "-n", f"{name}-{queue}@%h", *options]
-        environment = {**os.environ, VARIABLE: json.dumps(self._settings)}
+        environment = {**os.environ, VARIABLE: json.dumps(self._settings), "TMPDIR": str(self._directory)}
         with open(self._directory / "worker.log", "ab") as log:
             self._worker = subprocess.Popen(  # noqa: S603
                 command, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True

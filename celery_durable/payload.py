@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import builtins
+import logging
 import sys
 import traceback
 from collections.abc import Callable, Iterable
@@ -22,6 +23,8 @@ from .errors import ActivityError, DurableError, PayloadError
 
 __all__ = ["PayloadCodec"]
 
+log = logging.getLogger("celery_durable.payload")
+
 _JSON = "application/json"
 
 
@@ -32,6 +35,8 @@ class PayloadCodec:
         serializer: a name that kombu knows, such as ``json``.
         accept: content types or serializer names that may be read beside the serializer's own and JSON.
         exception_modules: top-level packages whose exceptions may be rebuilt, asked for at each use.
+        warning: the length above which an encoded value is logged.
+        limit: the length above which it is refused.
     """
 
     def __init__(
@@ -39,9 +44,14 @@ class PayloadCodec:
         serializer: str = "json",
         accept: Iterable[str] = (),
         exception_modules: Callable[[], Iterable[str]] = tuple,
+        *,
+        warning: int | None = None,
+        limit: int | None = None,
     ) -> None:
         self.serializer = serializer
         self._exception_modules = exception_modules
+        self._warning = warning
+        self._limit = limit
         names = {serializer, *accept}
         self._accept = {_JSON} | {registry.name_to_type.get(name, name) for name in names}
 
@@ -49,8 +59,20 @@ class PayloadCodec:
         """Encode a value.
 
         Raises:
-            PayloadError: the serializer cannot encode it; the message says which part.
+            PayloadError: the serializer cannot encode it; the message says which part. Or it is too large.
         """
+        payload = self._encode(value)
+        if self._limit is not None and len(payload) > self._limit:
+            raise PayloadError(
+                f"a value of type {type(value).__name__} takes {len(payload)} bytes encoded, more than durable_payload_limit "
+                f"({self._limit}); keep large data elsewhere and pass a reference",
+                size=len(payload), limit=self._limit,
+            )  # fmt: skip
+        if self._warning is not None and len(payload) > self._warning:
+            log.warning("a payload of %d bytes is kept in history; a reference would be better", len(payload))
+        return payload
+
+    def _encode(self, value: Any) -> str:
         try:
             if self.serializer == "json":
                 return str(json_dumps(value))

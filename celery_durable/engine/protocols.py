@@ -20,6 +20,9 @@ class Publisher(Protocol):
     def may_take_turns(self, name: str, queue: str | None) -> bool:
         """Tell whether this process may run turns of this orchestrator by itself."""
 
+    def knows_task(self, name: str) -> bool:
+        """Tell whether this process has the task."""
+
     def newest_version(self, name: str) -> str | None:
         """Return the version that new instances of this orchestrator get."""
 

@@ -27,6 +27,7 @@ __all__ = ["Recovery", "RecoveryStore", "Room"]
 log = logging.getLogger("celery_durable.recovery")
 _SECOND = 1_000_000
 _LONGEST = 3_600 * _SECOND
+_ROUNDS = 4  # full batches a tick: what was not sent at once is fed to the broker in order, bounded
 
 
 class RecoveryStore(Protocol):
@@ -114,10 +115,12 @@ class Recovery:
         if now - self._last_beat >= self.settings.heartbeat_interval:
             self._beat(now, held, acknowledge)
         wakes, activities = self.store.any_due()
-        if wakes:
-            self.repair_wakes()
-        if activities:
-            self.repair_activities()
+        for _ in range(_ROUNDS):
+            if not wakes or self.repair_wakes() < self.batch:
+                break
+        for _ in range(_ROUNDS):
+            if not activities or self.repair_activities() < self.batch:
+                break
         if self._may_judge(now):
             self._last_judgement = now
             if freed := self.store.free_abandoned(int(self.settings.worker_lease * _SECOND)):
@@ -217,7 +220,9 @@ class Recovery:
         return len(due)
 
     def _may_send(self, activity: DueActivity, room: Room) -> bool:
-        if activity.sent_at is None or room.is_empty_queue(activity.row.queue):
+        if activity.sent_at is None:
+            return True
+        if room.is_empty_queue(activity.row.queue) and self.publisher.knows_task(activity.row.name):
             return True
         return activity.now - activity.check_at >= 60 * _SECOND
 

@@ -69,8 +69,9 @@ _FRAGMENTS = {
         "false": "FALSE",
     },
 }
+# a client that freezes inside a transaction loses it: its locks fall, and its late commit fails
 _BEGIN = {
-    "postgresql": "BEGIN ISOLATION LEVEL READ COMMITTED",
+    "postgresql": "BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL idle_in_transaction_session_timeout = 30000",
     "sqlite": "BEGIN IMMEDIATE",
     "mysql": "START TRANSACTION",
 }
@@ -157,7 +158,9 @@ class Database:
         else:
             options.update(pool_size=2, max_overflow=30, pool_recycle=1800)
         if self.family == "postgresql":
-            arguments.update(keepalives=1, keepalives_idle=10, keepalives_interval=5, keepalives_count=3)
+            arguments.update(
+                keepalives=1, keepalives_idle=10, keepalives_interval=5, keepalives_count=3, tcp_user_timeout=30000
+            )
             arguments["prepare_threshold"] = None
         options.update(self.options)
         options["connect_args"] = {**arguments, **(options.get("connect_args") or {})}
@@ -338,3 +341,5 @@ def _prepare_mysql(connection: Any, _record: Any) -> None:
         cursor.execute("SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED")
         cursor.execute("SET SESSION time_zone = '+00:00'")
         cursor.execute("SET SESSION innodb_lock_wait_timeout = 10")
+        if "MariaDB" in connection.get_server_info():
+            cursor.execute("SET SESSION idle_write_transaction_timeout = 30")

@@ -31,7 +31,7 @@ _BRIEF = [
 ]
 
 
-def _condition(filters: Filters) -> sa.ColumnElement[bool]:
+def _condition(filters: Filters, family: str) -> sa.ColumnElement[bool]:
     c = instances.c
     found: list[sa.ColumnElement[bool]] = [sa.true()]
     if filters.statuses:
@@ -40,9 +40,10 @@ def _condition(filters: Filters) -> sa.ColumnElement[bool]:
         if value is not None:
             found.append(column == value)
     for pair in filters.tags:
-        found.append(c.tags.contains("\n" + json.dumps(list(pair), ensure_ascii=True) + "\n", autoescape=True))
+        place = sa.func.strpos if family == "postgresql" else sa.func.instr  # LIKE would fold case
+        found.append(place(c.tags, "\n" + json.dumps(list(pair), ensure_ascii=True) + "\n") > 0)
     if filters.id_prefix:
-        found.append(c.id.startswith(filters.id_prefix, autoescape=True))
+        found += [c.id >= filters.id_prefix, sa.func.substr(c.id, 1, len(filters.id_prefix)) == filters.id_prefix]
     if filters.created_after is not None:
         found.append(c.created_at >= filters.created_after)
     if filters.created_before is not None:
@@ -91,8 +92,10 @@ class Store(SweepTables):
     def turn_addresses(self, ids: Sequence[str]) -> list[TurnAddress]:
         """Return where the turns of these instances are sent."""
         c = instances.c
-        statement = sa.select(c.id, c.name, c.queue, c.canvas, c.root_id).where(c.id.in_(list(ids)))
-        return [TurnAddress(r.id, r.name, r.queue, text_of(r.canvas), r.root_id) for r in self._query(statement)]
+        wanted = sa.select(c.id, c.name, c.queue, c.canvas, c.root_id)
+        chunks = (list(ids[start : start + 500]) for start in range(0, len(ids), 500))
+        rows = [row for chunk in chunks for row in self._query(wanted.where(c.id.in_(chunk)))]
+        return [TurnAddress(row.id, row.name, row.queue, text_of(row.canvas), row.root_id) for row in rows]
 
     def open_children(self, instance_id: str) -> list[str]:
         """Return the children of an instance that are not over."""
@@ -107,7 +110,11 @@ class Store(SweepTables):
         """Return a page, newest first, and the cursor of the next one."""
         c = instances.c
         columns = list(instances.c) if with_payloads else _BRIEF
-        statement = sa.select(*columns).where(_condition(filters)).order_by(c.created_at.desc(), c.id.desc())
+        statement = (
+            sa.select(*columns)
+            .where(_condition(filters, self.database.family))
+            .order_by(c.created_at.desc(), c.id.desc())
+        )
         if cursor is not None:
             created_at, id_ = _read_cursor(cursor)
             statement = statement.where(
@@ -119,7 +126,11 @@ class Store(SweepTables):
 
     def count(self, filters: Filters) -> int:
         """Return how many instances match."""
-        return int(self._query(sa.select(sa.func.count()).select_from(instances).where(_condition(filters)))[0][0])
+        return int(
+            self._query(
+                sa.select(sa.func.count()).select_from(instances).where(_condition(filters, self.database.family))
+            )[0][0]
+        )
 
     def events(self, instance_id: str) -> list[str]:
         """Return the history rows of the current execution, in order."""
@@ -184,6 +195,9 @@ def _cursor(record: InstanceRecord) -> str:
 def _read_cursor(cursor: str) -> tuple[int, str]:
     try:
         created_at, id_ = json.loads(base64.urlsafe_b64decode(cursor.encode()))
-        return int(created_at), str(id_)
+        if not (isinstance(created_at, int) and 0 <= created_at < 2**63 and isinstance(id_, str) and "\x00" not in id_):
+            raise ValueError("not a moment and an id")
+        id_.encode()
+        return created_at, id_
     except (ValueError, TypeError, binascii.Error) as error:
         raise ValueError(f"{cursor!r} is not a cursor that find() gave") from error

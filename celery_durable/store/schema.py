@@ -10,7 +10,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from .types import BIG_KEY, PAYLOAD, ExactText
+from .types import BIG_KEY, LONG_TEXT, PAYLOAD, ExactText
 
 __all__ = ["history", "inbox", "instances", "meta", "metadata", "outbox", "workers"]
 
@@ -42,7 +42,7 @@ instances = sa.Table(
     sa.Column("name", ExactText(200), nullable=False),
     sa.Column("version", ExactText(50)),
     sa.Column("status", ExactText(12), nullable=False),
-    sa.Column("reason", sa.Text),
+    sa.Column("reason", LONG_TEXT),
     sa.Column("sequence", sa.Integer, nullable=False),
     sa.Column("input", PAYLOAD),
     sa.Column("output", PAYLOAD),
@@ -53,7 +53,7 @@ instances = sa.Table(
     sa.Column("parent_command", sa.Integer),
     sa.Column("parent_attempt", sa.Integer),
     sa.Column("root_id", ExactText(200)),
-    sa.Column("tags", sa.Text),
+    sa.Column("tags", LONG_TEXT),
     sa.Column("canvas", PAYLOAD),
     sa.Column("queue", ExactText(200)),
     sa.Column("crashes", sa.Integer, nullable=False),
@@ -85,9 +85,9 @@ inbox = sa.Table(
     sa.Column("execution", ExactText(32)),
     sa.Column("command", sa.Integer, nullable=False),
     sa.Column("attempt", sa.Integer, nullable=False),
-    sa.Column("name", sa.Text),
+    sa.Column("name", LONG_TEXT),
     sa.Column("payload", PAYLOAD),
-    sa.Column("facts", sa.Text),
+    sa.Column("facts", LONG_TEXT),
     sa.Column("visible_at", sa.BigInteger, nullable=False),
     sa.Column("wake_at", sa.BigInteger),
     sa.Column("check_at", sa.BigInteger),

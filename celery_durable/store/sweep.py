@@ -50,7 +50,8 @@ MOVE_ACTIVITY = Statement(
     "WHERE execution = :execution AND command = :command AND attempt = :attempt AND check_at = :seen"
 )
 POSTPONE = Statement(
-    "UPDATE durable_outbox SET holder = NULL, check_at = {now} + :delay, start_by = NULL, beat_by = NULL "
+    "UPDATE durable_outbox SET holder = NULL, start_by = NULL, beat_by = NULL, check_at = CASE WHEN deadline_at IS NULL "
+    "OR {now} + :delay < deadline_at THEN {now} + :delay ELSE deadline_at END "
     "WHERE execution = :execution AND command = :command AND attempt = :attempt"
 )
 UNSEND = Statement(

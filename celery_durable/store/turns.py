@@ -181,6 +181,13 @@ def text_of(data: Any) -> str | None:
     return None if data is None else bytes(data).decode("utf-8", "replace")
 
 
+def readable(text: str | None) -> str | None:
+    """Return text for people as any database takes it: no NUL, no half characters, not too long."""
+    if text is None:
+        return None
+    return text[:10_000].replace("\x00", "\N{REPLACEMENT CHARACTER}").encode("utf-8", "replace").decode()
+
+
 def join_dedup(execution: str, join: int) -> str:
     """Return the key of a join's inbox row."""
     return f"join:{execution}:{join}"
@@ -298,7 +305,9 @@ class TurnTables:
 
     def note_waiting(self, instance_id: str, reason: str) -> None:
         """Let people see what an instance waits for that no turn can tell."""
-        self.database.transact(lambda cursor: self.database.run(cursor, NOTE_WAITING, id=instance_id, reason=reason))
+        self.database.transact(
+            lambda cursor: self.database.run(cursor, NOTE_WAITING, id=instance_id, reason=readable(reason))
+        )
 
     def was_recorded(self, ticket: ActivityTicket, instance_id: str) -> bool:
         """Tell whether an outcome of this very attempt lies in the inbox."""
@@ -538,7 +547,7 @@ def update_values(commit: TurnCommit) -> dict[str, Any]:
     return {
         "id": commit.instance_id, "status": None if commit.status is None else str(commit.status),
         "output": blob(commit.output), "failure": blob(commit.failure), "custom_status": blob(commit.custom_status),
-        "reason": commit.reason,
+        "reason": readable(commit.reason),
     }  # fmt: skip
 
 

@@ -8,7 +8,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import mysql
 from sqlalchemy.ext.compiler import compiles
 
-__all__ = ["BIG_KEY", "PAYLOAD", "ExactText"]
+__all__ = ["BIG_KEY", "LONG_TEXT", "PAYLOAD", "ExactText"]
 
 
 class ExactText(sa.String):
@@ -27,4 +27,5 @@ def _mysql(type_: ExactText, compiler: Any, **_: Any) -> str:
 
 
 PAYLOAD = sa.LargeBinary().with_variant(mysql.LONGBLOB(), "mysql", "mariadb")
+LONG_TEXT = sa.Text().with_variant(mysql.LONGTEXT(charset="utf8mb4", collation="utf8mb4_bin"), "mysql", "mariadb")
 BIG_KEY = sa.BigInteger().with_variant(sa.Integer(), "sqlite")

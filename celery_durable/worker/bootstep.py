@@ -1,4 +1,4 @@
-"""Recovery in every worker: a bootstep with a real thread of its own and its own connection.
+"""Recovery in every worker: a bootstep with a thread and connections of its own.
 
 Created before the pool forks, so that children know which worker they belong to; started after it. It never runs user
 code and never blocks the worker's event loop: acknowledgements are handed to the consumer.
@@ -25,20 +25,6 @@ from .runtime import Runtime, runtime_of
 __all__ = ["RecoveryStep"]
 
 log = logging.getLogger("celery_durable.recovery")
-
-try:
-    from gevent import monkey as _monkey
-except ImportError:
-    _monkey = None
-
-
-def _real(module: str, name: str) -> Any:
-    """Return the unpatched original: a CPU-bound activity must not stop a green recovery."""
-    if _monkey is not None and _monkey.is_module_patched(module):
-        return _monkey.get_original(module, name)
-    import importlib
-
-    return getattr(importlib.import_module(module), name)
 
 
 class RecoveryStep(bootsteps.StartStopStep):  # type: ignore[misc]
@@ -74,7 +60,7 @@ class RecoveryStep(bootsteps.StartStopStep):  # type: ignore[misc]
 
     def start(self, worker: Any) -> None:
         """Start the thread."""
-        self._stop = _real("threading", "Event")() if _monkey is None else threading.Event()
+        self._stop.clear()
         self._thread = threading.Thread(target=self._run, args=(worker,), name="durable-recovery", daemon=True)
         self._thread.start()
 

@@ -76,6 +76,10 @@ class CeleryPublisher:
         queue = found.get("queue") or self.app.amqp.default_queue
         return str(getattr(queue, "name", queue))
 
+    def knows_task(self, name: str) -> bool:
+        """Tell whether this process has the task."""
+        return name in self.app.tasks
+
     def newest_version(self, name: str) -> str | None:
         """Return the version that new instances of this orchestrator get."""
         definition = self.registry.newest(name)

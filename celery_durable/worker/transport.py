@@ -259,7 +259,8 @@ class BrokerFile:
             if name != self.owner_name and _is_dead(*facts):
                 with self.transaction() as connection:
                     count = _delete_owner(connection, name)
-                logger.info("process %s is gone; its %d open message(s) are visible again", name, count)
+                if count:
+                    logger.warning("process %s died; its %d open message(s) are visible again", name, count)
         if self.rows("SELECT 1 FROM message WHERE expires_at < ? LIMIT 1", now):
             self.change("DELETE FROM message WHERE expires_at < ? AND owner IS NULL", now)
         if self.rows(UNUSED_QUEUES, now):

@@ -3,7 +3,7 @@
 import sqlalchemy as sa
 from alembic import op
 
-from celery_durable.store.types import BIG_KEY, PAYLOAD, ExactText
+from celery_durable.store.types import BIG_KEY, LONG_TEXT, PAYLOAD, ExactText
 
 revision = "0001"
 down_revision = None
@@ -34,7 +34,7 @@ def upgrade() -> None:
         sa.Column("name", ExactText(200), nullable=False),
         sa.Column("version", ExactText(50)),
         sa.Column("status", ExactText(12), nullable=False),
-        sa.Column("reason", sa.Text),
+        sa.Column("reason", LONG_TEXT),
         sa.Column("sequence", sa.Integer, nullable=False),
         sa.Column("input", PAYLOAD),
         sa.Column("output", PAYLOAD),
@@ -45,7 +45,7 @@ def upgrade() -> None:
         sa.Column("parent_command", sa.Integer),
         sa.Column("parent_attempt", sa.Integer),
         sa.Column("root_id", ExactText(200)),
-        sa.Column("tags", sa.Text),
+        sa.Column("tags", LONG_TEXT),
         sa.Column("canvas", PAYLOAD),
         sa.Column("queue", ExactText(200)),
         sa.Column("crashes", sa.Integer, nullable=False),
@@ -73,9 +73,9 @@ def upgrade() -> None:
         sa.Column("execution", ExactText(32)),
         sa.Column("command", sa.Integer, nullable=False),
         sa.Column("attempt", sa.Integer, nullable=False),
-        sa.Column("name", sa.Text),
+        sa.Column("name", LONG_TEXT),
         sa.Column("payload", PAYLOAD),
-        sa.Column("facts", sa.Text),
+        sa.Column("facts", LONG_TEXT),
         sa.Column("visible_at", sa.BigInteger, nullable=False),
         sa.Column("wake_at", sa.BigInteger),
         sa.Column("check_at", sa.BigInteger),
