@@ -95,7 +95,16 @@ class PayloadError(DurableError, ValueError):
 
 
 class StoreError(DurableError):
-    """The store cannot be reached, or answered with an error; nothing was decided."""
+    """The store cannot be reached, or answered with an error; nothing was decided.
+
+    ``is_permanent`` tells that it refuses the values themselves, so that trying again would not help.
+    """
+
+    is_permanent = False
+
+    def __init__(self, message: str = "", /, *, is_permanent: bool = False, **facts: Any) -> None:
+        super().__init__(message, is_permanent=is_permanent, **facts)
+        self.is_permanent = is_permanent
 
 
 class ConfigurationError(DurableError):

@@ -8,6 +8,7 @@ seconds, or the caller says ``run.nudge()``.
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -36,6 +37,8 @@ def join_transaction(session: Any, store: Any) -> Iterator[tuple[Any, Callable[[
     else:
         raise ConfigurationError(f"session= takes an SQLAlchemy Session or Connection, not {type(session).__name__}")
     _check_same_database(connection, store)
+    if not connection.in_transaction():
+        connection.begin()
     cursor = connection.connection.cursor()
     try:
         yield cursor, lambda call: _after_commit(session, call)
@@ -45,7 +48,8 @@ def join_transaction(session: Any, store: Any) -> Iterator[tuple[Any, Callable[[
 
 def _check_same_database(connection: sa.Connection, store: Any) -> None:
     ours, theirs = store.database.url, connection.engine.url
-    same = ours.get_backend_name() == theirs.get_backend_name() and ours.database == theirs.database
+    names = [_name_of(url) for url in (ours, theirs)]
+    same = ours.get_backend_name() == theirs.get_backend_name() and names[0] == names[1]
     if same and store.database.family != "sqlite":
         same = (ours.host or "localhost", ours.port) == (theirs.host or "localhost", theirs.port)
     if not same:
@@ -58,6 +62,12 @@ def _check_same_database(connection: sa.Connection, store: Any) -> None:
         driver.create_function("durable_now", 0, _sqlite_clock)
 
 
+def _name_of(url: sa.URL) -> str | None:
+    if url.get_backend_name() == "sqlite" and url.database:
+        return os.path.realpath(url.database.removeprefix("file:").partition("?")[0])
+    return url.database
+
+
 def _sqlite_clock() -> int:
     import time
 
@@ -68,29 +78,46 @@ def _after_commit(session: Any, call: Callable[[], None]) -> None:
     """Call once the outermost transaction is over, if it and every savepoint around us committed."""
     if not isinstance(session, Session):
         return
-    savepoint = session.get_nested_transaction()
-    outermost = session.get_transaction()
-    fate = {"dropped": False, "committed": False}
+    around: list[Any] = []
+    transaction: Any = session.get_nested_transaction() or session.get_transaction()
+    while transaction is not None:
+        around.append(transaction)
+        transaction = transaction.parent
+    _waiting(session).append((call, around))
+    for name, listener in (
+        ("after_commit", _committed),
+        ("after_soft_rollback", _rolled_back),
+        ("after_transaction_end", _ended),
+    ):
+        if not sa.event.contains(session, name, listener):
+            sa.event.listen(session, name, listener)
 
-    def committed(_: Session) -> None:
-        fate["committed"] = True
 
-    def soft_rollback(_: Session, previous: Any) -> None:
-        if previous is savepoint or previous is outermost:
-            fate["dropped"] = True
+def _waiting(session: Session) -> list[tuple[Callable[[], None], list[Any]]]:
+    """Return the calls that wait for the session's transaction; kept on the session, as its life is theirs."""
+    waiting: list[tuple[Callable[[], None], list[Any]]] = session.info.setdefault("celery_durable.waiting", [])
+    return waiting
 
-    def ended(_: Session, transaction: Any) -> None:
-        if transaction is not outermost:
-            return
-        for name, listener in (("after_commit", committed), ("after_soft_rollback", soft_rollback),
-                               ("after_transaction_end", ended)):  # fmt: skip
-            sa.event.remove(session, name, listener)
-        if fate["committed"] and not fate["dropped"]:
-            try:
-                call()
-            except Exception:
-                log.warning("the turn of a committed start could not be sent, recovery will", exc_info=True)
 
-    sa.event.listen(session, "after_commit", committed)
-    sa.event.listen(session, "after_soft_rollback", soft_rollback)
-    sa.event.listen(session, "after_transaction_end", ended)
+def _committed(session: Session) -> None:
+    if session.get_nested_transaction() is None:  # releasing a savepoint fires too, and commits nothing
+        session.info["celery_durable.committed"] = True
+
+
+def _rolled_back(session: Session, previous: Any) -> None:
+    waiting = _waiting(session)
+    waiting[:] = [(call, around) for call, around in waiting if previous not in around]
+
+
+def _ended(session: Session, transaction: Any) -> None:
+    if transaction.parent is not None:
+        return
+    waiting = _waiting(session)
+    calls, waiting[:] = [call for call, _ in waiting], []
+    if not session.info.pop("celery_durable.committed", False):
+        return
+    for call in calls:
+        try:
+            call()
+        except Exception:
+            log.warning("the turn of a committed start could not be sent, recovery will", exc_info=True)

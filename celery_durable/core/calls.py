@@ -127,7 +127,8 @@ class ActivityCall(Call):
 
     def __init__(self, execution: Execution, signature: Mapping[str, Any], options: CallOptions) -> None:
         super().__init__(execution, options)
-        self.task = str(signature["task"])
+        self.task = checked_name(signature["task"], "a task name")
+        checked_name((signature.get("options") or {}).get("queue") or "default", "a queue name")
         self.args = tuple(signature.get("args") or ())
         self.kwargs = dict(signature.get("kwargs") or {})
         self.task_options = {
@@ -164,9 +165,10 @@ class ChildCall(Call):
 
     def __init__(self, execution: Execution, signature: Mapping[str, Any], options: CallOptions) -> None:
         super().__init__(execution, options)
-        self.name = str(signature["task"])
+        self.name = checked_name(signature["task"], "an orchestrator name")
         task_options = dict(signature.get("options") or {})
-        self.base_id = task_options.pop("task_id", None) or execution.child_id(self.command)
+        named = task_options.pop("task_id", None)
+        self.base_id = checked_name(named, "an instance id", 150) if named else execution.child_id(self.command)
         self.task_options = {name: value for name, value in task_options.items() if name not in _NOT_SENT}
         self.input = execution.codec.encode([list(signature.get("args") or ()), dict(signature.get("kwargs") or {})])
         self._deadline: int | None = None
@@ -211,6 +213,18 @@ class ChildCall(Call):
     def take_back(self) -> None:
         self._drop_deadline()
         super().take_back()
+
+
+def checked_name(name: Any, what: str, limit: int = 200) -> str:
+    """Return a name that every store can keep.
+
+    Raises:
+        ValueError: it is empty, too long, contains NUL or half a character.
+    """
+    text = str(getattr(name, "name", name))
+    if not text or len(text) > limit or "\x00" in text or any("\ud800" <= char <= "\udfff" for char in text):
+        raise ValueError(f"{what} has 1 to {limit} characters and no NUL; {text[:40]!r} does not fit")
+    return text
 
 
 def revoked_child(child_id: str, status: str, reason: str | None) -> OrchestrationFailed:

@@ -17,7 +17,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
 from ..errors import DurableError
-from .calls import CallOptions
+from .calls import CallOptions, checked_name
 from .commands import RecordRun, SendEvent
 from .retry import Interval, RetryPolicy, in_microseconds
 from .waits import AllFuture, AnyFuture, MapFuture
@@ -236,7 +236,9 @@ class OrchestrationContext:
     def signal_event(self, instance_id: str, name: str, data: Any = None) -> asyncio.Future[None]:
         """Raise an external event on another instance, one-way: dropped if there is no such instance."""
         execution = self._execution
-        execution.ask(SendEvent(execution.next_command(), instance_id, name, execution.codec.encode(data)))
+        receiver = checked_name(instance_id, "an instance id", 150)
+        event = checked_name(name, "an event name", 100_000)
+        execution.ask(SendEvent(execution.next_command(), receiver, event, execution.codec.encode(data)))
         return execution.done_future(None)
 
     # -- the rest ---------------------------------------------------------------------------------

@@ -78,6 +78,8 @@ class Decision:
     joins_formed: set[int] = field(default_factory=set)
     joins_ended: set[int] = field(default_factory=set)
     released_slots: dict[int, int] = field(default_factory=dict)
+    applied: int = 0
+    keeps_events: bool = True
     now: int = 0
 
 
@@ -116,6 +118,7 @@ class Execution:
         self._released: dict[int, int] = {}
         self._custom_status: str | None = None
         self._was_joined = False
+        self._keeps_events = True
         self._event_ids: set[str] = set()
         self._cancel_was_requested = False
         self._is_abandoned = False
@@ -170,6 +173,7 @@ class Execution:
         for event in inputs:
             if self.final is not None:
                 break
+            decision.applied += 1
             if not self._is_wanted(event):
                 continue
             judged = self._judged(event)
@@ -181,7 +185,7 @@ class Execution:
                 decision.events.append(command.confirmation(self.now))
                 self.history_length += 1
         self._note_joins(decision)
-        decision.final = self.final
+        decision.final, decision.keeps_events = self.final, self._keeps_events
         decision.custom_status, self._custom_status = self._custom_status, None
         decision.released_slots, self._released = self._released, {}
         if self._exhausted and self.final is None:
@@ -331,6 +335,7 @@ class Execution:
         except PayloadError as problem:
             return self._end(FailExecution(self.next_command(), self.codec.encode_failure(problem)))
         kept = sorted((event for queue in self._buffered.values() for event in queue), key=lambda event: event.at)
+        self._keeps_events = wish.keep_events
         self._end(ContinueAsNew(self.next_command(), payload, kept if wish.keep_events else []))
 
     def _end(self, command: Command) -> None:

@@ -395,8 +395,11 @@ class TurnStore(Protocol):
     def find_instance_of(self, ticket: ActivityTicket) -> str | None:
         """Return whose activity this is, if it is still outstanding."""
 
-    def claim(self, ticket: ActivityTicket, worker: str | None, lease: int) -> bool:
-        """Take an activity for this worker; False if another living worker has it."""
+    def claim(self, ticket: ActivityTicket, worker: str | None, lease: int, *, is_again: bool = False) -> bool:
+        """Take an activity for this worker; False if another living worker has it.
+
+        ``is_again`` tells that a try before this one may have succeeded without an answer.
+        """
 
     def commit_turn(self, commit: TurnCommit) -> Committed | None:
         """Commit a turn; None if the instance has moved meanwhile, and nothing was changed."""
@@ -413,8 +416,8 @@ class TurnStore(Protocol):
     def now(self) -> int:
         """Return the store's clock."""
 
-    def discard(self, rows: Sequence[int]) -> None:
-        """Delete inbox rows that nobody will take."""
+    def discard(self, instance_id: str, execution: str, rows: Sequence[int]) -> None:
+        """Delete inbox rows that nobody will take: this very life of the instance is over."""
 
     def unsend(self, tickets: Sequence[ActivityTicket]) -> None:
         """Note that these could not be published."""

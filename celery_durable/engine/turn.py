@@ -19,7 +19,7 @@ from ..conf import Settings
 from ..core.events import Event, EventKind, dump_events, load_events
 from ..core.replay import Codec, Decision, Execution, Facts
 from ..core.status import RuntimeStatus
-from ..errors import DurableError, NonDeterminismError, PayloadError
+from ..errors import DurableError, NonDeterminismError, PayloadError, StoreError
 from .cache import LiveExecutions, known_of
 from .decisions import activity_rows, termination, translate
 from .protocols import Publisher
@@ -95,7 +95,7 @@ class TurnRunner:
         """Take one turn; (None, ..) asks for another look, and whether that must take what rides along too."""
         instance, inbox = snapshot.instance, snapshot.inbox
         if instance.status.is_terminal:
-            self.store.discard([row.id for row in inbox])
+            self.store.discard(instance.id, instance.execution, [row.id for row in inbox])
             return TurnState.DONE, False
         if wish := next((row for row in inbox if row.kind == InboxKind.TERMINATE), None):
             return (TurnState.DONE if self.terminate(snapshot, wish) else None), False
@@ -109,14 +109,22 @@ class TurnRunner:
         definition = self.registry.get(instance.name, instance.version)
         if definition is None:
             return TurnState.UNKNOWN, False
+        messages = _in_order(snapshot)
         try:
             execution = self._revive(snapshot.instance, snapshot.history, cached, definition)
-            decision = execution.take(_events_of(snapshot))
+            decision = execution.take(event for _, event in messages)
+            commit = translate(decision, snapshot, execution, self.settings, self.publisher, self.codec)
+            commit.taken, commit.reset_joins = _taken(snapshot, decision)
+            if commit.next_execution is not None and decision.keeps_events:
+                kept = {row.id for row, _ in messages[decision.applied :] if row.execution is None}
+                commit.taken = [id_ for id_ in commit.taken if id_ not in kept]
+            committed = self.store.commit_turn(commit)
+        except StoreError as error:
+            if not error.is_permanent:
+                raise
+            return (TurnState.DONE if self._suspend(snapshot, error) else None), False
         except Exception as error:
             return (TurnState.DONE if self._suspend(snapshot, error) else None), False
-        commit = translate(decision, snapshot, execution, self.settings, self.publisher, self.codec)
-        commit.taken, commit.reset_joins = _taken(snapshot, decision)
-        committed = self.store.commit_turn(commit)
         if committed is None:
             execution.abandon()
             return None, False
@@ -182,7 +190,7 @@ class TurnRunner:
         snapshot = Snapshot(instance, start.history, [row], row.visible_at)
         try:
             execution = self._revive(instance, start.history, cached, definition)
-            decision = execution.take(_events_of(snapshot))
+            decision = execution.take(event for _, event in _in_order(snapshot))
         except Exception:
             log.debug("turn of %r undone; its outcome is recorded alone", instance.id, exc_info=True)
             return False
@@ -301,18 +309,18 @@ def address_of(instance: InstanceRow) -> TurnAddress:
     return TurnAddress(instance.id, instance.name, instance.queue, instance.canvas, instance.root_id)
 
 
-def _events_of(snapshot: Snapshot) -> list[Event]:
+def _in_order(snapshot: Snapshot) -> list[tuple[InboxRow, Event]]:
     """Return what the inbox holds as events, in the order in which they happened."""
     instance = snapshot.instance
-    events: list[tuple[int, bool, int, Event]] = []
+    found: list[tuple[tuple[int, bool, int], InboxRow, Event]] = []
     for row in snapshot.inbox:
         if row.kind == InboxKind.JOIN or row.execution not in (None, instance.execution):
             continue
         kind = EventKind(row.kind)
         payload = instance.input if kind is EventKind.EXECUTION_STARTED else row.payload
         event = Event(kind, row.visible_at, row.command, row.attempt, row.name or "", payload, row.facts)
-        events.append((row.visible_at, kind is EventKind.TIMER_FIRED, row.id, event))
-    return [event for *_, event in sorted(events, key=lambda entry: entry[:3])]
+        found.append(((row.visible_at, kind is EventKind.TIMER_FIRED, row.id), row, event))
+    return [(row, event) for _, row, event in sorted(found, key=lambda entry: entry[0])]
 
 
 def _taken(snapshot: Snapshot, decision: Decision) -> tuple[list[int], list[int]]:

@@ -15,4 +15,8 @@ def open_store(settings: Settings) -> Store:
     """Return the store that the settings name; nothing is connected yet."""
     database = Database(settings.backend_url, settings.backend_options, on_first_use=check_schema)
     kind = PostgresStore if database.family == "postgresql" else Store
-    return kind(database, resend_after=int(settings.resend_after * 1_000_000))
+    return kind(
+        database,
+        resend_after=int(settings.resend_after * 1_000_000),
+        timer_horizon=int(settings.timer_horizon * 1_000_000),
+    )

@@ -199,21 +199,26 @@ class Database:
                     self._is_ready = True  # set first: the hook comes through here too
                     try:
                         self._on_first_use(self)
+                    except sa.exc.DBAPIError as error:
+                        self._is_ready = False
+                        raise self.store_error(error) from error
                     except BaseException:
                         self._is_ready = False
                         raise
         try:
             connection = engine.raw_connection()
         except sa.exc.SQLAlchemyError as error:
-            raise self._store_error(error) from error
+            raise self.store_error(error) from error
         except engine.dialect.loaded_dbapi.Error as error:
-            raise self._store_error(error) from error
+            raise self.store_error(error) from error
         try:
             cursor = connection.cursor()
             yield cursor
         except engine.dialect.loaded_dbapi.Error as error:
             if engine.dialect.is_disconnect(error, connection.driver_connection, None):
+                error.durable_is_disconnect = True  # type: ignore[attr-defined]
                 connection.invalidate()
+                engine.dispose()  # what else the pool has is as dead
             raise
         except BaseException:
             if self.family == "postgresql":
@@ -253,7 +258,7 @@ class Database:
                     return self._attempt(cursor, work) if begin else work(cursor)
             except self.engine.dialect.loaded_dbapi.Error as error:
                 if attempt == _ATTEMPTS or not self._may_repeat(error, attempt):
-                    raise self._store_error(error) from error
+                    raise self.store_error(error) from error
             time.sleep(random.uniform(0, 0.004 * 2 ** min(attempt, 6)))  # noqa: S311
         raise AssertionError("unreachable")
 
@@ -287,15 +292,18 @@ class Database:
         if code in _RETRYABLE or (self.family == "sqlite" and _is_busy(error)):
             return True
         # a pooled connection that the server closed long ago: once more on a fresh one
-        return attempt == 1 and bool(self.engine.dialect.is_disconnect(error, None, None))  # type: ignore[arg-type]
+        return attempt == 1 and getattr(error, "durable_is_disconnect", False)
 
-    def _store_error(self, error: Exception) -> Exception:
+    def store_error(self, error: Exception) -> Exception:
+        """Return what is raised for an error of the driver or of SQLAlchemy."""
         if _code(error) in _NO_TABLE or (self.family == "sqlite" and "no such table" in str(error)):
             return ConfigurationError(
                 f"the tables in {self} are missing or behind this release ({error}); run durable.migrate()"
             )
         original = getattr(error, "orig", None) or error
-        return StoreError(f"the store {self} failed: {type(original).__name__}: {original}")
+        driver = self.engine.dialect.loaded_dbapi
+        is_permanent = isinstance(original, (driver.DataError, driver.IntegrityError, driver.ProgrammingError))
+        return StoreError(f"the store {self} failed: {type(original).__name__}: {original}", is_permanent=is_permanent)
 
 
 def _code(error: BaseException) -> Any:

@@ -12,7 +12,6 @@ import sqlalchemy as sa
 
 from ..core.status import RuntimeStatus
 from ..engine.records import Filters, InstanceRecord, TurnAddress
-from ..errors import StoreError
 from .database import Database, Statement
 from .migrate import store_id
 from .schema import history, instances, outbox
@@ -70,14 +69,14 @@ class Store(SweepTables):
     def _query(self, statement: sa.Executable) -> Sequence[sa.Row[Any]]:
         with self.database.cursor():  # the first use of a process checks the schema
             pass
-        try:
-            with self.database.engine.connect() as connection:
-                return connection.execute(statement).fetchall()
-        except sa.exc.DBAPIError as error:
-            raise self._error(error) from error
-
-    def _error(self, error: Exception) -> Exception:
-        return StoreError(f"the store {self.database} failed: {getattr(error, 'orig', error)}")
+        for attempt in (1, 2):
+            try:
+                with self.database.engine.connect() as connection:
+                    return connection.execute(statement).fetchall()
+            except sa.exc.DBAPIError as error:
+                if attempt == 2 or not error.connection_invalidated:
+                    raise self.database.store_error(error) from error
+        raise AssertionError("unreachable")
 
     def fetch(self, instance_id: str) -> InstanceRecord | None:
         """Return one instance with its payloads, or None."""

@@ -33,7 +33,7 @@ ANY_DUE = Statement(
 DUE_WAKES = Statement(
     "SELECT b.id, b.kind, b.instance, b.execution, b.command, b.visible_at, b.wake_at, b.sends, i.name, i.queue, i.canvas, "
     "i.status, {now}, b.check_at FROM durable_inbox b LEFT JOIN durable_instances i ON i.id = b.instance "
-    "WHERE b.check_at <= {now} ORDER BY b.check_at LIMIT :limit"
+    "WHERE b.check_at <= {now} ORDER BY b.check_at, b.id LIMIT :limit"
 )
 MOVE_WAKE = Statement(
     "UPDATE durable_inbox SET check_at = :next, sends = sends + :sends WHERE id = :id AND check_at = :seen"
@@ -43,7 +43,7 @@ DUE_ACTIVITIES = Statement(
     "SELECT o.execution, o.command, o.attempt, o.instance, o.kind, o.name, o.message, o.queue, o.sends, o.sent_at, o.holder, "
     "o.is_delegated, o.check_at, o.deadline_at, o.start_by, o.beat_by, i.root_id, {now} FROM durable_outbox o "
     "LEFT JOIN durable_instances i ON i.id = o.instance "
-    "WHERE o.check_at <= {now} ORDER BY o.check_at LIMIT :limit"
+    "WHERE o.check_at <= {now} ORDER BY o.check_at, o.execution, o.command LIMIT :limit"
 )
 MOVE_ACTIVITY = Statement(
     "UPDATE durable_outbox SET check_at = :next, sends = sends + :sends, sent_at = COALESCE(:sent_at, sent_at) "

@@ -34,7 +34,7 @@ from .database import Cursor, Database, Statement
 __all__ = ["TurnTables"]
 
 RESEND_AFTER = 5_000_000
-PRESUMED_SENT = 1_000
+TIMER_HORIZON = 30_000_000
 
 INSTANCE_COLUMNS = (
     "i.id, i.execution, i.name, i.version, i.status, i.sequence, i.parent_id, i.parent_execution, i.parent_command, "
@@ -68,7 +68,8 @@ INSTANCE_OF = Statement(
 CLAIM = Statement(
     f"UPDATE durable_outbox SET holder = :worker, start_by = NULL, check_at = {NEXT_LOOK}, "
     "beat_by = {now} + beat_timeout "
-    "WHERE execution = :execution AND command = :command AND attempt = :attempt AND (holder IS NULL OR NOT EXISTS "
+    "WHERE execution = :execution AND command = :command AND attempt = :attempt "
+    "AND (holder IS NULL OR (:is_again = 1 AND holder = :worker) OR NOT EXISTS "
     "(SELECT 1 FROM durable_workers w WHERE w.id = durable_outbox.holder AND w.last_seen > {now} - :lease))"
 )
 
@@ -115,7 +116,14 @@ CLEAR_OUTBOX = Statement("DELETE FROM durable_outbox WHERE execution = :executio
 CLEAR_INBOX = Statement("DELETE FROM durable_inbox WHERE instance = :id")
 CLEAR_EXECUTION = Statement("DELETE FROM durable_inbox WHERE instance = :id AND execution = :execution")
 PARK_INBOX = Statement("UPDATE durable_inbox SET check_at = NULL WHERE instance = :id")
-WAKE_INBOX = Statement("UPDATE durable_inbox SET check_at = :check_at WHERE instance = :id AND wake_at IS NOT NULL")
+WAKE_INBOX = Statement(
+    "UPDATE durable_inbox SET check_at = CASE WHEN visible_at > :far THEN visible_at - :horizon ELSE :check_at END "
+    "WHERE instance = :id AND (wake_at IS NOT NULL OR kind = 'Join')"
+)
+LIFE_IS_OVER = (
+    "EXISTS (SELECT 1 FROM durable_instances i WHERE i.id = :id AND i.execution = :execution "
+    "AND i.status IN ('COMPLETED', 'FAILED', 'CANCELED', 'TERMINATED'))"
+)
 
 _INBOX_COLUMNS = (
     "instance, dedup, kind, execution, command, attempt, name, payload, facts, visible_at, wake_at, check_at, sends"
@@ -241,8 +249,11 @@ def activity_values(new: NewActivity, instance: str, execution: str, now: int, r
 class TurnTables:
     """The part of the store that turns and outcomes go through (``engine.records.TurnStore``)."""
 
-    def __init__(self, database: Database, *, resend_after: int = RESEND_AFTER) -> None:
+    def __init__(
+        self, database: Database, *, resend_after: int = RESEND_AFTER, timer_horizon: int = TIMER_HORIZON
+    ) -> None:
         self.database = database
+        self.timer_horizon = timer_horizon
         self.resend_after = resend_after
 
     # -- looks ----------------------------------------------------------------------------------------
@@ -298,10 +309,14 @@ class TurnTables:
         """Return the store's clock."""
         return int(self.database.fetch_one(NOW)[0])
 
-    def discard(self, rows: Sequence[int]) -> None:
-        """Delete inbox rows that nobody will take."""
-        if rows:
-            self.database.transact(lambda cursor: self._take(cursor, rows))
+    def discard(self, instance_id: str, execution: str, rows: Sequence[int]) -> None:
+        """Delete inbox rows that nobody will take: this very life of the instance is over."""
+        if not rows:
+            return
+        for start in range(0, len(rows), 500):
+            numbers = _numbers(rows[start : start + 500])
+            statement = Statement(f"DELETE FROM durable_inbox WHERE id IN ({numbers}) AND {LIFE_IS_OVER}")
+            self.database.change_one(statement, id=instance_id, execution=execution)
 
     def note_waiting(self, instance_id: str, reason: str) -> None:
         """Let people see what an instance waits for that no turn can tell."""
@@ -314,9 +329,16 @@ class TurnTables:
         row = self.database.fetch_one(WAS_RECORDED, dedup=outcome_dedup(ticket), id=instance_id)
         return row is not None
 
-    def claim(self, ticket: ActivityTicket, worker: str | None, lease: int) -> bool:
+    def claim(self, ticket: ActivityTicket, worker: str | None, lease: int, *, is_again: bool = False) -> bool:
         """Take an activity for this worker; see ``TurnStore``."""
-        return self.database.change_one(CLAIM, **ticket._asdict(), worker=worker, lease=lease)
+        tries = [int(is_again)]
+
+        def take(cursor: Cursor) -> bool:
+            is_second, tries[0] = tries[0], 1
+            values = {**ticket._asdict(), "worker": worker, "lease": lease, "is_again": is_second}
+            return self.database.run(cursor, CLAIM, **values).rowcount == 1  # type: ignore[no-any-return]
+
+        return self.database.read(take)
 
     # -- commits --------------------------------------------------------------------------------------
 
@@ -355,7 +377,8 @@ class TurnTables:
         if commit.parks_inbox:
             run(cursor, PARK_INBOX, id=id_)
         if commit.wakes_all:
-            run(cursor, WAKE_INBOX, id=id_, check_at=now + self.resend_after)
+            horizon = self.timer_horizon
+            run(cursor, WAKE_INBOX, id=id_, check_at=now + self.resend_after, far=now + horizon, horizon=horizon)
         self._update_instance(cursor, commit, now)
         released = self._release_slots(cursor, execution, commit.released_slots, now)
         started = self._start_children(cursor, commit.children, now)
@@ -365,8 +388,7 @@ class TurnTables:
 
     def _take(self, cursor: Cursor, rows: Sequence[int]) -> None:
         for start in range(0, len(rows), 500):
-            numbers = ", ".join(str(int(number)) for number in rows[start : start + 500])
-            cursor.execute(f"DELETE FROM durable_inbox WHERE id IN ({numbers})")
+            cursor.execute(f"DELETE FROM durable_inbox WHERE id IN ({_numbers(rows[start : start + 500])})")
 
     def _clear(self, cursor: Cursor, commit: TurnCommit) -> None:
         run = self.database.run
@@ -514,6 +536,10 @@ class TurnTables:
             return False
         self.database.run(cursor, INSERT_INBOX, **inbox_values(start_message(new), now))
         return True
+
+
+def _numbers(rows: Sequence[int]) -> str:
+    return ", ".join(str(int(number)) for number in rows)
 
 
 def start_message(new: NewInstance) -> NewInbox:

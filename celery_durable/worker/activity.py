@@ -8,6 +8,7 @@ is still wanted, runs it, and has the outcome committed before Celery hears of i
 from __future__ import annotations
 
 import contextvars
+import itertools
 import logging
 import random
 import time
@@ -163,12 +164,11 @@ class _Attempt:
             start: ActivityStart | None = with_patience(
                 runtime, lambda: runtime.store.begin_activity(ticket, known_of(live))
             )
-            if start is not None and (self.is_copy or start.must_claim or start.holder is not None):
-                lease = int(runtime.settings.worker_lease * 1_000_000)
-                if not with_patience(runtime, lambda: runtime.store.claim(ticket, runtime.worker_id, lease)):
-                    self._keep(live)
-                    log.info("activity %s is run by another worker already; this copy is dropped", self.request.id)
-                    raise Ignore
+            must_claim = start is not None and (self.is_copy or start.must_claim or start.holder is not None)
+            if must_claim and not self._claim():
+                self._keep(live)
+                log.info("activity %s is run by another worker already; this copy is dropped", self.request.id)
+                raise Ignore
         except StoreError as error:
             self._keep(live)
             raise Reject(str(error), requeue=True) from error
@@ -185,6 +185,14 @@ class _Attempt:
             log.info("activity %s is not wanted any more and does not start", self.request.id)
             raise Ignore
         return start
+
+    def _claim(self) -> bool:
+        """Take the activity for this worker; a try whose answer was lost may have succeeded."""
+        runtime, tries = self.runtime, itertools.count()
+        lease = int(runtime.settings.worker_lease * 1_000_000)
+        return with_patience(
+            runtime, lambda: bool(runtime.store.claim(self.ticket, runtime.worker_id, lease, is_again=next(tries) > 0))
+        )
 
     def _keep(self, live: Execution | None) -> None:
         if live is not None:

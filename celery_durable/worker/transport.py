@@ -13,6 +13,10 @@ One connection serves all threads of a process, under one lock, and is closed be
 account of its file locks per process: a child born while the file is open believes that it holds locks which
 it does not, even on a connection that it opens itself, and committed messages get lost.
 
+Nobody is told of a new message: consumers look. Their pauses grow from 1 ms after a message to
+``polling_interval``, and a look at an unchanged file costs one PRAGMA. Celery's event loop looks where a worker
+has one, so that remote control is heard while all pool processes are busy; ``drain_events`` looks elsewhere.
+
 URLs: ``durable:///relative.db``, ``durable:////absolute/path.db``, or ``durable://`` and the option ``path``.
 Transport options: ``path`` (default ``celery-durable-broker.db`` in the current directory),
 ``polling_interval`` (seconds, default 0.03) and ``visibility_timeout`` (seconds, default 60).
@@ -529,7 +533,6 @@ class Channel(virtual.Channel):
         """Cancel a consumer; without another one its queue may expire."""
         queue = self._tag_to_queue.get(consumer_tag)
         super().basic_cancel(consumer_tag)
-        self._no_ack_queues.discard(queue)
         registration = self._registrations.pop(consumer_tag, None)
         if registration is not None:
             with self.file.transaction() as connection:
@@ -606,7 +609,7 @@ class Channel(virtual.Channel):
 
 
 class Transport(virtual.Transport):
-    """Polls the file: quickly after something happened, at ``polling_interval`` when nothing does."""
+    """Looks for messages: soon after the last one, every ``polling_interval`` when none come."""
 
     Channel = Channel
     can_parse_url = True
@@ -623,16 +626,16 @@ class Transport(virtual.Transport):
         super().__init__(client, **kwargs)
         self.file = BrokerFile.at(_path(client))
         self.file.visibility_timeout = float(client.transport_options.get("visibility_timeout") or 60.0)
-        # A lock that is never held but by the alarm: waiting for it costs half of what an Event does.
-        self._alarm = threading.Lock()
+        self._losses = 0
         self._wakes = 0
+        self._drained: tuple[int, ...] = ()
+        self._is_saturated = False
+        self._pause = self._longest_pause = FIRST_PAUSE
+        # Rings when it is released. Waiting for a lock costs less than waiting for an Event.
+        self._alarm = threading.Lock()
         self._alarm.acquire()
         self._loop: Any = None
         self._next_poll: Any = None
-        self._losses = 0
-        self._drained: tuple[int, ...] = ()
-        self._pause = self._longest_pause = FIRST_PAUSE
-        self._is_saturated = False
 
     @property
     def default_connection_params(self) -> dict[str, Any]:
@@ -666,7 +669,7 @@ class Transport(virtual.Transport):
 
         Raises:
             TimeoutError: when there was none in time; early when the prefetch limit is reached, because
-                before Celery 5.7 a worker's acknowledgements wait until this call returns.
+                before Celery 5.7 the acknowledgements of a gevent worker wait until this call returns.
             sqlite3.OperationalError: when the leases were lost; connecting again starts afresh.
         """
         deadline = float("inf") if timeout is None else monotonic() + timeout
