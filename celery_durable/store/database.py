@@ -157,9 +157,16 @@ class Database:
                 raise ConfigurationError("the store cannot live in memory: no other process would see it")
         else:
             options.update(pool_size=2, max_overflow=30, pool_recycle=1800)
+        if self.family == "mysql":
+            arguments["connect_timeout"] = 5
         if self.family == "postgresql":
             arguments.update(
-                keepalives=1, keepalives_idle=10, keepalives_interval=5, keepalives_count=3, tcp_user_timeout=30000
+                keepalives=1,
+                keepalives_idle=10,
+                keepalives_interval=5,
+                keepalives_count=3,
+                tcp_user_timeout=30000,
+                connect_timeout=5,
             )
             arguments["prepare_threshold"] = None
         options.update(self.options)

@@ -6,6 +6,7 @@ code and never blocks the worker's event loop: acknowledgements are handed to th
 
 from __future__ import annotations
 
+import atexit
 import logging
 import threading
 import uuid
@@ -59,14 +60,33 @@ class RecoveryStep(bootsteps.StartStopStep):  # type: ignore[misc]
         return self
 
     def start(self, worker: Any) -> None:
-        """Start the thread."""
-        self._stop.clear()
+        """Say that this worker lives, before it takes a message, and start the thread."""
+        runtime = self._runtime
+        assert runtime is not None and runtime.worker_id is not None
+        try:
+            runtime.store.beat(runtime.worker_id, str(worker.hostname))
+        except DurableError as error:
+            log.error("the durable store cannot be reached yet: %s", error)
         self._thread = threading.Thread(target=self._run, args=(worker,), name="durable-recovery", daemon=True)
         self._thread.start()
+        atexit.register(self._leave)
 
     def stop(self, worker: Any) -> None:
+        """Go on until the pool has finished: a warm shutdown may take long, and its activities are alive."""
+        threading.Thread(target=self._leave_after, args=(worker,), name="durable-leave", daemon=True).start()
+
+    terminate = stop
+
+    def _leave_after(self, worker: Any) -> None:
+        worker.blueprint.shutdown_complete.wait()
+        self._leave()
+
+    def _leave(self) -> None:
         """Stop the thread and give back what this worker held."""
+        if self._stop.is_set():
+            return
         self._stop.set()
+        atexit.unregister(self._leave)
         if self._thread is not None:
             self._thread.join(5)
         runtime = self._runtime
@@ -75,8 +95,6 @@ class RecoveryStep(bootsteps.StartStopStep):  # type: ignore[misc]
                 runtime.store.unregister(runtime.worker_id)
             except DurableError:
                 log.debug("could not unregister; the lease will run out", exc_info=True)
-
-    terminate = stop
 
     def info(self, worker: Any) -> dict[str, Any]:
         """Return what ``celery inspect stats`` shows."""
