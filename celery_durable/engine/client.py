@@ -89,7 +89,7 @@ class Client:
         refuse_inside_orchestrator("durable.start()")
         if request.if_exists not in ("return", "raise", "restart", "replace"):
             raise ValueError(f"if_exists must be 'return', 'raise', 'restart' or 'replace', not {request.if_exists!r}")
-        instance_id = check_instance_id(request.instance_id or str(uuid.uuid4()))
+        instance_id = check_instance_id(str(uuid.uuid4()) if request.instance_id is None else request.instance_id)
         for key, value in (request.tags or {}).items():
             if not isinstance(key, str) or not isinstance(value, str):
                 raise TypeError(f"tags are strings, not {key!r}: {value!r}")

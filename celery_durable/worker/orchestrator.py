@@ -165,8 +165,6 @@ class OrchestratorTask(Task):  # type: ignore[misc]
                 sent instead, and creates the orchestration where the store can be reached.)
         """
         runtime = runtime_of(self.app)
-        if self.__self__ is not None:
-            args = (self.__self__, *(args or ()))
         self.check_arguments(args or (), kwargs or {})
         options.update(link=link, link_error=link_error)
         canvas = _canvas_of_options(self, options)
