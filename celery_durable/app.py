@@ -264,8 +264,8 @@ class Durable:
         options = dict(signature.get("options") or {})
         begin = as_microseconds(start_at) if start_at is not None else _start_of(self.runtime, options)
         return StartRequest(
-            name, args, kwargs, instance_id=options.get("task_id") if instance_id is None else instance_id, start_at=begin, tags=tags,
-            if_exists=if_exists, queue=self.runtime.publisher.route(name, options),
+            name, args, kwargs, instance_id=options.get("task_id") if instance_id is None else instance_id,
+            start_at=begin, tags=tags, if_exists=if_exists, queue=self.runtime.publisher.route(name, options),
             canvas=_canvas_of_options(task, options), root_id=options.get("root_id"),
         )  # fmt: skip
 

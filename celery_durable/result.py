@@ -26,10 +26,16 @@ class Orchestration(AsyncResult):  # type: ignore[misc]
     """
 
     def __init__(
-        self, id: str, app: Celery | None = None, record: InstanceRecord | None = None, **options: Any
+        self,
+        id: str,
+        app: Celery | None = None,
+        record: InstanceRecord | None = None,
+        may_come: bool = False,
+        **options: Any,
     ) -> None:
         super().__init__(id, app=app, **options)
         self._record = record
+        self._may_come = may_come
         self._nudge: Callable[[], None] | None = None
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -165,11 +171,14 @@ class Orchestration(AsyncResult):  # type: ignore[misc]
         pause = 0.05
         while True:
             status = self._runtime.store.status_of(self.id)
-            if status is None or status.is_terminal:
+            self._may_come = self._may_come and status is None
+            if (status is None and not self._may_come) or (status is not None and status.is_terminal):
                 return self._end()
             if end is not None and time.monotonic() + pause > end:
                 if (left := end - time.monotonic()) <= 0:
-                    raise TimeoutError(f"orchestration {self.id!r} is {status} after {timeout} seconds")
+                    raise TimeoutError(
+                        f"orchestration {self.id!r} is {status or 'not started'} after {timeout} seconds"
+                    )
                 pause = left
             time.sleep(pause)
             pause = min(pause * 1.2, 1.0)

@@ -80,6 +80,8 @@ def _run(database: Database, direction: str, revision: str) -> None:
             config.attributes["connection"] = connection
             getattr(command, direction)(config, revision)
             connection.commit()
+    except sa.exc.DBAPIError as error:
+        raise database.store_error(error) from error
     finally:
         engine.dispose()
 

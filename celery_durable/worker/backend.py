@@ -19,7 +19,7 @@ from ..engine.records import ActivityTicket, Outcome
 from ..errors import PayloadError
 from .runtime import Runtime, header_of, runtime_of
 
-__all__ = ["DurableBackendMixin", "make_backend"]
+__all__ = ["DurableBackendMixin", "is_rpc", "make_backend"]
 
 log = logging.getLogger("celery_durable.backend")
 _RESEND_UNKNOWN = 5_000_000
@@ -129,6 +129,11 @@ class DurableBackendMixin:
             runtime_of(self.app).store.drop_activity(ActivityTicket(str(header.get("x")), 0, 0))
         except Exception:
             log.exception("the end of %r may be told to Celery once more", task_id)
+
+
+def is_rpc(backend: Any) -> bool:
+    """Tell whether results go to the caller's own reply queue."""
+    return any(base.__module__ == "celery.backends.rpc" for base in type(backend).__mro__)
 
 
 def _publish_turn(runtime: Runtime, instance_id: str) -> None:

@@ -14,6 +14,8 @@ from celery import Celery, Task, signals
 from celery.utils.nodenames import anon_nodename
 from celery.utils.saferepr import saferepr
 
+from .backend import is_rpc
+
 __all__ = ["LightSender"]
 
 _PLAIN = frozenset({"task_id", "root_id", "parent_id", "headers", "ignore_result", "queue", "expires", "time_limit"})
@@ -49,7 +51,7 @@ class LightSender:
             and not conf.task_routes
             and conf.task_protocol == 2
             and not any(getattr(task, name, None) for name in _UNUSUAL)
-            and not type(self._app.backend).__module__.endswith("rpc")
+            and not is_rpc(self._app.backend)
         )
 
     def send(

@@ -23,6 +23,7 @@ from ..engine.records import TurnAddress
 from ..engine.turn import TurnState
 from ..errors import StoreError
 from ..result import Orchestration
+from .backend import is_rpc
 from .runtime import Runtime, header_of, runtime_of
 
 __all__ = ["OrchestratorTask"]
@@ -203,8 +204,8 @@ class OrchestratorTask(Task):  # type: ignore[misc]
             raise TypeError(f"{self.name}(): {error}") from None
 
     def AsyncResult(self, task_id: str, **kwargs: Any) -> Orchestration:  # noqa: N802
-        """Return the handle of an orchestration of this task."""
-        return Orchestration(task_id, app=self.app)
+        """Return the handle of an orchestration of this task, which a canvas may start only later."""
+        return Orchestration(task_id, app=self.app, may_come=True)
 
 
 def _start_at(runtime: Runtime, options: Mapping[str, Any]) -> int | None:
@@ -233,7 +234,7 @@ def _canvas_of_options(task: Task, options: Mapping[str, Any]) -> dict[str, Any]
     if finish:
         kept["finish"] = {**finish, **({"parent_id": options["parent_id"]} if options.get("parent_id") else {})}
     backend = task.backend
-    if getattr(backend, "oid", None) and type(backend).__module__.endswith("rpc"):
+    if is_rpc(backend):
         kept["reply"] = {"reply_to": options.get("reply_to") or backend.oid}
     elif options.get("reply_to"):
         kept["reply"] = {"reply_to": options["reply_to"]}

@@ -14,12 +14,13 @@ account of its file locks per process: a child born while the file is open belie
 it does not, even on a connection that it opens itself, and committed messages get lost.
 
 Nobody is told of a new message: consumers look. Their pauses grow from 1 ms after a message to
-``polling_interval``, and a look at an unchanged file costs one PRAGMA. In a worker with an event loop the loop
-does it, so that remote control is heard while all pool processes are busy; elsewhere ``drain_events`` does.
+``polling_interval``, and within seconds to twice that. A look at an unchanged file costs one PRAGMA. In a worker
+with an event loop the loop looks, so that remote control is heard while all pool processes are busy; elsewhere
+``drain_events`` does.
 
 URLs: ``durable:///relative.db``, ``durable:////absolute/path.db``, or ``durable://`` and the option ``path``.
 Transport options: ``path`` (default ``celery-durable-broker.db`` in the current directory),
-``polling_interval`` (seconds, default 0.03) and ``visibility_timeout`` (seconds, default 60).
+``polling_interval`` (seconds, default 0.02) and ``visibility_timeout`` (seconds, default 60).
 """
 # kombu says that it is typed, but few of its functions are.
 # mypy: disable-error-code="no-untyped-call"
@@ -60,7 +61,7 @@ FIRST_PAUSE = 0.001
 # So many messages may come in before an event loop turns to the results of tasks again.
 BATCH = 32
 # A connection for control commands and events only may poll this much more slowly.
-CONTROL_PATIENCE = 8
+CONTROL_PATIENCE = 5
 # A queue that deletes itself outlives its last consumer by this much: a restarted worker comes back to it.
 AUTO_DELETE_GRACE = 10.0
 
@@ -575,9 +576,7 @@ class Channel(virtual.Channel):
     def _has_queue(self, queue: str, **kwargs: Any) -> bool:
         return bool(self.file.rows("SELECT 1 FROM queue WHERE name = ?", queue))
 
-    def queue_delete(
-        self, queue: str, if_unused: bool = False, if_empty: bool = False, **kwargs: Any
-    ) -> None:
+    def queue_delete(self, queue: str, if_unused: bool = False, if_empty: bool = False, **kwargs: Any) -> None:
         """Delete a queue with its bindings and its messages, those being worked on too."""
         with self.file.transaction() as connection:
             for is_condition, some in (
@@ -611,11 +610,11 @@ class Channel(virtual.Channel):
 
 
 class Transport(virtual.Transport):
-    """Looks for messages: soon after the last one, every ``polling_interval`` when none come."""
+    """Looks for messages: soon after the last one, and less and less often when none come."""
 
     Channel = Channel
     can_parse_url = True
-    polling_interval = 0.03
+    polling_interval = 0.02
     # Not "sql": Celery sends no worker events over transports of that type.
     driver_type = "durable"
     driver_name = "sqlite3"
@@ -632,7 +631,7 @@ class Transport(virtual.Transport):
         self._wakes = 0
         self._drained: tuple[int, ...] = ()
         self._is_saturated = False
-        self._pause = self._longest_pause = FIRST_PAUSE
+        self._pause = self._interval = FIRST_PAUSE
         # Rings when it is released. Waiting for a lock costs less than waiting for an Event.
         self._alarm = threading.Lock()
         self._alarm.acquire()
@@ -712,7 +711,8 @@ class Transport(virtual.Transport):
                 f"{self.file.visibility_timeout} s and its messages were given to others"
             )
         version = (self._wakes, *self.file.version())
-        self._pause = min(self._pause * 1.5, self._longest_pause)
+        growth = 1.5 if self._pause < self._interval else 1.01
+        self._pause = min(self._pause * growth, self._interval * 2)
         if version == self._drained:
             return False
         try:
@@ -723,7 +723,7 @@ class Transport(virtual.Transport):
             self._is_saturated = any(channel.is_saturated() for channel in self.channels)
             is_urgent = any(channel.awaits_work() for channel in self.channels)
             patience = 1 if is_urgent else CONTROL_PATIENCE
-            self._longest_pause = max(self.polling_interval * patience, FIRST_PAUSE)
+            self._interval = max(self.polling_interval * patience, FIRST_PAUSE)
             return False
         self._pause = FIRST_PAUSE
         return True
