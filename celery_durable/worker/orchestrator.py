@@ -236,6 +236,8 @@ def _canvas_of_options(task: Task, options: Mapping[str, Any]) -> dict[str, Any]
     backend = task.backend
     if is_rpc(backend):
         kept["reply"] = {"reply_to": options.get("reply_to") or backend.oid}
+        with task.app.producer_pool.acquire(block=True) as producer:
+            backend.on_task_call(producer, "")  # declares the reply queue, as sending a task would
     elif options.get("reply_to"):
         kept["reply"] = {"reply_to": options["reply_to"]}
     if options.get("ignore_result", task.ignore_result):

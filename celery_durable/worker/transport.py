@@ -14,9 +14,9 @@ account of its file locks per process: a child born while the file is open belie
 it does not, even on a connection that it opens itself, and committed messages get lost.
 
 Nobody is told of a new message: consumers look. Their pauses grow from 1 ms after a message to
-``polling_interval``, and within seconds to twice that. A look at an unchanged file costs one PRAGMA. In a worker
-with an event loop the loop looks, so that remote control is heard while all pool processes are busy; elsewhere
-``drain_events`` does.
+``polling_interval``, and within seconds to twice that. A look at an unchanged file costs one PRAGMA. In a
+worker with an event loop the loop looks, so that remote control is heard while all pool processes are busy;
+elsewhere ``drain_events`` does.
 
 URLs: ``durable:///relative.db``, ``durable:////absolute/path.db``, or ``durable://`` and the option ``path``.
 Transport options: ``path`` (default ``celery-durable-broker.db`` in the current directory),
@@ -576,7 +576,13 @@ class Channel(virtual.Channel):
     def _has_queue(self, queue: str, **kwargs: Any) -> bool:
         return bool(self.file.rows("SELECT 1 FROM queue WHERE name = ?", queue))
 
-    def queue_delete(self, queue: str, if_unused: bool = False, if_empty: bool = False, **kwargs: Any) -> None:
+    def queue_delete(
+        self,
+        queue: str,
+        if_unused: bool = False,
+        if_empty: bool = False,
+        **kwargs: Any,
+    ) -> None:
         """Delete a queue with its bindings and its messages, those being worked on too."""
         with self.file.transaction() as connection:
             for is_condition, some in (
