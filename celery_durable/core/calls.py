@@ -134,12 +134,17 @@ class ActivityCall(Call):
         self.task_options = {
             name: value for name, value in (signature.get("options") or {}).items() if name not in _NOT_SENT
         }
-        self.input = execution.codec.encode([list(self.args), self.kwargs])
+        self._input = None if execution.is_replaying else self._encoded()
+
+    def _encoded(self) -> str:
+        return self.execution.codec.encode([list(self.args), self.kwargs])
 
     def _schedule_command(self) -> Command:
         chosen = self.options
+        if self._input is None and not self.execution.is_replaying:
+            self._input = self._encoded()
         return ScheduleActivity(
-            self.command, self.attempt, self.task, self.input, self.args, self.kwargs, self.task_options,
+            self.command, self.attempt, self.task, self._input or "", self.args, self.kwargs, self.task_options,
             timeout=chosen.timeout, start_timeout=chosen.start_timeout, heartbeat_timeout=chosen.heartbeat_timeout,
             window=chosen.window, is_held=chosen.is_held and self.attempt == 1,
         )  # fmt: skip
@@ -222,7 +227,8 @@ def checked_name(name: Any, what: str, limit: int = 200) -> str:
         ValueError: it is empty, too long, contains NUL or half a character.
     """
     text = str(getattr(name, "name", name))
-    if not text or len(text) > limit or "\x00" in text or any("\ud800" <= char <= "\udfff" for char in text):
+    is_odd = not text.isascii() and any("\ud800" <= char <= "\udfff" for char in text)
+    if not text or len(text) > limit or "\x00" in text or is_odd:
         raise ValueError(f"{what} has 1 to {limit} characters and no NUL; {text[:40]!r} does not fit")
     return text
 

@@ -10,8 +10,8 @@ from __future__ import annotations
 import asyncio
 import itertools
 from collections import deque
-from collections.abc import Callable, Coroutine, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from contextvars import Context as ContextVars
 from typing import Any, NoReturn, Protocol
 
@@ -89,31 +89,25 @@ class ReplayLoop(asyncio.AbstractEventLoop):
 
     def run_until_idle(self) -> None:
         """Run what is ready, and what becomes ready, until nothing is."""
-        ready = self._ready
-        with self._as_running_loop():
+        ready, outer = self._ready, asyncio._get_running_loop()
+        asyncio._set_running_loop(self)
+        self._is_running = True
+        try:
             while ready:
                 handle = ready.popleft()
                 if not handle.cancelled():
                     handle._run()
-
-    @contextmanager
-    def _as_running_loop(self) -> Iterator[None]:
-        outer = asyncio._get_running_loop()
-        asyncio._set_running_loop(self)
-        self._is_running = True
-        try:
-            yield
         finally:
             self._is_running = False
             asyncio._set_running_loop(outer)
 
     def abandon(self) -> None:
         """Close every unfinished task; nothing of this loop runs afterwards."""
-        with self._as_running_loop():
-            for task in self.tasks:
-                task.abandon()
-        self._tasks.clear()
         self._ready.clear()
+        for task in self.tasks:
+            self.call_soon(task.abandon)
+        self._tasks.clear()
+        self.run_until_idle()
 
     # -- what asyncio asks of a loop ----------------------------------------------------------------
 
