@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, fields
 from datetime import timedelta
 from typing import Any, Protocol
 
-from .core.retry import in_microseconds
 from .errors import ConfigurationError
 
 __all__ = ["Settings", "read_settings"]
@@ -57,13 +57,36 @@ class Settings:
         """Refuse settings that cannot work.
 
         Raises:
-            ConfigurationError: an interval is not positive, or two settings contradict each other.
+            ConfigurationError: a value is of the wrong type or out of range, or two contradict each other.
         """
-        for name in ("turn_timeout", "recovery_interval", "heartbeat_interval", "worker_lease", "resend_after"):
-            if getattr(self, name) <= 0:
-                raise ConfigurationError(f"durable_{name} must be more than 0 seconds", setting=f"durable_{name}")
+        for field in fields(self):
+            value, default = getattr(self, field.name), field.default
+            name = f"durable_{field.name}"
+            if isinstance(default, bool):
+                _demand(isinstance(value, bool), name, "True or False", value)
+            elif isinstance(default, (int, float)):
+                is_number = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+                _demand(is_number and value >= 0, name, "a number of at least 0", value)
+                _demand(value > 0 or field.name in _MAY_BE_ZERO, name, "more than 0", value)
+            elif isinstance(default, str):
+                _demand(isinstance(value, str) and bool(value), name, "a string that is not empty", value)
+            elif isinstance(default, tuple):
+                _demand(
+                    isinstance(value, tuple) and all(isinstance(v, str) for v in value), name, "a list of names", value
+                )
         if self.worker_lease < 2 * self.heartbeat_interval:
-            raise ConfigurationError("durable_worker_lease must be at least twice durable_heartbeat_interval")
+            raise ConfigurationError(
+                "durable_worker_lease must be at least twice durable_heartbeat_interval",
+                setting="durable_worker_lease",
+            )
+
+
+_MAY_BE_ZERO = frozenset({"cache_size", "store_patience", "timer_horizon"})
+
+
+def _demand(is_good: bool, name: str, what: str, value: object) -> None:
+    if not is_good:
+        raise ConfigurationError(f"{name} must be {what}, not {value!r}", setting=name)
 
 
 class _Conf(Protocol):
@@ -80,13 +103,8 @@ def read_settings(conf: _Conf) -> Settings:
     for field in fields(Settings):
         value = conf.get(f"durable_{field.name}", field.default)
         if isinstance(value, timedelta):
-            value = in_microseconds(value) / 1_000_000
-        expected = type(field.default)
-        if isinstance(field.default, bool) and not isinstance(value, bool):
-            raise ConfigurationError(f"durable_{field.name} must be True or False, not {value!r}")
-        if isinstance(field.default, (int, float)) and not isinstance(value, (int, float)):
-            raise ConfigurationError(f"durable_{field.name} must be a number, not {value!r}")
-        if expected is tuple:
+            value = value.total_seconds()
+        if isinstance(field.default, tuple) and isinstance(value, (list, set, frozenset)):
             value = tuple(value)
         values[field.name] = value
     return Settings(**values)

@@ -78,7 +78,10 @@ class PayloadCodec:
                 return str(json_dumps(value))
             content_type, encoding, data = dumps(value, serializer=self.serializer)
         except Exception as error:
-            where, culprit = _culprit(value, self.serializer)
+            try:
+                where, culprit = _culprit(value, self.serializer)
+            except RecursionError:
+                where, culprit = "a value (nested too deeply, or holding itself)", value
             raise PayloadError(
                 f"{where} of type {type(culprit).__module__}.{type(culprit).__qualname__}, which the serializer "
                 f"{self.serializer!r} cannot encode: {error}"
@@ -118,13 +121,13 @@ class PayloadCodec:
             "module": cls.__module__,
             "type": cls.__qualname__,
             "message": _text(error),
-            "args": [self._safe(arg) for arg in error.args],
+            "args": [self._safe(arg) for arg in _arguments(error)],
             "traceback": "".join(traceback.format_exception(error)) if error.__traceback__ else None,
         }
         state = error.facts if isinstance(error, DurableError) else getattr(error, "__dict__", {})
         attributes = {name: value for name, value in state.items() if self._can_encode(value)}
         if attributes:
-            facts["state"] = self.encode(attributes)
+            facts["state"] = self._encode(attributes)
         return str(json_dumps(facts))
 
     def decode_failure(self, payload: str, *, may_rebuild: bool = True) -> tuple[BaseException, bool]:
@@ -157,8 +160,11 @@ class PayloadCodec:
         try:
             args = tuple(self.decode(arg) for arg in facts.get("args") or ())
             state = self.decode(facts["state"]) if facts.get("state") else {}
-            error: BaseException = cls.__new__(cls, *args)
-            error.args = args
+            if cls.__module__ == "builtins":  # these keep what they know in their own __init__
+                error: BaseException = cls(*args)
+            else:
+                error = cls.__new__(cls, *args)
+                error.args = args
             if issubclass(cls, DurableError):
                 error.__dict__["facts"] = state
             else:
@@ -189,16 +195,31 @@ class PayloadCodec:
 
     def _can_encode(self, value: Any) -> bool:
         try:
-            self.encode(value)
+            self._encode(value)
         except PayloadError:
             return False
         return True
 
     def _safe(self, value: Any) -> str:
         try:
-            return self.encode(value)
+            return self._encode(value)
         except PayloadError:
-            return self.encode(repr(value))
+            return self._encode(_repr(value))
+
+
+def _arguments(error: BaseException) -> tuple[Any, ...]:
+    """Return what makes the exception again; an ``OSError`` keeps its file names beside its ``args``."""
+    if isinstance(error, OSError):
+        reduced = OSError.__reduce__(error)
+        return tuple(reduced[1])
+    return error.args
+
+
+def _repr(value: Any) -> str:
+    try:
+        return repr(value)
+    except Exception:
+        return f"<{type(value).__name__} whose repr() cannot be made>"
 
 
 def _text(error: BaseException) -> str:

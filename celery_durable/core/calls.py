@@ -134,17 +134,12 @@ class ActivityCall(Call):
         self.task_options = {
             name: value for name, value in (signature.get("options") or {}).items() if name not in _NOT_SENT
         }
-        self._input = None if execution.is_replaying else self._encoded()
-
-    def _encoded(self) -> str:
-        return self.execution.codec.encode([list(self.args), self.kwargs])
+        self.input = execution.codec.encode([list(self.args), self.kwargs])
 
     def _schedule_command(self) -> Command:
         chosen = self.options
-        if self._input is None and not self.execution.is_replaying:
-            self._input = self._encoded()
         return ScheduleActivity(
-            self.command, self.attempt, self.task, self._input or "", self.args, self.kwargs, self.task_options,
+            self.command, self.attempt, self.task, self.input, self.args, self.kwargs, self.task_options,
             timeout=chosen.timeout, start_timeout=chosen.start_timeout, heartbeat_timeout=chosen.heartbeat_timeout,
             window=chosen.window, is_held=chosen.is_held and self.attempt == 1,
         )  # fmt: skip
@@ -241,9 +236,18 @@ def revoked_child(child_id: str, status: str, reason: str | None) -> Orchestrati
     )
 
 
-def with_previous(signature: Mapping[str, Any], previous: Any) -> dict[str, Any]:
-    """Return a copy of a chain's next signature that is given the previous result."""
-    given = dict(signature)
-    if not given.get("immutable"):
-        given["args"] = (previous, *(given.get("args") or ()))
-    return given
+def with_first(signature: Mapping[str, Any], given: tuple[Any, ...]) -> Mapping[str, Any]:
+    """Return a signature that takes ``given`` before its own arguments, whatever its shape, as in a chain."""
+    shape = signature.get("subtask_type")
+    if not given or signature.get("immutable"):
+        return signature
+    if shape == "group":
+        parts = signature["kwargs"]
+        return {**signature, "kwargs": {**parts, "tasks": [with_first(member, given) for member in parts["tasks"]]}}
+    return {**signature, "args": (*given, *(signature.get("args") or ()))}
+
+
+def with_options(signature: Mapping[str, Any], options: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return a member of a group with the options that were set on the group."""
+    chosen = {name: value for name, value in options.items() if name not in _NOT_SENT}
+    return {**signature, "options": {**(signature.get("options") or {}), **chosen}} if chosen else signature

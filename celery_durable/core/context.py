@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
-from ..errors import DurableError
+from ..errors import DurableError, PayloadError
 from .calls import CallOptions, checked_name
 from .commands import RecordRun, SendEvent
 from .retry import Interval, RetryPolicy, in_microseconds
@@ -249,7 +249,7 @@ class OrchestrationContext:
         At least once in the world, exactly once in history. The function may not call the store.
 
         Raises:
-            PayloadError: the result cannot be encoded.
+            PayloadError: (when awaited) the result cannot be encoded.
         """
         if inspect.iscoroutinefunction(fn):
             raise TypeError(f"ctx.run() runs plain functions, not the coroutine function {fn!r}; await it directly")
@@ -289,7 +289,10 @@ def _journal(
         value = fn(*args, **kwargs)
     except Exception as error:
         return execution.codec.encode_failure(error), True
-    return execution.codec.encode(value), False
+    try:
+        return execution.codec.encode(value), False
+    except PayloadError as problem:
+        return execution.codec.encode_failure(PayloadError(f"ctx.run() got {problem}")), True
 
 
 def _optional(interval: Interval | None, what: str) -> int | None:

@@ -126,8 +126,12 @@ def dump_events(events: Iterable[Event]) -> str:
 
 
 def load_events(text: str | bytes) -> list[Event]:
-    """Decode a history row; raises ``ValueError`` or ``TypeError`` when it is not one."""
-    return [Event(_KINDS[row[0]], *row[1:]) for row in json.loads(text)]
+    """Decode a history row; raises ``ValueError``, ``TypeError``, ``KeyError`` or ``IndexError`` when it is not one."""
+    try:
+        rows = json.loads(text)
+    except RecursionError as error:
+        raise ValueError("a history row is nested too deeply") from error
+    return [Event(_KINDS[row[0]], *row[1:]) for row in rows]
 
 
 _KINDS = {str(kind): kind for kind in EventKind}

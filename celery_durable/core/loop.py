@@ -11,11 +11,12 @@ import asyncio
 import itertools
 from collections import deque
 from collections.abc import Callable, Coroutine
-from contextlib import suppress
 from contextvars import Context as ContextVars
 from typing import Any, NoReturn, Protocol
 
 from ..errors import ForbiddenOperation
+
+_CLOSES = 1_000
 
 __all__ = ["ReplayFuture", "ReplayLoop", "ReplayTask", "TimerHost"]
 
@@ -61,8 +62,16 @@ class ReplayTask(asyncio.Task[Any]):
     def abandon(self) -> None:
         """Drop a task that will never run again, without asyncio's warning about it."""
         self._log_destroy_pending = False
-        with suppress(BaseException):  # user code in a dying frame has no say any more
-            self.coroutine.close()
+        for _ in range(_CLOSES):
+            try:
+                self.coroutine.close()
+            except (
+                RuntimeError
+            ):  # it awaits again in a `finally`: on to its next one, or it would act on another loop later
+                continue
+            except BaseException:  # user code in a dying frame has no say any more
+                return
+            return
 
 
 class ReplayLoop(asyncio.AbstractEventLoop):

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 from ..errors import ForbiddenOperation, NonDeterminismError, PayloadError
-from .calls import ActivityCall, Call, CallOptions, ChildCall, with_previous
+from .calls import ActivityCall, Call, CallOptions, ChildCall, with_first, with_options
 from .commands import (
     CancelExecution,
     CancelTimer,
@@ -30,11 +30,13 @@ from .commands import (
 from .context import ContinueAsNewRequested, OrchestrationContext, as_microseconds, running_orchestrator
 from .events import INPUTS, NOTES, Event, EventKind
 from .loop import ReplayLoop, ReplayTask
+from .ordering import keep_order
 from .waits import AllFuture, pending_joins
 
 __all__ = ["Codec", "Decision", "Execution", "Facts"]
 
 log = logging.getLogger("celery_durable.orchestrator")
+keep_order()
 
 
 class Codec(Protocol):
@@ -111,7 +113,8 @@ class Execution:
         self._timers: dict[int, Callable[[], None]] = {}
         self._handles: dict[int, int] = {}
         self._recorded_runs: dict[int, tuple[str, bool]] = {}
-        self._buffered: dict[str, deque[Event]] = {}
+        self._arrivals = 0
+        self._buffered: dict[str, deque[tuple[int, Event]]] = {}
         self._waiters: dict[str, deque[asyncio.Future[Any]]] = {}
         self._exhausted: list[tuple[Call, BaseException]] = []
         self._joins: dict[int, int] = {}
@@ -146,7 +149,7 @@ class Execution:
             if event.kind is EventKind.RUN_RECORDED:
                 self._recorded_runs[event.command] = (event.payload or "", bool((event.facts or {}).get("failed")))
         for event in events:
-            self.history_length += 1
+            self.history_length += event.kind not in NOTES
             if event.kind in INPUTS:
                 self._expect_nothing_asked(event)
                 self._apply(event)
@@ -188,6 +191,7 @@ class Execution:
         decision.final, decision.keeps_events = self.final, self._keeps_events
         decision.custom_status, self._custom_status = self._custom_status, None
         decision.released_slots, self._released = self._released, {}
+        self._exhausted = [(call, error) for call, error in self._exhausted if not call.future.done()]
         if self._exhausted and self.final is None:
             call, error = self._exhausted[0]
             decision.suspend_reason = f"{_name_of(call)} has used up its attempts: {type(error).__name__}: {error}"
@@ -292,7 +296,8 @@ class Execution:
             if not waiter.done():
                 waiter.set_result(self.codec.decode(event.payload or "null"))
                 return
-        self._buffered.setdefault(event.name, deque()).append(event)
+        self._arrivals += 1
+        self._buffered.setdefault(event.name, deque()).append((self._arrivals, event))
 
     def _cancel_requested(self, event: Event) -> None:
         self._cancel_was_requested = True
@@ -334,7 +339,12 @@ class Execution:
             payload = self.codec.encode([list(wish.call_args), wish.call_kwargs])
         except PayloadError as problem:
             return self._end(FailExecution(self.next_command(), self.codec.encode_failure(problem)))
-        kept = sorted((event for queue in self._buffered.values() for event in queue), key=lambda event: event.at)
+        kept: list[Event] = []
+        for _, event in sorted(
+            (entry for queue in self._buffered.values() for entry in queue), key=lambda entry: entry[0]
+        ):
+            latest = kept[-1].at if kept else 0
+            kept.append(event._replace(at=max(event.at, latest)))  # clocks may disagree: the order of arrival stays
         self._keeps_events = wish.keep_events
         self._end(ContinueAsNew(self.next_command(), payload, kept if wish.keep_events else []))
 
@@ -420,19 +430,20 @@ class Execution:
         return self.now + round(value * 1_000_000) if isinstance(value, (int, float)) else as_microseconds(value)
 
     def _group(self, signature: Mapping[str, Any], options: CallOptions) -> asyncio.Future[Any]:
-        members = [self.call(member, options) for member in signature["kwargs"]["tasks"]]
+        chosen = signature.get("options") or {}
+        members = [self.call(with_options(member, chosen), options) for member in signature["kwargs"]["tasks"]]
         return AllFuture(members, loop=self.loop)
 
     def _chain(self, signature: Mapping[str, Any], options: CallOptions) -> asyncio.Future[Any]:
         steps = list(signature["kwargs"]["tasks"])
         if given := tuple(signature.get("args") or ()):
-            steps[0] = _with_args(steps[0], given)
+            steps[0] = with_first(steps[0], given)
         return self.loop.create_task(self._run_chain(steps, options))
 
     async def _run_chain(self, steps: Sequence[Mapping[str, Any]], options: CallOptions) -> Any:
         result = None
         for number, step in enumerate(steps):
-            result = await self.call(_after(step, result) if number else step, options)
+            result = await self.call(with_first(step, (result,)) if number else step, options)
         return result
 
     def _chord(self, signature: Mapping[str, Any], options: CallOptions) -> asyncio.Future[Any]:
@@ -441,8 +452,8 @@ class Execution:
     async def _run_chord(self, parts: Mapping[str, Any], given: tuple[Any, ...], options: CallOptions) -> Any:
         header = parts["header"]
         members = header["kwargs"]["tasks"] if isinstance(header, Mapping) else header
-        results = await AllFuture([self.call(_with_args(m, given), options) for m in members], loop=self.loop)
-        return await self.call(_after(parts["body"], results), options)
+        results = await AllFuture([self.call(with_first(m, given), options) for m in members], loop=self.loop)
+        return await self.call(with_first(parts["body"], (results,)), options)
 
     def window(self, signatures: Sequence[Mapping[str, Any]], concurrency: int | None) -> list[asyncio.Future[Any]]:
         """Call every signature, at most ``concurrency`` at a time; the store opens the window as members end."""
@@ -504,6 +515,8 @@ class Execution:
             TypeError: it cannot be awaited.
         """
         if isinstance(awaitable, asyncio.Future):
+            if awaitable.get_loop() is not self.loop:
+                raise ForbiddenOperation(_FOREIGN_FUTURE.format(awaitable))
             return awaitable
         if inspect.iscoroutine(awaitable):
             return self.loop.create_task(awaitable)
@@ -556,7 +569,7 @@ class Execution:
     def wait_event(self, name: str, timeout: int | None) -> asyncio.Future[Any]:
         """Return a future of the next event of that name."""
         if buffered := self._buffered.get(name):
-            return self.done_future(self.codec.decode(buffered.popleft().payload or "null"))
+            return self.done_future(self.codec.decode(buffered.popleft()[1].payload or "null"))
         future = self.loop.create_future()
         if timeout == 0:
             future.set_exception(TimeoutError(f"no event {name!r} is there"))
@@ -598,6 +611,10 @@ class Execution:
         log.warning("[%s] %s", self.facts.instance_id, context.get("message"), exc_info=error)
 
 
+_FOREIGN_FUTURE = (
+    "{!r} belongs to another event loop and cannot be replayed. Await ctx.call(...), other ctx methods or asyncio's own "
+    "primitives; put real I/O in an activity"
+)
 _FOREIGN = ("attached to a different loop", "got bad yield", "yield was used instead of yield from")
 
 _APPLIERS: dict[EventKind, Callable[[Execution, Event], None]] = {
@@ -641,20 +658,3 @@ def _name_of(call: Call) -> str:
 
 def _with_start_timeout(options: CallOptions, micros: int) -> CallOptions:
     return replace(options, start_timeout=max(0, micros))
-
-
-def _with_args(signature: Mapping[str, Any], given: tuple[Any, ...]) -> Mapping[str, Any]:
-    if not given or signature.get("immutable"):
-        return signature
-    return {**signature, "args": (*given, *(signature.get("args") or ()))}
-
-
-def _after(signature: Mapping[str, Any], previous: Any) -> Mapping[str, Any]:
-    """Give the previous result to the next step of a chain, whatever its shape."""
-    shape = signature.get("subtask_type")
-    if shape == "group":
-        parts = signature["kwargs"]
-        return {**signature, "kwargs": {**parts, "tasks": [_after(member, previous) for member in parts["tasks"]]}}
-    if shape in ("chain", "chord"):
-        return {**signature, "args": (previous, *(signature.get("args") or ()))}
-    return with_previous(signature, previous)

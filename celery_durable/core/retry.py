@@ -9,6 +9,7 @@ from datetime import timedelta
 __all__ = ["Interval", "RetryPolicy", "in_microseconds"]
 
 Interval = float | int | timedelta
+_FOR_EVER = 10**18
 
 
 def in_microseconds(interval: Interval, what: str = "interval") -> int:
@@ -61,16 +62,16 @@ class RetryPolicy:
                 in_microseconds(value, name)
         if not isinstance(self.max_attempts, int) or self.max_attempts < 1:
             raise ValueError(f"max_attempts must be a whole number of at least 1, not {self.max_attempts!r}")
-        if self.backoff < 1:
+        if not 1 <= self.backoff < float("inf"):
             raise ValueError(f"backoff must be at least 1, not {self.backoff!r}")
         if not 0 <= self.jitter <= 1:
             raise ValueError(f"jitter must be between 0 and 1, not {self.jitter!r}")
         for name in ("retry_on", "give_up_on"):
             value = getattr(self, name)
-            if isinstance(value, type):
-                object.__setattr__(self, name, (value,))
-            elif not all(isinstance(cls, type) and issubclass(cls, BaseException) for cls in value):
+            classes = (value,) if isinstance(value, type) else tuple(value)
+            if not all(isinstance(cls, type) and issubclass(cls, BaseException) for cls in classes):
                 raise TypeError(f"{name} must hold exception classes, not {value!r}")
+            object.__setattr__(self, name, classes)
 
     def delay(self, attempt: int, error: BaseException, elapsed: int, dice: Callable[[], float]) -> int | None:
         """Return the wait before the attempt after ``attempt``, in microseconds; None gives up.
@@ -80,11 +81,12 @@ class RetryPolicy:
         if attempt >= self.max_attempts or isinstance(error, self.give_up_on) or not isinstance(error, self.retry_on):
             return None
         ceiling = None if self.max_interval is None else in_microseconds(self.max_interval)
+        first = in_microseconds(self.first_interval)
         try:
-            wait = in_microseconds(self.first_interval) * self.backoff ** (attempt - 1)
+            wait = first * self.backoff ** (attempt - 1) if first else 0.0
         except OverflowError:
-            wait = float(10**18)
-        wait = min(wait, 10**18 if ceiling is None else ceiling)
+            wait = float(_FOR_EVER)
+        wait = min(wait, _FOR_EVER if ceiling is None else ceiling)
         if self.jitter:
             wait *= 1 + self.jitter * (2 * dice() - 1)
         if self.total_timeout is not None and elapsed + wait > in_microseconds(self.total_timeout):

@@ -99,12 +99,14 @@ class AllFuture(_Composite):
         if self._left < 0:
             self._left = sum(1 for member in dict.fromkeys(self.members) if not member.done())
         is_done = self._left == 0
-        if is_done or self._fail_fast:
+        if self._fail_fast and not is_done:
             for member in self.members:
                 if member.done() and (error := _outcome(member)[1]) is not None:
                     return self._give(error=error)
         if is_done:
-            self._give([member.result() for member in self.members])
+            outcomes = [_outcome(member) for member in self.members]  # every failure counts as seen
+            error = next((error for _, error in outcomes if error is not None), None)
+            self._give([result for result, _ in outcomes], error)
 
 
 class MapFuture(_Composite):

@@ -125,10 +125,40 @@ class Database:
         self._engine: sa.Engine | None = None
         self._pid: int | None = None
         self._is_ready = False
-        os.register_at_fork(after_in_child=self._renew_lock)
+        self._in_use = 0
+        self._gate = threading.Condition()
+        os.register_at_fork(
+            before=self._before_fork, after_in_parent=self._after_fork, after_in_child=self._renew_locks
+        )
 
-    def _renew_lock(self) -> None:
-        self._lock = threading.RLock()
+    # -- forks ----------------------------------------------------------------------------------------
+
+    # SQLite keeps its locks per process: a child forked while a connection is open here would write without any, and
+    # the parent could delete the log under it. So none is open at the moment of a fork.
+
+    def _before_fork(self) -> None:
+        self._gate.acquire()
+        if self.family == "sqlite" and self._engine is not None and self._pid == os.getpid():
+            self._gate.wait_for(lambda: self._in_use == 0, timeout=10)
+            self._engine.dispose()
+
+    def _after_fork(self) -> None:
+        self._gate.release()
+
+    def _renew_locks(self) -> None:
+        self._lock, self._gate, self._in_use = threading.RLock(), threading.Condition(), 0
+
+    @contextmanager
+    def using(self) -> Iterator[sa.Engine]:
+        """Give the engine for one use of a connection, which no fork interrupts."""
+        with self._gate:
+            self._in_use += 1
+        try:
+            yield self.engine
+        finally:
+            with self._gate:
+                self._in_use -= 1
+                self._gate.notify_all()
 
     def __str__(self) -> str:
         return self.url.render_as_string(hide_password=True)
@@ -199,7 +229,11 @@ class Database:
             StoreError: the database cannot be reached, or refuses.
             ConfigurationError: its schema is not ours.
         """
-        engine = self.engine
+        with self.using() as engine, self._cursor(engine) as cursor:
+            yield cursor
+
+    @contextmanager
+    def _cursor(self, engine: sa.Engine) -> Iterator[Cursor]:
         if not self._is_ready and self._on_first_use is not None:
             with self._lock:
                 if not self._is_ready:

@@ -71,7 +71,7 @@ class Store(SweepTables):
             pass
         for attempt in (1, 2):
             try:
-                with self.database.engine.connect() as connection:
+                with self.database.using() as engine, engine.connect() as connection:
                     return connection.execute(statement).fetchall()
             except sa.exc.DBAPIError as error:
                 if attempt == 2 or not error.connection_invalidated:
