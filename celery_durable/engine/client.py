@@ -185,9 +185,8 @@ class Client:
         if "\x00" in name:
             raise ValueError("an event's name must not contain NUL")
         if event_id is None:
-            dedup, facts = f"event:{uuid.uuid4().hex}", None
-        else:
-            dedup, facts = f"event:{hashlib.sha256(event_id.encode()).hexdigest()[:48]}", {"id": event_id}
+            event_id = uuid.uuid4().hex  # a repeat after a lost answer is recognised by it
+        dedup, facts = f"event:{hashlib.sha256(event_id.encode()).hexdigest()[:48]}", {"id": event_id}
         return NewInbox(
             check_instance_id(instance_id), EventKind.EVENT_RAISED, dedup, name=name, payload=self.codec.encode(data),
             facts=facts, check_after=_CHECK_AFTER,

@@ -45,6 +45,7 @@ __all__ = ["TurnRunner", "TurnState", "address_of"]
 log = logging.getLogger("celery_durable.turn")
 MOVING = (RuntimeStatus.PENDING, RuntimeStatus.RUNNING)
 _CONFLICTS = 40
+_LARGEST_TURN = 4_000_000
 
 
 class TurnState(Enum):
@@ -77,7 +78,8 @@ class TurnRunner:
         """
         must_take_all = False
         snapshot: Snapshot | None = None
-        for conflicts in range(_CONFLICTS):
+        conflicts = 0
+        while conflicts < _CONFLICTS:
             cached = self.live.take_instance(instance_id)
             snapshot = self.store.load(instance_id, known_of(cached))
             if snapshot is None:
@@ -86,7 +88,8 @@ class TurnRunner:
             if state is not None:
                 return state
             if not must_take_all:
-                time.sleep(random.uniform(0, 0.002 * min(conflicts + 1, 10)))  # noqa: S311
+                conflicts += 1
+                time.sleep(random.uniform(0, 0.002 * min(conflicts, 10)))  # noqa: S311
         if snapshot is not None:
             self.publisher.publish_turn(address_of(snapshot.instance), delay=1_000_000)
         return TurnState.CONTENDED
@@ -109,12 +112,15 @@ class TurnRunner:
         definition = self.registry.get(instance.name, instance.version)
         if definition is None:
             return TurnState.UNKNOWN, False
-        messages = _in_order(snapshot)
+        messages, rest = _portion(_in_order(snapshot))
         try:
             execution = self._revive(snapshot.instance, snapshot.history, cached, definition)
             decision = execution.take(event for _, event in messages)
             commit = translate(decision, snapshot, execution, self.settings, self.publisher, self.codec)
             commit.taken, commit.reset_joins = _taken(snapshot, decision)
+            if rest and not commit.clears:
+                later = {row.id for row, _ in rest}
+                commit.taken = [id_ for id_ in commit.taken if id_ not in later]
             if commit.next_execution is not None and decision.keeps_events:
                 kept = {row.id for row, _ in messages[decision.applied :] if row.execution is None}
                 commit.taken = [id_ for id_ in commit.taken if id_ not in kept]
@@ -130,7 +136,7 @@ class TurnRunner:
             return None, False
         self._after(instance, execution, decision, commit, committed)
         changed_joins = bool(commit.join_changes or commit.reset_joins or decision.joins_formed or decision.joins_ended)
-        if changed_joins and not commit.clears and self.store.has_untaken(instance.id):
+        if rest or (changed_joins and not commit.clears and self.store.has_untaken(instance.id)):
             return None, True
         return TurnState.DONE, False
 
@@ -321,6 +327,18 @@ def _in_order(snapshot: Snapshot) -> list[tuple[InboxRow, Event]]:
         event = Event(kind, row.visible_at, row.command, row.attempt, row.name or "", payload, row.facts)
         found.append(((row.visible_at, kind is EventKind.TIMER_FIRED, row.id), row, event))
     return [(row, event) for _, row, event in sorted(found, key=lambda entry: entry[0])]
+
+
+def _portion(
+    messages: list[tuple[InboxRow, Event]],
+) -> tuple[list[tuple[InboxRow, Event]], list[tuple[InboxRow, Event]]]:
+    """Split what one turn takes from what the next one takes: a commit and its history row stay of bounded size."""
+    size = 0
+    for number, (row, _) in enumerate(messages):
+        size += len(row.payload or "") + 100
+        if number and size > _LARGEST_TURN:
+            return messages[:number], messages[number:]
+    return messages, []
 
 
 def _taken(snapshot: Snapshot, decision: Decision) -> tuple[list[int], list[int]]:

@@ -76,6 +76,7 @@ _BEGIN = {
     "mysql": "START TRANSACTION",
 }
 _RETRYABLE = {"40P01", "40001", "55P03", 1213, 1205}
+_TOO_LARGE = {1153}  # a packet above MySQL's max_allowed_packet
 _NO_TABLE = {"42P01", "42703", 1146, 1054}
 
 
@@ -343,14 +344,16 @@ class Database:
             )
         original = getattr(error, "orig", None) or error
         driver = self.engine.dialect.loaded_dbapi
-        is_permanent = isinstance(original, (driver.DataError, driver.IntegrityError, driver.ProgrammingError))
+        refusals = (driver.DataError, driver.IntegrityError, driver.ProgrammingError)
+        is_permanent = isinstance(original, refusals) or _code(error) in _TOO_LARGE
         return StoreError(f"the store {self} failed: {type(original).__name__}: {original}", is_permanent=is_permanent)
 
 
 def _code(error: BaseException) -> Any:
+    """Return PostgreSQL's SQLSTATE, or MySQL's number: its drivers may offer a SQLSTATE too, which says less."""
     original = getattr(error, "orig", None) or error
-    state = getattr(original, "sqlstate", None)
-    return state if state is not None else (original.args[0] if original.args else None)
+    first = original.args[0] if original.args else None
+    return first if isinstance(first, int) else getattr(original, "sqlstate", first)
 
 
 def _is_busy(error: BaseException) -> bool:

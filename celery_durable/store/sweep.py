@@ -70,6 +70,7 @@ FREE_HELD = Statement(
     "UPDATE durable_outbox SET holder = NULL, start_by = NULL, beat_by = NULL, check_at = {now}, sends = sends + 1 "
     "WHERE holder = :worker"
 )
+UNREGISTER_SILENT = Statement("DELETE FROM durable_workers WHERE id = :id AND last_seen <= {now} - :lease")
 ORPHANS = Statement(
     "SELECT DISTINCT o.holder FROM durable_outbox o LEFT JOIN durable_workers w ON w.id = o.holder "
     "WHERE o.holder IS NOT NULL AND w.id IS NULL LIMIT 20"
@@ -114,11 +115,8 @@ class SweepTables(TurnTables):
         def free(cursor: Cursor) -> int:
             silent = [row[0] for row in run(cursor, ABANDONED, lease=lease).fetchall()]
             lost = [row[0] for row in run(cursor, ORPHANS).fetchall()]
-            freed = 0
-            for worker in sorted({*silent, *lost}):
-                freed += max(run(cursor, FREE_HELD, worker=worker).rowcount, 0)
-                run(cursor, UNREGISTER, id=worker)
-            return freed
+            gone = [worker for worker in silent if run(cursor, UNREGISTER_SILENT, id=worker, lease=lease).rowcount]
+            return sum(run(cursor, FREE_HELD, worker=worker).rowcount for worker in sorted({*gone, *lost}))
 
         return self.database.transact(free)
 

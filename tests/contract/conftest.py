@@ -1,0 +1,169 @@
+"""One database per backend and run, empty for every test; SQLite gets a fresh file."""
+
+from __future__ import annotations
+
+import shutil
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+
+from celery_durable.store import Store
+from celery_durable.store.database import Database
+from celery_durable.store.migrate import migrate
+from celery_durable.store.schema import metadata
+from tests.conftest import MARIADB, POSTGRES, absent
+
+from .world import World
+
+RESEND_AFTER = 200_000
+_SERVERS = {"postgres": POSTGRES, "mariadb": MARIADB}
+
+
+def _server_database(server: str) -> Iterator[str]:
+    url = sa.make_url(_SERVERS[server])
+    name = f"durable_{uuid.uuid4().hex[:12]}"
+    engine = sa.create_engine(url, isolation_level="AUTOCOMMIT")
+    try:
+        with engine.connect() as connection:
+            connection.exec_driver_sql(f"CREATE DATABASE {name}")
+            if server == "postgres":  # nobody pulls the plug here
+                connection.exec_driver_sql(f"ALTER DATABASE {name} SET synchronous_commit = off")
+    except (sa.exc.SQLAlchemyError, ModuleNotFoundError) as error:
+        engine.dispose()
+        absent(server, error)
+    own = url.set(database=name).render_as_string(hide_password=False)
+    database = Database(own)
+    migrate(database)
+    database.dispose()
+    yield own
+    with engine.connect() as connection:
+        connection.exec_driver_sql(f"DROP DATABASE {name}" + (" WITH (FORCE)" if server == "postgres" else ""))
+    engine.dispose()
+
+
+@pytest.fixture(scope="session")
+def postgres_tables() -> Iterator[str]:
+    """A PostgreSQL database with the tables, for the whole run."""
+    yield from _server_database("postgres")
+
+
+@pytest.fixture(scope="session")
+def mariadb_tables() -> Iterator[str]:
+    """A MariaDB database with the tables, for the whole run."""
+    yield from _server_database("mariadb")
+
+
+@pytest.fixture(scope="session")
+def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An SQLite file with the tables, to be copied."""
+    path = tmp_path_factory.mktemp("template") / "store.db"
+    database = Database(f"sqlite:///{path}")
+    migrate(database)
+    with database.cursor() as cursor:
+        cursor.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    database.dispose()
+    return path
+
+
+@pytest.fixture
+def empty_sqlite(sqlite_template: Path, tmp_path: Path) -> str:
+    """The URL of an SQLite store with nothing in it."""
+    shutil.copy(sqlite_template, tmp_path / "own.db")
+    return f"sqlite:///{tmp_path / 'own.db'}"
+
+
+@pytest.fixture(scope="session")
+def empty() -> Iterator[Callable[[str], str]]:
+    """Empty the tables of a database."""
+    engines: dict[str, sa.Engine] = {}
+
+    def empty(url: str) -> str:
+        engine = engines.setdefault(url, sa.create_engine(url, pool_pre_ping=True))
+        with engine.begin() as connection:
+            for table in metadata.sorted_tables:
+                if table.name != "durable_meta":
+                    connection.execute(sa.delete(table))
+        return url
+
+    yield empty
+    for engine in engines.values():
+        engine.dispose()
+
+
+@pytest.fixture
+def empty_postgres(postgres_tables: str, empty: Callable[[str], str]) -> str:
+    """The URL of a PostgreSQL store with nothing in it."""
+    return empty(postgres_tables)
+
+
+@pytest.fixture
+def empty_mariadb(mariadb_tables: str, empty: Callable[[str], str]) -> str:
+    """The URL of a MariaDB store with nothing in it."""
+    return empty(mariadb_tables)
+
+
+@pytest.fixture
+def open_url() -> Iterator[Callable[..., Store]]:
+    """Open stores that are closed after the test."""
+    stores: list[Store] = []
+
+    def open_(url: str, **options: Any) -> Store:
+        from celery_durable.conf import Settings
+        from celery_durable.store import open_store
+
+        resend_after = options.pop("resend_after", RESEND_AFTER / 1_000_000)
+        store = open_store(Settings(backend_url=url, backend_options=options or None, resend_after=resend_after))
+        stores.append(store)
+        return store
+
+    yield open_
+    for store in stores:
+        store.database.dispose()
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Give ``store`` each database in turn, and the long way too where the ways of moving instances are tested."""
+    if "store" in metafunc.fixturenames:
+        long_way = ["postgres-long-way"] if getattr(metafunc.module, "TAKES_BOTH_WAYS", False) else []
+        metafunc.parametrize("store", ["sqlite", "postgres", *long_way, "mariadb"], indirect=True)
+
+
+@pytest.fixture
+def store(request: pytest.FixtureRequest, open_url: Callable[..., Store]) -> Store:
+    """An empty store on each database in turn; recovery looks at things after 0.2 s.
+
+    PostgreSQL has a faster way for the common steps; the long way must do the same.
+    """
+    server, _, is_long_way = request.param.partition("-")
+    store = open_url(request.getfixturevalue(f"empty_{server}"))
+    if is_long_way:
+        store.uses_fast_path = False
+    return store
+
+
+@pytest.fixture
+def postgres_store(empty_postgres: str, open_url: Callable[..., Store]) -> Store:
+    """An empty store on PostgreSQL."""
+    return open_url(empty_postgres)
+
+
+@pytest.fixture
+def mariadb_store(empty_mariadb: str, open_url: Callable[..., Store]) -> Store:
+    """An empty store on MariaDB."""
+    return open_url(empty_mariadb)
+
+
+@pytest.fixture
+def sqlite_store(empty_sqlite: str, open_url: Callable[..., Store]) -> Store:
+    """An empty store on SQLite."""
+    return open_url(empty_sqlite)
+
+
+@pytest.fixture
+def runner(store: Store) -> World:
+    """A process that runs orchestrations over the store, deterministically."""
+    return World(store, resend_after=RESEND_AFTER / 1_000_000)

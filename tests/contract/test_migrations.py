@@ -1,0 +1,227 @@
+"""The tables: made by migrations, equal to what the code declares, and safe to make from several processes at once."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+
+from celery_durable.conf import Settings
+from celery_durable.engine.records import Filters
+from celery_durable.errors import ConfigurationError
+from celery_durable.store import Store, open_store
+from celery_durable.store.database import Database
+from celery_durable.store.migrate import HEAD, downgrade, migrate
+from celery_durable.store.schema import metadata
+
+from .builders import begin, new_instance
+
+VERSION_TABLE = "durable_alembic_version"
+
+
+@pytest.fixture
+def database(store_url: str) -> Iterator[Database]:
+    """A database with nothing in it."""
+    database = Database(store_url)
+    yield database
+    database.dispose()
+
+
+def tables(database: Database) -> set[str]:
+    with database.engine.connect() as connection:
+        return set(sa.inspect(connection).get_table_names())
+
+
+def revisions(database: Database) -> list[str]:
+    with database.engine.connect() as connection:
+        return list(connection.scalars(sa.text(f"SELECT version_num FROM {VERSION_TABLE}")))
+
+
+def differences(database: Database) -> list[object]:
+    with database.engine.connect() as connection:
+        context = MigrationContext.configure(
+            connection,
+            opts={
+                "compare_type": True,
+                "version_table": VERSION_TABLE,
+                "include_name": lambda name, kind, parents: kind != "table" or name != VERSION_TABLE,
+            },
+        )
+        return list(compare_metadata(context, metadata))
+
+
+def test_migrations_make_the_tables_that_the_code_declares(database: Database) -> None:
+    migrate(database)
+    assert differences(database) == []
+    assert revisions(database) == [HEAD]
+
+
+def test_the_declared_tables_can_be_made_without_migrations_and_are_the_same(database: Database) -> None:
+    migrate(database)
+    by_migrations = describe(database)
+    downgrade(database)
+    metadata.create_all(database.engine)
+    assert describe(database) == by_migrations
+    metadata.drop_all(database.engine)
+
+
+def describe(database: Database) -> dict[str, object]:
+    """Return all that the database tells of our tables."""
+    with database.engine.connect() as connection:
+        inspector = sa.inspect(connection)
+        return {
+            name: {
+                "columns": [{**column, "type": repr(column["type"])} for column in inspector.get_columns(name)],
+                "indexes": sorted(map(_index_text, inspector.get_indexes(name))),
+                "key": inspector.get_pk_constraint(name)["constrained_columns"],
+                "options": inspector.get_table_options(name),
+            }
+            for name in sorted(metadata.tables)
+        }
+
+
+def _index_text(index: Any) -> str:
+    options = {option: str(value) for option, value in index.get("dialect_options", {}).items()}
+    return f"{index['name']} {index['column_names']} {index['unique']} {options}"
+
+
+def test_migrating_twice_changes_nothing(database: Database) -> None:
+    migrate(database)
+    store = Store(database)
+    store.insert_instance(new_instance())
+    before = store.id
+    migrate(database)
+    assert Store(database).id == before
+    assert store.fetch("i") is not None
+    assert revisions(database) == [HEAD]
+
+
+def test_downgrading_leaves_nothing_and_can_be_taken_back(database: Database) -> None:
+    migrate(database)
+    downgrade(database)
+    assert tables(database) <= {VERSION_TABLE}
+    migrate(database)
+    assert differences(database) == []
+
+
+def test_several_processes_migrate_at_once(store_url: str, database: Database) -> None:
+    code = (
+        "import sys\n"
+        "from celery_durable.store.database import Database\n"
+        "from celery_durable.store.migrate import migrate\n"
+        "import alembic.command\n"
+        "print('ready', flush=True)\n"
+        "sys.stdin.readline()\n"
+        "migrate(Database(sys.argv[1]))\n"
+    )
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", code, store_url],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        )
+        for _ in range(4)
+    ]  # fmt: skip
+    for process in processes:
+        assert process.stdout.readline() == "ready\n"
+    for process in processes:
+        process.stdin.write("go\n")
+        process.stdin.flush()
+    for process in processes:
+        _, errors = process.communicate(timeout=60)
+        assert process.returncode == 0, errors
+    assert differences(database) == []
+    assert revisions(database) == [HEAD]
+    assert len(Store(database).id) == 32
+
+
+# -- a store without tables, or with others ---------------------------------------------------------------------
+
+
+def test_sqlite_makes_its_tables_by_itself(sqlite_url: str, open_url: Callable[..., Store]) -> None:
+    store = open_url(sqlite_url)
+    assert store.insert_instance(new_instance())
+    assert store.fetch("i") is not None
+    assert revisions(store.database) == [HEAD]
+
+
+@pytest.mark.parametrize("server", ["postgres", "mariadb"])
+@pytest.mark.parametrize("call", ["now", "fetch", "find"])
+def test_other_databases_say_what_to_do(
+    request: pytest.FixtureRequest, server: str, call: str, open_url: Callable[..., Store]
+) -> None:
+    store = open_url(request.getfixturevalue(f"{server}_url"))
+    calls = {"now": store.now, "fetch": lambda: store.fetch("i"), "find": lambda: store.find(Filters(), 1, None)}
+    for _ in range(2):
+        with pytest.raises(ConfigurationError, match=r"durable\.migrate\(\)"):
+            calls[call]()
+    migrate(store.database)
+    calls[call]()
+
+
+def test_tables_that_vanish_under_a_running_process_are_named_too(store: Store) -> None:
+    if store.database.family == "sqlite":
+        pytest.skip("a file that is replaced is another matter")
+    begin(store)
+    with store.database.engine.begin() as connection:
+        connection.exec_driver_sql("ALTER TABLE durable_history RENAME TO durable_gone")
+    try:
+        store.now()
+        with pytest.raises(ConfigurationError, match=r"durable\.migrate\(\)"):
+            store.load("i", None)
+    finally:
+        with store.database.engine.begin() as connection:
+            connection.exec_driver_sql("ALTER TABLE durable_gone RENAME TO durable_history")
+
+
+def test_tables_of_a_later_release_are_refused(
+    store_url: str, database: Database, open_url: Callable[..., Store]
+) -> None:
+    migrate(database)
+    with database.engine.begin() as connection:
+        connection.exec_driver_sql(f"UPDATE {VERSION_TABLE} SET version_num = '9999'")
+    with pytest.raises(ConfigurationError, match="9999"):
+        open_url(store_url).now()
+
+
+# -- settings ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("url", ["sqlite://", "sqlite:///:memory:"])
+def test_a_store_in_memory_is_refused(url: str) -> None:
+    with pytest.raises(ConfigurationError, match="memory"):
+        open_store(Settings(backend_url=url)).now()
+
+
+def test_an_unknown_kind_of_database_is_refused() -> None:
+    with pytest.raises(ConfigurationError, match="oracle"):
+        open_store(Settings(backend_url="oracle://scott:tiger@host/db"))
+
+
+SECRET = "s3cr3t-Pa55"
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        f"postgresql+psycopg://user:{SECRET}@127.0.0.1:1/db",
+        f"postgresql+psycopg://nobody:{SECRET}@127.0.0.1:5432/no_such_database",
+        f"mysql+pymysql://user:{SECRET}@127.0.0.1:1/db",
+        f"mysql+pymysql://nobody:{SECRET}@127.0.0.1:3306/no_such_database",
+        f"oracle://scott:{SECRET}@host/db",
+    ],
+)
+def test_no_error_tells_a_password(url: str) -> None:
+    with pytest.raises(Exception) as caught:  # which one is said elsewhere
+        open_store(Settings(backend_url=url)).now()
+    error: BaseException | None = caught.value
+    while error is not None:
+        assert SECRET not in f"{error} {error!r} {error.args}"
+        error = error.__cause__ or error.__context__
+    if not url.startswith("oracle"):
+        assert SECRET not in str(Database(url))

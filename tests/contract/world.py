@@ -1,0 +1,246 @@
+"""Whole orchestrations in one process: a real store, a real engine, and messages that lie in a list until they are pumped."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from celery_durable.conf import Settings
+from celery_durable.core.events import Event, EventKind
+from celery_durable.core.status import RuntimeStatus
+from celery_durable.engine.cache import LiveExecutions, known_of
+from celery_durable.engine.client import Client, StartRequest
+from celery_durable.engine.records import ActivityRow, ActivityTicket, Outcome, TurnAddress
+from celery_durable.engine.recovery import Recovery, Room
+from celery_durable.engine.registry import Definition, Registry
+from celery_durable.engine.turn import TurnRunner
+from celery_durable.payload import PayloadCodec
+from celery_durable.store import Store
+from tests.conftest import wait_until
+
+ENDED = tuple(status for status in RuntimeStatus if status.is_terminal)
+
+
+class RecordingPublisher:
+    """Keeps what would be sent. Nothing is lost or doubled here: that is for the tests to do."""
+
+    def __init__(self, registry: Registry) -> None:
+        self.registry = registry
+        self.activities: deque[ActivityRow] = deque()
+        self.turns: deque[tuple[TurnAddress, int, int | None]] = deque()
+        self.finished: list[tuple[str, RuntimeStatus]] = []
+        self.is_broken = False
+
+    def route(self, name: str, options: Mapping[str, Any]) -> str | None:
+        return options.get("queue")
+
+    def may_take_turns(self, name: str, queue: str | None) -> bool:
+        return True
+
+    def knows_task(self, name: str) -> bool:
+        return True
+
+    def newest_version(self, name: str) -> str | None:
+        definition = self.registry.newest(name)
+        return None if definition is None else definition.version
+
+    def needs_finish(self, canvas: str | None) -> bool:
+        return canvas is not None
+
+    def publish_activities(self, rows: Sequence[ActivityRow]) -> list[ActivityTicket]:
+        if self.is_broken:
+            return [row.ticket for row in rows]
+        self.activities.extend(rows)
+        return []
+
+    def publish_turn(self, address: TurnAddress, *, delay: int = 0, due: int | None = None, tries: int = 0) -> bool:
+        if not self.is_broken:
+            self.turns.append((address, delay, due))
+        return not self.is_broken
+
+    def finish(
+        self,
+        address: TurnAddress,
+        execution: str,
+        status: RuntimeStatus,
+        output: str | None,
+        failure: str | None,
+        reason: str | None,
+    ) -> None:
+        self.finished.append((address.id, status))
+
+    def finish_again(self, row: ActivityRow) -> None:
+        self.finished.append((row.instance, RuntimeStatus.COMPLETED))
+
+    def forget(self) -> None:
+        """Lose every message, as a broker does that loses its disk."""
+        self.activities.clear()
+        self.turns.clear()
+
+
+def sig(task: str, *args: Any, **options: Any) -> dict[str, Any]:
+    """Return a signature, as ``task.s(*args).set(**options)`` gives."""
+    return {"task": task, "args": args, "kwargs": {}, "options": options, "subtask_type": None}
+
+
+class Interposed:
+    """The real store, with something happening just before or just after one of its methods is called."""
+
+    def __init__(self, store: Store, method: str, *, before: Callable[[], None] | None = None,
+                 after: Callable[[], None] | None = None, times: int = 1) -> None:  # fmt: skip
+        self._store, self._method, self._before, self._after, self._left = store, method, before, after, times
+
+    def __getattr__(self, name: str) -> Any:
+        real = getattr(self._store, name)
+        if name != self._method:
+            return real
+
+        def call(*args: Any, **kwargs: Any) -> Any:
+            is_mine, self._left = self._left > 0, self._left - 1
+            if is_mine and self._before is not None:
+                self._before()
+            result = real(*args, **kwargs)
+            if is_mine and self._after is not None:
+                self._after()
+            return result
+
+        return call
+
+
+class World:
+    """One process with a store. Two worlds over one store are two workers."""
+
+    def __init__(
+        self, store: Store, *, cache_size: int = 100, registry: Registry | None = None, **settings: Any
+    ) -> None:
+        self.store = store
+        self.settings = Settings(**settings)
+        self.registry = registry or Registry()
+        self.codec = PayloadCodec()
+        self.publisher = RecordingPublisher(self.registry)
+        self.live = LiveExecutions(cache_size)
+        self.runner = TurnRunner(store, self.registry, self.codec, self.settings, self.publisher, self.live)
+        self.client = Client(store, self.registry, self.codec, self.publisher, self.runner)
+        self.tasks: dict[str, Callable[..., Any]] = {}
+        self.runs: dict[str, int] = {}
+        self._lock = threading.Lock()
+
+    # -- what there is to run ---------------------------------------------------------------------------
+
+    def orchestrator(self, function: Callable[..., Any], version: str | None = None) -> Callable[..., Any]:
+        self.registry.add(Definition(function.__name__, version, function))
+        return function
+
+    def task(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        self.tasks[function.__name__] = function
+        return function
+
+    def interpose(self, method: str, **actions: Any) -> None:
+        """Let something happen around one call that the engine makes to the store."""
+        self.runner.store = Interposed(self.store, method, **actions)
+
+    # -- what clients do ----------------------------------------------------------------------------------
+
+    def start(self, name: str, *args: Any, id_: str = "i", **request: Any) -> str:
+        return self.client.start(StartRequest(name, args, {}, instance_id=id_, **request))
+
+    def raise_event(self, id_: str, name: str, data: Any = None, event_id: str | None = None) -> None:
+        self.client.raise_event(id_, name, data, event_id)
+
+    def status(self, id_: str = "i") -> RuntimeStatus | None:
+        return self.store.status_of(id_)
+
+    def output(self, id_: str = "i") -> Any:
+        record = self.client.fetch(id_)
+        assert record.status is RuntimeStatus.COMPLETED, (record.status, record.reason)
+        return self.codec.decode(record.output or "null")
+
+    def custom_status(self, id_: str = "i") -> Any:
+        payload = self.client.fetch(id_).custom_status
+        return None if payload is None else self.codec.decode(payload)
+
+    def events(self, id_: str = "i", kind: EventKind | None = None) -> list[Event]:
+        return [event for event in self.client.history(id_) if kind in (None, event.kind)]
+
+    # -- messages -------------------------------------------------------------------------------------------
+
+    def step(self) -> bool:
+        """Deal with one message that is due; False if there is none."""
+        try:
+            row = self.publisher.activities.popleft()
+        except IndexError:
+            pass
+        else:
+            self.perform(row.ticket, row)
+            return True
+        for _ in range(len(self.publisher.turns)):
+            try:
+                address, delay, due = self.publisher.turns.popleft()
+            except IndexError:
+                return False
+            if delay and due is not None and due > self.store.now():
+                self.publisher.turns.append((address, delay, due))
+                continue
+            self.runner.run(address.id)
+            return True
+        return False
+
+    def pump(self) -> None:
+        """Deal with messages until none is due."""
+        while self.step():
+            pass
+
+    def pump_until(self, condition: Callable[[], object], what: str = "the end") -> None:
+        """Deal with messages as they become due, until a condition holds."""
+
+        def goes_on() -> object:
+            self.pump()
+            return condition()
+
+        wait_until(goes_on, 30, what)
+
+    def pump_to_end(self, *ids: str) -> None:
+        """Deal with messages as they become due, until these instances are over."""
+        self.pump_until(lambda: all(self.status(id_) in ENDED for id_ in ids or ("i",)))
+
+    def perform(self, ticket: ActivityTicket, row: ActivityRow, *, inline: bool = True) -> bool:
+        """Run one activity as a worker does; False if it was not wanted, or its outcome came too late."""
+        live = self.live.take(ticket.execution)
+        start = self.store.begin_activity(ticket, known_of(live))
+        if start is None:
+            if live is not None:
+                self.live.put(live)
+            return False
+        outcome = self.outcome_of(row)
+        if inline and start.join_command is None and start.window_command is None:
+            if self.runner.complete(outcome, start, live):
+                return True
+        elif live is not None:
+            self.live.put(live)
+        recorded = self.store.record_outcome(outcome, release=start.window_command is not None)
+        if recorded is None:
+            return False
+        self.runner.wake_after(ticket, recorded, self.runner.run)
+        return True
+
+    def outcome_of(self, row: ActivityRow) -> Outcome:
+        """Run the body of an activity."""
+        args, kwargs = self.codec.decode(self.codec.decode(row.message)[0])
+        with self._lock:
+            self.runs[row.name] = self.runs.get(row.name, 0) + 1
+        try:
+            result = self.tasks[row.name](*args, **kwargs)
+        except Exception as error:
+            return Outcome(row.ticket, self.codec.encode_failure(error), has_failed=True)
+        return Outcome(row.ticket, self.codec.encode(result), has_failed=False)
+
+    # -- recovery ---------------------------------------------------------------------------------------------
+
+    def recovery(self, worker: str = "worker", *, room: Room | None = None) -> Recovery:
+        """Return this process's recovery, which by default can prove that every queue is empty."""
+        room = Room(frozenset({"celery"})) if room is None else room
+        return Recovery(
+            self.store, self.runner, self.publisher, self.registry, self.codec, self.settings, worker, "host", lambda: room
+        )  # fmt: skip

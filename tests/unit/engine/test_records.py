@@ -1,0 +1,74 @@
+"""Names of activities, ids of instances, and which commits are simple."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from celery_durable.core.status import RuntimeStatus
+from celery_durable.engine.client import check_instance_id
+from celery_durable.engine.decisions import new_execution_id
+from celery_durable.engine.records import ActivityTicket, TurnCommit
+
+
+@given(st.integers(0, 2**31 - 1), st.integers(0, 2**31 - 1))
+def test_a_ticket_is_found_again_in_its_task_id(command: int, attempt: int) -> None:
+    ticket = ActivityTicket(new_execution_id(), command, attempt)
+    assert ActivityTicket.parse(ticket.task_id) == ticket
+    assert len(ticket.task_id) <= 155
+
+
+@given(st.none() | st.text())
+def test_other_task_ids_hold_no_ticket(task_id: str | None) -> None:
+    ticket = ActivityTicket.parse(task_id)
+    assert ticket is None or ticket.task_id == task_id or not task_id.isascii()
+
+
+@pytest.mark.parametrize(
+    "task_id", [None, "", "d-", "d-a-1", "d-a-b-1", "d-a-1-b", "x-a-1-1", "d-a-1-1-1", "d-a--1-1", "d-a-1.0-1"]
+)
+def test_a_damaged_task_id_holds_no_ticket(task_id: str | None) -> None:
+    assert ActivityTicket.parse(task_id) is None
+
+
+def test_every_life_has_a_name_of_its_own() -> None:
+    names = {new_execution_id() for _ in range(1000)}
+    assert len(names) == 1000
+    assert all(len(name) <= 32 and "-" not in name for name in names)
+
+
+@pytest.mark.parametrize("instance_id", ["i", "x" * 150, "\U0001f600" * 150, " ", "'", "\n"])
+def test_an_id_that_fits_is_taken_as_it_is(instance_id: str) -> None:
+    assert check_instance_id(instance_id) == instance_id
+
+
+@pytest.mark.parametrize("instance_id", ["", "x" * 151, "\x00", "a\x00b", "\ud800"])
+def test_an_id_that_no_store_could_keep_is_refused(instance_id: str) -> None:
+    with pytest.raises(ValueError, match="id"):
+        check_instance_id(instance_id)
+
+
+@pytest.mark.parametrize("instance_id", [None, 1, b"i"])
+def test_an_id_is_a_string(instance_id: object) -> None:
+    with pytest.raises(TypeError, match="string"):
+        check_instance_id(instance_id)
+
+
+SIMPLE = {
+    "instance_id", "execution", "sequence", "statuses", "events", "outcome", "requires_empty_inbox", "taken", "activities",
+    "status", "output", "failure", "custom_status", "reason", "next_input",
+}  # fmt: skip
+
+
+def test_a_commit_with_nothing_special_is_simple() -> None:
+    assert TurnCommit("i", "e", 0, (), events="[]", status=RuntimeStatus.RUNNING).is_simple
+
+
+@pytest.mark.parametrize("field", sorted({field.name for field in dataclasses.fields(TurnCommit)} - SIMPLE))
+def test_whatever_touches_more_makes_a_commit_not_simple(field: str) -> None:
+    empty = getattr(TurnCommit("i", "e", 0, ()), field)
+    value = {list: [1], dict: {1: 1}, bool: True}.get(type(empty), "x")
+    assert not TurnCommit("i", "e", 0, (), **{field: value}).is_simple
