@@ -16,7 +16,8 @@ from typing import Any, NoReturn, Protocol
 
 from ..errors import ForbiddenOperation
 
-_CLOSES = 1_000
+_THROWS = 1_000
+_UNENDING: list[object] = []
 
 __all__ = ["ReplayFuture", "ReplayLoop", "ReplayTask", "TimerHost"]
 
@@ -60,18 +61,22 @@ class ReplayTask(asyncio.Task[Any]):
         return self is other
 
     def abandon(self) -> None:
-        """Drop a task that will never run again, without asyncio's warning about it."""
+        """End a task that will never run again, without asyncio's warning about it.
+
+        Its ``finally`` blocks may await once more; it is thrown out again until it ends. Nothing may be left of it for the
+        garbage collector, which would finish it later, while another orchestrator runs on this thread.
+        """
         self._log_destroy_pending = False
-        for _ in range(_CLOSES):
+        for _ in range(_THROWS):
             try:
-                self.coroutine.close()
-            except (
-                RuntimeError
-            ):  # it awaits again in a `finally`: on to its next one, or it would act on another loop later
-                continue
+                self.coroutine.throw(_Abandoned())
             except BaseException:  # user code in a dying frame has no say any more
                 return
-            return
+        _UNENDING.append(self.coroutine)
+
+
+class _Abandoned(BaseException):
+    """Thrown into what is left of an execution that is dropped."""
 
 
 class ReplayLoop(asyncio.AbstractEventLoop):

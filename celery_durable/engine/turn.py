@@ -97,10 +97,14 @@ class TurnRunner:
     def _turn(self, snapshot: Snapshot, cached: Execution | None, takes_all: bool) -> tuple[TurnState | None, bool]:
         """Take one turn; (None, ..) asks for another look, and whether that must take what rides along too."""
         instance, inbox = snapshot.instance, snapshot.inbox
+        definition = self.registry.get(instance.name, instance.version)
+        wish = next((row for row in inbox if row.kind == InboxKind.TERMINATE), None)
+        if cached is not None and (instance.status.is_terminal or wish is not None or definition is None):
+            cached.abandon()
         if instance.status.is_terminal:
             self.store.discard(instance.id, instance.execution, [row.id for row in inbox])
             return TurnState.DONE, False
-        if wish := next((row for row in inbox if row.kind == InboxKind.TERMINATE), None):
+        if wish is not None:
             return (TurnState.DONE if self.terminate(snapshot, wish) else None), False
         is_due = any(row.wake_at is not None for row in inbox) or (
             takes_all and any(row.kind != InboxKind.JOIN for row in inbox)
@@ -109,22 +113,17 @@ class TurnRunner:
             if cached is not None:
                 self.live.put(cached)
             return TurnState.DONE, False
-        definition = self.registry.get(instance.name, instance.version)
         if definition is None:
             return TurnState.UNKNOWN, False
         messages, rest = _portion(_in_order(snapshot))
         try:
-            execution = self._revive(snapshot.instance, snapshot.history, cached, definition)
-            decision = execution.take(event for _, event in messages)
-            commit = translate(decision, snapshot, execution, self.settings, self.publisher, self.codec)
+            execution, decision, commit = self._decide(snapshot, snapshot.history, cached, definition, messages)
             commit.taken, commit.reset_joins = _taken(snapshot, decision)
-            if rest and not commit.clears:
-                later = {row.id for row, _ in rest}
-                commit.taken = [id_ for id_ in commit.taken if id_ not in later]
+            left = {row.id for row, _ in rest} if decision.final is None else set()
             if commit.next_execution is not None and decision.keeps_events:
-                kept = {row.id for row, _ in messages[decision.applied :] if row.execution is None}
-                commit.taken = [id_ for id_ in commit.taken if id_ not in kept]
-            committed = self.store.commit_turn(commit)
+                left = {row.id for row, _ in [*messages[decision.applied :], *rest] if row.execution is None}
+            commit.taken = [id_ for id_ in commit.taken if id_ not in left]
+            committed = self._commit(commit, execution)
         except StoreError as error:
             if not error.is_permanent:
                 raise
@@ -132,11 +131,12 @@ class TurnRunner:
         except Exception as error:
             return (TurnState.DONE if self._suspend(snapshot, error) else None), False
         if committed is None:
-            execution.abandon()
             return None, False
         self._after(instance, execution, decision, commit, committed)
         changed_joins = bool(commit.join_changes or commit.reset_joins or decision.joins_formed or decision.joins_ended)
-        if rest or (changed_joins and not commit.clears and self.store.has_untaken(instance.id)):
+        if (rest and decision.final is None) or (
+            changed_joins and not commit.clears and self.store.has_untaken(instance.id)
+        ):
             return None, True
         return TurnState.DONE, False
 
@@ -155,15 +155,41 @@ class TurnRunner:
             self.codec,
             self.registry.__contains__,
         )
-        for row in history:
-            try:
-                events = load_events(row)
-            except (ValueError, TypeError, KeyError, IndexError) as error:
-                raise PayloadError(
-                    f"history of {instance.id!r} is damaged at row {execution.sequence + 1}: {error}"
-                ) from error
-            execution.replay(events)
+        try:
+            for row in history:
+                execution.replay(_events_in(row, instance.id, execution.sequence + 1))
+        except BaseException:
+            execution.abandon()
+            raise
         return execution
+
+    def _decide(
+        self,
+        snapshot: Snapshot,
+        history: Sequence[str],
+        cached: Execution | None,
+        definition: Definition,
+        messages: Sequence[tuple[InboxRow, Event]],
+    ) -> tuple[Execution, Decision, TurnCommit]:
+        """Replay, apply what is new, and say what to commit; whatever goes wrong, no coroutine is left behind."""
+        execution = self._revive(snapshot.instance, history, cached, definition)
+        try:
+            decision = execution.take(event for _, event in messages)
+            commit = translate(decision, snapshot, execution, self.settings, self.publisher, self.codec)
+        except BaseException:
+            execution.abandon()
+            raise
+        return execution, decision, commit
+
+    def _commit(self, commit: TurnCommit, execution: Execution) -> Committed | None:
+        """Commit; an execution whose decision did not count has run too far to be kept."""
+        committed = None
+        try:
+            committed = self.store.commit_turn(commit)
+        finally:
+            if committed is None:
+                execution.abandon()
+        return committed
 
     def _after(
         self, instance: InstanceRow, execution: Execution, decision: Decision, commit: TurnCommit, committed: Committed
@@ -188,23 +214,23 @@ class TurnRunner:
         instance, ticket = start.instance, outcome.ticket
         definition = self.registry.get(instance.name, instance.version)
         if definition is None or instance.status is not RuntimeStatus.RUNNING:
+            if cached is not None:
+                cached.abandon()
             return False
         row = InboxRow(
             0, EventKind.ACTIVITY_FAILED if outcome.has_failed else EventKind.ACTIVITY_COMPLETED, ticket.execution,
             ticket.command, ticket.attempt, None, outcome.payload, None, start.time_now(), 0,
         )  # fmt: skip
         snapshot = Snapshot(instance, start.history, [row], row.visible_at)
+        messages = _in_order(snapshot)
         try:
-            execution = self._revive(instance, start.history, cached, definition)
-            decision = execution.take(event for _, event in _in_order(snapshot))
+            execution, decision, commit = self._decide(snapshot, start.history, cached, definition, messages)
         except Exception:
             log.debug("turn of %r undone; its outcome is recorded alone", instance.id, exc_info=True)
             return False
-        commit = translate(decision, snapshot, execution, self.settings, self.publisher, self.codec)
         commit.outcome, commit.requires_empty_inbox = ticket, True
-        committed = self.store.commit_turn(commit)
+        committed = self._commit(commit, execution)
         if committed is None:
-            execution.abandon()
             return False
         self._after(instance, execution, decision, commit, committed)
         changed_joins = bool(decision.joins_formed or decision.joins_ended or commit.join_changes)
@@ -278,7 +304,8 @@ class TurnRunner:
         committed = self.store.commit_turn(commit)
         if committed is None:
             return False
-        self.live.take_instance(snapshot.instance.id)
+        if (live := self.live.take_instance(snapshot.instance.id)) is not None:
+            live.abandon()
         self.publish(snapshot.instance, commit, committed)
         log.info("orchestration %r (%s) is TERMINATED", snapshot.instance.id, snapshot.instance.name)
         return True
@@ -304,6 +331,13 @@ class TurnRunner:
             )
         )  # fmt: skip
         return committed is not None
+
+
+def _events_in(row: str, instance_id: str, sequence: int) -> list[Event]:
+    try:
+        return load_events(row)
+    except (ValueError, TypeError, KeyError, IndexError) as error:
+        raise PayloadError(f"history of {instance_id!r} is damaged at row {sequence}: {error}") from error
 
 
 class _StaleLookError(Exception):

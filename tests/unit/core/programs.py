@@ -9,6 +9,7 @@ import asyncio
 import json
 import random
 import sys
+from asyncio import as_completed  # before the package is imported, as an application may do
 
 from celery import chain, chord, group
 
@@ -64,6 +65,11 @@ async def completes(ctx):
 
 async def completes_coroutines(ctx):
     for earliest in asyncio.as_completed([_one(ctx, f"c{n}", 1) for n in range(30)]):
+        await earliest
+
+
+async def completes_coroutines_by_its_own_name(ctx):
+    for earliest in as_completed([_one(ctx, f"c{n}", 1) for n in range(30)]):
         await earliest
 
 
@@ -160,6 +166,7 @@ PROGRAMS = {
     "waits_and_gives_up": (waits_and_gives_up, {}),
     "completes": (completes, {}),
     "completes_coroutines": (completes_coroutines, {}),
+    "completes_coroutines_by_its_own_name": (completes_coroutines_by_its_own_name, {}),
     "waits_for_gathers": (waits_for_gathers, {}),
     "task_groups": (task_groups, {}),
     "timeouts": (timeouts, {}),

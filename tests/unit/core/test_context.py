@@ -494,19 +494,46 @@ def test_the_finally_blocks_of_an_abandoned_execution_can_do_nothing():
     assert execution.final is None
 
 
-def test_what_is_left_of_an_abandoned_execution_never_acts_on_another():
-    async def background(ctx):
+async def _interrupted(ctx):
+    """Awaits in its cleanup, and again in the cleanup of that."""
+    try:
+        await ctx.wait_event("never")
+    finally:
         try:
-            await ctx.wait_event("never")
+            await asyncio.sleep(0)
         finally:
-            try:
-                await asyncio.sleep(0)
-            finally:
-                await asyncio.sleep(5)
+            await asyncio.sleep(5)
 
-    async def abandoned(ctx):
-        await asyncio.create_task(background(ctx))
 
+async def _directly(ctx):
+    await _interrupted(ctx)
+
+
+async def _in_a_task(ctx):
+    await asyncio.create_task(_interrupted(ctx))
+
+
+async def _held_by_a_saved_error(ctx):
+    part = _interrupted(ctx)
+    try:
+        await part
+    except Exception as error:
+        saved = error  # the error knows this frame, and so the part, until the garbage is collected
+        raise saved
+
+
+def _in_a_generator(ctx):
+    try:
+        yield ctx.wait_event("never")
+    finally:
+        try:
+            yield ctx.all([])
+        finally:
+            yield asyncio.sleep(5)
+
+
+@pytest.mark.parametrize("abandoned", [_directly, _in_a_task, _held_by_a_saved_error, _in_a_generator])
+def test_what_is_left_of_an_abandoned_execution_never_acts_on_another(abandoned):
     kept = [fresh(abandoned)]
     kept[0].take([started()])
     kept[0].abandon()
