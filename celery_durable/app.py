@@ -34,7 +34,7 @@ from .worker.runtime import Runtime
 __all__ = ["Durable", "Page", "orchestrator"]
 
 TRANSPORT_ALIASES.setdefault("durable", "celery_durable.worker.transport:Transport")
-_OWN_OPTIONS = ("version", "retention")
+_OWN_OPTIONS = ("version",)
 
 
 @dataclass(frozen=True)
@@ -178,7 +178,10 @@ class Durable:
     def orchestrator(self, function: Callable[..., Any] | None = None, **options: Any) -> Any:
         """Make a function an orchestrator: an ``async def``, a generator or a plain function that takes ``ctx`` first.
 
-        Takes the options of ``@app.task``, and ``version`` (a string) and ``retention``.
+        Takes the options of ``@app.task``, and ``version`` (a string).
+
+        Raises:
+            ConfigurationError: an option cannot be used.
         """
         if function is None:
             return lambda fn: self.orchestrator(fn, **options)
@@ -323,6 +326,8 @@ def _orchestrator_class(app: Celery) -> type:
 
 def _task_options(options: dict[str, Any]) -> dict[str, Any]:
     chosen = {key: value for key, value in options.items() if key not in _OWN_OPTIONS}
+    if "retention" in options:
+        raise ConfigurationError("retention= is not available yet: purge finished orchestrations by run.purge()")
     version = options.get("version")
     if version is not None and (not isinstance(version, str) or not version):
         raise ConfigurationError(f"version must be a string that is not empty, not {version!r}")

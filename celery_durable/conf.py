@@ -24,8 +24,6 @@ class Settings:
     serializer: str = "json"
     #: Top-level packages whose exceptions may be rebuilt, beside those of the registered tasks.
     exception_modules: tuple[str, ...] = ()
-    #: The queue of orchestrators that name none; None leaves them to the app's routes.
-    default_queue: str | None = None
     #: How many finished turns' coroutines a process keeps to spare replay; 0 replays every turn.
     cache_size: int = 500
     #: Whether the worker of an activity takes the next turn itself where it may.

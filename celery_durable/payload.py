@@ -26,6 +26,7 @@ __all__ = ["PayloadCodec"]
 log = logging.getLogger("celery_durable.payload")
 
 _JSON = "application/json"
+_NOTE = "where it was raised:\n"
 
 
 class PayloadCodec:
@@ -122,10 +123,10 @@ class PayloadCodec:
             "type": cls.__qualname__,
             "message": _text(error),
             "args": [self._safe(arg) for arg in _arguments(error)],
-            "traceback": "".join(traceback.format_exception(error)) if error.__traceback__ else None,
+            "traceback": _traceback(error),
         }
         state = error.facts if isinstance(error, DurableError) else getattr(error, "__dict__", {})
-        attributes = {name: value for name, value in state.items() if self._can_encode(value)}
+        attributes = {name: value for name, value in state.items() if name != "__notes__" and self._can_encode(value)}
         if attributes:
             facts["state"] = self._encode(attributes)
         return str(json_dumps(facts))
@@ -213,6 +214,14 @@ def _arguments(error: BaseException) -> tuple[Any, ...]:
         reduced = OSError.__reduce__(error)
         return tuple(reduced[1])
     return error.args
+
+
+def _traceback(error: BaseException) -> str | None:
+    """Return the traceback as text; of an exception that came from elsewhere, only where it was raised first."""
+    for note in getattr(error, "__notes__", ()):
+        if isinstance(note, str) and note.startswith(_NOTE):
+            return note.removeprefix(_NOTE)
+    return "".join(traceback.format_exception(error)) if error.__traceback__ else None
 
 
 def _repr(value: Any) -> str:

@@ -14,6 +14,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import hypothesis  # noqa: F401  imported late, after a deep recursion, it fails on CPython 3.11
 import pytest
 import sqlalchemy as sa
 

@@ -228,8 +228,9 @@ class FailExecution(Command):
 
 @dataclass(slots=True)
 class CancelExecution(Command):
-    """The orchestrator let ``CancelledError`` pass."""
+    """The orchestrator let ``CancelledError`` pass; ``reason`` is that of the wish to cancel."""
 
+    reason: str | None = None
     is_final: ClassVar[bool] = True
 
 

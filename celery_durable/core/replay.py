@@ -124,6 +124,7 @@ class Execution:
         self._keeps_events = True
         self._event_ids: set[str] = set()
         self._cancel_was_requested = False
+        self._cancel_reason: str | None = None
         self._is_abandoned = False
 
     @property
@@ -301,8 +302,9 @@ class Execution:
 
     def _cancel_requested(self, event: Event) -> None:
         self._cancel_was_requested = True
+        self._cancel_reason = (event.facts or {}).get("reason")
         if self._main is None:
-            self._end(CancelExecution(self.next_command()))
+            self._end(CancelExecution(self.next_command(), self._cancel_reason))
             return
         self._main.cancel()
         for call in list(self._calls.values()):
@@ -318,7 +320,7 @@ class Execution:
 
     def _finish(self, main: ReplayTask) -> None:
         if main.cancelled():
-            return self._end(CancelExecution(self.next_command()))
+            return self._end(CancelExecution(self.next_command(), self._cancel_reason))
         error = main.exception()
         if isinstance(error, ContinueAsNewRequested):
             return self._continue_as_new(error)

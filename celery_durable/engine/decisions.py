@@ -108,10 +108,11 @@ def translate(
 def _close(draft: _Draft) -> None:
     """The execution is over: nothing that it started and did not await is kept."""
     commit = draft.commit
+    is_rest = draft.leaves_rest or bool(commit.canceled_commands or commit.canceled_dedups)
     commit.activities = [new for new in commit.activities if new.kind != "activity"]
     commit.own_inbox = [message for message in commit.own_inbox if message.execution != draft.execution]
     commit.canceled_commands, commit.canceled_dedups, commit.join_changes, commit.released_slots = [], [], {}, {}
-    commit.clears = draft.leaves_rest
+    commit.clears = is_rest
 
 
 def _join_row(draft: _Draft, join: int) -> NewInbox:
@@ -236,9 +237,7 @@ def _fail(draft: _Draft, command: FailExecution) -> None:
 
 
 def _cancel(draft: _Draft, command: CancelExecution) -> None:
-    wish = next((event for event in draft.decision.events if event.kind is EventKind.CANCEL_REQUESTED), None)
-    reason = None if wish is None else (wish.facts or {}).get("reason")
-    _revoke(draft.commit, draft.snapshot, draft.publisher, draft.codec, RuntimeStatus.CANCELED, reason)
+    _revoke(draft.commit, draft.snapshot, draft.publisher, draft.codec, RuntimeStatus.CANCELED, command.reason)
 
 
 def _continue_as_new(draft: _Draft, command: ContinueAsNew) -> None:

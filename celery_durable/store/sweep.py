@@ -76,7 +76,8 @@ ORPHANS = Statement(
     "WHERE o.holder IS NOT NULL AND w.id IS NULL LIMIT 20"
 )
 HEARTBEAT_ACTIVITY = Statement(
-    f"UPDATE durable_outbox SET beat_by = {{now}} + beat_timeout, details = :details, check_at = {NEXT_LOOK} "
+    f"UPDATE durable_outbox SET beat_by = {{now}} + beat_timeout, details = COALESCE(:details, details), "
+    f"check_at = CASE WHEN beat_timeout IS NULL THEN check_at ELSE {NEXT_LOOK} END "
     "WHERE execution = :execution AND command = :command AND attempt = :attempt"
 )
 CRASHED = Statement("UPDATE durable_instances SET crashes = crashes + 1 WHERE id = :id")

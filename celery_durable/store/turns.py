@@ -65,13 +65,17 @@ NEXT_LOOK = (
 INSTANCE_OF = Statement(
     "SELECT instance FROM durable_outbox WHERE execution = :execution AND command = :command AND attempt = :attempt"
 )
-CLAIM = Statement(
-    f"UPDATE durable_outbox SET holder = :worker, start_by = NULL, check_at = {NEXT_LOOK}, "
-    "beat_by = {now} + beat_timeout "
-    "WHERE execution = :execution AND command = :command AND attempt = :attempt "
+_IS_FREE = (
+    "execution = :execution AND command = :command AND attempt = :attempt "
     "AND (holder IS NULL OR (:is_again = 1 AND holder = :worker) OR NOT EXISTS "
     "(SELECT 1 FROM durable_workers w WHERE w.id = durable_outbox.holder AND w.last_seen > {now} - :lease))"
 )
+CLAIM = Statement(
+    f"UPDATE durable_outbox SET holder = :worker, start_by = NULL, check_at = {NEXT_LOOK}, "
+    f"beat_by = {{now}} + beat_timeout WHERE {_IS_FREE}"
+)
+# a process that is no worker shows no heartbeat: it may run the activity, and recovery goes on looking
+RUN_UNCLAIMED = Statement(f"UPDATE durable_outbox SET start_by = NULL WHERE {_IS_FREE}")
 
 GATE = Statement(
     "SELECT status, {now} FROM durable_instances WHERE id = :id AND execution = :execution AND sequence = :sequence "
@@ -336,7 +340,8 @@ class TurnTables:
         def take(cursor: Cursor) -> bool:
             is_second, tries[0] = tries[0], 1
             values = {**ticket._asdict(), "worker": worker, "lease": lease, "is_again": is_second}
-            return self.database.run(cursor, CLAIM, **values).rowcount == 1  # type: ignore[no-any-return]
+            statement = RUN_UNCLAIMED if worker is None else CLAIM
+            return self.database.run(cursor, statement, **values).rowcount == 1  # type: ignore[no-any-return]
 
         return self.database.read(take)
 

@@ -108,7 +108,10 @@ class DurableBackendMixin:
         runtime = runtime_of(self.app)
         try:
             if header is None:
-                return isinstance(exc, NotRegistered) and runtime.store.status_of(task_id) is not None
+                if not isinstance(exc, NotRegistered) or runtime.store.status_of(task_id) is None:
+                    return False
+                runtime.store.note_waiting(task_id, f"waits for a worker that knows its orchestrator: {exc}")
+                return True
             if header.get("t") != "turn":
                 return False
             crashes = runtime.store.count_crash(task_id)

@@ -48,7 +48,20 @@ def bench_store():
 
 @contextmanager
 def worker(**environment: str):
-    command = [sys.executable, "-m", "celery", "-A", "tests.benchmarks.app", "worker", "-P", "prefork", "-c", "2", "-l", "WARNING"]
+    command = [
+        sys.executable,
+        "-m",
+        "celery",
+        "-A",
+        "tests.benchmarks.app",
+        "worker",
+        "-P",
+        "prefork",
+        "-c",
+        "2",
+        "-l",
+        "WARNING",
+    ]
     with subprocess.Popen(
         [*command, "--without-gossip", "--without-mingle"], env={**os.environ, **environment}, start_new_session=True
     ) as process:
@@ -69,7 +82,9 @@ def timed(run: Callable[[], object]) -> float:
     return time.perf_counter() - begin
 
 
-def interleaved(plain: Callable[[], object], durable: Callable[[], object], rounds: int) -> tuple[list[float], list[float]]:
+def interleaved(
+    plain: Callable[[], object], durable: Callable[[], object], rounds: int
+) -> tuple[list[float], list[float]]:
     for run in (plain, durable, plain, durable):
         run()
     found: tuple[list[float], list[float]] = ([], [])
@@ -84,7 +99,8 @@ def report(what: str, found: tuple[list[float], list[float]], per: int, unit: st
     plain, durable = (statistics.median(values) for values in found)
     print(
         f"{what:34} plain {plain * 1e3 / per:7.3f} ms/{unit}  durable {durable * 1e3 / per:7.3f} ms/{unit}  "
-        f"ratio {durable / plain:.2f}  ({len(found[0])} rounds)", flush=True,
+        f"ratio {durable / plain:.2f}  ({len(found[0])} rounds)",
+        flush=True,
     )
 
 
@@ -95,7 +111,8 @@ def chain_bench() -> None:
 
     found = interleaved(
         lambda: chain(*[noop.si() for _ in range(20)]).apply_async().get(timeout=60),
-        lambda: awaited(durable.start(sequence.s(20))), 20,
+        lambda: awaited(durable.start(sequence.s(20))),
+        20,
     )
     report("chain of 20 (target <= 1.5)", found, 20)
 
@@ -115,7 +132,8 @@ def fan_bench() -> None:
 
     found = interleaved(
         lambda: chord(group(one.s(n) for n in range(500)))(count.s()).get(timeout=120),
-        lambda: awaited(durable.start(fan_out.s(500))), 6,
+        lambda: awaited(durable.start(fan_out.s(500))),
+        6,
     )
     report("fan-out of 500 (target <= 1.2)", found, 500, "member")
 
@@ -137,7 +155,8 @@ def many_bench() -> None:
     plain_rate, durable_rate = (1000 / statistics.median(values) for values in found)
     print(
         f"{'200 x 5 activities (target >= 0.7)':34} plain {plain_rate:7.0f} /s       durable {durable_rate:7.0f} /s       "
-        f"ratio {durable_rate / plain_rate:.2f}", flush=True,
+        f"ratio {durable_rate / plain_rate:.2f}",
+        flush=True,
     )
 
 
@@ -157,7 +176,8 @@ def long_bench(label: str) -> None:
     first, last = moments[1] - moments[0], moments[3] - moments[2]
     print(
         f"{'1000 sequential, ' + label:34} plain {plain:7.2f} s        durable {ours:7.2f} s        ratio {ours / plain:.2f}  "
-        f"first 100: {first * 10:.2f} ms each, last 100: {last * 10:.2f} ms each", flush=True,
+        f"first 100: {first * 10:.2f} ms each, last 100: {last * 10:.2f} ms each",
+        flush=True,
     )
 
 
@@ -165,8 +185,11 @@ def timer_bench() -> None:
     from .app import durable, timer
 
     late = sorted(awaited(durable.start(timer.s(1.0 + n * 0.037))) for n in range(20))
-    print(f"{'timer lateness (target p50 < 50)':34} p50 {late[10] * 1e3:.1f} ms  p95 {late[18] * 1e3:.1f} ms  "
-          f"earliest {late[0] * 1e3:.1f} ms", flush=True)
+    print(
+        f"{'timer lateness (target p50 < 50)':34} p50 {late[10] * 1e3:.1f} ms  p95 {late[18] * 1e3:.1f} ms  "
+        f"earliest {late[0] * 1e3:.1f} ms",
+        flush=True,
+    )
 
 
 def start_bench() -> None:

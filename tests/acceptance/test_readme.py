@@ -1,0 +1,83 @@
+"""README and documentation: short enough, and every example does what it says."""
+
+import re
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+
+from celery_durable.conf import Settings
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGES = [ROOT / "README.md", ROOT / "example_project" / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+
+
+def snippets(page, language="python"):
+    return re.findall(rf"^```{language}\n(.*?)^```", page.read_text(), re.DOTALL | re.MULTILINE)
+
+
+def test_the_readme_is_short():
+    assert len((ROOT / "README.md").read_text().splitlines()) <= 120
+
+
+def test_the_readme_has_two_commands():
+    assert len([s for s in snippets(ROOT / "README.md", "sh") if "venv" in s]) == 2
+
+
+def test_the_example_of_the_readme_runs(application):
+    app = application()
+    shop, client, *_ = snippets(ROOT / "README.md")
+    (app.directory / "shop.py").write_text(shop)
+    (app.directory / "client.py").write_text(client)
+    app.start_worker()
+    (expected,) = re.findall(r"print\(.*\)  # (.*)", client)
+    assert app.python("client.py").strip() == expected
+
+
+def test_the_quickstart_runs(application):
+    app = application()
+    shop, start, finish = snippets(ROOT / "docs" / "quickstart.md")
+    (app.directory / "shop.py").write_text(shop)
+    (app.directory / "start.py").write_text(start)
+    (app.directory / "finish.py").write_text(f"from shop import durable\n{finish}print(run.output)\n")
+    app.start_worker()
+    app.python("start.py")
+    app.kill_worker()
+    app.start_worker()
+    printed = app.python("finish.py")
+    assert "ExecutionCompleted" in printed
+    assert printed.splitlines()[-1] == "{'receipt': '42 paid 99', 'parcel': 'parcel-42', 'by': 'ada'}"
+
+
+def test_the_way_to_test_orchestrators_works(application):
+    app = application()
+    activity, orchestrator = snippets(ROOT / "docs" / "howto" / "testing.md")
+    (app.directory / "shop.py").write_text(snippets(ROOT / "docs" / "quickstart.md")[0])
+    (app.directory / "test_shop.py").write_text(
+        f"{orchestrator}\n\ndef test_charge():\n    from shop import charge\n    {activity.strip()}\n"
+    )
+    app.python("-m", "pytest", "-q", "-p", "no:cacheprovider", "test_shop.py")
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_snippets_compile_and_links_lead_somewhere(page):
+    for snippet in snippets(page):
+        compile(snippet, str(page), "exec")
+    for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text()):
+        assert (page.parent / target).exists(), f"{page.name} links to {target}"
+
+
+def test_every_setting_is_described():
+    text = (ROOT / "docs" / "reference" / "settings.md").read_text()
+    names = {f"durable_{field.name}" for field in fields(Settings)}
+    assert set(re.findall(r"`(durable_\w+)`", text)) == names
+    assert set(re.findall(r"`(durable_\w+)`", (ROOT / "README.md").read_text())) <= names
+
+
+def test_described_defaults_are_the_real_ones():
+    text = (ROOT / "docs" / "reference" / "settings.md").read_text()
+    rows = dict(re.findall(r"^\| `durable_(\w+)` \| `(.*?)` \|", text, re.MULTILINE))
+    for field in fields(Settings):
+        if field.name in rows:
+            described, real = rows[field.name].strip('"'), field.default
+            assert described == (f"{real:g}" if isinstance(real, float) else str(real)), field.name

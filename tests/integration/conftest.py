@@ -1,0 +1,236 @@
+"""The stage of an integration test: one application, its servers, its workers, and the log of what ran."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import json
+import os
+import sys
+import uuid
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+import redis
+from celery import _state
+
+from celery_durable.core.events import EventKind
+from tests.conftest import MARIADB, POSTGRES, wait_until
+from tests.nodes import APPLICATIONS, WorkerProcess, own_database
+
+if str(APPLICATIONS) not in sys.path:
+    sys.path.insert(0, str(APPLICATIONS))
+
+
+@dataclass(frozen=True)
+class Run:
+    """One line of the run log."""
+
+    at: float
+    what: str
+    facts: list[Any]
+    key: str | None
+    place: int
+
+
+def load_testapp(environment: dict[str, str]) -> ModuleType:
+    """Import the test application anew, configured by an environment; the last one is ``sys.modules['testapp']``.
+
+    Celery gives a task of one app to every app made later (``shared=True``); here that would mix the copies up.
+    """
+    importlib.import_module("reusable")
+    shared = set(_state._on_app_finalizers)
+    before = dict(os.environ)
+    os.environ.update(environment)
+    try:
+        spec = importlib.util.spec_from_file_location("testapp", APPLICATIONS / "testapp.py")
+        assert spec is not None and spec.loader is not None
+        module = sys.modules["testapp"] = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
+    module.app.finalize()
+    _state._on_app_finalizers.intersection_update(shared)
+    return module
+
+
+@dataclass
+class Stage:
+    """One test application, in this process as a client and in workers."""
+
+    environment: dict[str, str]
+    directory: Path
+    testapp: ModuleType
+    workers: list[WorkerProcess] = field(default_factory=list)
+
+    @property
+    def app(self) -> Any:
+        return self.testapp.app
+
+    @property
+    def durable(self) -> Any:
+        return self.testapp.durable
+
+    @property
+    def queue(self) -> str:
+        return self.environment["TESTAPP_QUEUE"]
+
+    def worker(
+        self, *, queues: tuple[str, ...] = (), environment: dict[str, str] | None = None, **options: Any
+    ) -> WorkerProcess:
+        """Start a worker and wait until it is ready."""
+        worker = WorkerProcess(
+            {**self.environment, **(environment or {})},
+            self.directory / f"worker-{len(self.workers)}.log",
+            queues=queues or (self.queue, f"{self.queue}-other"),
+            **options,
+        )
+        self.workers.append(worker)
+        return worker.wait_ready()
+
+    def start(self, signature: Any, **options: Any) -> Any:
+        return self.durable.start(signature, **options)
+
+    def outcome(self, signature: Any, timeout: float = 60, **options: Any) -> Any:
+        """Start an orchestration and return what came of it."""
+        return self.finish(self.start(signature, **options), timeout)
+
+    def finish(self, run: Any, timeout: float = 60) -> Any:
+        """Wait for the end; if it does not come, fail with all that is known of it."""
+        try:
+            return run.get(timeout=timeout)
+        except TimeoutError:
+            if run.refresh().runtime_status.is_terminal:
+                raise
+            events = "\n".join(str(event) for event in run.history())
+            pytest.fail(f"{run.id} is {run.runtime_status} ({run.reason}) after {timeout} s\n{events}\n{self.logs()}")
+
+    def release(self, key: str) -> None:
+        """Set the marker that an activity or a turn waits for."""
+        (Path(self.environment["TESTAPP_MARKERS"]) / key).touch()
+
+    def runs(self, what: str, *facts: Any) -> list[Run]:
+        """The runs of an activity with these first arguments."""
+        path = Path(self.environment["TESTAPP_RUNS"])
+        lines = path.read_text().splitlines() if path.exists() else []
+        runs = [Run(*json.loads(line)) for line in lines]
+        return [run for run in runs if run.what == what and run.facts[: len(facts)] == list(facts)]
+
+    def wait_for_run(self, what: str, *facts: Any, count: int = 1, timeout: float = 60) -> None:
+        wait_until(
+            lambda: len(self.runs(what, *facts)) >= count, timeout, f"{count} runs of {what}{facts}\n{self.logs()}"
+        )
+
+    def assert_nothing_ran_after_its_completion(self, instance_id: str) -> None:
+        """No activity began after its outcome was recorded; the clocks of a store and of a worker differ by milliseconds."""
+        run = self.durable.get(instance_id)
+        completed = {
+            f"{run._known.execution}-{event.command}": event.at / 1_000_000
+            for event in run.history()
+            if event.kind is EventKind.ACTIVITY_COMPLETED
+        }
+        assert completed
+        path = Path(self.environment["TESTAPP_RUNS"])
+        for line in map(json.loads, path.read_text().splitlines()):
+            began = Run(*line)
+            if began.key in completed:
+                assert began.at <= completed[began.key] + 0.05, f"{began} began after it was completed"
+
+    def counts(self) -> Counter[str]:
+        path = Path(self.environment["TESTAPP_RUNS"])
+        return Counter(json.loads(line)[1] for line in path.read_text().splitlines()) if path.exists() else Counter()
+
+    def logs(self) -> str:
+        """The ends of the workers' logs, for a failure."""
+        return "\n".join(f"--- {worker.log.name}\n{worker.text()[-6000:]}" for worker in self.workers)
+
+    def wipe_broker(self) -> None:
+        """Throw away every message of this stage, also those that a dead worker had taken."""
+        broker = self.environment["TESTAPP_BROKER"]
+        if broker.startswith("redis"):
+            with redis.Redis.from_url(broker) as client, suppress(redis.ConnectionError):
+                if keys := list(client.scan_iter(f"{self.queue}:*", count=1000)):
+                    client.delete(*keys)
+            return
+        with self.app.connection_for_write() as connection:
+            for name in (self.queue, f"{self.queue}-other"):
+                with suppress(Exception), connection.channel() as channel:
+                    channel.queue_purge(name)
+
+    def close(self) -> None:
+        for worker in self.workers:
+            worker.kill()
+        if self.environment["TESTAPP_BROKER"].startswith("redis"):
+            self.wipe_broker()
+        self.app.close()
+
+
+def make_stage(
+    directory: Path, broker: str, store: str, backend: str | None = None, *, migrates: bool = True, **environment: str
+) -> Stage:
+    """Make a stage with a key prefix and queue names of its own, and the tables of the store."""
+    directory.mkdir(exist_ok=True)
+    (directory / "markers").mkdir()
+    name = f"durable-{uuid.uuid4().hex[:10]}"
+    prefix = json.dumps({"global_keyprefix": f"{name}:"})
+    given = {
+        "TESTAPP_BROKER": broker,
+        "TESTAPP_BACKEND": backend or "",
+        "TESTAPP_BROKER_OPTIONS": prefix if broker.startswith("redis") else "{}",
+        "TESTAPP_BACKEND_OPTIONS": prefix if (backend or "").startswith("redis") else "{}",
+        "TESTAPP_STORE": store,
+        "TESTAPP_QUEUE": name,
+        "TESTAPP_RUNS": str(directory / "runs.jsonl"),
+        "TESTAPP_MARKERS": str(directory / "markers"),
+        **environment,
+    }
+    stage = Stage(given, directory, load_testapp(given))
+    if migrates and not store.startswith("sqlite"):
+        stage.durable.migrate()
+    return stage
+
+
+@pytest.fixture(scope="module")
+def module_postgres_url() -> Iterator[str]:
+    """An empty PostgreSQL database of this module's own."""
+    with own_database(POSTGRES) as url:
+        yield url
+
+
+@pytest.fixture(scope="module")
+def module_mariadb_url() -> Iterator[str]:
+    """An empty MariaDB database of this module's own."""
+    with own_database(MARIADB) as url:
+        yield url
+
+
+@pytest.fixture
+def new_stage(tmp_path: Path) -> Iterator[Callable[..., Stage]]:
+    """Make stages for one test, and clear them away after it."""
+    stages: list[Stage] = []
+
+    def make(broker: str, store: str, backend: str | None = None, **options: Any) -> Stage:
+        number = len(list(tmp_path.glob("stage-*")))
+        stage = make_stage(tmp_path / f"stage-{number}", broker, store, backend, **options)
+        stages.append(stage)
+        return stage
+
+    yield make
+    for stage in stages:
+        stage.close()
+
+
+@pytest.fixture(scope="module")
+def stage(redis_url: str, module_postgres_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
+    """The stage of a whole module: Redis, PostgreSQL, and one prefork worker."""
+    stage = make_stage(tmp_path_factory.mktemp("stage") / "s", redis_url, module_postgres_url, redis_url)
+    stage.worker(concurrency=4)
+    yield stage
+    stage.close()
