@@ -28,6 +28,9 @@ class Settings:
     cache_size: int = 500
     #: Whether the worker of an activity takes the next turn itself where it may.
     inline_turns: bool = True
+    #: Whether the process that starts an orchestration takes its first turn itself, which saves a message. The
+    #: orchestrator's code then runs there, up to its first await.
+    start_inline: bool = False
     #: The hard time limit of a turn message.
     turn_timeout: float = 30.0
     #: How often a turn may crash its process before the instance is suspended.

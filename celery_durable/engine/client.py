@@ -120,7 +120,15 @@ class Client:
         return new.id
 
     def nudge(self, new: NewInstance) -> None:
-        """Send the first turn message of an instance that is committed."""
+        """Bring about the first turn of an instance that is committed."""
+        if self.runner.settings.start_inline and new.start_at is None and new.name in self.registry:
+            try:
+                self.runner.run(new.id)
+                if (live := self.runner.live.take_instance(new.id)) is not None:
+                    live.abandon()
+                return
+            except Exception:
+                log.warning("the first turn of %r is left to a worker", new.id, exc_info=True)
         address = TurnAddress(new.id, new.name, new.queue, new.canvas, new.root_id)
         delay = 0 if new.start_at is None else max(0, new.start_at - self.store.now())
         horizon = int(self.runner.settings.timer_horizon * 1_000_000)

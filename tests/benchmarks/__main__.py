@@ -138,7 +138,18 @@ def fan_bench() -> None:
     report("fan-out of 500 (target <= 1.2)", found, 500, "member")
 
 
-def many_bench() -> None:
+def many_inline_bench() -> None:
+    """The same where the starting process takes the first turn."""
+    from .app import durable
+
+    object.__setattr__(durable.settings, "start_inline", True)
+    try:
+        many_bench("200 x 5, durable_start_inline")
+    finally:
+        object.__setattr__(durable.settings, "start_inline", False)
+
+
+def many_bench(label: str = "200 x 5 activities (target >= 0.7)") -> None:
     from celery import chain
 
     from .app import durable, noop, sequence
@@ -154,7 +165,7 @@ def many_bench() -> None:
     found = interleaved(plain, ours, 5)
     plain_rate, durable_rate = (1000 / statistics.median(values) for values in found)
     print(
-        f"{'200 x 5 activities (target >= 0.7)':34} plain {plain_rate:7.0f} /s       durable {durable_rate:7.0f} /s       "
+        f"{label:34} plain {plain_rate:7.0f} /s       durable {durable_rate:7.0f} /s       "
         f"ratio {durable_rate / plain_rate:.2f}",
         flush=True,
     )
@@ -199,7 +210,14 @@ def start_bench() -> None:
     report("start", found, 1, "start")
 
 
-BENCHES = {"chain": chain_bench, "fan": fan_bench, "many": many_bench, "timer": timer_bench, "start": start_bench}
+BENCHES = {
+    "chain": chain_bench,
+    "fan": fan_bench,
+    "many": many_bench,
+    "many_inline": many_inline_bench,
+    "timer": timer_bench,
+    "start": start_bench,
+}
 
 
 def main(chosen: list[str]) -> None:

@@ -102,18 +102,18 @@ def test_what_a_silent_worker_holds_is_free_and_due(store: Store) -> None:
     store.beat("silent", "host")
     store.mark_held("silent", [ticket_of(execution, 1), ticket_of(execution, 2)])
     store.beat("living", "host")
-    past(store, rows(store, "workers")[-1]["last_seen"] + 200_000)
+    past(store, rows(store, "workers")[-1]["last_seen"] + 1_000_000)
     store.beat("living", "host")
     store.mark_held("living", [ticket_of(execution, 3)])
 
-    assert store.free_abandoned(150_000) == 2
+    assert store.free_abandoned(900_000) == 2
 
     due = {activity.row.ticket.command: activity for activity in store.due_activities(10)}
     assert sorted(due) == [1, 2]
     assert [due[command].row.sends for command in (1, 2)] == [1, 1]
     assert outbox_row(store, 3)["holder"] == "living"
     assert [row["id"] for row in rows(store, "workers")] == ["living"]
-    assert store.free_abandoned(150_000) == 0
+    assert store.free_abandoned(900_000) == 0
 
 
 def test_what_a_forgotten_worker_holds_is_freed(store: Store) -> None:
