@@ -6,6 +6,7 @@ database, own key prefix, own virtual host, own queue names.
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 import subprocess
@@ -23,6 +24,12 @@ MARIADB = os.environ.get("DURABLE_TEST_MARIADB", "mysql+pymysql://root@127.0.0.1
 REDIS = os.environ.get("DURABLE_TEST_REDIS", "redis://127.0.0.1:6379/0")
 RABBITMQ = os.environ.get("DURABLE_TEST_RABBITMQ", "amqp://guest:guest@127.0.0.1:5672/")
 IS_CI = os.environ.get("CI") == "true"
+
+
+@pytest.fixture(autouse=True)
+def ordinary_logging() -> None:
+    """A worker that ran in this process sets the root logger's level, and leaves it so."""
+    logging.getLogger().setLevel(logging.WARNING)
 
 
 def absent(name: str, error: object) -> None:
