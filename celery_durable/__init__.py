@@ -7,6 +7,7 @@ from .core.status import RuntimeStatus
 from .errors import (
     ActivityError,
     ActivityTimeout,
+    CompensationFailed,
     ConfigurationError,
     DurableError,
     ForbiddenOperation,
@@ -17,9 +18,12 @@ from .errors import (
     OrchestrationFailed,
     OrchestrationRevoked,
     PayloadError,
+    ScheduleNotFound,
     StoreError,
+    TurnLimitExceeded,
 )
 from .result import Orchestration
+from .schedule import Schedule
 from .worker.activity import ActivityContext, durable_context
 
 __all__ = [
@@ -34,9 +38,11 @@ __all__ = [
     "Page",
     "RetryPolicy",
     "RuntimeStatus",
+    "Schedule",
     # errors
     "ActivityError",
     "ActivityTimeout",
+    "CompensationFailed",
     "ConfigurationError",
     "DurableError",
     "ForbiddenOperation",
@@ -47,7 +53,9 @@ __all__ = [
     "OrchestrationFailed",
     "OrchestrationRevoked",
     "PayloadError",
+    "ScheduleNotFound",
     "StoreError",
+    "TurnLimitExceeded",
 ]
 
 __version__ = "0.1.0"

@@ -4,25 +4,33 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from datetime import datetime
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, tzinfo
 from typing import Any
 
 from celery import Celery, shared_task
+from celery.schedules import crontab
 from kombu.transport import TRANSPORT_ALIASES
 
+from .canvas import ORCHESTRATOR as CANVAS
+from .canvas import DurableCanvas, run_canvas
 from .conf import Settings, read_settings
 from .core.context import as_microseconds
+from .core.retry import Interval
 from .core.status import RuntimeStatus
 from .engine.cache import LiveExecutions
 from .engine.client import Client, IfExists, StartRequest, check_session_policy
-from .engine.records import Filters
+from .engine.records import Filters, VersionUse
 from .engine.registry import Definition, Registry
+from .engine.schedules import Overlap
 from .engine.turn import TurnRunner
+from .engine.verbs import BulkResult, apply_to_all, statuses_of
+from .engine.verification import Verification, Verifier
 from .errors import ConfigurationError, InstanceExists
 from .payload import PayloadCodec
 from .result import Orchestration
+from .schedule import Schedule, declare_schedule, find_schedule, list_schedules
 from .store import open_store
 from .worker.activity import wrap_tasks
 from .worker.bootstep import RecoveryStep
@@ -34,7 +42,7 @@ from .worker.runtime import Runtime
 __all__ = ["Durable", "Page", "orchestrator"]
 
 TRANSPORT_ALIASES.setdefault("durable", "celery_durable.worker.transport:Transport")
-_OWN_OPTIONS = ("version",)
+_OWN_OPTIONS = ("version", "max_activities")
 
 
 @dataclass(frozen=True)
@@ -56,6 +64,7 @@ class Durable:
         self._app: Celery | None = None
         self._runtime: Runtime | None = None
         self._lock = threading.RLock()
+        self._declared: dict[str, _Declared] = {}
         self._pending: list[tuple[Callable[..., Any], dict[str, Any]]] = []
         os.register_at_fork(after_in_child=self._renew_lock)
         if app is not None:
@@ -94,6 +103,7 @@ class Durable:
             self._watch_tasks(app)
         app.steps["worker"].add(RecoveryStep)
         pending, self._pending = self._pending, []
+        self.orchestrator(run_canvas, name=CANVAS)
         for function, options in pending:
             self.orchestrator(function, **options)
 
@@ -111,14 +121,13 @@ class Durable:
         wrap_tasks(self.app)
         hold_messages(self.app)
         for task in list(self.app._tasks.values()):
-            if isinstance(task, OrchestratorTask):
-                self._register(task)
-
-    def _register(self, task: OrchestratorTask) -> None:
-        self._registry.add(Definition(task.name, task.durable_version, task.run))
+            if isinstance(task, OrchestratorTask) and task.name not in self._declared:
+                for function, own in task.durable_versions:
+                    self.registry.add(Definition(task.name, function=function, **own))
 
     @property
-    def _registry(self) -> Registry:
+    def registry(self) -> Registry:
+        """The orchestrators that this process knows."""
         registry: Registry | None = self.__dict__.get("_registry_of_app")
         if registry is None:
             registry = self.__dict__["_registry_of_app"] = Registry()
@@ -141,26 +150,23 @@ class Durable:
 
     def _make_runtime(self) -> Runtime:
         app, settings = self.app, read_settings(self.app.conf)
-        accept = [
-            name for name in (app.conf.accept_content or ()) if name != "pickle" or settings.serializer == "pickle"
-        ]
         if settings.serializer == "pickle" and "pickle" not in (app.conf.accept_content or ()):
             raise ConfigurationError(
                 "durable_serializer='pickle' needs 'pickle' in accept_content: it runs code on read"
             )
         codec = PayloadCodec(
-            settings.serializer, accept, self._exception_modules,
+            settings.serializer, app.conf.accept_content or (), self._exception_modules,
             warning=settings.payload_warning, limit=settings.payload_limit,
         )  # fmt: skip
         store = open_store(settings)
         live = LiveExecutions(settings.cache_size)
         publisher = CeleryPublisher(
-            app, store, codec, self._registry,
-            turn_timeout=settings.turn_timeout, stores_results=settings.store_activity_results,
+            app, store, codec, self.registry,
+            turn_timeout=settings.turn_timeout + 10, stores_results=settings.store_activity_results,
         )  # fmt: skip
-        runner = TurnRunner(store, self._registry, codec, settings, publisher, live)
-        client = Client(store, self._registry, codec, publisher, runner)
-        return Runtime(app, settings, store, self._registry, codec, live, publisher, runner, client)
+        runner = TurnRunner(store, self.registry, codec, settings, publisher, live)
+        client = Client(store, self.registry, codec, publisher, runner)
+        return Runtime(app, settings, store, self.registry, codec, live, publisher, runner, client)
 
     def _exception_modules(self) -> set[str]:
         tasks = {type(task).__module__.partition(".")[0] for task in self.app._tasks.values()}
@@ -178,7 +184,11 @@ class Durable:
     def orchestrator(self, function: Callable[..., Any] | None = None, **options: Any) -> Any:
         """Make a function an orchestrator: an ``async def``, a generator or a plain function that takes ``ctx`` first.
 
-        Takes the options of ``@app.task``, and ``version`` (a string).
+        Takes the options of ``@app.task``, ``version`` (a string), and ``max_activities``: how many activities of one
+        instance may be under way at a time (``durable_max_instance_activities`` if left out).
+
+        Several versions of one ``name`` may be declared side by side: an instance keeps the one that it started with, and new
+        ones get the one that was declared last. They are one Celery task, whose options are those of the first.
 
         Raises:
             ConfigurationError: an option cannot be used.
@@ -190,13 +200,17 @@ class Durable:
         if self._app is None:
             self._pending.append((function, options))
             return function
-        base = options.pop("base", None) or _orchestrator_class(self.app)
-        if not issubclass(base, OrchestratorTask):
-            base = type("OrchestratorTask", (OrchestratorTask, base), {"abstract": True})
-        task = self.app.task(base=base, **_task_options(options))(function)
-        if self.app.finalized:
-            self._register(self.app.tasks[task.name])
-        return task
+        chosen, own = _task_options(options)
+        name = chosen.get("name") or self.app.gen_task_name(function.__name__, function.__module__)
+        declared = self._declared.get(name)
+        if declared is None or own["version"] in declared.versions:
+            base = chosen.pop("base", None) or _orchestrator_class(self.app)
+            if not issubclass(base, OrchestratorTask):
+                base = type("OrchestratorTask", (OrchestratorTask, base), {"abstract": True})
+            declared = self._declared[name] = _Declared(self.app.task(base=base, **chosen)(function), chosen)
+        declared.add_version(name, own["version"], chosen)
+        self.registry.add(Definition(name, function=function, **own))
+        return declared.task
 
     # -- starting and looking ---------------------------------------------------------------------------------------
 
@@ -244,22 +258,28 @@ class Durable:
                 result._nudge = lambda: runtime.client.nudge(new)
         return result
 
+    def canvas(self, signature: Any) -> DurableCanvas:
+        """Run any Celery canvas on this engine: ``durable.canvas(chain(a.s(1), group(b.s(), c.s()), d.s())).apply_async()``.
+
+        Args:
+            signature: a chain, group, chord, chunks, map or starmap, nested as deep as it likes, or a single signature.
+        """
+        return DurableCanvas(self, signature)
+
     def _request(
         self, signature: Any, instance_id: str | None, start_at: datetime | None, tags: Mapping[str, str] | None,
-        if_exists: IfExists,
+        if_exists: IfExists, verb: str = "durable.start()",
     ) -> StartRequest:  # fmt: skip
         from .worker.orchestrator import _canvas_of_options
 
         if not isinstance(signature, Mapping) or "task" not in signature:
-            raise TypeError(
-                f"durable.start() takes a signature such as my_orchestrator.s(...), not {type(signature).__name__}"
-            )
+            raise TypeError(f"{verb} takes a signature such as my_orchestrator.s(...), not {type(signature).__name__}")
         name = str(signature["task"])
         task = self.app.tasks.get(name)
         if not isinstance(task, OrchestratorTask):
             what = f"the plain task {name!r}" if task is not None else f"{name!r}, which is not registered here"
             raise TypeError(
-                f"durable.start() takes an orchestrator, not {what}. Decorate it with @durable.orchestrator; a plain "
+                f"{verb} takes an orchestrator, not {what}. Decorate it with @durable.orchestrator; a plain "
                 "task is started by .delay()"
             )
         args, kwargs = tuple(signature.get("args") or ()), dict(signature.get("kwargs") or {})
@@ -271,6 +291,56 @@ class Durable:
             start_at=begin, tags=tags, if_exists=if_exists, queue=self.runtime.publisher.route(name, options),
             canvas=_canvas_of_options(task, options), root_id=options.get("root_id"),
         )  # fmt: skip
+
+    def schedule(
+        self,
+        name: str,
+        signature: Any,
+        *,
+        cron: str | crontab | None = None,
+        interval: Interval | None = None,
+        tz: str | tzinfo | None = None,
+        overlap: Overlap = "skip",
+        catch_up: Interval = 60,
+        jitter: Interval = 0,
+    ) -> Schedule:
+        """Start an orchestration again and again, from now on; written to the store at once, as ``start`` is.
+
+        Declared again with the same definition, nothing changes; with another one, that holds from now on.
+
+        Args:
+            name: 1 to 100 characters. The instance of a tick is ``<name>@<nominal time, UTC>``.
+            signature: of an orchestrator, such as ``report.s("daily")``; its options (queue, link, ...) are honoured.
+            cron: a crontab line of five fields, or Celery's ``crontab``.
+            interval: seconds or ``timedelta``, instead: the ticks are its multiples, counted from now.
+            tz: the time zone of ``cron``, such as "Europe/Berlin"; the app's ``timezone`` if left out.
+            overlap: what becomes of a tick while the instance before it runs: "skip" it, "buffer" one until that ends,
+                "cancel" that one, or "allow" both.
+            catch_up: how old a tick may be, in seconds or as ``timedelta``, that no worker was there for, to run still.
+            jitter: each start is delayed by up to so many seconds, always alike for the same tick.
+
+        Raises:
+            ValueError: the definition cannot be used; nothing was changed.
+            TypeError: ``signature`` is not of an orchestrator, its arguments do not fit, or an option is of another type.
+            PayloadError: an argument cannot be encoded.
+            StoreError: the store cannot be reached.
+        """
+        request = self._request(signature, None, None, None, "return", "durable.schedule()")
+        return declare_schedule(
+            self.app, name, request, cron=cron, interval=interval, tz=tz, overlap=overlap, catch_up=catch_up, jitter=jitter
+        )  # fmt: skip
+
+    def schedules(self) -> list[Schedule]:
+        """Return all schedules, by name."""
+        return list_schedules(self.app)
+
+    def get_schedule(self, name: str) -> Schedule:
+        """Return the handle of a schedule.
+
+        Raises:
+            ScheduleNotFound: there is none; a ``LookupError``.
+        """
+        return find_schedule(self.app, name)
 
     def get(self, instance_id: str) -> Orchestration:
         """Return the handle of an orchestration.
@@ -288,7 +358,8 @@ class Durable:
             cursor: ``next_cursor`` of the page before.
             with_payloads: read inputs and outputs too.
             **filters: ``status`` (one or a list), ``name``, ``version``, ``tags`` (all must match), ``id_prefix``,
-                ``created_after`` and ``created_before`` (aware), ``parent_id``.
+                ``created_after`` and ``created_before`` (aware), ``parent_id``, ``stuck`` (True: those that should move and do
+                not, because no worker has their code, takes their turn, or runs an activity).
         """
         if not 1 <= limit <= 1000:
             raise ValueError(f"limit must be from 1 to 1000, not {limit!r}")
@@ -298,6 +369,116 @@ class Durable:
     def count(self, **filters: Any) -> int:
         """Return how many orchestrations match; the same filters as ``find``."""
         return int(self.runtime.store.count(_filters(filters)))
+
+    # -- steering, one or many ----------------------------------------------------------------------------------------
+
+    def suspend(self, instance_id: str | None = None, *, reason: str | None = None, **filters: Any) -> BulkResult:
+        """Suspend one orchestration by its id, or all that match the filters of ``find``; see ``Orchestration.suspend``.
+
+        All verbs here take ``limit=``, at most so many, newest first. Without ``status=`` they choose those on which they act.
+        When a call breaks off, make it again: what is done stays done.
+
+        Raises:
+            ValueError: neither an id nor a filter is given.
+            InvalidState, InstanceNotFound: for one given by its id; of many, they are in ``.refused``.
+        """
+        client = self.runtime.client
+        return self._apply("suspend", lambda id_: client.suspend(id_, reason), instance_id, filters)
+
+    def resume(self, instance_id: str | None = None, *, reason: str | None = None, **filters: Any) -> BulkResult:
+        """Resume one or many; see ``suspend`` and ``Orchestration.resume``."""
+        client = self.runtime.client
+        return self._apply("resume", lambda id_: client.resume(id_, reason), instance_id, filters)
+
+    def cancel(self, instance_id: str | None = None, *, reason: str | None = None, **filters: Any) -> BulkResult:
+        """Ask one or many to cancel; see ``suspend`` and ``Orchestration.cancel``."""
+        client = self.runtime.client
+        return self._apply("cancel", lambda id_: client.cancel(id_, reason), instance_id, filters)
+
+    def terminate(
+        self, instance_id: str | None = None, *, output: Any = None, recursive: bool = True, reason: str | None = None,
+        **filters: Any,
+    ) -> BulkResult:  # fmt: skip
+        """End one or many at once; see ``suspend`` and ``Orchestration.terminate``."""
+        client = self.runtime.client
+        verb = lambda id_: client.terminate(id_, reason, output, recursive=recursive)  # noqa: E731
+        return self._apply("terminate", verb, instance_id, filters)
+
+    def restart(self, instance_id: str | None = None, **filters: Any) -> BulkResult:
+        """Start one or many finished ones once more, in their own place; see ``suspend`` and ``Orchestration.restart``."""
+        client = self.runtime.client
+        return self._apply("restart", lambda id_: client.restart(id_, None), instance_id, filters)
+
+    def purge(self, instance_id: str | None = None, *, recursive: bool = True, **filters: Any) -> BulkResult:
+        """Delete one or many finished ones; see ``suspend`` and ``Orchestration.purge``."""
+        client = self.runtime.client
+        return self._apply("purge", lambda id_: client.purge(id_, recursive=recursive), instance_id, filters)
+
+    def _apply(
+        self, name: str, verb: Callable[[str], object], instance_id: str | None, filters: dict[str, Any]
+    ) -> BulkResult:
+        if instance_id is not None:
+            if filters:
+                raise TypeError(f"durable.{name}() takes an instance id or filters, not both")
+            verb(instance_id)
+            return BulkResult(1, 1)
+        limit = filters.pop("limit", None)
+        if not filters:
+            raise ValueError(f"durable.{name}() takes an instance id, or at least one filter, such as status=")
+        return apply_to_all(self.runtime.store, _filters({"status": statuses_of(name), **filters}), verb, limit)
+
+    # -- code that changes --------------------------------------------------------------------------------------------
+
+    def replay(self, history: str | bytes | Mapping[str, Any], *, check_arguments: bool = False) -> int:
+        """Replay a history that ``run.export_history()`` gave on the code of this process; return the number of its events.
+
+        Args:
+            history: the JSON document.
+            check_arguments: whether other arguments of a call than the recorded ones are a disagreement too.
+
+        Raises:
+            NonDeterminismError: the code asks for something else than history holds; the text says what and where.
+            PayloadError: the document is damaged.
+            DurableError: no orchestrator of that name and version is registered here.
+        """
+        return self._verifier.replay(history, checks_arguments=check_arguments)
+
+    def verify(
+        self,
+        histories: Iterable[str | bytes | Mapping[str, Any]] = (),
+        *,
+        live: bool = False,
+        check_arguments: bool = False,
+        **filters: Any,
+    ) -> Verification:
+        """Replay histories on the code of this process, and list those that it cannot follow; nothing is changed.
+
+        Args:
+            histories: documents that ``run.export_history()`` gave.
+            live: look at every orchestration in the store that is not over: the gate of a deployment.
+            check_arguments: see ``replay``.
+            **filters: with ``live``, those of ``find`` but ``status``.
+        """
+        if not live:
+            if filters:
+                raise TypeError("filters choose among live orchestrations: pass live=True")
+            return self._verifier.verify_documents(histories, checks_arguments=check_arguments)
+        if histories:
+            raise TypeError("verify() takes histories, or live=True, not both")
+        chosen = _filters({"status": [status for status in RuntimeStatus if not status.is_terminal], **filters})
+        return self._verifier.verify_live(chosen, checks_arguments=check_arguments)
+
+    def versions(self) -> list[VersionUse]:
+        """Return every name and version that is declared here or needed by an orchestration that is not over.
+
+        ``.live`` is how many need it, ``.is_registered`` whether this process has it, ``.is_safe_to_remove`` that none needs it.
+        """
+        return self._verifier.versions()
+
+    @property
+    def _verifier(self) -> Verifier:
+        runtime = self.runtime
+        return Verifier(runtime.store, self.registry, runtime.runner)
 
     def raise_event(
         self, instance_id: str, name: str, data: Any = None, event_id: str | None = None, *, session: Any = None
@@ -319,30 +500,63 @@ class Durable:
             self.runtime.publisher.publish_turn(address)
 
 
+@dataclass
+class _Declared:
+    """One orchestrator's Celery task, and the versions that share it."""
+
+    task: Any
+    options: dict[str, Any]
+    versions: set[str | None] = field(default_factory=set)
+
+    def add_version(self, name: str, version: str | None, options: Mapping[str, Any]) -> None:
+        given = {key: value for key, value in options.items() if key not in ("name", "base")}
+        if other := [key for key, value in given.items() if self.options.get(key) != value]:
+            raise ConfigurationError(
+                f"orchestrator {name}: version {version!r} is the same Celery task as the version before, with other "
+                f"{', '.join(sorted(other))}. Give task options to the first version only"
+            )
+        self.versions.add(version)
+
+
 def _orchestrator_class(app: Celery) -> type:
     task_class = app.Task
     return type("OrchestratorTask", (OrchestratorTask, task_class), {"abstract": True, "app": app})
 
 
-def _task_options(options: dict[str, Any]) -> dict[str, Any]:
+def _task_options(options: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Check the options of a declaration; return those of the Celery task, and our own."""
     chosen = {key: value for key, value in options.items() if key not in _OWN_OPTIONS}
     if "retention" in options:
         raise ConfigurationError("retention= is not available yet: purge finished orchestrations by run.purge()")
     version = options.get("version")
     if version is not None and (not isinstance(version, str) or not version):
         raise ConfigurationError(f"version must be a string that is not empty, not {version!r}")
-    chosen["durable_version"] = version
-    return chosen
+    most = options.get("max_activities")
+    if most is not None and (not isinstance(most, int) or isinstance(most, bool) or most < 1):
+        raise ConfigurationError(f"max_activities must be a number of at least 1, not {most!r}")
+    return chosen, {"version": version, "max_activities": most}
 
 
 def orchestrator(function: Callable[..., Any] | None = None, **options: Any) -> Any:
     """Make a function an orchestrator of whatever app is current, as ``celery.shared_task`` does for tasks."""
     if function is None:
         return lambda fn: orchestrator(fn, **options)
-    base = options.pop("base", OrchestratorTask)
-    if not issubclass(base, OrchestratorTask):
-        base = type("OrchestratorTask", (OrchestratorTask, base), {"abstract": True})
-    return shared_task(base=base, **_task_options(options))(function)
+    chosen, own = _task_options(options)
+    name = chosen.get("name") or f"{function.__module__}.{function.__name__}"
+    shared = _shared.get(name)
+    if shared is None or own["version"] in shared.versions:
+        versions: list[tuple[Callable[..., Any], dict[str, Any]]] = []
+        base = chosen.pop("base", OrchestratorTask)
+        if not issubclass(base, OrchestratorTask):
+            base = type("OrchestratorTask", (OrchestratorTask, base), {"abstract": True})
+        task = shared_task(base=base, durable_versions=versions, **chosen)(function)
+        shared = _shared[name] = _Declared(task, {**chosen, "durable_versions": versions})
+    shared.add_version(name, own["version"], chosen)
+    shared.options["durable_versions"].append((function, own))
+    return shared.task
+
+
+_shared: dict[str, _Declared] = {}
 
 
 def _start_of(runtime: Runtime, options: Mapping[str, Any]) -> int | None:
@@ -352,7 +566,7 @@ def _start_of(runtime: Runtime, options: Mapping[str, Any]) -> int | None:
 
 
 def _filters(given: Mapping[str, Any]) -> Filters:
-    known = {"status", "name", "version", "tags", "id_prefix", "created_after", "created_before", "parent_id"}
+    known = {"status", "name", "version", "tags", "id_prefix", "created_after", "created_before", "parent_id", "stuck"}
     if unknown := set(given) - known:
         raise TypeError(f"unknown filters: {', '.join(sorted(unknown))}; known are {', '.join(sorted(known))}")
     status = given.get("status")
@@ -365,7 +579,7 @@ def _filters(given: Mapping[str, Any]) -> Filters:
     return Filters(
         statuses=tuple(RuntimeStatus(value) for value in several), name=getattr(name, "name", name),
         version=given.get("version"), tags=tuple(sorted((given.get("tags") or {}).items())),
-        id_prefix=given.get("id_prefix"), parent_id=given.get("parent_id"), **moments,
+        id_prefix=given.get("id_prefix"), parent_id=given.get("parent_id"), stuck=given.get("stuck"), **moments,
     )  # fmt: skip
 
 

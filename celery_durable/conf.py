@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from datetime import timedelta
 from typing import Any, Protocol
 
@@ -17,9 +17,9 @@ class Settings:
     """All settings; intervals are seconds."""
 
     #: Any SQLAlchemy URL. PostgreSQL (``postgresql+psycopg://``) is the store for production.
-    backend_url: str = "sqlite:///celery-durable.db"
+    backend_url: str = field(default="sqlite:///celery-durable.db", repr=False)
     #: Extra keyword arguments for ``sqlalchemy.create_engine``.
-    backend_options: dict[str, Any] | None = None
+    backend_options: dict[str, Any] | None = field(default=None, repr=False)
     #: The kombu serializer of payloads in the store.
     serializer: str = "json"
     #: Top-level packages whose exceptions may be rebuilt, beside those of the registered tasks.
@@ -31,10 +31,18 @@ class Settings:
     #: Whether the process that starts an orchestration takes its first turn itself, which saves a message. The
     #: orchestrator's code then runs there, up to its first await.
     start_inline: bool = False
-    #: The hard time limit of a turn message.
+    #: How long a turn may keep the processor busy before its instance is suspended. A turn message's hard time limit is a
+    #: little longer.
     turn_timeout: float = 30.0
+    #: How many commands (calls, timers, ..) a turn may ask for at once before its instance is suspended.
+    max_turn_commands: int = 50_000
+    #: How many activities of one instance may be under way at a time; 0 for any number. An orchestrator's own
+    #: ``max_activities`` comes first, and a ``ctx.map`` with a ``concurrency`` keeps to that.
+    max_instance_activities: int = 0
     #: How often a turn may crash its process before the instance is suspended.
     max_turn_crashes: int = 3
+    #: How often the worker of one attempt of an activity may die before the attempt counts as failed.
+    max_activity_crashes: int = 10
     #: How often a worker looks for what should exist and does not.
     recovery_interval: float = 1.0
     #: How often a worker says that it lives, and marks what it holds.
@@ -60,15 +68,15 @@ class Settings:
         Raises:
             ConfigurationError: a value is of the wrong type or out of range, or two contradict each other.
         """
-        for field in fields(self):
-            value, default = getattr(self, field.name), field.default
-            name = f"durable_{field.name}"
+        for known in fields(self):
+            value, default = getattr(self, known.name), known.default
+            name = f"durable_{known.name}"
             if isinstance(default, bool):
                 _demand(isinstance(value, bool), name, "True or False", value)
             elif isinstance(default, (int, float)):
                 is_number = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
                 _demand(is_number and value >= 0, name, "a number of at least 0", value)
-                _demand(value > 0 or field.name in _MAY_BE_ZERO, name, "more than 0", value)
+                _demand(value > 0 or known.name in _MAY_BE_ZERO, name, "more than 0", value)
             elif isinstance(default, str):
                 _demand(isinstance(value, str) and bool(value), name, "a string that is not empty", value)
             elif isinstance(default, tuple):
@@ -82,7 +90,7 @@ class Settings:
             )
 
 
-_MAY_BE_ZERO = frozenset({"cache_size", "store_patience", "timer_horizon"})
+_MAY_BE_ZERO = frozenset({"cache_size", "max_instance_activities", "store_patience", "timer_horizon"})
 
 
 def _demand(is_good: bool, name: str, what: str, value: object) -> None:
@@ -101,11 +109,11 @@ def read_settings(conf: _Conf) -> Settings:
         ConfigurationError: a value is of the wrong type or out of range.
     """
     values: dict[str, Any] = {}
-    for field in fields(Settings):
-        value = conf.get(f"durable_{field.name}", field.default)
+    for known in fields(Settings):
+        value = conf.get(f"durable_{known.name}", known.default)
         if isinstance(value, timedelta):
             value = value.total_seconds()
-        if isinstance(field.default, tuple) and isinstance(value, (list, set, frozenset)):
+        if isinstance(known.default, tuple) and isinstance(value, (list, set, frozenset)):
             value = tuple(value)
-        values[field.name] = value
+        values[known.name] = value
     return Settings(**values)

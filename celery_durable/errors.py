@@ -16,14 +16,17 @@ __all__ = [
     "InstanceNotFound",
     "InstanceExists",
     "InvalidState",
+    "ScheduleNotFound",
     "OrchestrationFailed",
     "OrchestrationRevoked",
     # what an orchestrator meets
     "ActivityError",
     "ActivityTimeout",
+    "CompensationFailed",
     "ForbiddenOperation",
     # what an operator meets
     "NonDeterminismError",
+    "TurnLimitExceeded",
     "PayloadError",
     "StoreError",
     "ConfigurationError",
@@ -63,6 +66,10 @@ class InvalidState(DurableError):
     """The verb does not fit the status (``instance_id``, ``status``)."""
 
 
+class ScheduleNotFound(DurableError, LookupError):
+    """There is no schedule with this name (``name``)."""
+
+
 class OrchestrationFailed(DurableError):
     """The orchestration ended without a result (``instance_id``, ``status``, ``reason``)."""
 
@@ -82,12 +89,20 @@ class ActivityTimeout(DurableError, TimeoutError):
     """An activity ran out of its ``timeout``, ``start_timeout`` or ``heartbeat_timeout`` (``kind``)."""
 
 
+class CompensationFailed(DurableError):
+    """Undos of a saga failed for good (``undos``: their tasks, ``errors``: their texts); the cause is what began them."""
+
+
 class ForbiddenOperation(DurableError, RuntimeError):
     """An orchestrator tried what cannot be replayed: real I/O, a thread, a foreign awaitable."""
 
 
 class NonDeterminismError(DurableError):
     """The code disagrees with history (``instance_id``, ``event``, ``expected``, ``actual``)."""
+
+
+class TurnLimitExceeded(DurableError):
+    """One turn took too long, or asked for too much at once (``instance_id``); the instance is suspended."""
 
 
 class PayloadError(DurableError, ValueError):

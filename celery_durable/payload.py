@@ -26,6 +26,7 @@ __all__ = ["PayloadCodec"]
 log = logging.getLogger("celery_durable.payload")
 
 _JSON = "application/json"
+_PICKLE = "application/x-python-serialize"
 _NOTE = "where it was raised:\n"
 
 
@@ -34,7 +35,8 @@ class PayloadCodec:
 
     Args:
         serializer: a name that kombu knows, such as ``json``.
-        accept: content types or serializer names that may be read beside the serializer's own and JSON.
+        accept: content types or serializer names that may be read beside the serializer's own and JSON; pickle only if
+            it is the serializer, however it is named.
         exception_modules: top-level packages whose exceptions may be rebuilt, asked for at each use.
         warning: the length above which an encoded value is logged.
         limit: the length above which it is refused.
@@ -55,6 +57,8 @@ class PayloadCodec:
         self._limit = limit
         names = {serializer, *accept}
         self._accept = {_JSON} | {registry.name_to_type.get(name, name) for name in names}
+        if serializer != "pickle":
+            self._accept.discard(_PICKLE)
 
     def encode(self, value: Any) -> str:
         """Encode a value.
@@ -145,14 +149,13 @@ class PayloadCodec:
             raise PayloadError("a stored failure is damaged: it names no exception type")
         if may_rebuild and (error := self._rebuilt(facts)) is not None:
             return error, True
-        name = f"{facts.get('module')}.{facts['type']}"
-        return (
-            ActivityError(
-                f"{name}: {facts.get('message')}",
-                type=name, message=facts.get("message"), traceback=facts.get("traceback"),
-            ),
-            False,
-        )  # fmt: skip
+        name, message, trace = (
+            f"{facts.get('module')}.{facts['type']}",
+            str(facts.get("message")),
+            facts.get("traceback"),
+        )
+        trace = trace if isinstance(trace, str) else None
+        return ActivityError(f"{name}: {message}", type=name, message=message, traceback=trace), False
 
     def _rebuilt(self, facts: dict[str, Any]) -> BaseException | None:
         cls = self._exception_class(str(facts.get("module")), str(facts["type"]))
@@ -161,6 +164,9 @@ class PayloadCodec:
         try:
             args = tuple(self.decode(arg) for arg in facts.get("args") or ())
             state = self.decode(facts["state"]) if facts.get("state") else {}
+            if not isinstance(state, dict):
+                return None
+            state.pop("__notes__", None)
             if cls.__module__ == "builtins":  # these keep what they know in their own __init__
                 error: BaseException = cls(*args)
             else:
@@ -172,10 +178,8 @@ class PayloadCodec:
                 error.__dict__.update(state)
         except Exception:
             return None
-        if facts.get("traceback"):
-            error.__dict__.setdefault("__notes__", []).append(
-                "the traceback in the activity was:\n" + facts["traceback"]
-            )
+        if isinstance(trace := facts.get("traceback"), str) and trace:
+            error.add_note("the traceback in the activity was:\n" + trace)
         return error
 
     def _exception_class(self, module: str, name: str) -> type[BaseException] | None:
@@ -183,13 +187,18 @@ class PayloadCodec:
             found: Any = getattr(builtins, name, None)
         else:
             if module not in sys.modules and module.partition(".")[0] in set(self._exception_modules()):
+                if module.rpartition(".")[2] == "__main__":
+                    return None
                 try:
                     __import__(module)
-                except Exception:
+                except (Exception, SystemExit):
                     return None
             found = sys.modules.get(module)
-            for part in name.split("."):
-                found = getattr(found, part, None)
+            try:
+                for part in name.split("."):
+                    found = getattr(found, part, None)
+            except Exception:  # a module or class may answer by code
+                return None
         if not (isinstance(found, type) and issubclass(found, Exception)):
             return None
         return found if (found.__module__, found.__qualname__) == (module, name) else None

@@ -13,7 +13,9 @@ from celery.result import AsyncResult
 from .core.context import EPOCH, refuse_inside_orchestrator
 from .core.events import Event
 from .core.status import RuntimeStatus
+from .engine.explain import Explanation, explain
 from .engine.records import InstanceRecord
+from .engine.verification import export_history
 from .errors import OrchestrationFailed, OrchestrationRevoked
 
 __all__ = ["Orchestration"]
@@ -147,6 +149,26 @@ class Orchestration(AsyncResult):  # type: ignore[misc]
         events: list[Event] = self._runtime.client.history(self.id)
         return events
 
+    def explain(self) -> Explanation:
+        """Say what it waits for, since when, and what to do; ``print(run.explain())`` is for people.
+
+        It has ``.waits_for`` (a list of texts), ``.last_error`` and ``.advice``. Which events it waits for is known where its
+        code is registered.
+        """
+        runtime = self._runtime
+        return explain(runtime.store, runtime.runner, runtime.client.fetch(self.id))
+
+    def export_history(self) -> str:
+        """Return the history of the current execution as a JSON document for ``durable.replay``.
+
+        Raises:
+            PayloadError: the history is damaged.
+        """
+        runtime = self._runtime
+        record = runtime.client.fetch(self.id)
+        runtime.client.history(self.id)
+        return export_history(record, runtime.store.events(self.id))
+
     def children(self) -> list[Orchestration]:  # type: ignore[override]
         """Return the direct sub-orchestrations, oldest first."""
         return [
@@ -250,6 +272,20 @@ class Orchestration(AsyncResult):  # type: ignore[misc]
         """End it at once, with its children; queued activities do not start."""
         self._runtime.client.terminate(self.id, reason, output, recursive=recursive)
         self._record = None
+
+    def restart(self, new_id: str | None = None) -> Orchestration:
+        """Start it once more with the same input, on the newest version of the orchestrator, and return the handle.
+
+        Without ``new_id`` it takes the place of this one, which must be over: its history is deleted. Tags and queue are kept,
+        callbacks (link, chain, chord) are not.
+
+        Raises:
+            InvalidState: it is not over, and no ``new_id`` is given.
+            InstanceExists: ``new_id`` is in use.
+        """
+        started = self._runtime.client.restart(self.id, new_id)
+        self._record = None
+        return self if new_id is None else Orchestration(started, app=self.app)
 
     def purge(self, recursive: bool = True) -> None:
         """Delete a finished orchestration with its history.

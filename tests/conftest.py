@@ -14,6 +14,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import hypothesis  # noqa: F401  imported late, after a deep recursion, it fails on CPython 3.11
 import pytest
@@ -24,6 +25,28 @@ MARIADB = os.environ.get("DURABLE_TEST_MARIADB", "mysql+pymysql://root@127.0.0.1
 REDIS = os.environ.get("DURABLE_TEST_REDIS", "redis://127.0.0.1:6379/0")
 RABBITMQ = os.environ.get("DURABLE_TEST_RABBITMQ", "amqp://guest:guest@127.0.0.1:5672/")
 IS_CI = os.environ.get("CI") == "true"
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--no-cache", action="store_true", help="keep no live executions: every turn replays history from its beginning"
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if config.getoption("--no-cache"):
+        from celery_durable.engine.cache import LiveExecutions
+
+        os.environ["DURABLE_TEST_CACHE"] = "0"  # for the workers that tests start
+        LiveExecutions.put = lambda self, live: live.abandon()  # type: ignore[method-assign]
+    config.addinivalue_line("markers", "cache: tests the cache itself, which --no-cache takes away")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if config.getoption("--no-cache"):
+        gone = [item for item in items if item.get_closest_marker("cache") is not None]
+        config.hook.pytest_deselected(items=gone)
+        items[:] = [item for item in items if item not in gone]
 
 
 @pytest.fixture(autouse=True)
@@ -124,3 +147,28 @@ def rabbitmq_url() -> Iterator[str]:
         subprocess.run([ctl, "delete_vhost", vhost], capture_output=True)
     else:
         yield RABBITMQ
+
+
+@pytest.fixture
+def new_app(tmp_path: Path) -> Iterator[Callable[..., Any]]:
+    """Make applications over an SQLite file, with a broker in memory that nobody consumes."""
+    from celery import Celery, _state
+
+    from celery_durable import Durable
+
+    made: list[Any] = []
+    shared = set(_state._on_app_finalizers)
+
+    def make(**conf: Any) -> Any:
+        app = Celery("anonymous", broker="memory://", set_as_current=False)
+        app.conf.update({"durable_backend_url": f"sqlite:///{tmp_path / 'app.db'}", **conf})
+        Durable(app)
+        made.append(app)
+        return app
+
+    yield make
+    for app in made:
+        if app.durable._runtime is not None:
+            app.durable._runtime.store.database.dispose()
+        app.close()
+    _state._on_app_finalizers.intersection_update(shared)

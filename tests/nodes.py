@@ -58,6 +58,7 @@ class WorkerProcess:
         concurrency: int = 2,
         queues: Sequence[str] = (),
         options: Sequence[str] = (),
+        paths: Sequence[str] = (),
     ) -> None:
         self.log = log
         self.name = f"worker-{uuid.uuid4().hex[:8]}@localhost"
@@ -67,7 +68,7 @@ class WorkerProcess:
         ]  # fmt: skip
         command += ["-c", str(concurrency)] if pool != "solo" else []
         command += ["-Q", ",".join(queues)] if queues else []
-        paths = [str(APPLICATIONS), str(ROOT)]
+        paths = [*paths, str(APPLICATIONS), str(ROOT)]
         with log.open("ab") as output:
             self.process = subprocess.Popen(
                 command,
@@ -93,6 +94,14 @@ class WorkerProcess:
     def children(self) -> list[int]:
         """The processes of a prefork pool."""
         return [child.pid for child in psutil.Process(self.process.pid).children()]
+
+    def freeze(self) -> None:
+        """SIGSTOP for the main process and the whole pool: it keeps its connections and does nothing."""
+        os.killpg(self.process.pid, signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """Let a frozen worker go on as if no time had passed."""
+        os.killpg(self.process.pid, signal.SIGCONT)
 
     def kill(self) -> None:
         """SIGKILL for the main process and the whole pool at once."""
@@ -230,6 +239,73 @@ class OwnPostgres(_OwnServer):
     def stop(self) -> None:
         super().stop()
         (self.directory / "data" / "postmaster.pid").unlink(missing_ok=True)
+
+    def shut_down(self, mode: str) -> None:
+        """Stop as an operator does: ``fast`` rolls every transaction back, ``immediate`` only ends the processes."""
+        assert self.process is not None
+        pid = int((self.directory / "data" / "postmaster.pid").read_text().split()[0])
+        os.kill(pid, {"fast": signal.SIGINT, "immediate": signal.SIGQUIT}[mode])
+        self.process.wait(60)
+        self.process = None
+
+    def remove(self) -> None:
+        self.stop()
+        shutil.rmtree(self.directory, ignore_errors=True)
+
+
+class OwnPgBouncer(_OwnServer):
+    """PgBouncer that pools by transaction, in front of every database of one PostgreSQL server."""
+
+    name = "pgbouncer"
+
+    def __init__(self, server: str, pool_size: int = 10) -> None:
+        super().__init__()
+        program = shutil.which("pgbouncer") or shutil.which("/usr/sbin/pgbouncer")
+        if program is None:
+            absent("pgbouncer", "it is not installed")
+        self.program, self.server = str(program), sa.make_url(server)
+        self.directory = Path(tempfile.mkdtemp(prefix="durable-bouncer-"))
+        given = {
+            "host": self.server.host or "127.0.0.1",
+            "port": self.server.port or 5432,
+            "user": self.server.username or "postgres",
+            "password": self.server.password,
+        }
+        target = " ".join(f"{key}={value}" for key, value in given.items() if value is not None)
+        settings = {
+            "listen_addr": "127.0.0.1", "listen_port": self.port, "unix_socket_dir": "", "pool_mode": "transaction",
+            "auth_type": "any", "max_client_conn": 1000, "default_pool_size": pool_size, "stats_users": given["user"],
+            "admin_users": given["user"], "ignore_startup_parameters": "extra_float_digits",
+        }  # fmt: skip
+        lines = [
+            "[databases]",
+            f"* = {target}",
+            "[pgbouncer]",
+            *(f"{key} = {value}" for key, value in settings.items()),
+        ]
+        (self.directory / "pgbouncer.ini").write_text("\n".join(lines) + "\n")
+        if os.getuid() == 0:
+            os.chmod(self.directory, 0o755)
+
+    def url(self, database: str = "postgres") -> str:
+        """The URL of a database of the server behind it."""
+        own = self.server.set(host="127.0.0.1", port=self.port, database=database)
+        return own.render_as_string(hide_password=False)
+
+    def command(self) -> Sequence[str]:
+        return [*_as_user("postgres"), self.program, str(self.directory / "pgbouncer.ini")]
+
+    def transactions(self) -> dict[str, int]:
+        """How many transactions each database has had through it, by its own count."""
+        import psycopg
+
+        user, password = self.server.username or "postgres", self.server.password
+        console = psycopg.connect(
+            host="127.0.0.1", port=self.port, dbname="pgbouncer", user=user, password=password, autocommit=True
+        )
+        with console:
+            rows = psycopg.ClientCursor(console).execute("SHOW STATS_TOTALS").fetchall()
+        return {row[0]: int(row[1]) for row in rows}
 
     def remove(self) -> None:
         self.stop()

@@ -22,6 +22,7 @@ __all__ = [
     "ContinueAsNew",
     "CreateTimer",
     "FailExecution",
+    "RecordPatch",
     "RecordRun",
     "ScheduleActivity",
     "SendEvent",
@@ -35,6 +36,7 @@ class Command:
 
     command: int
     is_final: ClassVar[bool] = False
+    takes_arguments: ClassVar[bool] = False
 
     @property
     def kind(self) -> str:
@@ -61,6 +63,10 @@ class Command:
             and event.name == self.label
         )
 
+    def has_arguments_of(self, event: Event) -> bool:
+        """Tell whether the recorded command was given the same arguments; True for kinds that have none."""
+        return not self.takes_arguments or event.payload == self._payload()
+
     def describe(self) -> str:
         """Return the command in a few words, for messages to people."""
         return " ".join(filter(None, (self.kind, repr(self.label) if self.label else "")))
@@ -79,6 +85,7 @@ class Command:
 class ScheduleActivity(Command):
     """Run a Celery task. Times are microseconds; ``input`` is the encoded ``[args, kwargs]``."""
 
+    takes_arguments: ClassVar[bool] = True
     attempt: int
     task: str
     input: str
@@ -132,6 +139,7 @@ class CancelTimer(Command):
 class StartChild(Command):
     """Start a sub-orchestration."""
 
+    takes_arguments: ClassVar[bool] = True
     attempt: int
     name: str
     child_id: str
@@ -185,9 +193,22 @@ class RecordRun(Command):
 
 
 @dataclass(slots=True)
+class RecordPatch(Command):
+    """Note that this execution takes the new way of a change."""
+
+    change: str
+
+    @property
+    def label(self) -> str:
+        """Return the change's id."""
+        return self.change
+
+
+@dataclass(slots=True)
 class SendEvent(Command):
     """Raise an external event on another instance, one-way."""
 
+    takes_arguments: ClassVar[bool] = True
     instance_id: str
     name: str
     payload: str

@@ -16,10 +16,11 @@ from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
-from ..errors import DurableError, PayloadError
+from ..errors import DurableError, ForbiddenOperation, PayloadError
 from .calls import CallOptions, checked_name
-from .commands import RecordRun, SendEvent
+from .commands import RecordPatch, RecordRun, SendEvent
 from .retry import Interval, RetryPolicy, in_microseconds
+from .saga import Saga
 from .waits import AllFuture, AnyFuture, MapFuture
 
 if TYPE_CHECKING:
@@ -270,6 +271,45 @@ class OrchestrationContext:
             return future
         return execution.done_future(execution.codec.decode(result))
 
+    def saga(self, *, parallel: bool = False, retry: RetryPolicy | None = None) -> Saga:
+        """Return a block whose activities are undone if it is left by an exception, a timeout or a cancel.
+
+        ``async with ctx.saga() as saga: await saga.call(reserve.s(order), undo=release.s(order))``. Undos run durably, last
+        first, past failing ones, and are not interrupted; terminating an instance undoes nothing.
+
+        Args:
+            parallel: run the undos at the same time.
+            retry: how often each undo is tried; None tries 10 times over about 17 minutes.
+
+        Raises:
+            CompensationFailed: (on leaving the block) undos failed for good; its cause is the exception that began them.
+        """
+        return Saga(self, parallel=parallel, retry=_UNDO_RETRY if retry is None else retry)
+
+    # -- code that changes -------------------------------------------------------------------------
+
+    def patched(self, change_id: str) -> bool:
+        """Tell whether this execution takes the new way of a change: False only if it went past this point before the change.
+
+        The answer is recorded when it is True, and stays the same for the whole execution.
+        """
+        execution = self._execution
+        change = checked_name(change_id, "a change id")
+        known = execution.patches.get(change)
+        if known is None:
+            known = execution.patches[change] = not execution.is_replaying or change in execution.recorded_patches
+            if known:
+                execution.ask(RecordPatch(execution.next_command(), change))
+        return known
+
+    def deprecate_patch(self, change_id: str) -> None:
+        """Say that no execution takes the old way any more; stands in for ``patched`` while histories still record it."""
+        execution = self._execution
+        change = checked_name(change_id, "a change id")
+        if change not in execution.patches and execution.is_replaying and change in execution.recorded_patches:
+            execution.ask(RecordPatch(execution.next_command(), change))
+        execution.patches.setdefault(change, True)
+
     def set_status(self, value: Any) -> None:
         """Set the custom status; visible at the commit of the turn, the last one of a turn wins."""
         self._execution.set_status(value)
@@ -278,8 +318,18 @@ class OrchestrationContext:
         """End this execution and start afresh under the same id, with new arguments; never returns.
 
         Events that were not taken yet stay for the new execution, in order, unless ``keep_events`` is False.
+
+        Raises:
+            ForbiddenOperation: inside a saga, which would never know how it ends.
         """
+        if self._execution.open_blocks:
+            raise ForbiddenOperation(
+                "ctx.continue_as_new() inside a saga: leave the block first, so that it is clear what is done"
+            )
         raise ContinueAsNewRequested(args, kwargs, keep_events)
+
+
+_UNDO_RETRY = RetryPolicy(first_interval=1, max_attempts=10, backoff=2.0, max_interval=300)
 
 
 def _journal(

@@ -36,6 +36,7 @@ class EventKind(StrEnum):
     CHILD_STARTED = "ChildStarted"
     CHILD_CANCELED = "ChildCanceled"
     RUN_RECORDED = "RunRecorded"
+    PATCH_RECORDED = "PatchRecorded"
     EVENT_SENT = "EventSent"
     EXECUTION_COMPLETED = "ExecutionCompleted"
     EXECUTION_FAILED = "ExecutionFailed"
@@ -73,6 +74,7 @@ CONFIRMATIONS: dict[str, EventKind] = {
     "StartChild": K.CHILD_STARTED,
     "CancelChild": K.CHILD_CANCELED,
     "RecordRun": K.RUN_RECORDED,
+    "RecordPatch": K.PATCH_RECORDED,
     "SendEvent": K.EVENT_SENT,
     "CompleteExecution": K.EXECUTION_COMPLETED,
     "FailExecution": K.EXECUTION_FAILED,
@@ -131,7 +133,10 @@ def load_events(text: str | bytes) -> list[Event]:
         rows = json.loads(text)
     except RecursionError as error:
         raise ValueError("a history row is nested too deeply") from error
-    return [Event(_KINDS[row[0]], *row[1:]) for row in rows]
+    events = [Event(_KINDS[row[0]], *row[1:]) for row in rows]
+    if any(event.facts is not None and type(event.facts) is not dict for event in events):
+        raise TypeError("facts are no JSON object")
+    return events
 
 
 _KINDS = {str(kind): kind for kind in EventKind}

@@ -79,6 +79,10 @@ class _Abandoned(BaseException):
     """Thrown into what is left of an execution that is dropped."""
 
 
+async def _result_of(future: asyncio.Future[Any]) -> Any:
+    return await future
+
+
 class ReplayLoop(asyncio.AbstractEventLoop):
     """The loop of one execution. Times inside it are seconds since the execution began."""
 
@@ -161,8 +165,15 @@ class ReplayLoop(asyncio.AbstractEventLoop):
         return ReplayFuture(loop=self)
 
     def create_task(  # type: ignore[override]
-        self, coro: Coroutine[Any, Any, Any], *, name: str | None = None, context: ContextVars | None = None, **_: Any
+        self,
+        coro: Coroutine[Any, Any, Any] | asyncio.Future[Any],
+        *,
+        name: str | None = None,
+        context: ContextVars | None = None,
+        **_: Any,
     ) -> ReplayTask:
+        if isinstance(coro, asyncio.Future):  # ctx.call() and its kind: futures here, coroutines to their users
+            coro = _result_of(coro)
         task = ReplayTask(coro, loop=self, name=name, context=context)
         self._tasks[task.number] = task
         task.add_done_callback(self._forget)

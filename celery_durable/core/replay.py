@@ -2,7 +2,8 @@
 
 This is the only place that runs the user's orchestrator. It has two doors: ``replay`` takes events that are history
 already and checks that the code still asks for what is recorded; ``take`` applies new ones and returns what to commit.
-Events are applied one at a time, so the end does not depend on how they were batched into turns.
+Events are applied one at a time, in the order of their times, and a timer that a turn sets and that is due before the
+turn's next event comes before it: so the end does not depend on how events were batched into turns.
 """
 
 from __future__ import annotations
@@ -16,8 +17,18 @@ from collections.abc import Awaitable, Callable, Generator, Iterable, Mapping, S
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
-from ..errors import ForbiddenOperation, NonDeterminismError, PayloadError
-from .calls import ActivityCall, Call, CallOptions, ChildCall, with_first, with_options
+from ..errors import ForbiddenOperation, NonDeterminismError, PayloadError, TurnLimitExceeded
+from .calls import (
+    ActivityCall,
+    Call,
+    CallOptions,
+    ChildCall,
+    chunks_of,
+    members_of,
+    parts_of,
+    steps_of,
+    with_first,
+)
 from .commands import (
     CancelExecution,
     CancelTimer,
@@ -29,6 +40,7 @@ from .commands import (
 )
 from .context import ContinueAsNewRequested, OrchestrationContext, as_microseconds, running_orchestrator
 from .events import INPUTS, NOTES, Event, EventKind
+from .lines import asking_line, awaiting_line
 from .loop import ReplayLoop, ReplayTask
 from .ordering import keep_order
 from .waits import AllFuture, pending_joins
@@ -80,13 +92,22 @@ class Decision:
     joins_formed: set[int] = field(default_factory=set)
     joins_ended: set[int] = field(default_factory=set)
     released_slots: dict[int, int] = field(default_factory=dict)
+    fired: set[int] = field(default_factory=set)
     applied: int = 0
     keeps_events: bool = True
     now: int = 0
 
 
+class _TooManyCommandsError(BaseException):
+    """Stops an orchestrator that asks for too much at once; no handler of the user's should catch it."""
+
+
 class Execution:
-    """The live coroutine of one execution, and all that it waits for."""
+    """The live coroutine of one execution, and all that it waits for.
+
+    With ``traces`` a disagreement with history names the line of the code; with ``checks_arguments`` other arguments of a
+    call are one too. Both are for looking at histories, not for taking turns.
+    """
 
     def __init__(
         self,
@@ -94,6 +115,10 @@ class Execution:
         function: Callable[..., Any],
         codec: Codec,
         is_orchestrator: Callable[[str], bool] = lambda name: False,
+        *,
+        most_commands: int = 50_000,
+        traces: bool = False,
+        checks_arguments: bool = False,
     ) -> None:
         self.facts = facts
         self.codec = codec
@@ -107,14 +132,22 @@ class Execution:
         self._context = OrchestrationContext(self)
         self._main: ReplayTask | None = None
         self._commands = 0
+        self._most_commands = most_commands
+        self._commands_allowed: int | None = None
         self._asked: dict[int, Command] = {}
         self._withdrawals = 0
         self._calls: dict[int, Call] = {}
         self._timers: dict[int, Callable[[], None]] = {}
+        self._new_timers: dict[int, int] = {}
         self._handles: dict[int, int] = {}
         self._recorded_runs: dict[int, tuple[str, bool]] = {}
+        self.recorded_patches: set[str] = set()
+        self.patches: dict[str, bool] = {}
+        self.open_blocks = 0
+        self._lines: dict[int, str] | None = {} if traces else None
+        self._checks_arguments = checks_arguments
         self._arrivals = 0
-        self._buffered: dict[str, deque[tuple[int, Event]]] = {}
+        self._buffered: dict[str, deque[tuple[int, Event, Any]]] = {}
         self._waiters: dict[str, deque[asyncio.Future[Any]]] = {}
         self._exhausted: list[tuple[Call, BaseException]] = []
         self._joins: dict[int, int] = {}
@@ -137,6 +170,11 @@ class Execution:
         """Tell whether calls, timers or joins of this execution are still under way in the store."""
         return bool(self._calls or self._timers or self._joins or self._was_joined)
 
+    @property
+    def awaited_events(self) -> list[str]:
+        """Return the names of the external events that the code waits for now."""
+        return [name for name, waiters in self._waiters.items() if any(not waiter.done() for waiter in waiters)]
+
     # -- the two doors ------------------------------------------------------------------------------
 
     def replay(self, events: Sequence[Event]) -> None:
@@ -149,6 +187,8 @@ class Execution:
         for event in events:
             if event.kind is EventKind.RUN_RECORDED:
                 self._recorded_runs[event.command] = (event.payload or "", bool((event.facts or {}).get("failed")))
+            elif event.kind is EventKind.PATCH_RECORDED:
+                self.recorded_patches.add(event.name)
         for event in events:
             self.history_length += event.kind not in NOTES
             if event.kind in INPUTS:
@@ -173,21 +213,20 @@ class Execution:
             NonDeterminismError: history says something that this process cannot follow.
         """
         self.is_replaying = False
+        self._commands_allowed = self._commands + self._most_commands
         decision = Decision()
-        for event in inputs:
-            if self.final is not None:
-                break
-            decision.applied += 1
-            if not self._is_wanted(event):
-                continue
-            judged = self._judged(event)
-            decision.events.append(judged)
-            self.history_length += 1
-            self._apply(judged)
-            for command in self._drain():
-                decision.commands.append(command)
-                decision.events.append(command.confirmation(self.now))
-                self.history_length += 1
+        try:
+            self._take_each(inputs, decision)
+        except _TooManyCommandsError:
+            log.debug("%r asked for too much", self.facts.instance_id)
+        if self._commands > self._commands_allowed:
+            raise TurnLimitExceeded(
+                f"orchestration {self.facts.instance_id!r} ({self.facts.name}) asks for more than {self._most_commands} commands "
+                "in one turn (durable_max_turn_commands). Give the work to sub-orchestrations, then resume it",
+                instance_id=self.facts.instance_id,
+            )  # fmt: skip
+        self._commands_allowed = None
+        self._new_timers.clear()
         self._note_joins(decision)
         decision.final, decision.keeps_events = self.final, self._keeps_events
         decision.custom_status, self._custom_status = self._custom_status, None
@@ -199,6 +238,35 @@ class Execution:
         decision.now = self.now
         self.is_replaying = True
         return decision
+
+    def _take_each(self, inputs: Iterable[Event], decision: Decision) -> None:
+        for event in inputs:
+            if self.final is not None:
+                break
+            while (timer := self._overdue(event.at)) is not None:
+                decision.fired.add(timer.command)
+                self._take_one(timer, decision)
+            if self.final is not None:
+                break
+            decision.applied += 1
+            if self._is_wanted(event):
+                self._take_one(self._judged(event), decision)
+
+    def _overdue(self, moment: int) -> Event | None:
+        """Return the first timer of this very turn that was due before ``moment``: it comes before what came then."""
+        if self.final is not None:
+            return None
+        dues = [(due, command) for command, due in self._new_timers.items() if due < moment and command in self._timers]
+        return Event(EventKind.TIMER_FIRED, *min(dues)) if dues else None
+
+    def _take_one(self, event: Event, decision: Decision) -> None:
+        decision.events.append(event)
+        self.history_length += 1
+        self._apply(event)
+        for command in self._drain():
+            decision.commands.append(command)
+            decision.events.append(command.confirmation(self.now))
+            self.history_length += 1
 
     def abandon(self) -> None:
         """Drop the coroutine; its ``finally`` blocks may run, but can do nothing any more."""
@@ -244,8 +312,13 @@ class Execution:
 
     def _started(self, event: Event) -> None:
         self.loop.origin = self.loop.now
-        args, kwargs = self.codec.decode(event.payload or "[[], {}]")
-        self._main = self.loop.create_task(self._run(args, kwargs), name="main")
+        match self.codec.decode(event.payload or "[[], {}]"):
+            case [list(args) | tuple(args), dict(kwargs)] if all(isinstance(name, str) for name in kwargs):
+                self._main = self.loop.create_task(self._run(args, kwargs), name="main")
+            case _:
+                raise PayloadError(
+                    f"the stored input of {self.facts.instance_id!r} is no list of arguments and their names"
+                )
 
     async def _run(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
         result = self._function(self._context, *args, **kwargs)
@@ -291,14 +364,15 @@ class Execution:
     def _event_raised(self, event: Event) -> None:
         if (event_id := _event_id(event)) is not None:
             self._event_ids.add(event_id)
+        value = self.codec.decode(event.payload or "null")  # now: damage must not come up in the user's code
         waiters = self._waiters.get(event.name)
         while waiters:
             waiter = waiters.popleft()
             if not waiter.done():
-                waiter.set_result(self.codec.decode(event.payload or "null"))
+                waiter.set_result(value)
                 return
         self._arrivals += 1
-        self._buffered.setdefault(event.name, deque()).append((self._arrivals, event))
+        self._buffered.setdefault(event.name, deque()).append((self._arrivals, event, value))
 
     def _cancel_requested(self, event: Event) -> None:
         self._cancel_was_requested = True
@@ -342,7 +416,7 @@ class Execution:
         except PayloadError as problem:
             return self._end(FailExecution(self.next_command(), self.codec.encode_failure(problem)))
         kept: list[Event] = []
-        for _, event in sorted(
+        for _, event, _ in sorted(
             (entry for queue in self._buffered.values() for entry in queue), key=lambda entry: entry[0]
         ):
             latest = kept[-1].at if kept else 0
@@ -361,6 +435,8 @@ class Execution:
         command = None if number is None else self._asked.pop(number)
         if command is None or not command.agrees_with(event):
             raise self._disagreement(event, command)
+        if self._checks_arguments and not command.has_arguments_of(event):
+            raise self._disagreement(event, command)
 
     def _expect_nothing_asked(self, event: Event | None) -> None:
         if self._asked:
@@ -369,13 +445,26 @@ class Execution:
     def _disagreement(self, event: Event | None, command: Command | None) -> NonDeterminismError:
         history = "nothing more at this point" if event is None else event.describe()
         code = "nothing" if command is None else command.describe()
+        if self._checks_arguments and event is not None and command is not None and command.agrees_with(event):
+            confirmation = command.confirmation(event.at)
+            history, code = f"{history} with {event.payload:.200}", f"{code} with {confirmation.payload:.200}"
+        if (line := self._line_of(command)) is not None:
+            code += f" ({line})"
         version = f" v{self.facts.version}" if self.facts.version is not None else ""
         return NonDeterminismError(
             f"orchestration {self.facts.instance_id!r} ({self.facts.name}{version}), event {self.history_length}: "
             f"history has {history}, the code now asks for {code}. The instance is suspended; nothing is lost. "
             "Restore the old code, then resume it",
-            instance_id=self.facts.instance_id, event=self.history_length, expected=history, actual=code,
+            instance_id=self.facts.instance_id, event=self.history_length, expected=history, actual=code, line=line,
         )  # fmt: skip
+
+    def _line_of(self, command: Command | None) -> str | None:
+        """Return where the code asked for a command; for none, where it waits."""
+        if self._lines is None:
+            return None
+        if command is not None:
+            return self._lines.get(command.command)
+        return None if self._main is None else awaiting_line(self._main.get_coro())
 
     # -- what the context and the calls ask for ---------------------------------------------------------
 
@@ -384,11 +473,15 @@ class Execution:
         if self._is_abandoned:
             raise ForbiddenOperation(f"the context of {self.facts.instance_id!r} is no longer in use")
         self._commands += 1
+        if self._commands_allowed is not None and self._commands > self._commands_allowed:
+            raise _TooManyCommandsError
         return self._commands
 
     def ask(self, command: Command) -> None:
         """Ask for a command; it is recorded when the code is idle again."""
         key = command.command
+        if self._lines is not None and (line := asking_line()) is not None:
+            self._lines.setdefault(key, line)
         if key in self._asked:
             self._withdrawals += 1
             key = -self._withdrawals
@@ -410,7 +503,7 @@ class Execution:
             raise TypeError(
                 f"ctx.call() takes a Celery signature such as my_task.s(1, 2), not {type(signature).__name__}"
             )
-        shape = _SHAPES.get(signature.get("subtask_type") or "")
+        shape = _SHAPES.get(signature.get("subtask_type") or signature["task"])
         return shape(self, signature, options) if shape is not None else self._leaf(signature, options).future
 
     def _leaf(self, signature: Mapping[str, Any], options: CallOptions) -> Call:
@@ -432,15 +525,14 @@ class Execution:
         return self.now + round(value * 1_000_000) if isinstance(value, (int, float)) else as_microseconds(value)
 
     def _group(self, signature: Mapping[str, Any], options: CallOptions) -> asyncio.Future[Any]:
-        chosen = signature.get("options") or {}
-        members = [self.call(with_options(member, chosen), options) for member in signature["kwargs"]["tasks"]]
-        return AllFuture(members, loop=self.loop)
+        return AllFuture([self.call(member, options) for member in members_of(signature)], loop=self.loop)
+
+    def _chunks(self, signature: Mapping[str, Any], options: CallOptions) -> asyncio.Future[Any]:
+        """Run each chunk as one activity, as Celery does; the results are a list of lists."""
+        return AllFuture([self.call(chunk, options) for chunk in chunks_of(signature)], loop=self.loop)
 
     def _chain(self, signature: Mapping[str, Any], options: CallOptions) -> asyncio.Future[Any]:
-        steps = list(signature["kwargs"]["tasks"])
-        if given := tuple(signature.get("args") or ()):
-            steps[0] = with_first(steps[0], given)
-        return self.loop.create_task(self._run_chain(steps, options))
+        return self.loop.create_task(self._run_chain(steps_of(signature), options))
 
     async def _run_chain(self, steps: Sequence[Mapping[str, Any]], options: CallOptions) -> Any:
         result = None
@@ -449,13 +541,13 @@ class Execution:
         return result
 
     def _chord(self, signature: Mapping[str, Any], options: CallOptions) -> asyncio.Future[Any]:
-        return self.loop.create_task(self._run_chord(signature["kwargs"], tuple(signature.get("args") or ()), options))
+        return self.loop.create_task(self._run_chord(*parts_of(signature), options))
 
-    async def _run_chord(self, parts: Mapping[str, Any], given: tuple[Any, ...], options: CallOptions) -> Any:
-        header = parts["header"]
-        members = header["kwargs"]["tasks"] if isinstance(header, Mapping) else header
-        results = await AllFuture([self.call(with_first(m, given), options) for m in members], loop=self.loop)
-        return await self.call(with_first(parts["body"], (results,)), options)
+    async def _run_chord(
+        self, header: Sequence[Mapping[str, Any]], body: Mapping[str, Any], options: CallOptions
+    ) -> Any:
+        results = await AllFuture([self.call(member, options) for member in header], loop=self.loop)
+        return await self.call(with_first(body, (results,)), options)
 
     def window(self, signatures: Sequence[Mapping[str, Any]], concurrency: int | None) -> list[asyncio.Future[Any]]:
         """Call every signature, at most ``concurrency`` at a time; the store opens the window as members end."""
@@ -536,6 +628,8 @@ class Execution:
         """Create a durable timer and return its command number."""
         command = self.next_command()
         self._timers[command] = callback
+        if not self.is_replaying:
+            self._new_timers[command] = due
         self.ask(CreateTimer(command, due))
         return command
 
@@ -571,7 +665,7 @@ class Execution:
     def wait_event(self, name: str, timeout: int | None) -> asyncio.Future[Any]:
         """Return a future of the next event of that name."""
         if buffered := self._buffered.get(name):
-            return self.done_future(self.codec.decode(buffered.popleft()[1].payload or "null"))
+            return self.done_future(buffered.popleft()[2])
         future = self.loop.create_future()
         if timeout == 0:
             future.set_exception(TimeoutError(f"no event {name!r} is there"))
@@ -634,6 +728,7 @@ _SHAPES: dict[str, Callable[[Execution, Mapping[str, Any], CallOptions], asyncio
     "group": Execution._group,
     "chain": Execution._chain,
     "chord": Execution._chord,
+    "celery.chunks": Execution._chunks,
 }
 
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from ..core.context import refuse_inside_orchestrator
-from ..core.events import Event, EventKind, load_events
+from ..core.events import Event, EventKind
 from ..core.replay import Codec
 from ..core.status import RuntimeStatus
 from ..errors import ConfigurationError, DurableError, InstanceExists, InstanceNotFound, InvalidState, PayloadError
@@ -22,7 +22,8 @@ from .decisions import new_execution_id
 from .protocols import Publisher
 from .records import Filters, InstanceRecord, NewInbox, NewInstance, Snapshot, TurnAddress, TurnCommit
 from .registry import Registry
-from .turn import MOVING, TurnRunner
+from .turn import TurnRunner, events_of
+from .verbs import acts
 
 __all__ = ["Client", "IfExists", "StartRequest", "check_instance_id"]
 
@@ -40,15 +41,25 @@ def check_instance_id(instance_id: Any) -> str:
         ValueError: it is empty, longer than 150 characters, or contains NUL.
         TypeError: it is no string.
     """
-    if not isinstance(instance_id, str):
-        raise TypeError(f"an instance id is a string, not {type(instance_id).__name__}")
+    check_text("an instance id", instance_id)
     if not instance_id or len(instance_id) > 150 or "\x00" in instance_id:
         raise ValueError(f"an instance id has 1 to 150 characters and no NUL; {instance_id[:40]!r} does not fit")
+    return str(instance_id)
+
+
+def check_text(what: str, value: Any) -> None:
+    """Refuse what no column holds.
+
+    Raises:
+        TypeError: it is no string.
+        ValueError: it has halves of characters (surrogates).
+    """
+    if not isinstance(value, str):
+        raise TypeError(f"{what} is a string, not {type(value).__name__}")
     try:
-        instance_id.encode()
+        value.encode()
     except UnicodeEncodeError:
-        raise ValueError(f"an instance id must be valid Unicode; {instance_id[:40]!r} is not") from None
-    return instance_id
+        raise ValueError(f"{what} must be valid Unicode; {value[:40]!r} is not") from None
 
 
 @dataclass(slots=True)
@@ -93,6 +104,7 @@ class Client:
         for key, value in (request.tags or {}).items():
             if not isinstance(key, str) or not isinstance(value, str):
                 raise TypeError(f"tags are strings, not {key!r}: {value!r}")
+            check_text("a tag", key + value)
         definition = self.registry.newest(request.name)
         try:
             payload = self.codec.encode([list(request.args), dict(request.kwargs)])
@@ -102,8 +114,14 @@ class Client:
         return NewInstance(
             instance_id, new_execution_id(), request.name, definition.version if definition else None, payload,
             queue=request.queue, canvas=canvas, tags=dict(request.tags or {}), root_id=request.root_id,
-            start_at=request.start_at, check_after=_CHECK_AFTER,
+            start_at=request.start_at, check_after=self._check_after(request.start_at),
         )  # fmt: skip
+
+    def _check_after(self, start_at: int | None) -> int:
+        """When recovery looks: for a start that is too far ahead for a message, in time to send one."""
+        horizon = int(self.runner.settings.timer_horizon * 1_000_000)
+        is_far = start_at is not None and start_at - self.store.now() > horizon
+        return -horizon if is_far else _CHECK_AFTER
 
     def start(self, request: StartRequest) -> str:
         """Start an orchestration and return its id.
@@ -114,6 +132,8 @@ class Client:
             StoreError: the store cannot be reached; nothing was started.
         """
         new = self.prepare(request)
+        if self.runner.settings.start_inline and self.runner.begin(new):
+            return new.id
         if not self.store.insert_instance(new) and not self._meet_existing(new, request.if_exists):
             return new.id
         self.nudge(new)
@@ -121,14 +141,6 @@ class Client:
 
     def nudge(self, new: NewInstance) -> None:
         """Bring about the first turn of an instance that is committed."""
-        if self.runner.settings.start_inline and new.start_at is None and new.name in self.registry:
-            try:
-                self.runner.run(new.id)
-                if (live := self.runner.live.take_instance(new.id)) is not None:
-                    live.abandon()
-                return
-            except Exception:
-                log.warning("the first turn of %r is left to a worker", new.id, exc_info=True)
         address = TurnAddress(new.id, new.name, new.queue, new.canvas, new.root_id)
         delay = 0 if new.start_at is None else max(0, new.start_at - self.store.now())
         horizon = int(self.runner.settings.timer_horizon * 1_000_000)
@@ -146,13 +158,9 @@ class Client:
             if old.input != new.input or old.name != new.name:
                 log.warning("orchestration %r exists already, with another input; that one is returned", new.id)
             return False
-        if if_exists == "restart" and not old.status.is_terminal:
-            raise InvalidState(
-                f"orchestration {new.id!r} is {old.status}; only a finished one can be restarted. "
-                "Use if_exists='replace' to end it first",
-                instance_id=new.id, status=old.status,
-            )  # fmt: skip
-        if not self.store.replace_instance(new, self.store.open_children(new.id)):
+        if if_exists == "restart":
+            acts("restart", old.status, new.id)
+        if not self.store.replace_instance(new):
             raise InvalidState(f"orchestration {new.id!r} changed while it was replaced; try again", instance_id=new.id)
         return True
 
@@ -170,8 +178,13 @@ class Client:
         return record
 
     def history(self, instance_id: str) -> list[Event]:
-        """Return the events of the current execution, in order."""
-        return [event for row in self.store.events(instance_id) for event in load_events(row)]
+        """Return the events of the current execution, in order.
+
+        Raises:
+            PayloadError: the history is damaged.
+        """
+        rows = self.store.events(check_instance_id(instance_id))
+        return [event for number, row in enumerate(rows, 1) for event in events_of(row, instance_id, number)]
 
     # -- steer ------------------------------------------------------------------------------------------
 
@@ -183,17 +196,17 @@ class Client:
             InstanceNotFound: there is none.
         """
         message = self.event_message(instance_id, name, data, event_id)
-        self._send(message)
+        self._send(message, "raise_event")
 
     def event_message(self, instance_id: str, name: str, data: Any, event_id: str | None) -> NewInbox:
         """Return the inbox row of an external event; ``event_id`` deduplicates within an execution."""
         refuse_inside_orchestrator("raise_event()")
-        if not isinstance(name, str):
-            raise TypeError(f"an event's name is a string, not {type(name).__name__}")
+        check_text("an event's name", name)
         if "\x00" in name:
             raise ValueError("an event's name must not contain NUL")
         if event_id is None:
             event_id = uuid.uuid4().hex  # a repeat after a lost answer is recognised by it
+        check_text("an event's id", event_id)
         dedup, facts = f"event:{hashlib.sha256(event_id.encode()).hexdigest()[:48]}", {"id": event_id}
         return NewInbox(
             check_instance_id(instance_id), EventKind.EVENT_RAISED, dedup, name=name, payload=self.codec.encode(data),
@@ -206,18 +219,12 @@ class Client:
         message = NewInbox(
             instance_id, EventKind.CANCEL_REQUESTED, "cancel", facts={"reason": reason}, check_after=_CHECK_AFTER
         )
-        if self.fetch(instance_id).status.is_terminal:
-            return
-        self._send(message, may_be_over=True)
+        if acts("cancel", self.fetch(instance_id).status, instance_id):
+            self._send(message, "cancel")
 
-    def _send(self, message: NewInbox, *, may_be_over: bool = False) -> None:
+    def _send(self, message: NewInbox, verb: str) -> None:
         if not self.store.put([message]):
-            record = self.fetch(message.instance)
-            if record.status.is_terminal and not may_be_over:
-                raise InvalidState(
-                    f"orchestration {message.instance!r} is {record.status}: it takes no events any more",
-                    instance_id=message.instance, status=record.status,
-                )  # fmt: skip
+            acts(verb, self.fetch(message.instance).status, message.instance)
         for address in self.store.turn_addresses([message.instance]):
             self.publisher.publish_turn(address)
 
@@ -229,10 +236,8 @@ class Client:
         """
 
         def commit(snapshot: Snapshot) -> bool:
-            status = snapshot.instance.status
-            if status is RuntimeStatus.SUSPENDED:
+            if not acts("suspend", snapshot.instance.status, instance_id):
                 return True
-            self._refuse_terminal(snapshot, "suspended")
             return self.runner.suspend(snapshot, reason or "suspended by request")
 
         self._administer(instance_id, commit)
@@ -246,9 +251,8 @@ class Client:
 
         def commit(snapshot: Snapshot) -> bool:
             instance = snapshot.instance
-            if instance.status in MOVING:
+            if not acts("resume", instance.status, instance_id):
                 return True
-            self._refuse_terminal(snapshot, "resumed")
             wake = NewInbox(
                 instance_id, EventKind.EXECUTION_RESUMED, f"resume:{instance.execution}:{instance.sequence}",
                 execution=instance.execution, facts={"reason": reason} if reason else None, check_after=_CHECK_AFTER,
@@ -268,18 +272,43 @@ class Client:
             self.publisher.publish_turn(address)
 
     def _has_begun(self, instance_id: str) -> bool:
-        return any(event.kind is EventKind.EXECUTION_STARTED for event in self.history(instance_id))
+        try:
+            return any(event.kind is EventKind.EXECUTION_STARTED for event in self.history(instance_id))
+        except PayloadError:
+            return True  # its next turn meets the damage, and tells of it
 
     def terminate(self, instance_id: str, reason: str | None, output: Any, *, recursive: bool = True) -> None:
         """End an orchestration at once, with its children; without effect on one that is over."""
         payload = None if output is None else self.codec.encode(output)
 
         def commit(snapshot: Snapshot) -> bool:
-            if snapshot.instance.status.is_terminal:
+            if not acts("terminate", snapshot.instance.status, instance_id):
                 return True
             return self.runner.end(snapshot, reason, payload, is_recursive=recursive)
 
         self._administer(instance_id, commit)
+
+    def restart(self, instance_id: str, new_id: str | None) -> str:
+        """Start an orchestration once more with the input of its current execution, on the newest version; return the id.
+
+        Args:
+            instance_id: of the one to repeat.
+            new_id: of the new one; None takes the place of the old one, whose history is deleted.
+
+        Raises:
+            InvalidState: it is not over, and no ``new_id`` is given.
+            InstanceNotFound: there is none.
+            InstanceExists: ``new_id`` is in use.
+        """
+        old = self.fetch(instance_id)
+        args, kwargs = self.codec.decode(old.input or "[[], {}]")
+        canvas = self.codec.decode(old.canvas) if old.canvas else {}
+        kept = {key: canvas[key] for key in ("options", "ignore_result") if key in canvas}  # nobody waits for it twice
+        request = StartRequest(
+            old.name, args, kwargs, instance_id=instance_id if new_id is None else new_id, tags=old.tags, queue=old.queue,
+            canvas=kept or None, if_exists="restart" if new_id is None else "raise",
+        )  # fmt: skip
+        return self.start(request)
 
     def purge(self, instance_id: str, *, recursive: bool = True) -> None:
         """Delete a finished orchestration and its history; without effect if there is none.
@@ -291,11 +320,7 @@ class Client:
         record = self.store.fetch(check_instance_id(instance_id))
         if record is None:
             return
-        if not record.status.is_terminal:
-            raise InvalidState(
-                f"orchestration {instance_id!r} is {record.status}; only a finished one can be purged. Terminate it first",
-                instance_id=instance_id, status=record.status,
-            )  # fmt: skip
+        acts("purge", record.status, instance_id)
         if not self.store.is_finished_for_celery(record.execution):
             raise InvalidState(
                 f"orchestration {instance_id!r} is {record.status}, but its last message to Celery is still under way; "
@@ -317,14 +342,6 @@ class Client:
             found += page
             if cursor is None:
                 return found[::-1]
-
-    def _refuse_terminal(self, snapshot: Snapshot, participle: str) -> None:
-        status = snapshot.instance.status
-        if status.is_terminal:
-            raise InvalidState(
-                f"orchestration {snapshot.instance.id!r} is {status}; it cannot be {participle}",
-                instance_id=snapshot.instance.id, status=status,
-            )  # fmt: skip
 
     def _administer(self, instance_id: str, commit: Callable[[Snapshot], bool]) -> None:
         """Commit from here under the comparison of a turn, again while turns are faster."""

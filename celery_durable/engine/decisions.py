@@ -43,6 +43,7 @@ from .records import (
 __all__ = ["activity_rows", "new_execution_id", "termination", "translate"]
 
 PRESUMED_SENT = 1_000
+WHOLE_INSTANCE = 0
 MOVING = (RuntimeStatus.PENDING, RuntimeStatus.RUNNING)
 _CHECK_WAKE_AFTER = 2_000_000
 
@@ -63,6 +64,7 @@ class _Draft:
     publisher: Publisher
     codec: Codec
     leaves_rest: bool
+    max_activities: int | None = None
 
     @property
     def execution(self) -> str:
@@ -76,6 +78,7 @@ def translate(
     settings: Settings,
     publisher: Publisher,
     codec: Codec,
+    max_activities: int | None = None,
 ) -> TurnCommit:
     """Return the commit that carries out a decision."""
     instance = snapshot.instance
@@ -85,7 +88,11 @@ def translate(
     commit.released_slots = decision.released_slots
     if instance.status is RuntimeStatus.PENDING:
         commit.status = RuntimeStatus.RUNNING
-    draft = _Draft(commit, snapshot, decision, settings, publisher, codec, execution.has_outstanding)
+    draft = _Draft(
+        commit, snapshot, decision, settings, publisher, codec, execution.has_outstanding,
+        max_activities or settings.max_instance_activities or None,
+    )  # fmt: skip
+    commit.max_activities = draft.max_activities
     for command in decision.commands:
         if (entry := _ENTRIES.get(type(command))) is not None:
             entry(draft, command)
@@ -112,6 +119,7 @@ def _close(draft: _Draft) -> None:
     commit.activities = [new for new in commit.activities if new.kind != "activity"]
     commit.own_inbox = [message for message in commit.own_inbox if message.execution != draft.execution]
     commit.canceled_commands, commit.canceled_dedups, commit.join_changes, commit.released_slots = [], [], {}, {}
+    commit.max_activities = None
     commit.clears = is_rest
 
 
@@ -123,7 +131,9 @@ def _join_row(draft: _Draft, join: int) -> NewInbox:
 
 
 def _schedule_activity(draft: _Draft, command: ScheduleActivity) -> None:
-    commit = draft.commit
+    commit, window, is_held = draft.commit, command.window, command.is_held
+    if draft.max_activities is not None and window is None:
+        window, is_held = WHOLE_INSTANCE, True  # the commit lets as many go as there is room for
     is_sent = sum(1 for new in commit.activities if not new.is_held) < PRESUMED_SENT
     commit.activities.append(
         NewActivity(
@@ -131,7 +141,7 @@ def _schedule_activity(draft: _Draft, command: ScheduleActivity) -> None:
             message=draft.codec.encode([command.input, dict(command.options)]),
             queue=draft.publisher.route(command.task, command.options),
             join_command=draft.decision.joins.get(command.command),
-            window_command=command.window, is_held=command.is_held, is_sent=is_sent,
+            window_command=window, is_held=is_held, is_sent=is_sent,
             timeout=command.timeout, start_timeout=command.start_timeout, heartbeat_timeout=command.heartbeat_timeout,
             signature=(command.args, command.kwargs, command.options),
         )
@@ -148,6 +158,8 @@ def _cancel_activity(draft: _Draft, command: CancelActivity) -> None:
 
 
 def _create_timer(draft: _Draft, command: CreateTimer) -> None:
+    if command.command in draft.decision.fired:
+        return
     horizon = int(draft.settings.timer_horizon * 1_000_000)
     is_near = command.due - draft.snapshot.now <= horizon
     draft.commit.own_inbox.append(

@@ -29,8 +29,8 @@ class Publisher(Protocol):
     def needs_finish(self, canvas: str | None) -> bool:
         """Tell whether Celery is to be told of the end: a result to store, or callbacks to call."""
 
-    def publish_activities(self, rows: Sequence[ActivityRow]) -> list[ActivityTicket]:
-        """Send activities; return those that could not be sent."""
+    def publish_activities(self, rows: Sequence[ActivityRow]) -> Mapping[ActivityTicket, Exception]:
+        """Send activities; return those that could not be sent, and why: a ``PayloadError`` is damage in the row."""
 
     def publish_turn(self, address: TurnAddress, *, delay: int = 0, due: int | None = None, tries: int = 0) -> bool:
         """Send a turn message, ``delay`` microseconds from now; False if it could not be sent."""

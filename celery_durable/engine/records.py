@@ -5,6 +5,7 @@ Payloads are text here; times are microseconds since the epoch by the store's cl
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -30,11 +31,14 @@ __all__ = [
     "NewInbox",
     "NewInstance",
     "Outcome",
+    "Outstanding",
+    "Pending",
     "Recorded",
     "Snapshot",
     "TurnAddress",
     "TurnCommit",
     "TurnStore",
+    "VersionUse",
 ]
 
 
@@ -43,6 +47,9 @@ class InboxKind:
 
     JOIN = "Join"
     TERMINATE = "TerminateRequested"
+
+
+_TASK_ID = re.compile(r"d-(\w{1,64})-([0-9]{1,9})-([0-9]{1,9})", re.ASCII)
 
 
 class ActivityTicket(NamedTuple):
@@ -58,12 +65,11 @@ class ActivityTicket(NamedTuple):
         return f"d-{self.execution}-{self.command}-{self.attempt}"
 
     @classmethod
-    def parse(cls, task_id: str | None) -> ActivityTicket | None:
-        """Return the ticket in a task id, or None if it is no activity's."""
-        if not task_id or not task_id.startswith("d-"):
+    def parse(cls, task_id: Any) -> ActivityTicket | None:
+        """Return the ticket in a task id, or None if it is no activity's; the id comes from a message, and may be anything."""
+        if not isinstance(task_id, str) or not task_id.startswith("d-"):
             return None
-        parts = task_id.split("-")
-        if len(parts) != 4 or not (parts[2].isdecimal() and parts[3].isdecimal()):
+        if (parts := _TASK_ID.fullmatch(task_id)) is None:
             return None
         return cls(parts[1], int(parts[2]), int(parts[3]))
 
@@ -98,7 +104,7 @@ class InstanceRow:
 
 @dataclass(slots=True)
 class InboxRow:
-    """A message to an instance that is not in history yet."""
+    """A message to an instance that is not in history yet; ``facts`` is text if the store could not decode it."""
 
     id: int
     kind: str
@@ -107,9 +113,10 @@ class InboxRow:
     attempt: int
     name: str | None
     payload: str | None
-    facts: dict[str, Any] | None
+    facts: dict[str, Any] | str | None
     visible_at: int
     wake_at: int | None
+    sends: int = 0
 
 
 @dataclass(slots=True)
@@ -233,6 +240,7 @@ class TurnCommit:
     children: list[ChildInstance] = field(default_factory=list)
     join_changes: dict[int, int | None] = field(default_factory=dict)
     released_slots: dict[int, int] = field(default_factory=dict)
+    max_activities: int | None = None
     status: RuntimeStatus | None = None
     output: str | None = None
     failure: str | None = None
@@ -250,7 +258,7 @@ class TurnCommit:
         return not (
             self.reset_joins or self.canceled_commands or self.canceled_dedups or self.own_inbox
             or self.other_inboxes or self.children or self.join_changes or self.released_slots
-            or self.next_execution or self.clears or self.wakes_all or self.parks_inbox
+            or self.next_execution or self.max_activities or self.clears or self.wakes_all or self.parks_inbox
         )  # fmt: skip
 
 
@@ -335,6 +343,47 @@ class Filters:
     created_after: int | None = None
     created_before: int | None = None
     parent_id: str | None = None
+    stuck: bool | None = None
+
+
+@dataclass(frozen=True)
+class Outstanding:
+    """One activity that is under way; ``worker`` is the host name of its holder, None if that was not seen lately."""
+
+    name: str
+    command: int
+    attempt: int
+    queue: str | None
+    is_held: bool
+    holder: str | None
+    worker: str | None
+    sent_at: int | None
+    sends: int
+
+
+@dataclass(frozen=True)
+class Pending:
+    """What lies in the store for an instance: what it waits for, and since when its next turn is due."""
+
+    activities: list[Outstanding]
+    children: list[InstanceRecord]
+    next_timer: int | None
+    overdue_since: int | None
+
+
+@dataclass(frozen=True)
+class VersionUse:
+    """How many instances that are not over need one version of an orchestrator."""
+
+    name: str
+    version: str | None
+    live: int
+    is_registered: bool
+
+    @property
+    def is_safe_to_remove(self) -> bool:
+        """True once no instance needs it any more."""
+        return self.live == 0
 
 
 @dataclass(frozen=True)
@@ -380,7 +429,25 @@ class DueActivity:
     deadline_at: int | None
     start_by: int | None
     beat_by: int | None
+    crashes: int
     now: int
+
+
+class Look(NamedTuple):
+    """What recovery has to do: inbox rows, outbox rows and workers that went silent.
+
+    ``schedule_in`` is how many microseconds from now a schedule is due, 0 or less if one is, None if none ever is.
+    """
+
+    has_wakes: bool
+    has_activities: bool
+    has_silent_workers: bool
+    schedule_in: int | None = None
+
+    @property
+    def has_due_schedule(self) -> bool:
+        """Tell whether a schedule is due now."""
+        return self.schedule_in is not None and self.schedule_in <= 0
 
 
 class TurnStore(Protocol):
@@ -419,8 +486,8 @@ class TurnStore(Protocol):
     def discard(self, instance_id: str, execution: str, rows: Sequence[int]) -> None:
         """Delete inbox rows that nobody will take: this very life of the instance is over."""
 
-    def unsend(self, tickets: Sequence[ActivityTicket]) -> None:
-        """Note that these could not be published."""
+    def unsend(self, tickets: Sequence[ActivityTicket], delay: int = 1_000_000) -> None:
+        """Note that these could not be published; recovery tries again ``delay`` microseconds from now."""
 
     def open_children(self, instance_id: str) -> list[str]:
         """Return the children of an instance that are not over."""
@@ -431,6 +498,9 @@ class TurnStore(Protocol):
     def note_waiting(self, instance_id: str, reason: str) -> None:
         """Let people see what an instance waits for that no turn can tell."""
 
+    def count_crash(self, instance_id: str, by: int = 1) -> int:
+        """Count a turn that may have crashed its process, or take that back; return how many in a row there were."""
+
     def has_untaken(self, instance_id: str) -> bool:
         """Tell whether anything visible lies in the inbox."""
 
@@ -439,3 +509,6 @@ class TurnStore(Protocol):
 
     def insert_instance(self, instance: NewInstance) -> bool:
         """Insert an orchestration with its start message; False if the id is taken."""
+
+    def start_turn(self, instance: NewInstance, commit: TurnCommit) -> Committed | None:
+        """Insert an orchestration together with its first turn; None if the id is taken."""

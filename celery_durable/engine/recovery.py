@@ -8,18 +8,22 @@ number of copies is bounded by construction, and copies claim before they run.
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
+
+from celery.exceptions import WorkerLostError
 
 from ..conf import Settings
 from ..core.replay import Codec
 from ..core.status import RuntimeStatus
 from ..errors import ActivityTimeout, DurableError
 from .protocols import Publisher
-from .records import ActivityRow, ActivityTicket, DueActivity, DueWake, InboxKind, Outcome, Recorded, TurnAddress
+from .records import ActivityRow, ActivityTicket, DueActivity, DueWake, InboxKind, Look, Outcome, Recorded, TurnAddress
 from .registry import Registry
+from .schedules import ScheduleStore, run_due_schedules
 from .turn import TurnRunner
 
 __all__ = ["Recovery", "RecoveryStore", "Room"]
@@ -30,11 +34,11 @@ _LONGEST = 3_600 * _SECOND
 _ROUNDS = 4  # full batches a tick: what was not sent at once is fed to the broker in order, bounded
 
 
-class RecoveryStore(Protocol):
+class RecoveryStore(ScheduleStore, Protocol):
     """What recovery needs of a store."""
 
-    def any_due(self) -> tuple[bool, bool]:
-        """Tell whether inbox rows and outbox rows are due."""
+    def look(self, lease: int) -> Look:
+        """Tell what there is to repair: the one query of an idle second."""
 
     def due_wakes(self, limit: int) -> list[DueWake]:
         """Return inbox rows whose ``check_at`` has come."""
@@ -52,7 +56,7 @@ class RecoveryStore(Protocol):
         """Look at the row again later; False if another sweeper was first."""
 
     def free_abandoned(self, lease: int) -> int:
-        """Free what silent workers hold."""
+        """Free what silent and forgotten workers hold; return how many rows became due."""
 
     def beat(self, worker: str, hostname: str) -> None:
         """Say that a worker lives."""
@@ -86,7 +90,11 @@ class Room:
 
 @dataclass(slots=True)
 class Recovery:
-    """One worker's share of recovery; ``tick`` is called about once a second from a thread of its own."""
+    """One worker's share of recovery; ``tick`` is called about once a second from a thread of its own.
+
+    A tick in which there is nothing to do is one small query: a heartbeat or a judgement takes the place of a look,
+    unless a schedule is known to be due by then.
+    """
 
     store: RecoveryStore
     runner: TurnRunner
@@ -99,8 +107,10 @@ class Recovery:
     room: Callable[[], Room]
     batch: int = 500
     _beating_since: float | None = field(default=None)
-    _last_beat: float = 0.0
-    _last_judgement: float = 0.0
+    _last_beat: float = -math.inf
+    _last_judgement: float = -math.inf
+    _is_idle: bool = False
+    _schedule_at: float = math.inf
 
     def tick(
         self, held: Callable[[], Sequence[ActivityTicket]], acknowledge: Callable[[Sequence[ActivityTicket]], None]
@@ -112,19 +122,32 @@ class Recovery:
             acknowledge: is told which of them the store now knows, so that their messages may be acknowledged.
         """
         now = time.monotonic()
+        if now >= self._schedule_at:
+            self._is_idle = False
+        leases = (now - self._last_judgement) / self.settings.worker_lease
+        if self._may_judge(now) and (leases >= 6 or (leases >= 3 and self._is_idle)):
+            self._judge(now)
+            if self._is_idle:
+                return
         if now - self._last_beat >= self.settings.heartbeat_interval:
             self._beat(now, held, acknowledge)
-        wakes, activities = self.store.any_due()
+            is_idle, self._is_idle = self._is_idle, False
+            if is_idle:
+                return
+        due = self.store.look(int(self.settings.worker_lease * _SECOND))
+        self._schedule_at = math.inf if due.schedule_in is None else now + due.schedule_in / _SECOND
+        self._is_idle = not (due.has_wakes or due.has_activities or due.has_silent_workers or due.has_due_schedule)
+        if due.has_due_schedule:
+            horizon = int(self.settings.timer_horizon * _SECOND)
+            run_due_schedules(self.store, self.registry, self.publisher, horizon)
         for _ in range(_ROUNDS):
-            if not wakes or self.repair_wakes() < self.batch:
+            if not due.has_wakes or self.repair_wakes() < self.batch:
                 break
         for _ in range(_ROUNDS):
-            if not activities or self.repair_activities() < self.batch:
+            if not due.has_activities or self.repair_activities() < self.batch:
                 break
-        if self._may_judge(now):
-            self._last_judgement = now
-            if freed := self.store.free_abandoned(int(self.settings.worker_lease * _SECOND)):
-                log.warning("%d activities of workers that went silent will run again", freed)
+        if due.has_silent_workers and self._may_judge(now):
+            self._judge(now)
 
     def _beat(
         self,
@@ -147,9 +170,13 @@ class Recovery:
 
     def _may_judge(self, now: float) -> bool:
         """Silence of others counts only after this worker could speak for a whole lease itself."""
-        if self._beating_since is None or now - self._beating_since < self.settings.worker_lease:
-            return False
-        return now - self._last_judgement >= self.settings.heartbeat_interval
+        return self._beating_since is not None and now - self._beating_since >= self.settings.worker_lease
+
+    def _judge(self, now: float) -> None:
+        self._last_judgement = now
+        if freed := self.store.free_abandoned(int(self.settings.worker_lease * _SECOND)):
+            self._is_idle = False
+            log.warning("%d activities of workers that went silent will run again", freed)
 
     # -- inbox ----------------------------------------------------------------------------------------------
 
@@ -206,8 +233,12 @@ class Recovery:
         for activity in due:
             if (kind := _time_out(activity)) is not None:
                 self._expire(activity, kind)
+            elif activity.holder is None and activity.crashes >= self.settings.max_activity_crashes:
+                self._give_up(activity)
             elif activity.holder is not None or activity.is_delegated:
                 self.store.move_activity(activity, None)
+            elif self._is_first_look(activity):
+                self.store.move_activity(activity, self._marking_time)
             elif self._may_send(activity, room):
                 is_again = activity.sent_at is not None
                 if self.store.move_activity(activity, _back_off(activity.row.sends), sends=int(is_again), is_sent=True):
@@ -219,6 +250,20 @@ class Recovery:
             self.publisher.finish_again(row)
         return len(due)
 
+    @property
+    def _marking_time(self) -> int:
+        """How long a worker may take to mark an activity that it runs."""
+        return int((2 * self.settings.heartbeat_interval + self.settings.recovery_interval) * _SECOND)
+
+    def _is_first_look(self, activity: DueActivity) -> bool:
+        """Tell whether a worker may have begun to run it so lately that it is not marked yet: the next look knows.
+
+        One that begins later than the first look claims before it runs, so that no look is too early twice.
+        """
+        if activity.sent_at is None or activity.row.sends or activity.row.kind != "activity":
+            return False
+        return activity.check_at < activity.sent_at + int(self.settings.resend_after * _SECOND) + self._marking_time
+
     def _may_send(self, activity: DueActivity, room: Room) -> bool:
         if activity.sent_at is None:
             return True
@@ -226,12 +271,22 @@ class Recovery:
             return True
         return activity.now - activity.check_at >= 60 * _SECOND
 
+    def _give_up(self, activity: DueActivity) -> None:
+        """Take an attempt for failed that took worker after worker with it."""
+        self._record(activity.row.ticket, WorkerLostError(
+            f"activity {activity.row.name} of {activity.row.instance!r}: {activity.crashes} workers died while they ran it "
+            "(durable_max_activity_crashes)"
+        ))  # fmt: skip
+
     def _expire(self, activity: DueActivity, kind: str) -> None:
         ticket = activity.row.ticket
         error = ActivityTimeout(
             f"activity {activity.row.name} (attempt {ticket.attempt}) of {activity.row.instance!r} ran out of its {kind}",
             instance_id=activity.row.instance, kind=kind, task=activity.row.name, attempt=ticket.attempt,
         )  # fmt: skip
+        self._record(ticket, error)
+
+    def _record(self, ticket: ActivityTicket, error: Exception) -> None:
         recorded = self.store.record_outcome(Outcome(ticket, self.codec.encode_failure(error), has_failed=True))
         if recorded is not None:
             log.info("%s", error)

@@ -18,6 +18,7 @@ class Definition:
     name: str
     version: str | None
     function: Callable[..., Any]
+    max_activities: int | None = None
 
 
 class Registry:
@@ -40,6 +41,10 @@ class Registry:
         """Return the definition that new instances get: the last registered."""
         versions = self._definitions.get(name)
         return next(reversed(versions.values())) if versions else None
+
+    def versions(self, name: str) -> list[str | None]:
+        """Return the versions of a name, the newest last."""
+        return list(self._definitions.get(name, {}))
 
     def __contains__(self, name: object) -> bool:
         return name in self._definitions

@@ -12,15 +12,17 @@ import logging
 import random
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, field
 from enum import Enum, auto
 
 from ..conf import Settings
-from ..core.events import Event, EventKind, dump_events, load_events
+from ..core.events import INPUTS, Event, EventKind, dump_events, load_events
 from ..core.replay import Codec, Decision, Execution, Facts
 from ..core.status import RuntimeStatus
-from ..errors import DurableError, NonDeterminismError, PayloadError, StoreError
+from ..errors import DurableError, NonDeterminismError, PayloadError, StoreError, TurnLimitExceeded
 from .cache import LiveExecutions, known_of
+from .clock import StoreClock
 from .decisions import activity_rows, termination, translate
 from .protocols import Publisher
 from .records import (
@@ -31,6 +33,7 @@ from .records import (
     InboxKind,
     InboxRow,
     InstanceRow,
+    NewInstance,
     Outcome,
     Recorded,
     Snapshot,
@@ -39,13 +42,17 @@ from .records import (
     TurnStore,
 )
 from .registry import Definition, Registry
+from .watchdog import Watchdog
 
-__all__ = ["TurnRunner", "TurnState", "address_of"]
+__all__ = ["TurnRunner", "TurnState", "address_of", "events_of", "replay_row"]
 
 log = logging.getLogger("celery_durable.turn")
 MOVING = (RuntimeStatus.PENDING, RuntimeStatus.RUNNING)
 _CONFLICTS = 40
 _LARGEST_TURN = 4_000_000
+_LARGEST_BEGINNING = 20
+_UNTIL_MENDED = 60_000_000
+_DAMAGE = (TypeError, ValueError, LookupError, AttributeError, OverflowError)
 
 
 class TurnState(Enum):
@@ -58,6 +65,14 @@ class TurnState(Enum):
 
 
 @dataclass(slots=True)
+class _Progress:
+    """Where one call of ``TurnRunner.run`` stands: whether the next turn takes what rides along, whether it is counted."""
+
+    takes_all: bool = False
+    is_counted: bool = False
+
+
+@dataclass(slots=True)
 class TurnRunner:
     """Runs turns of this process; all effects go through ``store`` and ``publisher``."""
 
@@ -67,6 +82,12 @@ class TurnRunner:
     settings: Settings
     publisher: Publisher
     live: LiveExecutions
+    clock: StoreClock = field(init=False)
+    watchdog: Watchdog = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.clock = StoreClock(self.store.now)
+        self.watchdog = Watchdog(self.settings.turn_timeout)
 
     # -- a turn by message ----------------------------------------------------------------------------
 
@@ -76,26 +97,48 @@ class TurnRunner:
         Raises:
             StoreError: the store cannot be reached; nothing is lost, the message is to be delivered again.
         """
-        must_take_all = False
+        progress = _Progress()
+        try:
+            return self._run(instance_id, progress)
+        except StoreError:
+            if progress.is_counted:  # this process lives: it is the store that failed
+                with suppress(DurableError):
+                    self.store.count_crash(instance_id, -1)
+            raise
+
+    def _run(self, instance_id: str, progress: _Progress) -> TurnState:
         snapshot: Snapshot | None = None
         conflicts = 0
         while conflicts < _CONFLICTS:
             cached = self.live.take_instance(instance_id)
-            snapshot = self.store.load(instance_id, known_of(cached))
+            try:
+                snapshot = self.store.load(instance_id, known_of(cached))
+            except BaseException:
+                self._keep(cached)
+                raise
             if snapshot is None:
+                if cached is not None:
+                    cached.abandon()
                 return TurnState.MISSING
-            state, must_take_all = self._turn(snapshot, cached, must_take_all)
+            progress.takes_all, took_all = False, progress.takes_all
+            state = self._turn(snapshot, cached, progress, took_all)
             if state is not None:
                 return state
-            if not must_take_all:
+            if not progress.takes_all:
                 conflicts += 1
                 time.sleep(random.uniform(0, 0.002 * min(conflicts, 10)))  # noqa: S311
         if snapshot is not None:
             self.publisher.publish_turn(address_of(snapshot.instance), delay=1_000_000)
         return TurnState.CONTENDED
 
-    def _turn(self, snapshot: Snapshot, cached: Execution | None, takes_all: bool) -> tuple[TurnState | None, bool]:
-        """Take one turn; (None, ..) asks for another look, and whether that must take what rides along too."""
+    def _keep(self, cached: Execution | None) -> None:
+        if cached is not None:
+            self.live.put(cached)
+
+    def _turn(
+        self, snapshot: Snapshot, cached: Execution | None, progress: _Progress, takes_all: bool
+    ) -> TurnState | None:
+        """Take one turn; None asks for another look."""
         instance, inbox = snapshot.instance, snapshot.inbox
         definition = self.registry.get(instance.name, instance.version)
         wish = next((row for row in inbox if row.kind == InboxKind.TERMINATE), None)
@@ -103,19 +146,33 @@ class TurnRunner:
             cached.abandon()
         if instance.status.is_terminal:
             self.store.discard(instance.id, instance.execution, [row.id for row in inbox])
-            return TurnState.DONE, False
+            return TurnState.DONE
         if wish is not None:
-            return (TurnState.DONE if self.terminate(snapshot, wish) else None), False
+            return TurnState.DONE if self.terminate(snapshot, wish) else None
         is_due = any(row.wake_at is not None for row in inbox) or (
             takes_all and any(row.kind != InboxKind.JOIN for row in inbox)
         )
         if instance.status is RuntimeStatus.SUSPENDED or not is_due:
-            if cached is not None:
-                self.live.put(cached)
-            return TurnState.DONE, False
+            self._keep(cached)
+            return TurnState.DONE
         if definition is None:
-            return TurnState.UNKNOWN, False
-        messages, rest = _portion(_in_order(snapshot))
+            return TurnState.UNKNOWN
+        if any(row.sends for row in inbox) and not progress.is_counted:
+            try:
+                may_try_again = self._may_try_again(snapshot, progress)
+            except BaseException:
+                self._keep(cached)
+                raise
+            if not may_try_again:
+                if cached is not None:
+                    cached.abandon()
+                return TurnState.DONE
+        try:
+            messages, rest = _portion(_in_order(snapshot))
+        except PayloadError as error:
+            if cached is not None:
+                cached.abandon()
+            return TurnState.DONE if self._suspend(snapshot, error) else None
         try:
             execution, decision, commit = self._decide(snapshot, snapshot.history, cached, definition, messages)
             commit.taken, commit.reset_joins = _taken(snapshot, decision)
@@ -127,18 +184,33 @@ class TurnRunner:
         except StoreError as error:
             if not error.is_permanent:
                 raise
-            return (TurnState.DONE if self._suspend(snapshot, error) else None), False
+            return TurnState.DONE if self._suspend(snapshot, error) else None
         except Exception as error:
-            return (TurnState.DONE if self._suspend(snapshot, error) else None), False
+            return TurnState.DONE if self._suspend(snapshot, error) else None
         if committed is None:
-            return None, False
+            return None
         self._after(instance, execution, decision, commit, committed)
         changed_joins = bool(commit.join_changes or commit.reset_joins or decision.joins_formed or decision.joins_ended)
         if (rest and decision.final is None) or (
             changed_joins and not commit.clears and self.store.has_untaken(instance.id)
         ):
-            return None, True
-        return TurnState.DONE, False
+            progress.takes_all = True
+            return None
+        return TurnState.DONE
+
+    def _may_try_again(self, snapshot: Snapshot, progress: _Progress) -> bool:
+        """Count a try whose message was sent again: the one before it may have died. A commit sets the count to zero.
+
+        False once there were too many in a row: the instance is suspended.
+        """
+        crashes = self.store.count_crash(snapshot.instance.id)
+        progress.is_counted = True
+        # copies that run side by side all count, but they share one number of sends, whose intervals grow
+        if min(crashes - 1, max(row.sends for row in snapshot.inbox)) < self.settings.max_turn_crashes:
+            return True
+        reason = f"{crashes} tries of a turn in a row came to no end: it may crash its worker. Mend it, then resume it"
+        log.error("orchestration %r is suspended: %s", snapshot.instance.id, reason)
+        return not self.suspend(snapshot, reason)
 
     def _revive(
         self, instance: InstanceRow, history: Sequence[str], cached: Execution | None, definition: Definition
@@ -149,19 +221,26 @@ class TurnRunner:
         ):
             cached.abandon()
             raise _StaleLookError(f"history of {instance.id!r} moved while it was read")
-        execution = cached or Execution(
-            Facts(instance.id, instance.execution, instance.name, instance.version, instance.parent_id),
-            definition.function,
-            self.codec,
-            self.registry.__contains__,
-        )
+        if cached is None and len(history) != instance.sequence:
+            raise PayloadError(
+                f"history of {instance.id!r} is damaged: {len(history)} of {instance.sequence} rows are there"
+            )
+        execution = cached or self.new_execution(instance, definition)
         try:
             for row in history:
-                execution.replay(_events_in(row, instance.id, execution.sequence + 1))
+                replay_row(execution, row)
         except BaseException:
             execution.abandon()
             raise
         return execution
+
+    def new_execution(self, instance: InstanceRow, definition: Definition, *, traces: bool = False) -> Execution:
+        """Return an execution that has not replayed anything yet."""
+        facts = Facts(instance.id, instance.execution, instance.name, instance.version, instance.parent_id)
+        return Execution(
+            facts, definition.function, self.codec, self.registry.__contains__,
+            most_commands=self.settings.max_turn_commands, traces=traces,
+        )  # fmt: skip
 
     def _decide(
         self,
@@ -172,10 +251,14 @@ class TurnRunner:
         messages: Sequence[tuple[InboxRow, Event]],
     ) -> tuple[Execution, Decision, TurnCommit]:
         """Replay, apply what is new, and say what to commit; whatever goes wrong, no coroutine is left behind."""
-        execution = self._revive(snapshot.instance, history, cached, definition)
+        with self.watchdog.watching(snapshot.instance.id):
+            execution = self._revive(snapshot.instance, history, cached, definition)
         try:
-            decision = execution.take(event for _, event in messages)
-            commit = translate(decision, snapshot, execution, self.settings, self.publisher, self.codec)
+            with self.watchdog.watching(snapshot.instance.id):
+                decision = execution.take(event for _, event in messages)
+            commit = translate(
+                decision, snapshot, execution, self.settings, self.publisher, self.codec, definition.max_activities
+            )
         except BaseException:
             execution.abandon()
             raise
@@ -203,6 +286,41 @@ class TurnRunner:
         self.publish(instance, commit, committed)
         if commit.status is not None and commit.status is not RuntimeStatus.RUNNING:
             log.info("orchestration %r (%s) is %s", instance.id, instance.name, commit.status)
+
+    # -- a turn together with the start ---------------------------------------------------------------
+
+    def begin(self, new: NewInstance) -> bool:
+        """Start an orchestration and take its first turn, in one commit, in the process that starts it.
+
+        False when that is not possible or not wise; then nothing was committed, and it is to be started the usual way.
+
+        Raises:
+            StoreError: the store cannot be reached; nothing was started.
+        """
+        definition = self.registry.get(new.name, new.version)
+        if definition is None or new.start_at is not None:
+            return False
+        now = self.clock.now()
+        instance = InstanceRow(
+            new.id, new.execution, new.name, new.version, RuntimeStatus.PENDING, 0, new.parent_id, new.parent_execution,
+            new.parent_command, new.parent_attempt, new.root_id, new.queue, 0, new.input, new.canvas,
+        )  # fmt: skip
+        row = InboxRow(0, EventKind.EXECUTION_STARTED, new.execution, 0, 0, None, None, None, now, now)
+        snapshot = Snapshot(instance, [], [row], now)
+        try:
+            execution, decision, commit = self._decide(snapshot, [], None, definition, _in_order(snapshot))
+        except Exception:
+            log.debug("first turn of %r undone; it is left to a worker", new.id, exc_info=True)
+            return False
+        try:
+            if decision.suspend_reason is not None or len(decision.commands) > _LARGEST_BEGINNING:
+                return False
+            committed = self.store.start_turn(new, commit)
+        finally:
+            execution.abandon()
+        if committed is not None:
+            self.publish(instance, commit, committed)
+        return committed is not None
 
     # -- a turn together with an outcome --------------------------------------------------------------
 
@@ -282,17 +400,22 @@ class TurnRunner:
         if not rows:
             return
         failed = self.publisher.publish_activities(rows)
-        if failed:
-            try:
-                self.store.unsend(failed)
-            except DurableError:
-                log.warning("activities could not be sent nor marked unsent; recovery will find them", exc_info=True)
+        if not failed:
+            return
+        damaged = {row.instance: failed[row.ticket] for row in rows if isinstance(failed.get(row.ticket), PayloadError)}
+        try:
+            self.store.unsend(list(failed), _UNTIL_MENDED if damaged else 1_000_000)
+            for instance_id, error in damaged.items():
+                if (snapshot := self.store.load(instance_id, None)) is not None and snapshot.instance.status in MOVING:
+                    self._suspend(snapshot, error)
+        except DurableError:
+            log.warning("activities could not be sent nor marked unsent; recovery will find them", exc_info=True)
 
     # -- ends and stops that no orchestrator decides ----------------------------------------------------
 
     def terminate(self, snapshot: Snapshot, wish: InboxRow) -> bool:
         """End an instance at once, as a message asks; False if it has moved meanwhile."""
-        facts = wish.facts or {}
+        facts = wish.facts if isinstance(wish.facts, dict) else {}
         return self.end(snapshot, facts.get("reason"), wish.payload, is_recursive=facts.get("recursive", True))
 
     def end(self, snapshot: Snapshot, reason: str | None, output: str | None, *, is_recursive: bool = True) -> bool:
@@ -314,11 +437,32 @@ class TurnRunner:
         """Block an instance whose code and history do not fit; nothing of it is changed or lost."""
         if isinstance(error, _StaleLookError):
             return False
-        if isinstance(error, (NonDeterminismError, PayloadError)):
+        if isinstance(error, NonDeterminismError):
+            error = self._with_line(snapshot.instance, error)
+        if isinstance(error, (NonDeterminismError, PayloadError, TurnLimitExceeded)):
             log.error("orchestration %r is suspended: %s", snapshot.instance.id, error)
         else:
             log.exception("orchestration %r is suspended by an unexpected error", snapshot.instance.id)
         return self.suspend(snapshot, f"{type(error).__name__}: {error}")
+
+    def _with_line(self, instance: InstanceRow, error: NonDeterminismError) -> Exception:
+        """Replay once more to learn which line of the code disagrees."""
+        whole = self.store.load(instance.id, None)
+        definition = self.registry.get(instance.name, instance.version)
+        if whole is None or definition is None:
+            return error
+        execution = self.new_execution(whole.instance, definition, traces=True)
+        try:
+            with self.watchdog.watching(instance.id):
+                for row in whole.history:
+                    replay_row(execution, row)
+        except NonDeterminismError as again:
+            return again
+        except DurableError:
+            log.debug("the second replay of %r ended otherwise", instance.id, exc_info=True)
+        finally:
+            execution.abandon()
+        return error
 
     def suspend(self, snapshot: Snapshot, reason: str) -> bool:
         """Suspend an instance; False if it has moved meanwhile."""
@@ -333,10 +477,31 @@ class TurnRunner:
         return committed is not None
 
 
-def _events_in(row: str, instance_id: str, sequence: int) -> list[Event]:
+def replay_row(execution: Execution, row: str) -> None:
+    """Replay the history row of one turn.
+
+    Raises:
+        NonDeterminismError: the code asks for something else.
+        PayloadError: the row is damaged.
+    """
+    id_, number = execution.facts.instance_id, execution.sequence + 1
+    try:
+        execution.replay(events_of(row, id_, number))
+    except _DAMAGE as error:  # not the user's code: its errors stay in its tasks
+        if isinstance(error, PayloadError):
+            raise
+        raise PayloadError(f"history of {id_!r} is damaged at row {number}: {type(error).__name__}: {error}") from error
+
+
+def events_of(row: str, instance_id: str, sequence: int) -> list[Event]:
+    """Decode the history row of one turn.
+
+    Raises:
+        PayloadError: it is damaged.
+    """
     try:
         return load_events(row)
-    except (ValueError, TypeError, KeyError, IndexError) as error:
+    except _DAMAGE as error:
         raise PayloadError(f"history of {instance_id!r} is damaged at row {sequence}: {error}") from error
 
 
@@ -350,12 +515,20 @@ def address_of(instance: InstanceRow) -> TurnAddress:
 
 
 def _in_order(snapshot: Snapshot) -> list[tuple[InboxRow, Event]]:
-    """Return what the inbox holds as events, in the order in which they happened."""
+    """Return what the inbox holds as events, in the order in which they happened.
+
+    Raises:
+        PayloadError: a row is damaged.
+    """
     instance = snapshot.instance
     found: list[tuple[tuple[int, bool, int], InboxRow, Event]] = []
     for row in snapshot.inbox:
         if row.kind == InboxKind.JOIN or row.execution not in (None, instance.execution):
             continue
+        if row.kind not in INPUTS or isinstance(row.facts, str):
+            raise PayloadError(
+                f"message {row.id} in the inbox of {instance.id!r} is damaged: kind {row.kind!r}, facts {row.facts!r:.80}"
+            )
         kind = EventKind(row.kind)
         payload = instance.input if kind is EventKind.EXECUTION_STARTED else row.payload
         event = Event(kind, row.visible_at, row.command, row.attempt, row.name or "", payload, row.facts)

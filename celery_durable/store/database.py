@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import os
 import random
+import re
 import sqlite3
 import threading
 import time
@@ -28,9 +29,11 @@ T = TypeVar("T")
 Cursor = Any
 _ATTEMPTS = 12
 
+# {now} is the clock at the moment it is met, {once} the same for a whole statement: only that can range an index
 _FRAGMENTS = {
     "postgresql": {
         "now": "CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000000 AS BIGINT)",
+        "once": "(SELECT CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000000 AS BIGINT))",
         "lock_instance": "FOR NO KEY UPDATE SKIP LOCKED",
         "lock": "FOR UPDATE",
         "skip_locked": "FOR UPDATE SKIP LOCKED",
@@ -44,6 +47,7 @@ _FRAGMENTS = {
     },
     "sqlite": {
         "now": "durable_now()",
+        "once": "(SELECT durable_now())",
         "lock_instance": "",
         "lock": "",
         "skip_locked": "",
@@ -57,6 +61,7 @@ _FRAGMENTS = {
     },
     "mysql": {
         "now": "CAST(UNIX_TIMESTAMP(SYSDATE(6)) * 1000000 AS SIGNED)",
+        "once": "CAST(UNIX_TIMESTAMP(NOW(6)) * 1000000 AS SIGNED)",
         "lock_instance": "FOR UPDATE SKIP LOCKED",
         "lock": "FOR UPDATE",
         "skip_locked": "FOR UPDATE SKIP LOCKED",
@@ -77,6 +82,7 @@ _BEGIN = {
 }
 _RETRYABLE = {"40P01", "40001", "55P03", 1213, 1205}
 _TOO_LARGE = {1153}  # a packet above MySQL's max_allowed_packet
+_SECRET = re.compile("pass|secret|token", re.IGNORECASE)
 _NO_TABLE = {"42P01", "42703", 1146, 1054}
 
 
@@ -113,6 +119,12 @@ class Database:
         self, url: str, options: Mapping[str, Any] | None = None, on_first_use: Callable[[Database], None] | None = None
     ) -> None:
         self.url = sa.make_url(url)
+        if secret := next((name for name in self.url.query if _SECRET.search(name)), None):
+            raise ConfigurationError(
+                f"durable_backend_url has {secret!r} in its query, where logs and `celery report` would show it: write the "
+                "password before the host, or put it into durable_backend_options['connect_args']",
+                setting="durable_backend_url",
+            )
         self.family = {"postgresql": "postgresql", "sqlite": "sqlite", "mysql": "mysql", "mariadb": "mysql"}.get(
             self.url.get_backend_name(), ""
         )

@@ -35,7 +35,6 @@ from .turns import (
     outcome_message,
     start_message,
     tags_text,
-    text_of,
     update_values,
 )
 
@@ -79,7 +78,7 @@ def _insert(rows: str) -> str:
 _NONE = ""
 _ONE = _insert("(VALUES (" + ", ".join(f"CAST(:{name} AS {type_})" for name, type_ in _COLUMNS.items()) + "))")
 _MANY = _insert("UNNEST(" + ", ".join(f"CAST(:{name} AS {type_}[])" for name, type_ in _COLUMNS.items()) + ")")
-_NOT_EMPTY = "AND NOT EXISTS (SELECT 1 FROM durable_inbox WHERE instance = :id AND visible_at <= {now})"
+_NOT_EMPTY = "AND NOT EXISTS (SELECT 1 FROM durable_inbox WHERE instance = :id AND visible_at <= {once})"
 _GONE = (
     "gone AS (DELETE FROM durable_outbox o USING me WHERE o.execution = :execution AND o.command = :gone_command "
     "AND o.attempt = :gone_attempt RETURNING 1), "
@@ -89,10 +88,11 @@ TURNS_WITH_OUTCOME = [_turn("gone", _GONE, _NOT_EMPTY, part) for part in (_NONE,
 TURNS_BY_MESSAGE = [_turn("(SELECT 1) AS one", _TOOK, "", part) for part in (_NONE, _ONE, _MANY)]
 
 LOAD = Statement(
-    "WITH box AS MATERIALIZED (SELECT id, kind, execution, command, attempt, name, payload, facts, visible_at, wake_at "
-    "FROM durable_inbox WHERE instance = :id AND visible_at <= {now}) "
+    "WITH box AS MATERIALIZED (SELECT id, kind, execution, command, attempt, name, payload, facts, visible_at, wake_at, "
+    "sends FROM durable_inbox WHERE instance = :id AND visible_at <= {once}) "
     f"SELECT {INSTANCE_COLUMNS}, (SELECT JSON_AGG(JSON_BUILD_ARRAY(id, kind, execution, command, attempt, name, NULL, facts, "
-    "visible_at, wake_at) ORDER BY visible_at, id) FROM box), (SELECT ARRAY_AGG(payload ORDER BY visible_at, id) FROM box), "
+    "visible_at, wake_at, sends) ORDER BY visible_at, id) FROM box), "
+    "(SELECT ARRAY_AGG(payload ORDER BY visible_at, id) FROM box), "
     "(SELECT ARRAY_AGG(h.events ORDER BY h.sequence) FROM durable_history h WHERE h.instance = i.id "
     "AND h.execution = i.execution AND h.sequence <= i.sequence "
     "AND h.sequence > CASE WHEN i.execution = :known_execution THEN :known_sequence ELSE 0 END), {now} "
@@ -100,7 +100,7 @@ LOAD = Statement(
 )
 BEGIN = Statement(
     f"SELECT {INSTANCE_COLUMNS}, o.join_command, o.window_command, o.holder, o.sends, o.start_by, o.beat_timeout, o.details, "
-    "o.deadline_at, {now}, CASE WHEN o.join_command IS NULL THEN (SELECT ARRAY_AGG(h.events ORDER BY h.sequence) "
+    "o.deadline_at, o.sent_at, {now}, CASE WHEN o.join_command IS NULL THEN (SELECT ARRAY_AGG(h.events ORDER BY h.sequence) "
     "FROM durable_history h WHERE h.instance = i.id AND h.execution = i.execution AND h.sequence <= i.sequence "
     "AND h.sequence > CASE WHEN i.execution = :known_execution THEN :known_sequence ELSE 0 END) END "
     "FROM durable_outbox o JOIN durable_instances i ON i.id = o.instance AND i.execution = o.execution "
@@ -125,6 +125,24 @@ START = Statement(
 )
 
 
+def _start_turn(activities: str) -> Statement:
+    return Statement(
+        "WITH me AS (INSERT INTO durable_instances (id, execution, name, version, status, sequence, input, root_id, tags, "
+        "canvas, queue, crashes, output, failure, custom_status, reason, created_at, updated_at, started_at, completed_at) "
+        "SELECT :id, :execution, :orchestrator, CAST(:version AS TEXT), :status, 1, CAST(:input AS BYTEA), "
+        "CAST(:root_id AS TEXT), CAST(:tags AS TEXT), CAST(:canvas AS BYTEA), CAST(:own_queue AS TEXT), 0, "
+        "CAST(:output AS BYTEA), CAST(:failure AS BYTEA), CAST(:custom_status AS BYTEA), CAST(:reason AS TEXT), now, now, now, "
+        "CASE WHEN CAST(:is_final AS BOOLEAN) THEN now END FROM (SELECT {now} AS now) AS clock "
+        "ON CONFLICT DO NOTHING RETURNING id, created_at AS now), "
+        f"{activities.format(gate='(SELECT 1) AS one')}"
+        "h AS (INSERT INTO durable_history (instance, execution, sequence, events) "
+        "SELECT me.id, :execution, 1, CAST(:events AS BYTEA) FROM me) SELECT now FROM me"
+    )
+
+
+STARTS_WITH_TURN = [_start_turn(part) for part in (_NONE, _ONE, _MANY)]
+
+
 class PostgresStore(Store):
     """The store on PostgreSQL; ``uses_fast_path`` can be turned off to compare the two ways."""
 
@@ -137,6 +155,18 @@ class PostgresStore(Store):
         if self.database.read(lambda cursor: self._start(cursor, instance)):
             return True
         return self.is_ours(instance)
+
+    def start_turn(self, instance: NewInstance, commit: TurnCommit) -> Committed | None:
+        """Insert an orchestration together with its first turn in one statement; see ``TurnStore``."""
+        if not (self._starts_fast(instance) and commit.is_simple):
+            return super().start_turn(instance, commit)
+        statement = STARTS_WITH_TURN[min(len(commit.activities), 2)]
+        row = self.database.fetch_one(
+            statement, **self._turn_parameters(commit), orchestrator=instance.name, version=instance.version,
+            input=blob(instance.input), root_id=instance.root_id, tags=tags_text(instance.tags),
+            canvas=blob(instance.canvas), own_queue=instance.queue,
+        )  # fmt: skip
+        return self.repeated_start(instance, commit) if row is None else Committed(row[0])
 
     def _starts_fast(self, new: NewInstance) -> bool:
         return self.uses_fast_path and new.parent_id is None and new.start_at is None
@@ -156,7 +186,7 @@ class PostgresStore(Store):
             inbox_row([*message[:6], payload, *message[7:]])
             for message, payload in zip(messages or (), payloads or (), strict=True)
         ]
-        return Snapshot(instance_row(row), [text_of(each) or "[]" for each in events or ()], inbox, now)
+        return Snapshot(instance_row(row), [each.decode("utf-8", "replace") for each in events or ()], inbox, now)
 
     def begin_activity(self, ticket: ActivityTicket, known: Known | None) -> ActivityStart | None:
         """Look at an activity, its instance and the unknown history in one read; see ``TurnStore``."""
@@ -168,8 +198,8 @@ class PostgresStore(Store):
         )
         if row is None:
             return None
-        history = [text_of(events) or "[]" for events in row[-1] or ()]
-        return activity_start(instance_row(row), history, row[INSTANCE_WIDTH:-1])
+        history = [each.decode("utf-8", "replace") for each in row[-1] or ()]
+        return activity_start(instance_row(row), history, row[INSTANCE_WIDTH:-1], self.resend_after)
 
     def commit_turn(self, commit: TurnCommit) -> Committed | None:
         """Commit a turn in one statement where that is enough; see ``TurnStore``."""

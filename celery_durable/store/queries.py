@@ -11,10 +11,10 @@ from typing import Any
 import sqlalchemy as sa
 
 from ..core.status import RuntimeStatus
-from ..engine.records import Filters, InstanceRecord, TurnAddress
+from ..engine.records import Filters, InstanceRecord, Outstanding, Pending, TurnAddress
 from .database import Database, Statement
 from .migrate import store_id
-from .schema import history, instances, outbox
+from .schema import history, inbox, instances, outbox, workers
 from .sweep import SweepTables
 from .turns import CLEAR_HISTORY, CLEAR_INBOX, text_of
 
@@ -25,13 +25,18 @@ PURGE_INSTANCE = Statement(
     "DELETE FROM durable_instances WHERE id = :id AND execution = :execution "
     "AND status IN ('COMPLETED', 'FAILED', 'CANCELED', 'TERMINATED')"
 )
+_MOST_SHOWN = 100
+_STUCK_AFTER = 60_000_000
 _BRIEF = [
     column for column in instances.c if column.name not in ("input", "output", "failure", "custom_status", "canvas")
 ]
 
 
-def _condition(filters: Filters, family: str) -> sa.ColumnElement[bool]:
+def _condition(filters: Filters, family: str, now: int) -> sa.ColumnElement[bool]:
     c = instances.c
+    texts = (filters.name, filters.version, filters.parent_id, filters.id_prefix)
+    if any("\x00" in text or not _is_whole(text) for text in texts if text is not None):
+        return sa.false()  # no column holds such text
     found: list[sa.ColumnElement[bool]] = [sa.true()]
     if filters.statuses:
         found.append(c.status.in_([str(status) for status in filters.statuses]))
@@ -47,7 +52,28 @@ def _condition(filters: Filters, family: str) -> sa.ColumnElement[bool]:
         found.append(c.created_at >= filters.created_after)
     if filters.created_before is not None:
         found.append(c.created_at < filters.created_before)
+    if filters.stuck is not None:
+        found.append(_is_stuck(now) if filters.stuck else sa.not_(_is_stuck(now)))
     return sa.and_(*found)
+
+
+def _is_stuck(now: int) -> sa.ColumnElement[bool]:
+    """Tell what does not move and should: a turn that nobody takes, a message that nobody runs, code that nobody has."""
+    c, m, o = instances.c, inbox.c, outbox.c
+    overdue = sa.exists().where(m.instance == c.id, m.wake_at <= now - _STUCK_AFTER)
+    unseen = sa.exists().where(
+        o.execution == c.execution,
+        o.kind == "activity",
+        o.holder.is_(None),
+        o.sends >= 3,
+        o.sent_at <= now - _STUCK_AFTER,
+    )
+    waits = sa.and_(c.status.in_(["PENDING", "RUNNING"]), sa.or_(c.reason.is_not(None), overdue, unseen))
+    return sa.and_(sa.true(), sa.func.coalesce(waits, sa.false()))
+
+
+def _is_whole(text: str) -> bool:
+    return not any("\ud800" <= char <= "\udfff" for char in text)
 
 
 class Store(SweepTables):
@@ -109,11 +135,7 @@ class Store(SweepTables):
         """Return a page, newest first, and the cursor of the next one."""
         c = instances.c
         columns = list(instances.c) if with_payloads else _BRIEF
-        statement = (
-            sa.select(*columns)
-            .where(_condition(filters, self.database.family))
-            .order_by(c.created_at.desc(), c.id.desc())
-        )
+        statement = sa.select(*columns).where(self._condition(filters)).order_by(c.created_at.desc(), c.id.desc())
         if cursor is not None:
             created_at, id_ = _read_cursor(cursor)
             statement = statement.where(
@@ -125,11 +147,20 @@ class Store(SweepTables):
 
     def count(self, filters: Filters) -> int:
         """Return how many instances match."""
-        return int(
-            self._query(
-                sa.select(sa.func.count()).select_from(instances).where(_condition(filters, self.database.family))
-            )[0][0]
+        return int(self._query(sa.select(sa.func.count()).select_from(instances).where(self._condition(filters)))[0][0])
+
+    def _condition(self, filters: Filters) -> sa.ColumnElement[bool]:
+        return _condition(filters, self.database.family, 0 if filters.stuck is None else self.now())
+
+    def count_versions(self, statuses: Sequence[RuntimeStatus]) -> list[tuple[str, str | None, int]]:
+        """Return names, versions and how many instances with one of these statuses have them."""
+        c = instances.c
+        statement = (
+            sa.select(c.name, c.version, sa.func.count())
+            .where(c.status.in_([str(status) for status in statuses]))
+            .group_by(c.name, c.version)
         )
+        return [(name, version, int(count)) for name, version, count in map(tuple, self._query(statement))]
 
     def events(self, instance_id: str) -> list[str]:
         """Return the history rows of the current execution, in order."""
@@ -141,7 +172,48 @@ class Store(SweepTables):
             .where(history.c.instance == instance_id)
             .order_by(history.c.sequence)
         )
-        return [text_of(row[0]) or "[]" for row in self._query(statement)]
+        return [bytes(row[0]).decode("utf-8", "replace") for row in self._query(statement)]
+
+    def pending(self, instance_id: str) -> Pending:
+        """Return what an instance waits for."""
+        o, w, m = outbox.c, workers.c, inbox.c
+        activities = self._query(
+            sa.select(
+                o.name,
+                o.command,
+                o.attempt,
+                o.queue,
+                o.is_held,
+                o.holder,
+                w.hostname.label("worker"),
+                o.sent_at,
+                o.sends,
+            )
+            .select_from(outbox.outerjoin(workers, w.id == o.holder))
+            .where(o.instance == instance_id, o.kind == "activity")
+            .order_by(o.command)
+            .limit(_MOST_SHOWN)
+        )
+        ended = [str(status) for status in RuntimeStatus if status.is_terminal]
+        c = instances.c
+        children = self._query(
+            sa.select(*_BRIEF)
+            .where(c.parent_id == instance_id, c.status.not_in(ended))
+            .order_by(c.created_at)
+            .limit(_MOST_SHOWN)
+        )
+        now = self.now()
+        times = sa.select(
+            sa.func.min(sa.case((m.visible_at > now, m.visible_at))).label("timer"),
+            sa.func.min(sa.case((m.visible_at <= now, m.wake_at))).label("overdue"),
+        ).where(m.instance == instance_id)
+        first = self._query(times)[0]._mapping
+        return Pending(
+            [Outstanding(**row._mapping) for row in activities],
+            [_record(row) for row in children],
+            first["timer"],
+            first["overdue"],
+        )
 
     def is_finished_for_celery(self, execution: str) -> bool:
         """Tell whether no last message is under way."""
@@ -174,17 +246,29 @@ class _HasMovedError(Exception):
 
 def _record(row: sa.Row[Any]) -> InstanceRecord:
     values = row._mapping
-    tags = dict(json.loads(line) for line in (values["tags"] or "").split("\n") if line)
     return InstanceRecord(
         id=values["id"], execution=values["execution"], name=values["name"], version=values["version"],
         status=RuntimeStatus(values["status"]), reason=values["reason"], sequence=values["sequence"],
-        parent_id=values["parent_id"], root_id=values["root_id"], tags=tags, created_at=values["created_at"],
-        started_at=values["started_at"], updated_at=values["updated_at"], completed_at=values["completed_at"],
-        queue=values["queue"], **{
+        parent_id=values["parent_id"], root_id=values["root_id"], tags=_tags(values["tags"] or ""),
+        created_at=values["created_at"], started_at=values["started_at"], updated_at=values["updated_at"],
+        completed_at=values["completed_at"], queue=values["queue"], **{
             name: text_of(values[name])
             for name in ("input", "output", "failure", "custom_status", "canvas") if name in values
         },
     )  # fmt: skip
+
+
+def _tags(text: str) -> dict[str, str]:
+    """Decode tags; a damaged one is left out, so that its instance can still be found."""
+    found: dict[str, str] = {}
+    for line in text.split("\n"):
+        try:
+            match json.loads(line):
+                case [str(key), str(value)]:
+                    found[key] = value
+        except (ValueError, RecursionError):
+            continue
+    return found
 
 
 def _cursor(record: InstanceRecord) -> str:
@@ -198,5 +282,5 @@ def _read_cursor(cursor: str) -> tuple[int, str]:
             raise ValueError("not a moment and an id")
         id_.encode()
         return created_at, id_
-    except (ValueError, TypeError, binascii.Error) as error:
+    except (ValueError, TypeError, RecursionError, binascii.Error) as error:
         raise ValueError(f"{cursor!r} is not a cursor that find() gave") from error

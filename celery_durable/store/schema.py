@@ -12,7 +12,7 @@ import sqlalchemy as sa
 
 from .types import BIG_KEY, LONG_TEXT, PAYLOAD, ExactText
 
-__all__ = ["history", "inbox", "instances", "meta", "metadata", "outbox", "workers"]
+__all__ = ["history", "inbox", "instances", "meta", "metadata", "outbox", "schedules", "workers"]
 
 metadata = sa.MetaData()
 
@@ -122,6 +122,7 @@ outbox = sa.Table(
     sa.Column("beat_by", sa.BigInteger),
     sa.Column("beat_timeout", sa.BigInteger),
     sa.Column("details", PAYLOAD),
+    sa.Column("crashes", sa.Integer),
     sa.Index("durable_outbox_join", "execution", "join_command", "command", **_where("join_command")),
     sa.Index("durable_outbox_window", "execution", "window_command", "command", **_where("window_command")),
     sa.Index("durable_outbox_check", "check_at", **_where("check_at")),
@@ -136,4 +137,33 @@ workers = sa.Table(
     sa.Column("hostname", ExactText(200)),
     sa.Column("started_at", sa.BigInteger, nullable=False),
     sa.Column("last_seen", sa.BigInteger, nullable=False),
+)
+
+schedules = sa.Table(
+    "durable_schedules",
+    metadata,
+    sa.Column("name", ExactText(100), primary_key=True),
+    sa.Column("orchestrator", ExactText(200), nullable=False),
+    sa.Column("input", PAYLOAD, nullable=False),
+    sa.Column("canvas", PAYLOAD),
+    sa.Column("queue", ExactText(200)),
+    sa.Column("cron", LONG_TEXT),
+    sa.Column("every", sa.BigInteger),
+    sa.Column("timezone", ExactText(100), nullable=False),
+    sa.Column("anchor_at", sa.BigInteger, nullable=False),
+    sa.Column("overlap", ExactText(10), nullable=False),
+    sa.Column("catch_up", sa.BigInteger, nullable=False),
+    sa.Column("jitter", sa.BigInteger, nullable=False),
+    sa.Column("is_paused", sa.Boolean, nullable=False),
+    sa.Column("reason", LONG_TEXT),
+    sa.Column("next_at", sa.BigInteger),
+    sa.Column("waiting_at", sa.BigInteger),
+    sa.Column("last_at", sa.BigInteger),
+    sa.Column("last_id", ExactText(150)),
+    sa.Column("skipped", sa.BigInteger, nullable=False),
+    sa.Column("check_at", sa.BigInteger),
+    sa.Column("revision", sa.BigInteger, nullable=False),
+    sa.Column("created_at", sa.BigInteger, nullable=False),
+    sa.Column("updated_at", sa.BigInteger, nullable=False),
+    sa.Index("durable_schedules_check", "check_at", **_where("check_at")),
 )

@@ -44,7 +44,7 @@ INSTANCE_WIDTH = 15
 
 LOAD_INSTANCE = Statement(f"SELECT {INSTANCE_COLUMNS}, {{now}} FROM durable_instances i WHERE i.id = :id")
 LOAD_INBOX = Statement(
-    "SELECT id, kind, execution, command, attempt, name, payload, facts, visible_at, wake_at FROM durable_inbox "
+    "SELECT id, kind, execution, command, attempt, name, payload, facts, visible_at, wake_at, sends FROM durable_inbox "
     "WHERE instance = :id AND visible_at <= {now} ORDER BY visible_at, id"
 )
 LOAD_HISTORY = Statement(
@@ -54,8 +54,9 @@ LOAD_HISTORY = Statement(
 )
 BEGIN_ACTIVITY = Statement(
     f"SELECT {INSTANCE_COLUMNS}, o.join_command, o.window_command, o.holder, o.sends, o.start_by, o.beat_timeout, o.details, "
-    "o.deadline_at, {now} FROM durable_outbox o JOIN durable_instances i ON i.id = o.instance AND i.execution = o.execution "
-    "WHERE o.execution = :execution AND o.command = :command AND o.attempt = :attempt AND o.kind = 'activity'"
+    "o.deadline_at, o.sent_at, {now} FROM durable_outbox o JOIN durable_instances i ON i.id = o.instance "
+    "AND i.execution = o.execution WHERE o.execution = :execution AND o.command = :command AND o.attempt = :attempt "
+    "AND o.kind = 'activity'"
 )
 # the next look at an activity that runs: its deadline or its next heartbeat, whichever is first
 NEXT_LOOK = (
@@ -159,12 +160,17 @@ LOCK_OUTCOME = Statement(
     "AND command = :command AND attempt = :attempt AND kind = 'activity' {lock}"
 )
 NEXT_HELD = Statement(
-    "SELECT command, attempt, instance, kind, name, message, queue, sends FROM durable_outbox WHERE execution = :execution "
+    "SELECT command, attempt, instance, kind, name, message, queue, sends, deadline_at, start_by FROM durable_outbox "
+    "WHERE execution = :execution "
     "AND window_command = :window AND is_held = {true} ORDER BY command LIMIT 1 {skip_locked}"
 )
 RELEASE = Statement(
-    "UPDATE durable_outbox SET is_held = {false}, sent_at = :now, check_at = :check_at "
+    "UPDATE durable_outbox SET is_held = {false}, sent_at = :now, check_at = :check_at, deadline_at = :deadline_at, "
+    "start_by = :start_by "
     "WHERE execution = :execution AND command = :command AND attempt = :attempt"
+)
+COUNT_LET_GO = Statement(
+    "SELECT COUNT(*) FROM durable_outbox WHERE execution = :execution AND window_command = 0 AND is_held = {false}"
 )
 OPEN_MEMBER = Statement(
     "SELECT 1 FROM durable_outbox WHERE execution = :execution AND join_command = :join ORDER BY command DESC LIMIT 1"
@@ -174,6 +180,9 @@ WAKE_JOIN = Statement(
     "WHERE instance = :id AND dedup = :dedup AND wake_at IS NULL"
 )
 LOCK_INSTANCE = Statement("SELECT execution, {now} FROM durable_instances WHERE id = :id {lock_instance}")
+OPEN_CHILDREN = Statement(
+    "SELECT id FROM durable_instances WHERE parent_id = :id AND status IN ('PENDING', 'RUNNING', 'SUSPENDED') ORDER BY id"
+)
 CLEAR_HISTORY = Statement("DELETE FROM durable_history WHERE instance = :id")
 DELETE_INSTANCE = Statement("DELETE FROM durable_instances WHERE id = :id")
 NOTE_WAITING = Statement(
@@ -233,14 +242,12 @@ def inbox_values(message: NewInbox, now: int) -> dict[str, Any]:
 
 
 def activity_values(new: NewActivity, instance: str, execution: str, now: int, resend_after: int) -> dict[str, Any]:
-    """Return the parameters of ``INSERT_ACTIVITY``."""
-    deadline_at = None if new.timeout is None else now + new.timeout
-    start_by = None if new.start_timeout is None else now + new.start_timeout
-    if new.is_held:
-        look = None
-    else:
-        look = now + resend_after if new.is_sent else now
-    looks = [moment for moment in (look, deadline_at, start_by) if moment is not None]
+    """Return the parameters of ``INSERT_ACTIVITY``; the time limits of a held one count from its release."""
+    base = 0 if new.is_held else now
+    deadline_at = None if new.timeout is None else base + new.timeout
+    start_by = None if new.start_timeout is None else base + new.start_timeout
+    look = now + resend_after if new.is_sent else now
+    looks = [] if new.is_held else [moment for moment in (look, deadline_at, start_by) if moment is not None]
     return {
         "execution": execution, "command": new.command, "attempt": new.attempt, "instance": instance, "kind": new.kind,
         "name": new.name, "message": blob(new.message), "queue": new.queue, "join_command": new.join_command,
@@ -295,7 +302,7 @@ class TurnTables:
                 rows = run(
                     cursor, LOAD_HISTORY, id=instance.id, known_execution=known_execution, known_sequence=known_sequence
                 ).fetchall()
-            return activity_start(instance, _texts(rows, instance.sequence), row[INSTANCE_WIDTH:])
+            return activity_start(instance, _texts(rows, instance.sequence), row[INSTANCE_WIDTH:], self.resend_after)
 
         return self.database.read(look)
 
@@ -385,7 +392,11 @@ class TurnTables:
             horizon = self.timer_horizon
             run(cursor, WAKE_INBOX, id=id_, check_at=now + self.resend_after, far=now + horizon, horizon=horizon)
         self._update_instance(cursor, commit, now)
-        released = self._release_slots(cursor, execution, commit.released_slots, now)
+        slots = dict(commit.released_slots)
+        if commit.max_activities is not None:
+            (running,) = run(cursor, COUNT_LET_GO, execution=execution).fetchone()
+            slots[0] = max(0, commit.max_activities - running)
+        released = self._release_slots(cursor, execution, slots, now)
         started = self._start_children(cursor, commit.children, now)
         for message in sorted(commit.other_inboxes, key=lambda message: (message.instance, message.dedup)):
             run(cursor, SEND_INBOX, **inbox_values(message, now))
@@ -435,9 +446,13 @@ class TurnTables:
         row = self.database.run(cursor, NEXT_HELD, execution=execution, window=window).fetchone()
         if row is None:
             return None
-        command, attempt, instance, kind, name, message, queue, sends = row
+        command, attempt, instance, kind, name, message, queue, sends, timeout, start_timeout = row
         ticket = ActivityTicket(execution, command, attempt)
-        self.database.run(cursor, RELEASE, **ticket._asdict(), now=now, check_at=now + self.resend_after)
+        deadline_at, start_by = (None if limit is None else now + limit for limit in (timeout, start_timeout))
+        look = min(moment for moment in (now + self.resend_after, deadline_at, start_by) if moment is not None)
+        self.database.run(
+            cursor, RELEASE, **ticket._asdict(), now=now, check_at=look, deadline_at=deadline_at, start_by=start_by
+        )
         return ActivityRow(ticket, instance, kind, name, text_of(message) or "", queue, sends)
 
     def _start_children(self, cursor: Cursor, children: Sequence[ChildInstance], now: int) -> list[ChildInstance]:
@@ -449,7 +464,7 @@ class TurnTables:
                 self.database.run(cursor, INSERT_INBOX, **inbox_values(child.refusal, now))
         return started
 
-    def replace_instance(self, new: NewInstance, children: Sequence[str]) -> bool:
+    def replace_instance(self, new: NewInstance) -> bool:
         """Put a fresh life in the place of an instance; False if it moved meanwhile.
 
         The old life ends unheard: its children are asked to end, its history and messages are deleted.
@@ -461,12 +476,15 @@ class TurnTables:
             if row is None:
                 return False
             execution, now = row
+            children = run(
+                cursor, OPEN_CHILDREN, id=new.id
+            ).fetchall()  # under the lock: no turn starts another one now
             run(cursor, CLEAR_OUTBOX, execution=execution)
             run(cursor, CLEAR_INBOX, id=new.id)
             run(cursor, CLEAR_HISTORY, id=new.id)
             run(cursor, DELETE_INSTANCE, id=new.id)
             facts = {"reason": f"its parent {new.id} was replaced", "recursive": True}
-            for child in sorted(children):
+            for (child,) in children:
                 wish = NewInbox(child, "TerminateRequested", "terminate", facts=facts, check_after=0)
                 run(cursor, SEND_INBOX, **inbox_values(wish, now))
             return self._insert_instance(cursor, new, now)
@@ -519,6 +537,19 @@ class TurnTables:
             return self.insert_instance_with(cursor, instance)
 
         return self.database.transact(insert) or self.is_ours(instance)
+
+    def start_turn(self, instance: NewInstance, commit: TurnCommit) -> Committed | None:
+        """Insert an orchestration together with its first turn; see ``TurnStore``."""
+        commit.canceled_dedups.append(start_message(instance).dedup)
+
+        def start(cursor: Cursor) -> Committed | None:
+            return self._commit(cursor, commit) if self.insert_instance_with(cursor, instance) else None
+
+        return self.database.transact(start) or self.repeated_start(instance, commit)
+
+    def repeated_start(self, instance: NewInstance, commit: TurnCommit) -> Committed | None:
+        """Return what a commit whose answer was lost would have returned, if it took place."""
+        return Committed(self.now(), [], commit.children) if self.is_ours(instance) else None
 
     def is_ours(self, instance: NewInstance) -> bool:
         """Tell whether the instance there is this very one: a commit whose answer was lost may have been ours."""
@@ -582,21 +613,34 @@ def update_values(commit: TurnCommit) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def activity_start(instance: InstanceRow, history: list[str], row: Sequence[Any]) -> ActivityStart:
-    """Build the engine's view of an activity from the columns that follow the instance's."""
-    join, window, holder, sends, start_by, beat_timeout, details, deadline_at, now = row[:9]
-    must_claim = start_by is not None or beat_timeout is not None or sends > 0
+def activity_start(instance: InstanceRow, history: list[str], row: Sequence[Any], resend_after: int) -> ActivityStart:
+    """Build the engine's view of an activity from the columns that follow the instance's.
+
+    One that recovery may have looked for already claims before it runs: its message may be sent again at any moment.
+    """
+    join, window, holder, sends, start_by, beat_timeout, details, deadline_at, sent_at, now = row[:10]
+    is_late = sent_at is not None and now - sent_at >= resend_after
+    must_claim = start_by is not None or beat_timeout is not None or sends > 0 or is_late
     return ActivityStart(instance, history, join, window, holder, sends, must_claim, text_of(details), deadline_at, now)
 
 
 def _texts(rows: Sequence[Any], up_to: int) -> list[str]:
-    return [text_of(events) or "[]" for sequence, events in rows if sequence <= up_to]
+    return [bytes(events).decode("utf-8", "replace") for sequence, events in rows if sequence <= up_to]
 
 
 def inbox_row(row: Sequence[Any]) -> InboxRow:
     """Build the engine's view of an inbox row from the columns of ``LOAD_INBOX``."""
-    id_, kind, execution, command, attempt, name, payload, facts, visible_at, wake_at = row
+    id_, kind, execution, command, attempt, name, payload, facts, visible_at, wake_at, sends = row
     return InboxRow(
-        id_, kind, execution, command, attempt, name, text_of(payload), json.loads(facts) if facts else None,
-        visible_at, wake_at,
+        id_, kind, execution, command, attempt, name, text_of(payload), _facts(facts) if facts else None, visible_at,
+        wake_at, sends,
     )  # fmt: skip
+
+
+def _facts(text: str) -> dict[str, Any] | str:
+    """Decode facts; damage is left to the engine to report."""
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError):
+        return text
+    return found if isinstance(found, dict) else text

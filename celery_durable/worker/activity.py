@@ -120,7 +120,7 @@ def with_patience(runtime: Runtime, work: Callable[[], T], patience: float | Non
                 raise
             log.warning("the store is down, trying again in %.1f s: %s", pause, error)
         time.sleep(pause * (1 + random.random()))  # noqa: S311
-        pause = min(pause * 2, 3.0)
+        pause = min(pause * 2, 1.0)
 
 
 class _Attempt:
@@ -161,6 +161,7 @@ class _Attempt:
     def _begin(self, live: Execution | None) -> ActivityStart:
         runtime, ticket = self.runtime, self.ticket
         try:
+            self._refuse_foreign(live)
             start: ActivityStart | None = with_patience(
                 runtime, lambda: runtime.store.begin_activity(ticket, known_of(live))
             )
@@ -174,17 +175,22 @@ class _Attempt:
             raise Reject(str(error), requeue=True) from error
         if start is None:
             self._keep(live)
-            if self.store_tag not in (None, runtime.store.id[:12]):
-                log.error(
-                    "activity %s belongs to another store (%s...) than this worker's, %s: it is put back. Is "
-                    "durable_backend_url the same, and absolute, everywhere?",
-                    self.request.id, self.store_tag, runtime.store.database,
-                )  # fmt: skip
-                time.sleep(1.0)
-                raise Reject("another store", requeue=True)
             log.info("activity %s is not wanted any more and does not start", self.request.id)
             raise Ignore
         return start
+
+    def _refuse_foreign(self, live: Execution | None) -> None:
+        runtime = self.runtime
+        if self.store_tag is None or self.store_tag == with_patience(runtime, lambda: runtime.store.id[:12]):
+            return
+        self._keep(live)
+        log.error(
+            "activity %s belongs to another store (%s...) than this worker's, %s: it is put back. Is "
+            "durable_backend_url the same, and absolute, everywhere?",
+            self.request.id, self.store_tag, runtime.store.database,
+        )  # fmt: skip
+        time.sleep(1.0)
+        raise Reject("another store", requeue=True)
 
     def _claim(self) -> bool:
         """Take the activity for this worker; a try whose answer was lost may have succeeded."""
@@ -251,7 +257,9 @@ class _Attempt:
             and not self.is_copy
         ):
             try:
-                if runtime.runner.complete(outcome, start, live):
+                with runtime.marks.marking(self.request.id):
+                    is_complete = runtime.runner.complete(outcome, start, live)
+                if is_complete:
                     return
             except StoreError:
                 log.warning(
@@ -293,7 +301,7 @@ class _Attempt:
 
     def _take_turn(self, instance_id: str, start: ActivityStart | None) -> None:
         runtime = self.runtime
-        if start is not None and self._may_take_turn(start):
+        if start is not None and not self.is_copy and self._may_take_turn(start):
             runtime.runner.run(instance_id)
             return
         addresses = runtime.store.turn_addresses([instance_id]) if start is None else [address_of(start.instance)]

@@ -13,7 +13,7 @@ from typing import Any
 
 from celery import Celery
 from celery.app import backends
-from celery.exceptions import NotRegistered
+from celery.exceptions import NotRegistered, TimeLimitExceeded, WorkerLostError
 
 from ..engine.records import ActivityTicket, Outcome
 from ..errors import PayloadError
@@ -46,6 +46,8 @@ class DurableBackendMixin:
         if ticket is not None:
             if isinstance(exc, NotRegistered):
                 self._postpone_unknown(ticket)
+            elif isinstance(exc, (WorkerLostError, TimeLimitExceeded)) and self._died_in_turn(ticket, exc):
+                return None
             else:
                 self._note(ticket, task_id, None, exc)
         elif self._is_turn(task_id, exc, request):
@@ -83,6 +85,7 @@ class DurableBackendMixin:
             if recorded is not None:
                 runtime.runner.wake_after(ticket, recorded, lambda instance_id: _publish_turn(runtime, instance_id))
         except Exception:
+            runtime.lost.append(ticket)
             log.exception("the outcome of activity %s is left to recovery", task_id)
 
     def _outcome(self, runtime: Runtime, ticket: ActivityTicket, result: Any, error: BaseException | None) -> Outcome:
@@ -96,14 +99,32 @@ class DurableBackendMixin:
     def _postpone_unknown(self, ticket: ActivityTicket) -> None:
         runtime = runtime_of(self.app)
         try:
-            runtime.store.postpone(ticket, _RESEND_UNKNOWN)
+            runtime.store.postpone(ticket, _RESEND_UNKNOWN, only_free=True)
             if (instance_id := runtime.store.find_instance_of(ticket)) is not None:
                 runtime.store.note_waiting(instance_id, "waits for a worker that knows the task of an activity")
         except Exception:
             log.exception("unknown activity %s is left to recovery", ticket.task_id)
 
+    def _died_in_turn(self, ticket: ActivityTicket, exc: BaseException) -> bool:
+        """Let an activity run again whose body had ended: its process died in the turn that followed."""
+        runtime = runtime_of(self.app)
+        if not runtime.marks.take(ticket.task_id):
+            return False
+        try:
+            row = runtime.store.interrupt(ticket)
+            if row is not None:
+                crashes = runtime.store.count_crash(row.instance)
+                log.error(
+                    "a turn of %r after %s crashed its process (%d in a row): %r", row.instance, row.name, crashes, exc
+                )
+                runtime.runner.send_activities([row])
+        except Exception:
+            runtime.lost.append(ticket)
+            log.exception("activity %s, whose process died in a turn, is left to recovery", ticket.task_id)
+        return True
+
     def _is_turn(self, task_id: str, exc: BaseException, request: Any) -> bool:
-        """Tell whether a turn message failed, and deal with it."""
+        """Tell whether a message failed that says nothing of the orchestration's end, and deal with it."""
         header = header_of(request)
         runtime = runtime_of(self.app)
         try:
@@ -112,26 +133,27 @@ class DurableBackendMixin:
                     return False
                 runtime.store.note_waiting(task_id, f"waits for a worker that knows its orchestrator: {exc}")
                 return True
+            if header.get("t") == "finish" and isinstance(exc, NotRegistered):
+                log.warning("the end of orchestration %r waits for a worker that knows it: %s", task_id, exc)
+                return True
             if header.get("t") != "turn":
                 return False
-            crashes = runtime.store.count_crash(task_id)
-            log.error("a turn of orchestration %r crashed its process (%d in a row): %r", task_id, crashes, exc)
-            if crashes >= runtime.settings.max_turn_crashes:
-                snapshot = runtime.store.load(task_id, None)
-                if snapshot is not None:
-                    runtime.runner.suspend(snapshot, f"its turn crashed the worker {crashes} times: {exc!r}")
+            log.error("a turn of orchestration %r crashed its process: %r", task_id, exc)
         except Exception:
             log.exception("the failed turn of %r is left to recovery", task_id)
         return True
 
     def _forget_finish(self, task_id: str, request: Any) -> None:
         header = header_of(request)
-        if header is None or header.get("t") != "finish":
+        if header is None or header.get("t") != "finish" or not hasattr(self._task_of(request), "durable_versions"):
             return
         try:
-            runtime_of(self.app).store.drop_activity(ActivityTicket(str(header.get("x")), 0, 0))
+            runtime_of(self.app).store.drop_finish(task_id, str(header.get("x")))
         except Exception:
             log.exception("the end of %r may be told to Celery once more", task_id)
+
+    def _task_of(self, request: Any) -> Any:
+        return self.app.tasks.get(getattr(request, "task", None) or getattr(request, "name", None))
 
 
 def is_rpc(backend: Any) -> bool:

@@ -10,7 +10,7 @@ import atexit
 import logging
 import threading
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from celery import bootsteps
@@ -38,6 +38,7 @@ class RecoveryStep(bootsteps.StartStopStep):  # type: ignore[misc]
         self._thread: Any = None
         self._runtime: Runtime | None = None
         self._seen: set[str] = set()
+        self._absences: dict[ActivityTicket, int] = {}
         self._had_room = False
         super().__init__(worker, **options)
 
@@ -120,6 +121,7 @@ class RecoveryStep(bootsteps.StartStopStep):  # type: ignore[misc]
         while not self._stop.wait(runtime.settings.recovery_interval):
             try:
                 recovery.tick(self._held, lambda tickets: self._acknowledge(worker, tickets))
+                self._free_lost(runtime, runtime.worker_id)
                 is_down = False
             except DurableError as error:
                 if not is_down:
@@ -134,7 +136,29 @@ class RecoveryStep(bootsteps.StartStopStep):  # type: ignore[misc]
         tickets = {id_: ticket for id_ in active if (ticket := ActivityTicket.parse(id_)) is not None}
         due = [ticket for id_, ticket in tickets.items() if id_ in self._seen]
         self._seen = set(tickets)
+        self._note_absences(due, tickets.values())
         return due
+
+    def _note_absences(self, marked: Iterable[ActivityTicket], running: Iterable[ActivityTicket]) -> None:
+        """Note which activities were marked here and run no more; the second time it is no transition between two states."""
+        running = set(running)
+        absences = dict.fromkeys(marked, 0) | {
+            ticket: 0 if ticket in running else number + 1 for ticket, number in self._absences.items()
+        }
+        for ticket, number in list(absences.items()):
+            if number >= 2:
+                del absences[ticket]
+                if self._runtime is not None:
+                    self._runtime.lost.append(ticket)
+        self._absences = absences
+
+    def _free_lost(self, runtime: Runtime, worker_id: str) -> None:
+        """Free what the store believes to run here and does not: its end could not be recorded when it came."""
+        for _ in range(len(runtime.lost)):
+            ticket = runtime.lost[0]
+            if runtime.store.free_held(ticket, worker_id):
+                log.warning("activity %s is marked as held here, but is not: it will run again", ticket.task_id)
+            runtime.lost.popleft()
 
     def _acknowledge(self, worker: Any, tickets: Sequence[ActivityTicket]) -> None:
         ids = {ticket.task_id for ticket in tickets}

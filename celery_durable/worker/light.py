@@ -67,8 +67,9 @@ class LightSender:
         headers = {
             "lang": "py", "task": task.name, "id": task_id, "shadow": None, "eta": None, "expires": None, "group": None,
             "group_index": None, "retries": 0, "timelimit": [options.get("time_limit", task.time_limit), task.soft_time_limit],
-            "root_id": options["root_id"], "parent_id": options["parent_id"], "argsrepr": saferepr(args, 1024),
-            "kwargsrepr": saferepr(kwargs, 1024), "origin": anon_nodename(), "ignore_result": options["ignore_result"],
+            "root_id": options["root_id"], "parent_id": options["parent_id"], "argsrepr": saferepr(args, 1024) if args else "()",
+            "kwargsrepr": saferepr(kwargs, 1024) if kwargs else "{}", "origin": anon_nodename(),
+            "ignore_result": options["ignore_result"],
             "replaced_task_nesting": 0, "stamped_headers": None, "stamps": {}, **options["headers"],
         }  # fmt: skip
         body = (args, kwargs, {"callbacks": None, "errbacks": None, "chain": None, "chord": None})

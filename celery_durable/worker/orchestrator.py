@@ -7,10 +7,11 @@ carries link, chain, chord and result.
 
 from __future__ import annotations
 
+import functools
 import inspect
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NoReturn
 
 from celery import Task
@@ -49,14 +50,14 @@ class OrchestratorTask(Task):  # type: ignore[misc]
     typing = False
     acks_late = True
     track_started = False
-    durable_version: str | None = None
-    _durable_signature: inspect.Signature
+    #: The versions of an orchestrator that was declared without an app: functions, and the rest of their definitions.
+    durable_versions: Sequence[tuple[Callable[..., Any], dict[str, Any]]] = ()
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Take a turn when a worker calls; call the user's function itself when anybody else does."""
         request = self.request
         if request.called_directly:
-            return self.run(*args, **kwargs)
+            return self._newest(*args, **kwargs)
         header = header_of(request)
         runtime = runtime_of(self.app)
         try:
@@ -99,8 +100,8 @@ class OrchestratorTask(Task):  # type: ignore[misc]
             self._again(runtime, header)
 
     def _again(self, runtime: Runtime, header: Mapping[str, Any]) -> None:
-        tries = int(header.get("n") or 0)
-        if tries < 2:
+        tries = header.get("n") or 0
+        if isinstance(tries, int) and 0 <= tries < 2:
             address = TurnAddress(self.request.id, self.name, None, None)
             runtime.publisher.publish_turn(address, delay=1_000_000 * 2**tries, tries=tries + 1)
 
@@ -195,17 +196,25 @@ class OrchestratorTask(Task):  # type: ignore[misc]
         Raises:
             TypeError: they do not fit its signature.
         """
-        cls = type(self)
-        if "_durable_signature" not in cls.__dict__:
-            cls._durable_signature = inspect.signature(self.run)
         try:
-            cls._durable_signature.bind(None, *args, **kwargs)
+            _signature_of(self._newest).bind(None, *args, **kwargs)
         except TypeError as error:
             raise TypeError(f"{self.name}(): {error}") from None
+
+    @property
+    def _newest(self) -> Callable[..., Any]:
+        """The function that new instances run."""
+        definition = self.app.durable.registry.newest(self.name) if hasattr(self.app, "durable") else None
+        return self.run if definition is None else definition.function  # type: ignore[no-any-return]
 
     def AsyncResult(self, task_id: str, **kwargs: Any) -> Orchestration:  # noqa: N802
         """Return the handle of an orchestration of this task, which a canvas may start only later."""
         return Orchestration(task_id, app=self.app, may_come=True)
+
+
+@functools.cache
+def _signature_of(function: Callable[..., Any]) -> inspect.Signature:
+    return inspect.signature(function)
 
 
 def _start_at(runtime: Runtime, options: Mapping[str, Any]) -> int | None:

@@ -20,8 +20,9 @@ from celery.backends.base import DisabledBackend
 from ..core.status import RuntimeStatus
 from ..engine.records import ActivityRow, ActivityTicket, TurnAddress
 from ..engine.registry import Registry
-from ..errors import OrchestrationRevoked
+from ..errors import OrchestrationRevoked, PayloadError
 from ..payload import PayloadCodec
+from .countdowns import Countdowns
 from .light import LightSender
 
 __all__ = ["CeleryPublisher"]
@@ -53,6 +54,7 @@ class CeleryPublisher:
         self._routes: dict[tuple[Any, ...], str | None] = {}
         self._eager = threading.local()
         self._light = LightSender(app)
+        self._countdowns = Countdowns()
 
     # -- where to ---------------------------------------------------------------------------------------
 
@@ -98,20 +100,17 @@ class CeleryPublisher:
 
     # -- activities ---------------------------------------------------------------------------------------
 
-    def publish_activities(self, rows: Sequence[ActivityRow]) -> list[ActivityTicket]:
-        """Send activities; return those that could not be sent."""
-        failed: list[ActivityTicket] = []
+    def publish_activities(self, rows: Sequence[ActivityRow]) -> dict[ActivityTicket, Exception]:
+        """Send activities; return those that could not be sent, and why: a ``PayloadError`` is damage in the row."""
+        failed: dict[ActivityTicket, Exception] = {}
         for row in rows:
-            if not self._deliver(partial(self._send_activity, row), f"activity {row.name} of {row.instance!r}"):
-                failed.append(row.ticket)
+            error = self._deliver(partial(self._send_activity, row), f"activity {row.name} of {row.instance!r}")
+            if error is not None:
+                failed[row.ticket] = error
         return failed
 
     def _send_activity(self, row: ActivityRow) -> None:
-        if row.signature is not None:
-            args, kwargs, options = row.signature
-        else:
-            payload, options = self.codec.decode(row.message)
-            args, kwargs = self.codec.decode(payload)
+        args, kwargs, options = row.signature if row.signature is not None else self._stored_signature(row)
         root_id = row.root_id or row.instance
         options = dict(options)
         headers = {**(options.pop("headers", None) or {}), "durable": {"n": row.sends, "s": self.store.id[:12]}}
@@ -125,21 +124,33 @@ class CeleryPublisher:
         else:
             self.app.send_task(row.name, tuple(args), dict(kwargs), **options)
 
+    def _stored_signature(self, row: ActivityRow) -> tuple[Sequence[Any], Mapping[str, Any], Mapping[str, Any]]:
+        match self.codec.decode(row.message):
+            case [str(payload), dict(options)]:
+                match self.codec.decode(payload):
+                    case [list(args) | tuple(args), dict(kwargs)]:
+                        return args, kwargs, options
+        raise PayloadError(f"the message of activity {row.ticket.task_id} ({row.name}) of {row.instance!r} is damaged")
+
     # -- turns ----------------------------------------------------------------------------------------------
 
     def publish_turn(self, address: TurnAddress, *, delay: int = 0, due: int | None = None, tries: int = 0) -> bool:
-        """Send a turn message, ``delay`` microseconds from now; False if it could not be sent."""
+        """Send a turn message, ``delay`` microseconds from now; False if it could not be, or was better not, sent."""
+        if delay > 0 and not self._countdowns.may_send(delay / 1_000_000):
+            return False
         header: dict[str, Any] = {"t": "turn", "s": self.store.id[:12]}
         if due is not None:
             header["due"] = due
         if tries:
             header["n"] = tries
-        options = self._turn_options(address)
-        if delay > 0:
-            options["countdown"] = self._countdown(delay)
-        return self._deliver(
-            lambda: self._send_orchestrator(address, options, header, ignore_result=True), f"turn of {address.id!r}"
-        )
+
+        def send() -> None:
+            options = self._turn_options(address)
+            if delay > 0:
+                options["countdown"] = self._countdown(delay)
+            self._send_orchestrator(address, options, header, ignore_result=True)
+
+        return self._deliver(send, f"turn of {address.id!r}") is None
 
     def _countdown(self, delay: int) -> float:
         seconds = delay / 1_000_000
@@ -155,8 +166,11 @@ class CeleryPublisher:
         return any((getattr(queue, "queue_arguments", None) or {}).get("x-queue-type") == "quorum" for queue in queues)
 
     def _turn_options(self, address: TurnAddress) -> dict[str, Any]:
-        canvas = self._canvas(address.canvas)
-        options = dict(canvas.get("options") or {})
+        try:
+            options = dict(self._canvas(address.canvas).get("options") or {})
+        except (PayloadError, TypeError, ValueError) as error:
+            log.error("a turn of %r is sent without its options, which are damaged: %s", address.id, error)
+            options = {}
         if (
             not any(options.get(key) for key in _ROUTING)
             and address.queue is not None
@@ -166,7 +180,10 @@ class CeleryPublisher:
         return options
 
     def _canvas(self, canvas: str | None) -> dict[str, Any]:
-        return self.codec.decode(canvas) if canvas else {}
+        found = self.codec.decode(canvas) if canvas else {}
+        if not isinstance(found, dict):
+            raise PayloadError(f"stored options are {type(found).__name__}, not a dict")
+        return found
 
     def _send_orchestrator(
         self, address: TurnAddress, options: dict[str, Any], header: dict[str, Any], *, ignore_result: bool
@@ -194,8 +211,11 @@ class CeleryPublisher:
     # -- the end --------------------------------------------------------------------------------------------
 
     def needs_finish(self, canvas: str | None) -> bool:
-        """Tell whether Celery is to be told of the end."""
-        kept = self._canvas(canvas)
+        """Tell whether Celery is to be told of the end; if that cannot be read, it is, once that is mended."""
+        try:
+            kept = self._canvas(canvas)
+        except PayloadError:
+            return True
         if kept.get("finish") or kept.get("reply"):
             return True
         return not kept.get("ignore_result") and not isinstance(self.app.backend, DisabledBackend)
@@ -205,29 +225,26 @@ class CeleryPublisher:
         reason: str | None,
     ) -> None:  # fmt: skip
         """Store the orchestration's result, or send the last message where callbacks wait for it."""
-        canvas = self._canvas(address.canvas)
-        if canvas.get("finish"):
-            self._send_finish(address, execution, canvas)
-        else:
-            self._deliver(
-                lambda: self._store_result(address, execution, canvas, status, output, failure, reason),
-                f"result of {address.id!r}",
-            )
 
-    def _send_finish(self, address: TurnAddress, execution: str, canvas: Mapping[str, Any]) -> bool:
+        def tell() -> None:
+            canvas = self._canvas(address.canvas)
+            if canvas.get("finish"):
+                self._send_finish(address, execution, canvas)
+            else:
+                self._store_result(address, execution, canvas, status, output, failure, reason)
+
+        self._deliver(tell, f"end of {address.id!r}")
+
+    def _send_finish(self, address: TurnAddress, execution: str, canvas: Mapping[str, Any]) -> None:
         options = {**(canvas.get("options") or {}), **canvas["finish"], **(canvas.get("reply") or {})}
         header = {"t": "finish", "x": execution, "s": self.store.id[:12]}
-        ignores = bool(canvas.get("ignore_result"))
-        return self._deliver(
-            lambda: self._send_orchestrator(address, dict(options), header, ignore_result=ignores),
-            f"last message of {address.id!r}",
-        )
+        self._send_orchestrator(address, options, header, ignore_result=bool(canvas.get("ignore_result")))
 
     def finish_again(self, row: ActivityRow) -> None:
         """Let Celery finish an orchestration whose end it was not told of, or not for certain."""
         record = self.store.fetch(row.instance)
         if record is None or record.execution != row.ticket.execution or not record.status.is_terminal:
-            self.store.drop_activity(row.ticket)
+            self.store.drop_finish(row.instance, row.ticket.execution)
             return
         address = TurnAddress(record.id, record.name, record.queue, record.canvas, record.root_id)
         self.finish(address, record.execution, record.status, record.output, record.failure, record.reason)
@@ -254,30 +271,30 @@ class CeleryPublisher:
                 instance_id=address.id, status=status, reason=reason,
             )  # fmt: skip
             backend.store_result(address.id, revoked, "REVOKED", request=request)
-        self.store.drop_activity(ActivityTicket(execution, 0, 0))
+        self.store.drop_finish(address.id, execution)
 
     # -- sending ----------------------------------------------------------------------------------------------
 
-    def _deliver(self, send: Callable[[], None], what: str) -> bool:
-        """Send now; with ``task_always_eager`` after what runs already, so that nothing nests."""
+    def _deliver(self, send: Callable[[], None], what: str) -> Exception | None:
+        """Send now, and return what went wrong; with ``task_always_eager`` after what runs already, so that nothing nests."""
         if not self._is_eager():
             return self._attempt(send, what)
         queue: deque[tuple[Callable[[], None], str]] | None = getattr(self._eager, "queue", None)
         if queue is not None:
             queue.append((send, what))
-            return True
+            return None
         self._eager.queue = queue = deque([(send, what)])
         try:
             while queue:
                 self._attempt(*queue.popleft())
         finally:
             self._eager.queue = None
-        return True
+        return None
 
-    def _attempt(self, send: Callable[[], None], what: str) -> bool:
+    def _attempt(self, send: Callable[[], None], what: str) -> Exception | None:
         try:
             send()
         except Exception as error:
             log.warning("%s could not be sent, recovery will: %s: %s", what, type(error).__name__, error)
-            return False
-        return True
+            return error
+        return None

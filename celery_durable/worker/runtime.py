@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections import deque
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,9 +12,11 @@ from celery import Celery
 from ..conf import Settings
 from ..engine.cache import LiveExecutions
 from ..engine.client import Client
+from ..engine.records import ActivityTicket
 from ..engine.registry import Registry
 from ..engine.turn import TurnRunner
 from ..payload import PayloadCodec
+from .marks import TurnMarks
 
 __all__ = ["Runtime", "header_of", "runtime_of"]
 
@@ -34,6 +37,8 @@ class Runtime:
     worker_id: str | None = None
     queues: frozenset[str] | None = None
     just_recorded: threading.local = field(default_factory=threading.local)
+    lost: deque[ActivityTicket] = field(default_factory=deque)
+    marks: TurnMarks = field(default_factory=TurnMarks)
 
 
 def runtime_of(app: Celery) -> Runtime:

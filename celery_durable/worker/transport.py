@@ -115,9 +115,9 @@ def _start_time(pid: int) -> str | None:
     return None if state in (b"Z", b"X") else fields[18].decode()
 
 
-def _is_dead(machine: str, pid: int, started: str, leased_until: float) -> bool:
-    if machine != _machine():
-        return leased_until < time()
+def _is_dead(machine: Any, pid: Any, started: Any, leased_until: Any) -> bool:
+    if machine != _machine() or not isinstance(pid, int):
+        return not isinstance(leased_until, float) or leased_until < time()
     now = _start_time(pid)
     return now is None or (now != started and "" not in (now, started))
 
@@ -743,7 +743,7 @@ def _path(client: Any) -> str:
         path = unquote(path)
     if host not in ("", "localhost"):
         raise ConfigurationError(
-            f"broker URL durable://{host}: the embedded broker is a file and has no host; write "
+            f"broker URL durable://{host.rpartition('@')[2]}: the embedded broker is a file and has no host; write "
             "durable:///relative.db or durable:////absolute/path.db, with three slashes or four"
         )
     if not path.strip("/"):

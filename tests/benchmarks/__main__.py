@@ -9,6 +9,7 @@ Needs Redis and PostgreSQL (fsync on), found as the tests find them. Prints tabl
 from __future__ import annotations
 
 import os
+import signal
 import statistics
 import subprocess
 import sys
@@ -18,6 +19,8 @@ from collections.abc import Callable
 from contextlib import contextmanager
 
 import sqlalchemy as sa
+
+from celery_durable.store import sweep
 
 POSTGRES = os.environ.get("DURABLE_TEST_POSTGRES", "postgresql+psycopg://postgres@127.0.0.1:5432/postgres")
 REDIS = os.environ.get("DURABLE_TEST_REDIS", "redis://127.0.0.1:6379/0")
@@ -67,13 +70,14 @@ def worker(**environment: str):
     ) as process:
         from .app import app, noop
 
-        noop.delay().get(timeout=60)
-        yield
-        app.control.shutdown()
         try:
+            noop.delay().get(timeout=60)
+            yield
+            app.control.shutdown()
             process.wait(20)
-        except subprocess.TimeoutExpired:
-            process.kill()
+        finally:
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
 
 
 def timed(run: Callable[[], object]) -> float:
@@ -171,6 +175,33 @@ def many_bench(label: str = "200 x 5 activities (target >= 0.7)") -> None:
     )
 
 
+def idle_bench() -> None:
+    """What recovery asks while there is nothing to do, in an empty store and in a full one."""
+    from tests.contract.filling import fill
+
+    from .app import durable
+
+    store = durable.runtime.store
+    lease = int(durable.settings.worker_lease * 1_000_000)
+    store.beat("benchmark", "host")
+
+    def look_ms() -> float:
+        return statistics.median(timed(lambda: store.look(lease)) for _ in range(500)) * 1e3
+
+    empty = look_ms()
+    fill(store, 1_000_000, 100_000)
+    full = look_ms()
+    print(
+        f"{'idle look (at most 1 a second)':34} empty {empty:.3f} ms       1,000,000 finished + 100,000 waiting {full:.3f} ms",
+        flush=True,
+    )
+    for name in ("LOOK", "DUE_WAKES", "DUE_ACTIVITIES"):
+        sql, _ = getattr(sweep, name).compiled(store.database)
+        with store.database.cursor() as cursor:
+            cursor.execute("EXPLAIN (ANALYZE, BUFFERS, COSTS OFF) " + sql.replace("%(limit)s", "500"))
+            print(f"-- {name}", *(row[0] for row in cursor.fetchall()), sep="\n  ", flush=True)
+
+
 KEEP = [0, 100, 899, 999]
 
 
@@ -234,6 +265,8 @@ def main(chosen: list[str]) -> None:
         if not chosen or "long" in chosen:
             with worker(BENCH_CACHE="0"):
                 long_bench("no cache")
+        if not chosen or "idle" in chosen:
+            idle_bench()
 
 
 if __name__ == "__main__":

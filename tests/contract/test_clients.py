@@ -10,11 +10,13 @@ import sqlalchemy as sa
 
 from celery_durable.core.events import EventKind
 from celery_durable.core.status import RuntimeStatus
+from celery_durable.engine.client import StartRequest
 from celery_durable.engine.records import Filters
 from celery_durable.store import Store
 from celery_durable.store.schema import instances
 
-from .builders import activity, begin, commit, event, new_instance, next_turn, record, rows, succeeded
+from .builders import SECOND, activity, begin, commit, event, new_instance, next_turn, record, rows, succeeded
+from .world import World
 
 STRANGE_IDS = [
     "a", "A ", " a", "b", "B", "order-1", "order_1", "order%1", "it's", '"quoted"', "back\\slash", "semi;colon--",
@@ -62,7 +64,6 @@ def test_ids_that_differ_in_trailing_blanks_only_keep_their_messages_apart(store
 def test_payloads_of_any_size_come_back(store: Store, size: int) -> None:
     payload = json.dumps("\x00\U0001f600'\\%ä" + "x" * size, ensure_ascii=False).replace("\x00", "\\u0000")
     execution = begin(store, activities=[activity(message=payload)])
-    assert store.due_activities(1) == []
     (row,) = rows(store, "outbox")
     assert bytes(row["message"]).decode() == payload
     record(store, succeeded(execution, payload=payload))
@@ -287,3 +288,12 @@ def test_history_is_of_the_current_execution_in_order(store: Store) -> None:
     assert store.events("i") == []
     assert [row["kind"] for row in rows(store, "inbox")] == []
     assert EventKind.EXECUTION_STARTED not in store.events("i")
+
+
+def test_a_start_far_ahead_is_looked_at_in_time_to_send_its_message(store: Store) -> None:
+    world = World(store, timer_horizon=30)
+    for id_, ahead in (("near", 20 * SECOND), ("far", 3600 * SECOND)):
+        world.client.start(StartRequest("any", (), {}, instance_id=id_, start_at=store.now() + ahead))
+    looks = {row["instance"]: row["check_at"] - row["visible_at"] for row in rows(store, "inbox")}
+    assert looks == {"near": 4 * SECOND, "far": -30 * SECOND}
+    assert [address.id for address, *_ in world.publisher.turns] == ["near"]

@@ -11,6 +11,7 @@ from celery_durable.store import Store
 from tests.conftest import wait_until
 
 from .builders import SECOND, activity, at_once, begin, begin_join, commit, event, record, rows, succeeded
+from .world import World, sig
 
 LEASE = 60 * SECOND
 
@@ -113,6 +114,7 @@ def test_what_a_silent_worker_holds_is_free_and_due(store: Store) -> None:
     assert [due[command].row.sends for command in (1, 2)] == [1, 1]
     assert outbox_row(store, 3)["holder"] == "living"
     assert [row["id"] for row in rows(store, "workers")] == ["living"]
+    store.beat("living", "host")
     assert store.free_abandoned(900_000) == 0
 
 
@@ -147,7 +149,7 @@ def test_simultaneous_sweeps_free_each_activity_once(store: Store) -> None:
 
 
 def test_nothing_is_due_in_an_empty_store(store: Store) -> None:
-    assert store.any_due() == (False, False)
+    assert store.look(LEASE)[:2] == (False, False)
     assert store.due_wakes(10) == []
     assert store.due_activities(10) == []
 
@@ -155,7 +157,7 @@ def test_nothing_is_due_in_an_empty_store(store: Store) -> None:
 def test_activities_become_due_one_by_one_in_order(store: Store) -> None:
     execution = begin(store, activities=[activity(n, timeout=n * 1000) for n in (3, 1, 2)] + [activity(4)])
     past(store, outbox_row(store, 3)["check_at"])
-    assert store.any_due() == (False, True)
+    assert store.look(LEASE)[:2] == (False, True)
     assert [due.row.ticket.command for due in store.due_activities(10)] == [1, 2, 3]
     assert [due.row.ticket.command for due in store.due_activities(2)] == [1, 2]
     (first, *_) = store.due_activities(1)
@@ -167,7 +169,7 @@ def test_messages_become_due_in_order(store: Store) -> None:
     begin(store)
     for name, after in (("late", -1 * SECOND), ("early", -3 * SECOND), ("never", None), ("to come", 60 * SECOND)):
         store.put([event(name=name, dedup=name, check_after=after)])
-    assert store.any_due() == (True, False)
+    assert store.look(LEASE)[:2] == (True, False)
     first, second = store.due_wakes(10)
     assert first.check_at < second.check_at <= second.now
     assert (first.kind, first.instance, first.name, first.status) == ("EventRaised", "i", "orchestrator", "RUNNING")
@@ -202,7 +204,7 @@ def test_a_message_can_be_left_alone_for_ever(store: Store) -> None:
     (due,) = store.due_wakes(10)
     assert store.move_wake(due, None)
     assert rows(store, "inbox")[0]["check_at"] is None
-    assert store.any_due() == (False, False)
+    assert store.look(LEASE)[:2] == (False, False)
 
 
 def test_only_the_first_sweeper_moves_an_activity(store: Store) -> None:
@@ -369,3 +371,48 @@ def test_the_store_answers_for_addresses_in_any_number(store: Store) -> None:
     ids = ["i", *[f"unknown {number}" for number in range(70_000)]]
     assert [address.id for address in store.turn_addresses(ids)] == ["i"]
     assert store.turn_addresses([]) == []
+
+
+# -- between the start of an activity and its mark -----------------------------------------------------------
+
+
+@pytest.fixture
+def queued(store: Store) -> tuple[World, ActivityTicket]:
+    """An activity whose message is on its way."""
+    world = World(store, resend_after=0.2, heartbeat_interval=0.2, recovery_interval=0.1, worker_lease=5.0)
+
+    @world.orchestrator
+    async def one(ctx: Any) -> Any:
+        return await ctx.call(sig("charge", 1))
+
+    world.start("one")
+    world.runner.run("i")
+    return world, world.publisher.activities.popleft().ticket
+
+
+def test_an_activity_that_may_run_unmarked_is_looked_at_twice_before_it_is_sent_again(
+    store: Store, queued: tuple[World, ActivityTicket]
+) -> None:
+    world, _ = queued
+    sent = outbox_row(store)["sent_at"]
+    for look in (1, 2):
+        past(store, outbox_row(store)["check_at"])
+        assert world.recovery().repair_activities() == 1
+        assert len(world.publisher.activities) == look - 1
+    assert store.now() - sent >= 0.7 * SECOND, "2 heartbeats and a tick after the first look"
+    assert outbox_row(store)["sends"] == 1
+
+
+def test_an_activity_that_begins_after_the_first_look_claims_and_is_not_sent_again(
+    store: Store, queued: tuple[World, ActivityTicket]
+) -> None:
+    world, ticket = queued
+    assert not store.begin_activity(ticket, None).must_claim
+    past(store, outbox_row(store)["check_at"])
+    world.recovery().repair_activities()
+    assert store.begin_activity(ticket, None).must_claim
+    store.beat("a", "host")
+    assert store.claim(ticket, "a", LEASE)
+    past(store, store.now() + SECOND)
+    world.recovery().repair_activities()
+    assert not world.publisher.activities

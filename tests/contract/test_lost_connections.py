@@ -10,12 +10,14 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from celery_durable.engine.records import ActivityTicket
+from celery_durable.core.status import RuntimeStatus
+from celery_durable.engine.records import ActivityTicket, TurnCommit
 from celery_durable.errors import StoreError
 from celery_durable.store import Store
 from tests.conftest import wait_until
 
 from .builders import (
+    MOVING,
     SECOND,
     activity,
     begin,
@@ -24,6 +26,7 @@ from .builders import (
     kinds,
     new_instance,
     next_turn,
+    note,
     record,
     rows,
     succeeded,
@@ -66,6 +69,19 @@ def test_a_start_whose_answer_is_lost_is_recognised_as_ours(wire: Wire, wired: S
 def test_a_delayed_start_whose_answer_is_lost_is_recognised_as_ours(wire: Wire, wired: Store) -> None:
     start_at = wired.now() + SECOND
     assert cut(wire, lambda: wired.insert_instance(new_instance(start_at=start_at)))
+
+
+@pytest.mark.parametrize("messages", [0, 1])
+def test_a_start_with_its_first_turn_whose_answer_is_lost_is_recognised_as_ours(
+    wire: Wire, wired: Store, messages: int
+) -> None:
+    new = new_instance()
+    turn = TurnCommit(
+        new.id, new.execution, 0, MOVING, note(), status=RuntimeStatus.RUNNING, activities=[activity()],
+        own_inbox=[event(visible_at=wired.now() + SECOND)] * messages,
+    )  # fmt: skip
+    assert cut(wire, lambda: wired.start_turn(new, turn)) is not None
+    assert (len(rows(wired, "history")), len(rows(wired, "outbox")), len(kinds(wired))) == (1, 1, messages)
 
 
 @pytest.mark.parametrize("release", [False, True])

@@ -501,7 +501,7 @@ def test_messages_of_a_suspended_instance_are_not_swept(runner: World) -> None:
         )
     assert recovery.repair_wakes() == 1
     assert recovery.repair_wakes() == 0
-    assert runner.store.any_due() == (False, False)
+    assert runner.store.look(60_000_000)[:2] == (False, False)
     runner.publisher.forget()
 
     runner.client.resume("i", None)
@@ -848,7 +848,7 @@ def test_a_restarted_life_is_not_robbed_by_a_late_look_at_the_old_one(runner: Wo
             other = Store(runner.store.database)
             new = new_instance("i", name="short", input="[[2], {}]")
             with ThreadPoolExecutor(1) as pool:
-                assert pool.submit(other.replace_instance, new, []).result(10)
+                assert pool.submit(other.replace_instance, new).result(10)
             return Fetched(fetched)
         return result
 

@@ -393,7 +393,8 @@ def test_an_end_that_clears_leaves_nothing_but_the_last_message_to_celery(store:
     assert kinds(store) == []
     assert [row["kind"] for row in rows(store, "outbox")] == ["finish"]
     assert not store.is_finished_for_celery(execution)
-    assert store.drop_activity(ActivityTicket(execution, 0, 0))
+    assert not store.drop_finish("another", execution)
+    assert store.drop_finish("i", execution)
     assert store.is_finished_for_celery(execution)
 
 
@@ -459,7 +460,7 @@ def test_replacing_ends_the_old_life_and_asks_its_children_to_end(store: Store) 
     commit(store, children=[child("c", old, 2), child("d", old, 3)], own_inbox=[event()])
     new = new_instance("i", name="another", input='"new"')
 
-    assert store.replace_instance(new, store.open_children("i"))
+    assert store.replace_instance(new)
 
     snapshot = store.load("i", None)
     assert (snapshot.instance.execution, snapshot.instance.name, snapshot.instance.sequence) == (
@@ -476,5 +477,5 @@ def test_replacing_ends_the_old_life_and_asks_its_children_to_end(store: Store) 
 
 
 def test_nothing_replaces_an_unknown_instance(store: Store) -> None:
-    assert not store.replace_instance(new_instance("unknown"), [])
+    assert not store.replace_instance(new_instance("unknown"))
     assert store.fetch("unknown") is None

@@ -145,11 +145,12 @@ def test_prefork_worker(shop: Shop, tmp_path: Path, capsys: pytest.CaptureFixtur
     events: list[str] = []
     with shop.app.connection() as connection:
         receiver = shop.app.events.Receiver(connection, {"*": lambda event: events.append(event["type"])})
-        shop.app.send_task("note", (str(noted), count))
         with contextlib.suppress(TimeoutError):
-            for _ in receiver.consume(limit=None, timeout=10, wakeup=False):
+            for _ in receiver.consume(limit=100, timeout=10, wakeup=False):
                 if "task-succeeded" in events:
                     break
+                if "worker-heartbeat" in events:  # its queue is bound by now
+                    shop.app.send_task("note", (str(noted), count))
     assert "task-succeeded" in events
 
     # revoke

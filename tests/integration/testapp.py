@@ -42,6 +42,8 @@ app.conf.update(
     durable_heartbeat_interval=0.5,
     durable_worker_lease=2,
     durable_recovery_interval=0.3,
+    durable_cache_size=int(os.environ.get("DURABLE_TEST_CACHE", "500")),
+    durable_turn_timeout=float(os.environ.get("TESTAPP_TURN_TIMEOUT", "30")),
     durable_exception_modules=("reusable",),
 )
 durable = Durable(app)
@@ -365,6 +367,19 @@ async def attempt(ctx, task, args=(), kwargs=None, options=None, call=None, retr
         return {"returned": await ctx.call(signature, retry=policy, **(call or {}))}
     except Exception as error:
         return describe_error(error)
+
+
+@durable.orchestrator
+async def poison(ctx, key, how):
+    """Destroy the process, or never come to an end, in the turn after an activity; until that is mended."""
+    found = await ctx.call(add.s(len(key), 1))
+    if not (MARKERS / f"{key}-mended").exists():
+        if how == "kill":
+            os.kill(os.getpid(), signal.SIGKILL)
+        elif how == "loop":
+            while True:
+                pass
+    return found
 
 
 @durable.orchestrator

@@ -98,7 +98,7 @@ def test_stored_names_are_fixed():
     assert [str(kind) for kind in EventKind] == [
         "ExecutionStarted", "ActivityCompleted", "ActivityFailed", "TimerFired", "ChildCompleted", "ChildFailed",
         "EventRaised", "CancelRequested", "ExecutionResumed", "ActivityScheduled", "ActivityCanceled", "TimerCreated",
-        "TimerCanceled", "ChildStarted", "ChildCanceled", "RunRecorded", "EventSent", "ExecutionCompleted",
+        "TimerCanceled", "ChildStarted", "ChildCanceled", "RunRecorded", "PatchRecorded", "EventSent", "ExecutionCompleted",
         "ExecutionFailed", "ExecutionCanceled", "ContinuedAsNew", "ExecutionSuspended", "ExecutionTerminated",
         "JoinFormed", "JoinDissolved",
     ]  # fmt: skip

@@ -307,6 +307,29 @@ def test_create_task_runs_beside_the_main_line():
     assert live(orchestrator).value == ["background", "main"]
 
 
+def test_what_the_context_gives_can_be_made_a_task_directly():
+    async def orchestrator(ctx):
+        first = asyncio.create_task(ctx.call(echo.s(1)), name="first")
+        async with asyncio.TaskGroup() as group:
+            second = group.create_task(ctx.call(echo.s(2)))
+            third = group.create_task(ctx.all([ctx.call(echo.s(3)), ctx.call(echo.s(4))]))
+            group.create_task(ctx.sleep(1))
+        return [first.get_name(), await first, second.result(), third.result()]
+
+    assert live(orchestrator, order="last").value == ["first", 1, 2, [3, 4]]
+
+
+def test_cancelling_such_a_task_takes_the_call_back():
+    async def orchestrator(ctx):
+        task = asyncio.create_task(ctx.call(never.s()))
+        await ctx.sleep(1)
+        task.cancel()
+        await asyncio.wait([task])
+        return task.cancelled()
+
+    assert live(orchestrator).value is True
+
+
 def test_a_task_knows_itself_and_its_siblings():
     async def one():
         return asyncio.current_task().get_name()

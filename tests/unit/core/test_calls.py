@@ -290,7 +290,7 @@ def test_a_chord_inside_a_chain_gets_the_result_before():
 
 def test_a_group_in_the_header_of_a_chord_inside_a_chain_gets_the_result_before():
     header = [group(add.s(1), add.s(2)), add.s(3)]
-    assert live(calling(chain(echo.s(5), chord(header, echo.s())))).value == [[6, 7], 8]
+    assert live(calling(chain(echo.s(5), chord(header, echo.s())))).value == [6, 7, 8]
 
 
 def test_the_options_of_a_group_hold_for_each_member():

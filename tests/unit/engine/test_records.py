@@ -14,7 +14,7 @@ from celery_durable.engine.decisions import new_execution_id
 from celery_durable.engine.records import ActivityTicket, TurnCommit
 
 
-@given(st.integers(0, 2**31 - 1), st.integers(0, 2**31 - 1))
+@given(st.integers(0, 10**9 - 1), st.integers(0, 10**9 - 1))
 def test_a_ticket_is_found_again_in_its_task_id(command: int, attempt: int) -> None:
     ticket = ActivityTicket(new_execution_id(), command, attempt)
     assert ActivityTicket.parse(ticket.task_id) == ticket
@@ -24,7 +24,7 @@ def test_a_ticket_is_found_again_in_its_task_id(command: int, attempt: int) -> N
 @given(st.none() | st.text())
 def test_other_task_ids_hold_no_ticket(task_id: str | None) -> None:
     ticket = ActivityTicket.parse(task_id)
-    assert ticket is None or ticket.task_id == task_id or not task_id.isascii()
+    assert ticket is None or ticket.task_id == task_id or "-0" in task_id  # leading zeros are read, and never written
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,141 @@
+"""Compensation: what was done is undone, last thing first, when the block that did it is left by an exception or a cancel.
+
+An undo is an activity like any other: it is recorded, tried again by a policy of its own, and survives everything.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+from ..errors import ActivityTimeout, CompensationFailed, OrchestrationFailed
+from .retry import RetryPolicy
+
+if TYPE_CHECKING:
+    from .context import OrchestrationContext
+
+__all__ = ["Saga"]
+
+_KILLED = frozenset({"WorkerLostError", "TimeLimitExceeded"})  # Celery's: nobody knows how far it came
+Undo = Mapping[str, Any] | Callable[[Any], Mapping[str, Any]]
+
+
+@dataclass(eq=False)
+class _Entry:
+    """One thing to undo: by a signature, or by a function that gets the result, None where it is not known."""
+
+    undo: Undo
+    call: asyncio.Future[Any] | None = None
+
+    @property
+    def is_due(self) -> bool:
+        """False only where the activity itself said that it has failed."""
+        call = self.call
+        if call is None or not call.done() or call.cancelled() or (error := call.exception()) is None:
+            return True
+        return isinstance(error, (ActivityTimeout, OrchestrationFailed)) or type(error).__name__ in _KILLED
+
+    def signature(self) -> Mapping[str, Any]:
+        """Return the activity that undoes it."""
+        if not callable(self.undo) or isinstance(self.undo, Mapping):
+            return self.undo
+        call = self.call
+        has_result = call is not None and call.done() and not call.cancelled() and call.exception() is None
+        return self.undo(call.result() if call is not None and has_result else None)
+
+
+class Saga:
+    """``async with ctx.saga() as saga``; see ``OrchestrationContext.saga``.
+
+    On exit by an exception, a timeout or a cancel the undos run, and then the exception goes on. On an ordinary exit, and
+    when the instance is terminated, nothing is undone.
+    """
+
+    def __init__(self, context: OrchestrationContext, *, parallel: bool, retry: RetryPolicy | None) -> None:
+        self._context = context
+        self._parallel = parallel
+        self._retry = retry
+        self._entries: list[_Entry] = []
+
+    def call(self, signature: Mapping[str, Any], *, undo: Undo | None = None, **options: Any) -> asyncio.Future[Any]:
+        """Run an activity, as ``ctx.call`` does, and remember how to undo it.
+
+        It is undone if it has completed, and also if that is not known: it ran out of time, its worker was killed, or it was
+        under way when the block was left. So an undo must be able to meet something that was never done. An activity that
+        has failed by itself is not undone.
+
+        Args:
+            signature: of the activity, or of a sub-orchestration, or a canvas of them.
+            undo: the signature that undoes it, or a function that is given its result (None where that is not known) and
+                returns the signature; None if there is nothing to undo.
+            **options: those of ``ctx.call``.
+        """
+        future = self._context.call(signature, **options)
+        if undo is not None:
+            self._entries.append(_Entry(undo, future))
+        return future
+
+    def add_undo(self, undo: Mapping[str, Any]) -> None:
+        """Remember an undo of something that was done otherwise, for example by a saga within this one."""
+        self._entries.append(_Entry(undo))
+
+    def compensate(self) -> asyncio.Future[None]:
+        """Undo now; for orchestrators that are generators, and for leaving without an exception.
+
+        Raises:
+            CompensationFailed: (when awaited) an undo has failed for good; all others have run.
+        """
+        return self._context._execution.loop.create_task(self._compensate(None))
+
+    async def _compensate(self, cause: BaseException | None) -> None:
+        entries, self._entries = [entry for entry in reversed(self._entries) if entry.is_due], []
+        failures: list[tuple[str, BaseException]] = []
+
+        async def undo(entry: _Entry) -> None:
+            name = "an undo"
+            try:
+                signature = entry.signature()
+                name = str(signature.get("task"))
+                await self._context.call(signature, retry=self._retry)
+            except Exception as error:
+                failures.append((name, error))
+
+        if self._parallel:
+            await asyncio.gather(*(undo(entry) for entry in entries))
+        else:
+            for entry in entries:
+                await undo(entry)
+        if failures:
+            told = "; ".join(f"{name}: {type(error).__name__}: {error}" for name, error in failures)
+            why = f" after {type(cause).__name__}: {cause}" if cause is not None else ""
+            raise CompensationFailed(
+                f"{len(failures)} of {len(entries)} undos failed{why}: {told}. The others have run; what is left is for people",
+                instance_id=self._context.instance_id, undos=[name for name, _ in failures],
+                errors=[f"{type(error).__name__}: {error}" for _, error in failures],
+            )  # fmt: skip
+
+    # -- the block --------------------------------------------------------------------------------------
+
+    async def __aenter__(self) -> Saga:
+        self._context._execution.open_blocks += 1
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._context._execution.open_blocks -= 1
+        if not isinstance(error, (Exception, asyncio.CancelledError)):
+            return
+        cleaning = self._context._execution.loop.create_task(self._compensate(error))
+        while not cleaning.done():
+            try:
+                await asyncio.shield(cleaning)
+            except asyncio.CancelledError:
+                continue  # an outer time-out or a second cancel waits until everything is undone
+            except Exception:
+                break  # told below
+        if (failure := cleaning.exception()) is not None:
+            raise failure from error

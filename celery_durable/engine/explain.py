@@ -1,0 +1,155 @@
+"""What an orchestration waits for, in words: from its rows, and from a replay that sees which events the code awaits."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any
+
+from ..core.context import EPOCH
+from ..core.events import Event, EventKind
+from ..core.status import RuntimeStatus
+from ..errors import DurableError
+from .records import InstanceRecord, Outstanding, Pending
+from .turn import TurnRunner, events_of, replay_row
+
+__all__ = ["Explanation", "explain"]
+
+_SECOND = 1_000_000
+_FAILURES = (EventKind.ACTIVITY_FAILED, EventKind.CHILD_FAILED)
+
+
+@dataclass
+class Explanation:
+    """What is known, a line each; its text is all of them."""
+
+    instance_id: str
+    status: RuntimeStatus
+    waits_for: list[str] = field(default_factory=list)
+    last_error: str | None = None
+    advice: str = ""
+    state: str = ""
+
+    def __str__(self) -> str:
+        lines = [self.state, *(f"  waits for {what}" for what in self.waits_for)]
+        lines += [f"  last error: {self.last_error}"] if self.last_error else []
+        return "\n".join([*lines, f"  {self.advice}"])
+
+
+def explain(store: Any, runner: TurnRunner, record: InstanceRecord) -> Explanation:
+    """Say what an instance waits for, since when, and what to do.
+
+    Raises:
+        StoreError: the store cannot be reached.
+    """
+    now = store.now()
+    found = Explanation(record.id, record.status, state=_state(record, now))
+    if record.status.is_terminal:
+        found.advice = _ADVICE[record.status]
+        return found
+    pending: Pending = store.pending(record.id)
+    found.waits_for += [_activity(row, now) for row in pending.activities]
+    found.waits_for += [
+        f"sub-orchestration {child.id!r} ({child.name}), which is {child.status}" for child in pending.children
+    ]
+    found.waits_for += [f"event {name!r}" for name in _awaited_events(store, runner, record)]
+    if pending.next_timer is not None:
+        found.waits_for.append(f"a timer that is due {_ahead(pending.next_timer, now)}")
+    if pending.overdue_since is not None:
+        found.waits_for.append(f"a worker to take its next turn, {_ago(pending.overdue_since, now)}")
+    found.last_error = _last_error(store, runner, record)
+    found.advice = _advice(record, found, pending, now)
+    return found
+
+
+def _state(record: InstanceRecord, now: int) -> str:
+    reason = f": {record.reason}" if record.reason else ""
+    version = f" v{record.version}" if record.version is not None else ""
+    return (
+        f"{record.id} ({record.name}{version}) is {record.status}{reason}; it last moved {_ago(record.updated_at, now)}"
+    )
+
+
+def _activity(row: Outstanding, now: int) -> str:
+    what = f"activity {row.name} (call {row.command}, attempt {row.attempt})"
+    if row.is_held:
+        return f"{what}, which waits until others of its window are done"
+    if row.holder is not None:
+        seen = "a worker that is not seen any more" if row.worker is None else row.worker
+        return f"{what}, which runs on {seen}"
+    if row.sent_at is None:
+        return f"{what}, which could not be sent yet"
+    again = f", sent again {row.sends} times" if row.sends else ""
+    queue = f" in queue {row.queue!r}" if row.queue else ""
+    return f"{what}, sent {_ago(row.sent_at, now)}{queue}{again}, not seen running yet"
+
+
+def _awaited_events(store: Any, runner: TurnRunner, record: InstanceRecord) -> list[str]:
+    definition = runner.registry.get(record.name, record.version)
+    snapshot = store.load(record.id, None)
+    if definition is None or snapshot is None:
+        return []
+    execution = runner.new_execution(snapshot.instance, definition)
+    try:
+        for row in snapshot.history:
+            replay_row(execution, row)
+        return execution.awaited_events
+    except DurableError:
+        return []  # its reason says that already
+    finally:
+        execution.abandon()
+
+
+def _last_error(store: Any, runner: TurnRunner, record: InstanceRecord) -> str | None:
+    for event in _backwards(store, record):
+        if event.kind in _FAILURES:
+            try:
+                error, _ = runner.codec.decode_failure(event.payload or "", may_rebuild=False)
+            except DurableError:
+                return "one that cannot be decoded"
+            return f"call {event.command}, attempt {event.attempt}: {error}"
+    return None
+
+
+def _backwards(store: Any, record: InstanceRecord) -> Iterator[Event]:
+    rows = store.events(record.id)
+    for number in range(len(rows), 0, -1):
+        try:
+            yield from reversed(events_of(rows[number - 1], record.id, number))
+        except DurableError:
+            return
+
+
+def _advice(record: InstanceRecord, found: Explanation, pending: Pending, now: int) -> str:
+    if record.status is RuntimeStatus.SUSPENDED:
+        return "resume() it once the reason is gone; what arrives is kept until then"
+    if record.reason is not None:
+        return "start a worker that has this code and consumes its queue, or terminate() it"
+    if pending.overdue_since is not None and now - pending.overdue_since > 60 * _SECOND:
+        return "no worker takes its turns: is one running that knows the orchestrator and consumes its queue?"
+    if any(row.sends >= 3 and row.holder is None for row in pending.activities):
+        return "an activity is sent again and again and never runs: does a worker consume its queue?"
+    if not found.waits_for:
+        return "it waits for an event or a lock of its own code; load the code here to see which"
+    return "nothing to do: it goes on when that has happened"
+
+
+def _moment(micros: int) -> str:
+    return (EPOCH + timedelta(microseconds=micros)).isoformat(" ", "seconds")
+
+
+def _ago(micros: int, now: int) -> str:
+    return f"{timedelta(seconds=max(0, now - micros) // _SECOND)} ago ({_moment(micros)})"
+
+
+def _ahead(micros: int, now: int) -> str:
+    return f"in {timedelta(seconds=max(0, micros - now) // _SECOND)} ({_moment(micros)})"
+
+
+_ADVICE = {
+    RuntimeStatus.COMPLETED: "it is done: see .output",
+    RuntimeStatus.FAILED: "see .failure and .history(); restart() begins once more with the same input",
+    RuntimeStatus.CANCELED: "it was canceled; restart() begins once more with the same input",
+    RuntimeStatus.TERMINATED: "it was terminated; restart() begins once more with the same input",
+}

@@ -1,0 +1,100 @@
+"""What each verb does in each status: one table, from which refusals, documentation and tests are made."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+from ..core.status import RuntimeStatus
+from ..errors import DurableError, InstanceNotFound, InvalidState
+from .records import Filters
+
+__all__ = ["EFFECTS", "BulkResult", "Effect", "acts", "apply_to_all", "statuses_of"]
+
+_BATCH = 200
+_MOVING = (RuntimeStatus.PENDING, RuntimeStatus.RUNNING)
+_LIVE = (*_MOVING, RuntimeStatus.SUSPENDED)
+_OVER = tuple(status for status in RuntimeStatus if status.is_terminal)
+
+
+class Effect(StrEnum):
+    """What becomes of a verb."""
+
+    ACTS = "acts"
+    NOTHING = "no effect"
+    REFUSED = "refused"
+
+
+def _effects(acts_on: tuple[RuntimeStatus, ...], nothing: tuple[RuntimeStatus, ...]) -> Mapping[RuntimeStatus, Effect]:
+    found = dict.fromkeys(RuntimeStatus, Effect.REFUSED)
+    return found | dict.fromkeys(acts_on, Effect.ACTS) | dict.fromkeys(nothing, Effect.NOTHING)
+
+
+EFFECTS: Mapping[str, Mapping[RuntimeStatus, Effect]] = {
+    "raise_event": _effects(_LIVE, ()),
+    "suspend": _effects(_MOVING, (RuntimeStatus.SUSPENDED,)),
+    "resume": _effects((RuntimeStatus.SUSPENDED,), _MOVING),
+    "cancel": _effects(_LIVE, _OVER),
+    "terminate": _effects(_LIVE, _OVER),
+    "restart": _effects(_OVER, ()),
+    "purge": _effects(_OVER, ()),
+}
+
+
+def statuses_of(verb: str, effect: Effect = Effect.ACTS) -> tuple[RuntimeStatus, ...]:
+    """Return the statuses in which a verb has this effect."""
+    return tuple(status for status, found in EFFECTS[verb].items() if found is effect)
+
+
+def acts(verb: str, status: RuntimeStatus, instance_id: str) -> bool:
+    """Tell whether a verb does anything in a status.
+
+    Raises:
+        InvalidState: it is refused; the text names the status that was found and those that are needed.
+    """
+    effect = EFFECTS[verb][status]
+    if effect is Effect.REFUSED:
+        needed = [status for status, found in EFFECTS[verb].items() if found is not Effect.REFUSED]
+        raise InvalidState(
+            f"orchestration {instance_id!r} is {status}: {verb} needs one that is {_or(needed)}",
+            instance_id=instance_id, status=status, verb=verb, needed=tuple(needed),
+        )  # fmt: skip
+    return effect is Effect.ACTS
+
+
+def _or(statuses: list[RuntimeStatus]) -> str:
+    names = [str(status) for status in statuses]
+    return " or ".join(filter(None, (", ".join(names[:-1]), names[-1])))
+
+
+@dataclass
+class BulkResult:
+    """What came of a verb for all orchestrations that matched: how many there were, how many took it, and which did not."""
+
+    matched: int
+    done: int = 0
+    refused: dict[str, DurableError] = field(default_factory=dict)
+
+
+def apply_to_all(store: Any, filters: Filters, verb: Callable[[str], object], limit: int | None = None) -> BulkResult:
+    """Apply a verb to every orchestration that matches, newest first, page by page.
+
+    Each is a commit of its own. When it breaks off, call it again: those that are done do not match any more, or take the verb
+    without effect.
+    """
+    result = BulkResult(store.count(filters))
+    cursor: str | None = None
+    while limit is None or result.done + len(result.refused) < limit:
+        left = _BATCH if limit is None else min(_BATCH, limit - result.done - len(result.refused))
+        page, cursor = store.find(filters, left, cursor)
+        for record in page:
+            try:
+                verb(record.id)
+                result.done += 1
+            except (InvalidState, InstanceNotFound) as error:
+                result.refused[record.id] = error
+        if cursor is None:
+            break
+    return result

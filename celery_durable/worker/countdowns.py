@@ -1,0 +1,38 @@
+"""How many countdown messages this process has sent that are not due yet.
+
+A worker keeps each of them in memory and raises its prefetch by it, so only so many are sent; the other timers fire by their
+rows, through recovery, a few seconds late and in bounded batches.
+"""
+
+from __future__ import annotations
+
+import heapq
+import os
+import threading
+import time
+
+__all__ = ["Countdowns"]
+
+
+class Countdowns:
+    """A bounded set of due times, of this process alone."""
+
+    def __init__(self, most: int = 1_000) -> None:
+        self._most = most
+        self._renew()
+        os.register_at_fork(after_in_child=self._renew)
+
+    def _renew(self) -> None:
+        self._due: list[float] = []
+        self._lock = threading.Lock()
+
+    def may_send(self, delay: float) -> bool:
+        """Tell whether one more message, due in ``delay`` seconds, may be sent; it counts until then."""
+        now = time.monotonic()
+        with self._lock:
+            while self._due and self._due[0] <= now:
+                heapq.heappop(self._due)
+            if len(self._due) >= self._most:
+                return False
+            heapq.heappush(self._due, now + delay)
+            return True

@@ -1,0 +1,158 @@
+"""``explain()`` says what an orchestration waits for, and ``find(stuck=True)`` finds those that wait in vain."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+
+from celery_durable.core.status import RuntimeStatus
+from celery_durable.engine.explain import Explanation, explain
+from celery_durable.engine.records import Filters
+from celery_durable.errors import InstanceNotFound
+from celery_durable.store import Store
+from celery_durable.store.schema import inbox, outbox
+
+from .builders import SECOND
+from .world import World, sig
+
+
+@pytest.fixture
+def world(store: Store) -> World:
+    world = World(store)
+    world.tasks["charge"] = lambda amount: 1 // amount
+
+    @world.orchestrator
+    async def sale(ctx: Any) -> None:
+        try:
+            await ctx.call(sig("charge", 0))
+        except ZeroDivisionError:
+            await asyncio.gather(
+                ctx.call(sig("ship")), ctx.wait_event("approved"), ctx.sleep(3600), ctx.call(sig("child"))
+            )
+
+    @world.orchestrator
+    async def child(ctx: Any) -> None:
+        await ctx.wait_event("go")
+
+    return world
+
+
+def told(world: World, id_: str = "i") -> Explanation:
+    return explain(world.store, world.runner, world.client.fetch(id_))
+
+
+def halfway(world: World) -> None:
+    """Bring it to where it waits for everything at once, with one activity under way."""
+    world.start("sale")
+    world.runner.run("i")
+    row = world.publisher.activities.popleft()
+    world.perform(row.ticket, row)
+    for address, *_ in list(world.publisher.turns):
+        world.runner.run(address.id)
+
+
+def change(store: Store, table: sa.Table, **values: Any) -> None:
+    with store.database.engine.connect() as connection:
+        connection.execute(sa.update(table).values(**values))
+
+
+def stuck(world: World) -> list[str]:
+    found = [record.id for record in world.store.find(Filters(stuck=True), 10, None)[0]]
+    others = [record.id for record in world.store.find(Filters(stuck=False), 10, None)[0]]
+    assert world.store.count(Filters(stuck=True)) == len(found)
+    assert len(found) + len(others) == world.store.count(Filters())
+    return found
+
+
+def test_all_that_it_waits_for_is_told(world: World, store: Store) -> None:
+    halfway(world)
+    found = told(world)
+    text = str(found)
+    assert "activity ship (call 2, attempt 1), sent 0:00:0" in text and "not seen running yet" in text
+    assert "event 'approved'" in found.waits_for
+    assert any(what.startswith("a timer that is due in 0:59:") or "in 1:00:00" in what for what in found.waits_for)
+    assert any(what.startswith("sub-orchestration ") and "(child), which is " in what for what in found.waits_for)
+    assert len(found.waits_for) == 4
+    assert (
+        found.last_error is not None
+        and "ZeroDivisionError" in found.last_error
+        and "call 1, attempt 1" in found.last_error
+    )
+    assert "nothing to do" in found.advice
+    assert text.startswith("i (sale) is RUNNING; it last moved ")
+    assert stuck(world) == []
+
+
+def test_the_worker_that_runs_an_activity_is_named(world: World, store: Store) -> None:
+    halfway(world)
+    change(store, outbox, holder="w1")
+    assert any("runs on a worker that is not seen any more" in what for what in told(world).waits_for)
+    store.beat("w1", "celery@here")
+    assert any("which runs on celery@here" in what for what in told(world).waits_for)
+
+
+def test_a_turn_that_nobody_takes_is_stuck(world: World, store: Store) -> None:
+    halfway(world)
+    world.raise_event("i", "approved")
+    assert "a worker to take its next turn" in str(told(world))
+    assert stuck(world) == []
+    change(store, inbox, wake_at=store.now() - 61 * SECOND)
+    assert "i" in stuck(world)
+    assert "no worker takes its turns" in told(world).advice
+
+
+def test_an_activity_that_is_sent_in_vain_is_stuck(world: World, store: Store) -> None:
+    halfway(world)
+    change(store, outbox, sends=3, sent_at=store.now() - 61 * SECOND)
+    assert stuck(world) == ["i"]
+    found = told(world)
+    assert "sent again 3 times" in str(found)
+    assert "is sent again and again" in found.advice
+
+
+def test_code_that_nobody_has_is_stuck(world: World, store: Store) -> None:
+    halfway(world)
+    store.note_waiting("i", "waits for a worker that has sale version '2'")
+    assert stuck(world) == ["i"]
+    assert "start a worker that has this code" in told(world).advice
+
+
+def test_a_suspended_one_waits_for_people(world: World, store: Store) -> None:
+    halfway(world)
+    world.client.suspend("i", "the bank is down")
+    found = told(world)
+    assert (found.status, "the bank is down" in found.state) == (RuntimeStatus.SUSPENDED, True)
+    assert "resume() it" in found.advice
+    assert stuck(world) == []
+
+
+def test_without_its_code_here_events_are_not_known(world: World, store: Store) -> None:
+    halfway(world)
+    elsewhere = World(store)
+    assert [what for what in told(elsewhere).waits_for if "event" in what] == []
+
+
+def test_one_that_is_over_waits_for_nothing(world: World, store: Store) -> None:
+    halfway(world)
+    world.client.terminate("i", "enough", None)
+    found = told(world)
+    assert (found.waits_for, "was terminated" in found.advice) == ([], True)
+
+
+def test_the_handle_explains(new_app: Any) -> None:
+    app = new_app()
+
+    @app.durable.orchestrator(name="explained.sale")
+    async def sale(ctx: Any) -> None:
+        await ctx.wait_event("go")
+
+    run = sale.apply_async(task_id="e")
+    assert "a worker to take its next turn" in str(run.explain())
+    app.durable.runtime.runner.run("e")
+    assert run.explain().waits_for == ["event 'go'"]
+    assert app.durable.find(stuck=True).items == []
+    with pytest.raises(InstanceNotFound):
+        app.durable.get("unknown").explain()

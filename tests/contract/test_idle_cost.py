@@ -1,0 +1,265 @@
+"""Recovery costs next to nothing while there is nothing to recover, however much lies in the store."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+
+from celery_durable.engine.recovery import Recovery
+from celery_durable.engine.schedules import ScheduleRow, tick_id
+from celery_durable.store import Store, postgres, queries, schedules, sweep, turns
+from celery_durable.store.database import Statement
+from tests.conftest import wait_until
+
+from .builders import SECOND, activity, begin, event
+from .filling import fill
+from .world import World
+
+
+class _CountingCursor:
+    def __init__(self, cursor: Any, seen: list[str]) -> None:
+        self._cursor, self._seen = cursor, seen
+
+    def execute(self, sql: str, *args: Any) -> Any:
+        self._seen.append(sql)
+        return self._cursor.execute(sql, *args)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._cursor, name)
+
+
+@pytest.fixture
+def statements(store: Store, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Every statement that goes to the database, transactions' own included."""
+    seen: list[str] = []
+    plain = store.database.cursor
+
+    @contextmanager
+    def cursor() -> Iterator[Any]:
+        with plain() as found:
+            yield _CountingCursor(found, seen)
+
+    monkeypatch.setattr(store.database, "cursor", cursor)
+    return seen
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.seconds = 1000.0
+
+    def monotonic(self) -> float:
+        return self.seconds
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    """The monotonic clock of recovery."""
+    clock = Clock()
+    monkeypatch.setattr("celery_durable.engine.recovery.time", clock)
+    return clock
+
+
+def ticks(recovery: Recovery, clock: Clock, seconds: int) -> None:
+    for _ in range(seconds):
+        clock.seconds += recovery.settings.recovery_interval
+        recovery.tick(list, lambda _: None)
+
+
+def test_an_idle_second_costs_one_statement(store: Store, statements: list[str], clock: Clock) -> None:
+    begin(store, "waits for an event")
+    begin(store, "waits for a day", own_inbox=[event("waits for a day", visible_at=store.now() + 86_400 * SECOND)])
+    recovery = World(store).recovery()
+    ticks(recovery, clock, 40)
+    statements.clear()
+
+    ticks(recovery, clock, 300)
+
+    assert 200 <= len(statements) <= 300, statements[-10:]
+    beats = sum("UPDATE durable_workers" in sql for sql in statements)
+    assert 100 <= beats <= 150
+    looks = len(statements) - beats
+    assert looks >= 100
+
+
+def test_what_comes_up_is_seen_at_the_third_tick_at_the_latest(store: Store, clock: Clock) -> None:
+    runner = World(store, resend_after=0.001)
+    recovery = runner.recovery()
+    for number in range(12):
+        ticks(recovery, clock, number + 20)
+        execution = begin(store, f"i{number}", activities=[activity(is_sent=False)])
+        ticks(recovery, clock, 3)
+        assert runner.publisher.activities.popleft().ticket.execution == execution
+
+
+def declare(store: Store, next_in: float) -> None:
+    """Make a schedule whose next tick comes so many seconds from now, and after that every hour."""
+    now = store.now()
+    next_at = now + int(next_in * SECOND)
+    assert store.insert_schedule(ScheduleRow(
+        "s", "orchestrator", "[[], {}]", None, None, None, 3600 * SECOND, "UTC", next_at, "skip", 60 * SECOND, 0, False, None,
+        next_at, None, None, None, 0, next_at, now, now, now,
+    ))  # fmt: skip
+
+
+def test_a_schedule_costs_nothing_until_it_is_due(store: Store, statements: list[str], clock: Clock) -> None:
+    recovery = World(store).recovery()
+    declare(store, 3600)
+    ticks(recovery, clock, 40)
+    statements.clear()
+    ticks(recovery, clock, 300)
+    assert len(statements) <= 300, statements[-10:]
+
+
+def test_a_schedule_that_is_known_is_met_in_the_tick_after_its_time(store: Store, clock: Clock) -> None:
+    world = World(store)
+
+    @world.orchestrator
+    async def orchestrator(ctx: Any) -> None: ...
+
+    recovery = world.recovery()
+    declare(store, 0.3)
+    ticks(recovery, clock, 1)
+    assert store.status_of(tick_id("s", store.get_schedule("s").anchor_at)) is None
+    wait_until(lambda: store.look(SECOND).has_due_schedule, 5, "the schedule's time")
+    ticks(recovery, clock, 1)
+    (turn,) = world.publisher.turns
+    assert turn[0].id == tick_id("s", store.get_schedule("s").anchor_at)
+
+
+# -- plans ----------------------------------------------------------------------------------------------------
+
+FINISHED, WAITING = 60_000, 6_000
+SMALL = ("durable_workers", "durable_schedules")  # a few rows: reading all of them is the quickest way
+
+
+def hot_statements() -> dict[str, Statement]:
+    """Return every statement of the store's modules that names one of the big tables."""
+    found: dict[str, Statement] = {}
+    for module in (turns, postgres, sweep, schedules, queries):
+        for name, value in vars(module).items():
+            many = value if isinstance(value, list) else [value]
+            for number, statement in enumerate(many):
+                if isinstance(statement, Statement) and "durable_" in statement.sql:
+                    found[f"{name}[{number}]" if isinstance(value, list) else name] = statement
+    return found
+
+
+class Plans:
+    """Explains statements as they are run with ordinary values."""
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+        self.values = {
+            "id": "w7", "instance": "w7", "execution": "", "known_execution": "", "known_sequence": 0, "sequence": 2,
+            "dedup": "timer:7", "command": 2, "attempt": 1, "worker": "worker3", "holder": "worker3", "limit": 500, "join": 1,
+            "window": 1, "row": 1, "lease": 10 * SECOND, "now": 1, "check_at": 1, "delay": 1, "resend_after": 1, "seen": 1,
+            "next": 2, "far": 1, "horizon": 1, "reason": "r", "is_again": 0, "sends": 0, "taken": [1, 2],
+        }  # fmt: skip
+
+    def explain(self, statement: Statement) -> str:
+        sql, _ = statement.compiled(self.store.database)
+        names = sa.text(statement.sql).compile().params
+        values = {name: self.values.get(name) for name in names}
+        if "durable_inbox WHERE id = :id" in statement.sql or statement.sql.startswith(
+            "UPDATE durable_inbox SET check_at = :next"
+        ):
+            values["id"] = 7
+        if "UNNEST" in statement.sql:
+            values.update({name: [] for name in postgres._COLUMNS})
+        with self.store.database.cursor() as cursor:
+            (execution,) = cursor.execute("SELECT md5('w7')").fetchone()
+            for name in ("execution", "known_execution"):
+                if name in values:
+                    values[name] = execution
+            connection = cursor.connection
+            quoted = {name: _literal(value) for name, value in values.items()}
+            assert connection is not None
+            cursor.execute("EXPLAIN (FORMAT JSON) " + _inline(sql, quoted))
+            (plan,) = cursor.fetchone()
+        return json.dumps(plan)
+
+
+def _literal(value: Any) -> str:
+    if value is None:
+        return "NULL"
+    if isinstance(value, list):
+        return "'{" + ",".join(map(str, value)) + "}'"
+    return str(value) if isinstance(value, int) else f"'{value}'"
+
+
+def _inline(sql: str, values: dict[str, str]) -> str:
+    for name in sorted(values, key=len, reverse=True):
+        sql = sql.replace(f"%({name})s", values[name])
+    return sql.replace("%%", "%")
+
+
+def filters(plan: Any) -> list[str]:
+    """Return the conditions on times that no index serves."""
+    found = []
+    if isinstance(plan, list):
+        for part in plan:
+            found += filters(part)
+    elif isinstance(plan, dict):
+        if plan.get("Relation Name") not in SMALL and "_at <=" in plan.get("Filter", ""):
+            found.append(plan["Filter"])
+        for value in plan.values():
+            if isinstance(value, (dict, list)):
+                found += filters(value)
+    return found
+
+
+def scans(plan: Any) -> list[tuple[str, str]]:
+    """Return how each table of a plan is read."""
+    found = []
+    if isinstance(plan, list):
+        for part in plan:
+            found += scans(part)
+    elif isinstance(plan, dict):
+        if "Relation Name" in plan and "Scan" in plan.get("Node Type", ""):
+            found.append((plan["Node Type"], plan["Relation Name"]))
+        for value in plan.values():
+            if isinstance(value, (dict, list)):
+                found += scans(value)
+    return found
+
+
+@pytest.fixture
+def filled(empty_postgres: str, open_url: Any) -> Store:
+    """A PostgreSQL store with many finished and waiting orchestrations."""
+    store = open_url(empty_postgres)
+    fill(store, FINISHED, WAITING)
+    return store
+
+
+def test_no_hot_statement_reads_a_whole_table(filled: Store) -> None:
+    plans, whole, seen = Plans(filled), {}, 0
+    for name, statement in hot_statements().items():
+        plan = json.loads(plans.explain(statement))
+        found = scans(plan)
+        seen += len(found)
+        bad = filters(plan) if name in ("DUE_WAKES", "DUE_ACTIVITIES", "LOAD") else []
+        bad += [table for node, table in found if node == "Seq Scan" and table not in SMALL]
+        if bad:
+            whole[name] = bad
+    assert seen > 40
+    assert not whole
+
+
+def test_the_search_for_whole_tables_finds_one(filled: Store) -> None:
+    statement = Statement("SELECT 1 FROM durable_outbox WHERE name = 'no index has this'")
+    assert scans(json.loads(Plans(filled).explain(statement))) == [("Seq Scan", "durable_outbox")]
+
+
+def test_an_idle_look_reads_a_handful_of_pages(filled: Store) -> None:
+    sql, _ = sweep.LOOK.compiled(filled.database)
+    with filled.database.cursor() as cursor:
+        cursor.execute(sql)
+        cursor.execute("EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) " + sql)
+        (plan,) = cursor.fetchone()
+    root = plan[0]["Plan"]
+    assert root["Shared Hit Blocks"] + root["Shared Read Blocks"] < 20, root
