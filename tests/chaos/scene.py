@@ -1,0 +1,124 @@
+"""Scenes: what a scenario needs, cleared away when it is over; and several scenarios at a time.
+
+Most of a scenario is waiting for leases and restarts. So those that were selected run side by side in a few threads from
+the first test on, and each test waits for its own.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.nodes import OwnPgBouncer, OwnPostgres, OwnRabbit, OwnRedis, own_database
+
+from .cable import Cable
+from .cluster import Cluster
+
+IS_LONG = os.environ.get("DURABLE_TEST_LONG", "") not in ("", "0")
+SEED = os.environ.get("DURABLE_CHAOS_SEED", "1")
+WIDTH = int(os.environ.get("DURABLE_CHAOS_WIDTH", "4"))
+
+
+def plays(scenario: Callable[..., Any]) -> pytest.MarkDecorator:
+    """Mark a test as the one that looks at what a scenario came to; parameters of the test are the scenario's too."""
+    return pytest.mark.scenario.with_args(scenario)
+
+
+class Scene:
+    """One scenario's servers and clusters."""
+
+    def __init__(self, name: str, directory: Path, servers: dict[str, str | BaseException]) -> None:
+        self.name, self.directory, self._servers = name, directory, servers
+        self.seed = f"{SEED}:{name}"
+        self._stack = ExitStack()
+
+    def __enter__(self) -> Scene:
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        self._stack.__exit__(*error)
+
+    def __getattr__(self, name: str) -> str:
+        """The URL of a shared server; one that is absent skips the test."""
+        if name not in self._servers:
+            raise AttributeError(name)
+        if isinstance(found := self._servers[name], BaseException):
+            raise found
+        return found
+
+    def cluster(self, broker: str, store: str, **options: Any) -> Cluster:
+        cluster = Cluster(self.directory / self.name, broker, store, seed=self.seed, **options)
+        self._stack.callback(cluster.close)
+        return cluster
+
+    def database(self, server: str) -> str:
+        """An empty database on a shared server."""
+        return self._stack.enter_context(own_database(server))
+
+    def sqlite(self, directory: Path | None = None) -> str:
+        return f"sqlite:///{(directory or self.path()) / 'store.db'}"
+
+    def path(self) -> Path:
+        path = self.directory / f"{self.name}-files"
+        path.mkdir(exist_ok=True)
+        return path
+
+    def cable(self, url: str) -> Cable:
+        cable = Cable(url)
+        self._stack.callback(cable.close)
+        return cable
+
+    def own_redis(self) -> OwnRedis:
+        redis = OwnRedis(self.path())
+        self._stack.callback(redis.stop)
+        redis.start()
+        return redis
+
+    def own_rabbit(self) -> OwnRabbit:
+        rabbit = OwnRabbit()
+        self._stack.callback(rabbit.remove)
+        rabbit.start()
+        return rabbit
+
+    def own_postgres(self) -> OwnPostgres:
+        postgres = OwnPostgres()
+        self._stack.callback(postgres.remove)
+        postgres.start()
+        return postgres
+
+    def bouncer(self, server: str) -> OwnPgBouncer:
+        bouncer = OwnPgBouncer(server, pool_size=5)
+        self._stack.callback(bouncer.remove)
+        bouncer.start()
+        return bouncer
+
+    def callback(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> None:
+        self._stack.callback(function, *args, **kwargs)
+
+
+class SideBySide:
+    """Runs scenarios in threads."""
+
+    def __init__(self, directory: Path, servers: dict[str, str | BaseException]) -> None:
+        self._directory, self._servers = directory, servers
+        self._threads = ThreadPoolExecutor(WIDTH, "chaos")
+        self._futures: dict[str, Future[Any]] = {}
+
+    def submit(self, key: str, name: str, scenario: Callable[..., Any], arguments: dict[str, Any]) -> None:
+        self._futures[key] = self._threads.submit(self._run, name, scenario, arguments)
+
+    def _run(self, name: str, scenario: Callable[..., Any], arguments: dict[str, Any]) -> Any:
+        with Scene(name, self._directory, self._servers) as scene:
+            return scenario(scene, **arguments)
+
+    def result(self, key: str) -> Any:
+        return self._futures[key].result()
+
+    def close(self) -> None:
+        self._threads.shutdown(cancel_futures=True)

@@ -1,0 +1,32 @@
+"""The k-th call fails, for every k: the store is down for a moment, or the broker, or the result backend.
+
+The process lives on. Nothing may come of it but time: the run ends as it would have.
+"""
+
+from __future__ import annotations
+
+import pytest
+
+from .matrix import Laboratory, sweep
+from .probe import Mode
+from .programs import PROGRAMS, Program
+
+pytestmark = [
+    pytest.mark.timeout(1800),
+    pytest.mark.filterwarnings("ignore:Exception raised outside body:RuntimeWarning"),
+]
+programs = pytest.mark.parametrize("program", PROGRAMS, ids=lambda program: program.name)
+
+
+@programs
+def test_one_call_fails(laboratory: Laboratory, program: Program) -> None:
+    report = sweep(laboratory, program, Mode.FAILS_BEFORE)
+    assert report.cases > 10
+    assert not report.failures, report.text()
+
+
+@programs
+def test_two_calls_in_a_row_fail(laboratory: Laboratory, program: Program, is_full: bool) -> None:
+    report = sweep(laboratory, program, Mode.FAILS_BEFORE, together=2, step=1 if is_full else 5)
+    assert report.cases > 2
+    assert not report.failures, report.text()
