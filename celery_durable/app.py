@@ -404,6 +404,11 @@ class Durable:
         verb = lambda id_: client.terminate(id_, reason, output, recursive=recursive)  # noqa: E731
         return self._apply("terminate", verb, instance_id, filters)
 
+    def rewind(self, instance_id: str | None = None, *, reason: str | None = None, **filters: Any) -> BulkResult:
+        """Rewind one or many failed ones; see ``suspend`` and ``Orchestration.rewind``."""
+        client = self.runtime.client
+        return self._apply("rewind", lambda id_: client.rewind(id_, reason), instance_id, filters)
+
     def restart(self, instance_id: str | None = None, **filters: Any) -> BulkResult:
         """Start one or many finished ones once more, in their own place; see ``suspend`` and ``Orchestration.restart``."""
         client = self.runtime.client

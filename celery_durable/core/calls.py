@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ..errors import ActivityTimeout, OrchestrationFailed
-from .commands import CancelActivity, CancelChild, Command, ScheduleActivity, StartChild
+from .commands import CancelActivity, CancelChild, Command, ReviveChild, ScheduleActivity, StartChild
 from .retry import RetryPolicy
 from .waits import CallFuture
 
@@ -34,7 +34,9 @@ class CallOptions:
     suspend_on_exhausted: bool = False
     label: str | None = None
     window: int | None = None
+    width: int = 0
     is_held: bool = False
+    trail: list[int] | None = None
 
 
 class Call(ABC):
@@ -50,6 +52,8 @@ class Call(ABC):
         self.future = CallFuture(
             self.command, loop=execution.loop, is_activity=self.is_activity, take_back=execution.take_back
         )
+        if options.trail is not None:
+            options.trail.append(self.command)
         self._first_at = execution.now
         self._attempts_before = 0
         self._timer: int | None = None
@@ -91,7 +95,7 @@ class Call(ABC):
         self._is_out = False
         policy = self.options.retry
         if policy is not None:
-            dice = random.Random(f"{self.execution.facts.execution_id}:{self.command}:{self.attempt}").random  # noqa: S311
+            dice = random.Random(f"{self.execution.seed}:{self.command}:{self.attempt}").random  # noqa: S311
             attempts = self.attempt - self._attempts_before
             delay = policy.delay(attempts, error, self.execution.now - self._first_at, dice)
             if delay is not None:
@@ -102,6 +106,7 @@ class Call(ABC):
 
     def _resolve(self, error: BaseException) -> None:
         self.execution.forget_call(self)
+        self.execution.note_failure(self, error)
         self.future.set_exception(error)
 
     def start_over(self) -> None:
@@ -109,6 +114,19 @@ class Call(ABC):
         self._attempts_before = self.attempt
         self._first_at = self.execution.now
         self.schedule()
+
+    def renew(self) -> None:
+        """Ask again for what was under way, as an attempt of its own: nothing of it is in the store."""
+        if self._is_out:
+            self.start_over()
+
+    def settle(self, value: Any = None, error: BaseException | None = None) -> None:
+        """Resolve the call with an outcome from outside, whatever is under way for it."""
+        self.take_back()
+        if error is not None:
+            self._resolve(error)
+        else:
+            self.completed(value)
 
     def take_back(self) -> None:
         """Withdraw whatever is under way for this call."""
@@ -137,17 +155,29 @@ class ActivityCall(Call):
         if self.task in _MAPS:  # sent where the task goes that is mapped, as Celery does
             self.task_options.setdefault("route_name", str(self.kwargs["task"]["task"]))
         self.input = execution.codec.encode([list(self.args), self.kwargs])
+        self.is_held = options.is_held
 
     def _schedule_command(self) -> Command:
         chosen = self.options
         return ScheduleActivity(
             self.command, self.attempt, self.task, self.input, self.args, self.kwargs, self.task_options,
             timeout=chosen.timeout, start_timeout=chosen.start_timeout, heartbeat_timeout=chosen.heartbeat_timeout,
-            window=chosen.window, is_held=chosen.is_held and self.attempt == 1,
+            window=chosen.window, is_held=self.is_held,
         )  # fmt: skip
 
     def cancel_command(self) -> Command:
         return CancelActivity(self.command, self.attempt)
+
+    def failed(self, error: BaseException) -> None:
+        """Try again, suspend, or resolve the call with the error; it keeps its slot in a window meanwhile."""
+        self.is_held = False
+        super().failed(error)
+
+    def settle(self, value: Any = None, error: BaseException | None = None) -> None:
+        """Resolve the call with an outcome from outside."""
+        if self.options.window is not None and error is None:
+            self.execution.release_slot(self.options.window)
+        super().settle(value, error)
 
     def _resolve(self, error: BaseException) -> None:
         if self.options.window is not None:
@@ -182,10 +212,13 @@ class ChildCall(Call):
         """Return the id of the current attempt's instance."""
         return self.base_id if self.attempt == 1 else f"{self.base_id}~{self.attempt}"
 
-    def _schedule_command(self) -> Command:
+    def _set_deadline(self) -> None:
         if self.options.timeout is not None:
             due = self.execution.now + self.options.timeout
             self._deadline = self.execution.create_timer(due, self._ran_out)
+
+    def _schedule_command(self) -> Command:
+        self._set_deadline()
         return StartChild(self.command, self.attempt, self.name, self.child_id, self.input, self.task_options)
 
     def cancel_command(self) -> Command:
@@ -200,6 +233,17 @@ class ChildCall(Call):
                 instance_id=self.child_id, kind="timeout",
             )
         )  # fmt: skip
+
+    def renew(self, *, is_kept: bool = False, rewinds: bool = False) -> None:
+        """Start another child in the place of the one before, or (``is_kept``) wait for that one again."""
+        if not self._is_out:
+            return
+        self._drop_deadline()
+        if not is_kept:
+            self.start_over()
+            return
+        self._set_deadline()
+        self.execution.ask(ReviveChild(self.command, self.attempt, self.child_id, rewinds))
 
     def _drop_deadline(self) -> None:
         if self._deadline is not None:

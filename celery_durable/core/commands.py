@@ -24,6 +24,7 @@ __all__ = [
     "FailExecution",
     "RecordPatch",
     "RecordRun",
+    "ReviveChild",
     "ScheduleActivity",
     "SendEvent",
     "StartChild",
@@ -170,6 +171,21 @@ class CancelChild(Command):
 
     def _attempt(self) -> int:
         return self.attempt
+
+
+@dataclass(slots=True)
+class ReviveChild(Command):
+    """Ask a sub-orchestration of before a rewind for its outcome; ``rewinds`` asks it to rewind if it has failed."""
+
+    attempt: int
+    child_id: str
+    rewinds: bool
+
+    def _attempt(self) -> int:
+        return self.attempt
+
+    def _facts(self) -> dict[str, Any] | None:
+        return {"id": self.child_id, "rewinds": self.rewinds}
 
 
 @dataclass(slots=True)

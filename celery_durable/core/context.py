@@ -13,6 +13,7 @@ import threading
 import uuid
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, MutableMapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
@@ -89,11 +90,17 @@ class OrchestrationContext:
         self.parent_id: str | None = facts.parent_id
         self.name: str = facts.name
         self.version: str | None = facts.version
-        self.random: random.Random = random.Random(f"{facts.execution_id}:random")  # noqa: S311
-        self._ids = random.Random(f"{facts.execution_id}:uuid4")  # noqa: S311
+        self.random: random.Random = random.Random()  # noqa: S311
+        self._ids = random.Random()  # noqa: S311
+        self.reseed(execution.seed)
         self.logger: logging.LoggerAdapter[logging.Logger] = _ReplayFilter(
             logging.getLogger(f"celery_durable.orchestrator.{facts.name}"), execution
         )
+
+    def reseed(self, seed: str) -> None:
+        """Begin ``random`` and ``uuid4`` anew."""
+        self.random.seed(f"{seed}:random")
+        self._ids.seed(f"{seed}:uuid4")
 
     # -- facts ------------------------------------------------------------------------------------
 
@@ -148,19 +155,15 @@ class OrchestrationContext:
             TypeError: ``signature`` is not a Celery signature.
             PayloadError: an argument cannot be encoded.
         """
-        if on_exhausted not in ("raise", "suspend"):
-            raise ValueError(f"on_exhausted must be 'raise' or 'suspend', not {on_exhausted!r}")
-        if retry is not None and not isinstance(retry, RetryPolicy):
-            raise TypeError(f"retry must be a RetryPolicy, not {type(retry).__name__}")
-        options = CallOptions(
-            retry=retry,
-            timeout=_optional(timeout, "timeout"),
-            start_timeout=_optional(start_timeout, "start_timeout"),
-            heartbeat_timeout=_optional(heartbeat_timeout, "heartbeat_timeout"),
-            suspend_on_exhausted=on_exhausted == "suspend",
-            label=label,
-        )
+        options = _call_options(
+            retry=retry, timeout=timeout, start_timeout=start_timeout, heartbeat_timeout=heartbeat_timeout,
+            on_exhausted=on_exhausted, label=label,
+        )  # fmt: skip
         return self._execution.call(signature, options)
+
+    def call_on_trail(self, signature: Mapping[str, Any], trail: list[int], **options: Any) -> asyncio.Future[Any]:
+        """Do the same as ``call``, and note in ``trail`` which commands it takes."""
+        return self._execution.call(signature, replace(_call_options(**options), trail=trail))
 
     def all(self, awaitables: Iterable[Awaitable[Any]], *, fail_fast: bool = True) -> asyncio.Future[list[Any]]:
         """Return every result in order; ``[]`` at once for none.
@@ -257,9 +260,11 @@ class OrchestrationContext:
         execution = self._execution
         command = execution.next_command()
         name = getattr(fn, "__qualname__", type(fn).__name__)
-        recorded = execution.recorded_run(command)
+        recorded = execution.recorded_run(command, name)
         if recorded is None:
-            if execution.is_replaying:  # history has no such run: the check of the command will say so
+            if (
+                execution.is_checked or execution.is_dry
+            ):  # history has no such run: the check of the command will say so
                 execution.ask(RecordRun(command, name, None, False))
                 return execution.loop.create_future()
             recorded = _journal(execution, fn, args, kwargs)
@@ -327,6 +332,29 @@ class OrchestrationContext:
                 "ctx.continue_as_new() inside a saga: leave the block first, so that it is clear what is done"
             )
         raise ContinueAsNewRequested(args, kwargs, keep_events)
+
+
+def _call_options(
+    *,
+    retry: RetryPolicy | None = None,
+    timeout: Interval | None = None,
+    start_timeout: Interval | None = None,
+    heartbeat_timeout: Interval | None = None,
+    on_exhausted: str = "raise",
+    label: str | None = None,
+) -> CallOptions:
+    if on_exhausted not in ("raise", "suspend"):
+        raise ValueError(f"on_exhausted must be 'raise' or 'suspend', not {on_exhausted!r}")
+    if retry is not None and not isinstance(retry, RetryPolicy):
+        raise TypeError(f"retry must be a RetryPolicy, not {type(retry).__name__}")
+    return CallOptions(
+        retry=retry,
+        timeout=_optional(timeout, "timeout"),
+        start_timeout=_optional(start_timeout, "start_timeout"),
+        heartbeat_timeout=_optional(heartbeat_timeout, "heartbeat_timeout"),
+        suspend_on_exhausted=on_exhausted == "suspend",
+        label=label,
+    )
 
 
 _UNDO_RETRY = RetryPolicy(first_interval=1, max_attempts=10, backoff=2.0, max_interval=300)

@@ -28,6 +28,7 @@ class EventKind(StrEnum):
     EVENT_RAISED = "EventRaised"
     CANCEL_REQUESTED = "CancelRequested"
     EXECUTION_RESUMED = "ExecutionResumed"
+    WORK_RENEWED = "WorkRenewed"
     # confirmations
     ACTIVITY_SCHEDULED = "ActivityScheduled"
     ACTIVITY_CANCELED = "ActivityCanceled"
@@ -35,6 +36,7 @@ class EventKind(StrEnum):
     TIMER_CANCELED = "TimerCanceled"
     CHILD_STARTED = "ChildStarted"
     CHILD_CANCELED = "ChildCanceled"
+    CHILD_REVIVED = "ChildRevived"
     RUN_RECORDED = "RunRecorded"
     PATCH_RECORDED = "PatchRecorded"
     EVENT_SENT = "EventSent"
@@ -45,6 +47,8 @@ class EventKind(StrEnum):
     # notes
     EXECUTION_SUSPENDED = "ExecutionSuspended"
     EXECUTION_TERMINATED = "ExecutionTerminated"
+    EXECUTION_REWOUND = "ExecutionRewound"
+    HISTORY_REWRITTEN = "HistoryRewritten"
     JOIN_FORMED = "JoinFormed"
     JOIN_DISSOLVED = "JoinDissolved"
 
@@ -61,9 +65,19 @@ INPUTS = frozenset(
         K.EVENT_RAISED,
         K.CANCEL_REQUESTED,
         K.EXECUTION_RESUMED,
+        K.WORK_RENEWED,
     }
 )
-NOTES = frozenset({K.EXECUTION_SUSPENDED, K.EXECUTION_TERMINATED, K.JOIN_FORMED, K.JOIN_DISSOLVED})
+NOTES = frozenset(
+    {
+        K.EXECUTION_SUSPENDED,
+        K.EXECUTION_TERMINATED,
+        K.EXECUTION_REWOUND,
+        K.HISTORY_REWRITTEN,
+        K.JOIN_FORMED,
+        K.JOIN_DISSOLVED,
+    }
+)
 
 # command -> the one event that confirms it
 CONFIRMATIONS: dict[str, EventKind] = {
@@ -73,6 +87,7 @@ CONFIRMATIONS: dict[str, EventKind] = {
     "CancelTimer": K.TIMER_CANCELED,
     "StartChild": K.CHILD_STARTED,
     "CancelChild": K.CHILD_CANCELED,
+    "ReviveChild": K.CHILD_REVIVED,
     "RecordRun": K.RUN_RECORDED,
     "RecordPatch": K.PATCH_RECORDED,
     "SendEvent": K.EVENT_SENT,

@@ -127,6 +127,11 @@ class Execution:
         self.history_length = 0
         self.sequence = 0
         self.final: Command | None = None
+        self.seed = facts.execution_id
+        self.is_dry = False
+        self.undone: set[int] = set()
+        self._is_retracing = False
+        self._on_failure: Callable[[int, BaseException], None] | None = None
         self._function = function
         self._is_orchestrator = is_orchestrator
         self._context = OrchestrationContext(self)
@@ -137,10 +142,10 @@ class Execution:
         self._asked: dict[int, Command] = {}
         self._withdrawals = 0
         self._calls: dict[int, Call] = {}
-        self._timers: dict[int, Callable[[], None]] = {}
+        self._timers: dict[int, tuple[int, Callable[[], None]]] = {}
         self._new_timers: dict[int, int] = {}
         self._handles: dict[int, int] = {}
-        self._recorded_runs: dict[int, tuple[str, bool]] = {}
+        self._recorded_runs: dict[int, tuple[str, str, bool]] = {}
         self.recorded_patches: set[str] = set()
         self.patches: dict[str, bool] = {}
         self.open_blocks = 0
@@ -166,6 +171,22 @@ class Execution:
         return self.loop.now
 
     @property
+    def is_checked(self) -> bool:
+        """Tell whether history says already what the code may ask for now."""
+        return self.is_replaying and not self._is_retracing
+
+    @property
+    def calls(self) -> list[Call]:
+        """Return the calls that are not resolved."""
+        return list(self._calls.values())
+
+    @property
+    def error(self) -> BaseException | None:
+        """Return the exception with which the orchestrator ended."""
+        main = self._main
+        return main.exception() if main is not None and main.done() and not main.cancelled() else None
+
+    @property
     def has_outstanding(self) -> bool:
         """Tell whether calls, timers or joins of this execution are still under way in the store."""
         return bool(self._calls or self._timers or self._joins or self._was_joined)
@@ -184,11 +205,7 @@ class Execution:
             NonDeterminismError: the code asks for something else than what is recorded.
         """
         self.is_replaying = True
-        for event in events:
-            if event.kind is EventKind.RUN_RECORDED:
-                self._recorded_runs[event.command] = (event.payload or "", bool((event.facts or {}).get("failed")))
-            elif event.kind is EventKind.PATCH_RECORDED:
-                self.recorded_patches.add(event.name)
+        self._foresee(events)
         for event in events:
             self.history_length += event.kind not in NOTES
             if event.kind in INPUTS:
@@ -206,6 +223,15 @@ class Execution:
         self._custom_status = None
         self.sequence += 1
 
+    def _foresee(self, events: Iterable[Event]) -> None:
+        """Keep what the code asks of history before its event is reached."""
+        for event in events:
+            if event.kind is EventKind.RUN_RECORDED:
+                has_failed = bool((event.facts or {}).get("failed"))
+                self._recorded_runs[event.command] = event.name, event.payload or "", has_failed
+            elif event.kind is EventKind.PATCH_RECORDED:
+                self.recorded_patches.add(event.name)
+
     def take(self, inputs: Iterable[Event]) -> Decision:
         """Apply new events in order and return what this turn decides; the caller commits it.
 
@@ -219,7 +245,11 @@ class Execution:
             self._take_each(inputs, decision)
         except _TooManyCommandsError:
             log.debug("%r asked for too much", self.facts.instance_id)
-        if self._commands > self._commands_allowed:
+        return self._concluded(decision)
+
+    def _concluded(self, decision: Decision) -> Decision:
+        """Fill in what follows from where the code stands now."""
+        if self._commands_allowed is not None and self._commands > self._commands_allowed:
             raise TurnLimitExceeded(
                 f"orchestration {self.facts.instance_id!r} ({self.facts.name}) asks for more than {self._most_commands} commands "
                 "in one turn (durable_max_turn_commands). Give the work to sub-orchestrations, then resume it",
@@ -268,6 +298,39 @@ class Execution:
             decision.events.append(command.confirmation(self.now))
             self.history_length += 1
 
+    # -- a third door, for rewinding (``core.rewind``) ------------------------------------------------
+
+    def begin_retrace(self, history: Sequence[Event], on_failure: Callable[[int, BaseException], None]) -> None:
+        """Get ready for inputs that are recorded, though what the code asks for is not checked.
+
+        Args:
+            history: what is recorded.
+            on_failure: is told of every call that fails for good, by its command number.
+        """
+        self.is_replaying = self._is_retracing = True
+        self._on_failure = on_failure
+        self._foresee(history)
+
+    def is_wanted(self, event: Event) -> bool:
+        """Tell whether the code can take an input."""
+        return self._is_wanted(event)
+
+    def apply(self, event: Event) -> list[Command]:
+        """Apply one input and return what the code asks for then."""
+        self._apply(event)
+        return self._drain()
+
+    def renew(self, decision: Decision, renewal: Event) -> Decision:
+        """End a retrace: ask again for all that is under way, and return the whole decision."""
+        self._is_retracing = self.is_replaying = False
+        self._on_failure = None
+        self._recorded_runs.clear()
+        self.history_length = sum(event.kind not in NOTES for event in decision.events)
+        self._commands_allowed = self._commands + self._most_commands
+        if self.final is None:
+            self._take_one(renewal, decision)
+        return self._concluded(decision)
+
     def abandon(self) -> None:
         """Drop the coroutine; its ``finally`` blocks may run, but can do nothing any more."""
         self._is_abandoned = True
@@ -292,6 +355,8 @@ class Execution:
             EventKind.CHILD_FAILED,
         ):
             call = self._calls.get(event.command)
+            if _is_injected(event):
+                return call is not None and not call.future.done()
             return call is not None and call.expects(event.attempt)
         if event.kind is EventKind.TIMER_FIRED:
             return event.command in self._timers
@@ -301,7 +366,7 @@ class Execution:
             return self._main is None
         if event.kind is EventKind.EVENT_RAISED:
             return _event_id(event) not in self._event_ids
-        return True
+        return event.kind is not EventKind.WORK_RENEWED or self._main is not None
 
     def _judged(self, event: Event) -> Event:
         """Record whether a failure could be rebuilt, so that every replay decides alike."""
@@ -312,6 +377,7 @@ class Execution:
 
     def _started(self, event: Event) -> None:
         self.loop.origin = self.loop.now
+        self._reseed(event)
         match self.codec.decode(event.payload or "[[], {}]"):
             case [list(args) | tuple(args), dict(kwargs)] if all(isinstance(name, str) for name in kwargs):
                 self._main = self.loop.create_task(self._run(args, kwargs), name="main")
@@ -319,6 +385,12 @@ class Execution:
                 raise PayloadError(
                     f"the stored input of {self.facts.instance_id!r} is no list of arguments and their names"
                 )
+
+    def _reseed(self, event: Event) -> None:
+        """Take over the dice of the orchestration that this one was forked from, or its own ones after that."""
+        if seed := (event.facts or {}).get("seed"):
+            self.seed = str(seed)
+            self._context.reseed(self.seed)
 
     async def _run(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
         result = self._function(self._context, *args, **kwargs)
@@ -345,7 +417,11 @@ class Execution:
                 resume = _sender(generator, value)
 
     def _activity_completed(self, event: Event) -> None:
-        self._calls[event.command].completed(self.codec.decode(event.payload or "null"))
+        call, value = self._calls[event.command], self.codec.decode(event.payload or "null")
+        if _is_injected(event):
+            call.settle(value)
+        else:
+            call.completed(value)
 
     def _call_failed(self, event: Event) -> None:
         was_rebuilt = bool((event.facts or {}).get("rebuilt"))
@@ -356,10 +432,15 @@ class Execution:
                 f"import the exception that history holds: {error}. Restore its class, then resume the instance",
                 instance_id=self.facts.instance_id, event=self.history_length,
             )  # fmt: skip
-        self._calls[event.command].failed(error)
+        call = self._calls[event.command]
+        if _is_injected(event):
+            call.settle(error=error)
+        else:
+            call.failed(error)
 
     def _timer_fired(self, event: Event) -> None:
-        self._timers.pop(event.command)()
+        _, callback = self._timers.pop(event.command)
+        callback()
 
     def _event_raised(self, event: Event) -> None:
         if (event_id := _event_id(event)) is not None:
@@ -389,6 +470,24 @@ class Execution:
         for call, _ in exhausted:
             if not call.future.done():
                 call.start_over()
+
+    def _work_renewed(self, event: Event) -> None:
+        """Ask again for all that was under way: the store has nothing of it."""
+        self._reseed(event)
+        kept = {int(command): bool(rewinds) for command, rewinds in (event.facts or {}).get("kept", ())}
+        timers = sorted((command, due) for command, (due, _) in self._timers.items())
+        self._joins, out = {}, dict[int, int]()
+        for command, call in sorted(self._calls.items()):
+            if isinstance(call, ChildCall):
+                call.renew(is_kept=command in kept, rewinds=kept.get(command, False))
+                continue
+            if isinstance(call, ActivityCall) and (window := call.options.window) is not None:
+                out[window] = out.get(window, 0) + 1
+                call.is_held = out[window] > call.options.width
+            call.renew()
+        for command, due in timers:
+            if command in self._timers:
+                self.ask(CreateTimer(command, due))
 
     # -- the end --------------------------------------------------------------------------------------
 
@@ -558,7 +657,7 @@ class Execution:
             return [self.loop.create_task(self._call_in_slot(slots, signature)) for signature in signatures]
         first = self._commands + 1
         return [
-            self._leaf(signature, CallOptions(window=first, is_held=number >= concurrency)).future
+            self._leaf(signature, CallOptions(window=first, width=concurrency, is_held=number >= concurrency)).future
             for number, signature in enumerate(signatures)
         ]
 
@@ -592,9 +691,19 @@ class Execution:
             base = base[:80] + "~" + hashlib.sha256(base.encode()).hexdigest()[:16]
         return base + suffix
 
-    def recorded_run(self, command: int) -> tuple[str, bool] | None:
-        """Return what history holds of a function run inline."""
-        return self._recorded_runs.pop(command, None)
+    def recorded_run(self, command: int, name: str) -> tuple[str, bool] | None:
+        """Return what history holds of a function run inline, if it is this one."""
+        recorded, result, has_failed = self._recorded_runs.pop(command, ("", "", False))
+        return (result, has_failed) if recorded == name else None
+
+    def note_failure(self, call: Call, error: BaseException) -> None:
+        """Tell a rewind that a call has failed for good."""
+        if self._on_failure is not None:
+            self._on_failure(call.command, error)
+
+    def note_undone(self, commands: Iterable[int]) -> None:
+        """Keep what a saga undoes: a rewind does it again."""
+        self.undone.update(commands)
 
     def done_future(self, value: Any) -> asyncio.Future[Any]:
         """Return a future that has its result already."""
@@ -627,7 +736,7 @@ class Execution:
     def create_timer(self, due: int, callback: Callable[[], None]) -> int:
         """Create a durable timer and return its command number."""
         command = self.next_command()
-        self._timers[command] = callback
+        self._timers[command] = due, callback
         if not self.is_replaying:
             self._new_timers[command] = due
         self.ask(CreateTimer(command, due))
@@ -723,6 +832,7 @@ _APPLIERS: dict[EventKind, Callable[[Execution, Event], None]] = {
     EventKind.EVENT_RAISED: Execution._event_raised,
     EventKind.CANCEL_REQUESTED: Execution._cancel_requested,
     EventKind.EXECUTION_RESUMED: Execution._resumed,
+    EventKind.WORK_RENEWED: Execution._work_renewed,
 }
 _SHAPES: dict[str, Callable[[Execution, Mapping[str, Any], CallOptions], asyncio.Future[Any]]] = {
     "group": Execution._group,
@@ -735,6 +845,10 @@ _SHAPES: dict[str, Callable[[Execution, Mapping[str, Any], CallOptions], asyncio
 def _event_id(event: Event) -> str | None:
     event_id: str | None = (event.facts or {}).get("id")
     return event_id
+
+
+def _is_injected(event: Event) -> bool:
+    return bool((event.facts or {}).get("injected"))
 
 
 async def _await(awaitable: Awaitable[Any]) -> Any:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +29,7 @@ class _Entry:
 
     undo: Undo
     call: asyncio.Future[Any] | None = None
+    commands: list[int] = field(default_factory=list)
 
     @property
     def is_due(self) -> bool:
@@ -73,9 +74,10 @@ class Saga:
                 returns the signature; None if there is nothing to undo.
             **options: those of ``ctx.call``.
         """
-        future = self._context.call(signature, **options)
+        commands: list[int] = []
+        future = self._context.call_on_trail(signature, commands, **options)
         if undo is not None:
-            self._entries.append(_Entry(undo, future))
+            self._entries.append(_Entry(undo, future, commands))
         return future
 
     def add_undo(self, undo: Mapping[str, Any]) -> None:
@@ -93,6 +95,7 @@ class Saga:
     async def _compensate(self, cause: BaseException | None) -> None:
         entries, self._entries = [entry for entry in reversed(self._entries) if entry.is_due], []
         failures: list[tuple[str, BaseException]] = []
+        self._context._execution.note_undone(command for entry in entries for command in entry.commands)
 
         async def undo(entry: _Entry) -> None:
             name = "an undo"

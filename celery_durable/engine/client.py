@@ -16,13 +16,25 @@ from typing import Any, Literal
 from ..core.context import refuse_inside_orchestrator
 from ..core.events import Event, EventKind
 from ..core.replay import Codec
+from ..core.rewind import Override
 from ..core.status import RuntimeStatus
 from ..errors import ConfigurationError, DurableError, InstanceExists, InstanceNotFound, InvalidState, PayloadError
 from .decisions import new_execution_id
 from .protocols import Publisher
-from .records import Filters, InstanceRecord, NewInbox, NewInstance, Snapshot, TurnAddress, TurnCommit
+from .records import (
+    Filters,
+    InboxKind,
+    InboxRow,
+    InstanceRecord,
+    NewInbox,
+    NewInstance,
+    Snapshot,
+    TurnAddress,
+    TurnCommit,
+)
 from .registry import Registry
-from .turn import TurnRunner, events_of
+from .repair import Forecast, call_in, forecast, fork_rows
+from .turn import TurnRunner, current_rows, events_of
 from .verbs import acts
 
 __all__ = ["Client", "IfExists", "StartRequest", "check_instance_id"]
@@ -32,6 +44,7 @@ IfExists = Literal["return", "raise", "restart", "replace"]
 _CHECK_AFTER = 4_000_000
 _CHECK_SOON = 1_000_000
 _TRIES = 60
+_COMPLETED = (EventKind.ACTIVITY_COMPLETED, EventKind.CHILD_COMPLETED)
 
 
 def check_instance_id(instance_id: Any) -> str:
@@ -225,8 +238,7 @@ class Client:
     def _send(self, message: NewInbox, verb: str) -> None:
         if not self.store.put([message]):
             acts(verb, self.fetch(message.instance).status, message.instance)
-        for address in self.store.turn_addresses([message.instance]):
-            self.publisher.publish_turn(address)
+        self._publish([message.instance])
 
     def suspend(self, instance_id: str, reason: str | None) -> None:
         """Stop taking turns; what arrives is kept for ``resume``.
@@ -268,8 +280,7 @@ class Client:
             return committed is not None
 
         self._administer(instance_id, commit)
-        for address in self.store.turn_addresses([instance_id]):
-            self.publisher.publish_turn(address)
+        self._publish([instance_id])
 
     def _has_begun(self, instance_id: str) -> bool:
         try:
@@ -302,13 +313,150 @@ class Client:
         """
         old = self.fetch(instance_id)
         args, kwargs = self.codec.decode(old.input or "[[], {}]")
-        canvas = self.codec.decode(old.canvas) if old.canvas else {}
-        kept = {key: canvas[key] for key in ("options", "ignore_result") if key in canvas}  # nobody waits for it twice
+        canvas = self._canvas_again(old)
         request = StartRequest(
             old.name, args, kwargs, instance_id=instance_id if new_id is None else new_id, tags=old.tags, queue=old.queue,
-            canvas=kept or None, if_exists="restart" if new_id is None else "raise",
+            canvas=self.codec.decode(canvas) if canvas else None, if_exists="restart" if new_id is None else "raise",
         )  # fmt: skip
         return self.start(request)
+
+    def rewind(self, instance_id: str, reason: str | None, *, override: Override | None = None) -> None:
+        """Let a failed orchestration run what failed again, and keep what has succeeded; see ``Orchestration.rewind``.
+
+        Raises:
+            InvalidState: it has not failed, or Celery has not been told of its end yet.
+        """
+
+        def commit(snapshot: Snapshot) -> bool:
+            instance = snapshot.instance
+            if not acts("rewind", instance.status, instance_id):
+                return True
+            self._refuse_unfinished(instance_id, instance.execution, instance.status)
+            return self.runner.reopen(snapshot, reason, self._rewind_wish(snapshot, reason, override))
+
+        self._administer(instance_id, commit)
+        self._publish([instance_id])
+
+    def _rewind_wish(self, snapshot: Snapshot, reason: str | None, override: Override | None) -> NewInbox:
+        instance, facts = snapshot.instance, dict[str, Any](reason=reason)
+        if override is not None:
+            facts["failed"] = override.has_failed
+        return NewInbox(
+            instance.id, InboxKind.REWIND, f"rewind:{instance.execution}:{instance.sequence}", execution=instance.execution,
+            command=override.command if override else 0, payload=override.payload if override else None, facts=facts,
+            check_after=_CHECK_AFTER,
+        )  # fmt: skip
+
+    def override(
+        self, instance_id: str, command: int, result: Any, error: BaseException | None, reason: str | None,
+        *, is_dry: bool = False,
+    ) -> Forecast | None:  # fmt: skip
+        """Give an activity or sub-orchestration an outcome from outside; see ``Orchestration.override``.
+
+        Raises:
+            InvalidState: the orchestration is over and has not failed, or the call has its outcome already.
+            ValueError: there is no such call.
+            PayloadError: the result cannot be encoded.
+        """
+        refuse_inside_orchestrator("override()")
+        payload = self.codec.encode(result) if error is None else self.codec.encode_failure(error)
+        snapshot = self._look(instance_id)
+        instance = snapshot.instance
+        acts("override", instance.status, instance_id)
+        rows = snapshot.history[current_rows(snapshot.history) :]
+        events = [event for number, row in enumerate(rows, 1) for event in events_of(row, instance_id, number)]
+        asked, outcome = call_in(events, command, instance_id)
+        has_failed = instance.status is RuntimeStatus.FAILED
+        if outcome is None if has_failed else outcome is not None and outcome.kind in _COMPLETED:
+            told = "has no outcome; a rewind runs it again" if outcome is None else "has its outcome already"
+            raise InvalidState(
+                f"call {command} ({asked.name}) of {instance_id!r}, which is {instance.status}, {told}",
+                instance_id=instance_id, status=instance.status,
+            )  # fmt: skip
+        if has_failed:
+            override = Override(command, payload, error is not None, reason)
+            if is_dry:
+                return forecast(
+                    self.runner, snapshot, self._as_row(self._rewind_wish(snapshot, reason, override), snapshot)
+                )
+            self.rewind(instance_id, reason, override=override)
+            return None
+        is_child = asked.kind is EventKind.CHILD_STARTED
+        kinds = (EventKind.CHILD_COMPLETED, EventKind.CHILD_FAILED) if is_child else (
+            EventKind.ACTIVITY_COMPLETED, EventKind.ACTIVITY_FAILED)  # fmt: skip
+        message = NewInbox(
+            instance_id, kinds[error is not None], f"override:{instance.execution}:{command}:{uuid.uuid4().hex}",
+            execution=instance.execution, command=command, attempt=asked.attempt, payload=payload,
+            facts={"injected": True, "reason": reason}, check_after=_CHECK_AFTER,
+        )  # fmt: skip
+        if is_dry:
+            return forecast(self.runner, snapshot, self._as_row(message, snapshot))
+        self._send(message, "override")
+        return None
+
+    def forecast_rewind(self, instance_id: str) -> Forecast:
+        """Tell what a rewind would do; see ``Orchestration.rewind``."""
+        snapshot = self._look(instance_id)
+        if snapshot.instance.status is not RuntimeStatus.FAILED:
+            acts("rewind", snapshot.instance.status, instance_id)
+            return Forecast(snapshot.instance.status)
+        return forecast(self.runner, snapshot, self._as_row(self._rewind_wish(snapshot, None, None), snapshot))
+
+    def _look(self, instance_id: str) -> Snapshot:
+        snapshot: Snapshot | None = self.store.load(check_instance_id(instance_id), None)
+        if snapshot is None:
+            raise InstanceNotFound(f"there is no orchestration {instance_id!r}", instance_id=instance_id)
+        return snapshot
+
+    def _as_row(self, message: NewInbox, snapshot: Snapshot) -> InboxRow:
+        return InboxRow(
+            0, message.kind, message.execution, message.command, message.attempt, message.name, message.payload,
+            message.facts, snapshot.now, snapshot.now,
+        )  # fmt: skip
+
+    def fork(self, instance_id: str, at: int, new_id: str | None, reason: str | None) -> str:
+        """Start another orchestration from a point in the history of this one; see ``Orchestration.fork``.
+
+        Raises:
+            ValueError: there is no such point.
+            InstanceNotFound: there is no such orchestration.
+            InstanceExists: ``new_id`` is in use.
+        """
+        refuse_inside_orchestrator("fork()")
+        old = self.fetch(instance_id)
+        acts("fork", old.status, instance_id)
+        rows = fork_rows(snapshot := self._look(instance_id), at)
+        new = NewInstance(
+            check_instance_id(str(uuid.uuid4()) if new_id is None else new_id), new_execution_id(), old.name, old.version,
+            snapshot.instance.input or "[[], {}]", queue=old.queue, canvas=self._canvas_again(old), tags=old.tags,
+        )  # fmt: skip
+        facts = {"seed": new.execution, "fork_of": instance_id, "at": at, **({"reason": reason} if reason else {})}
+        message = NewInbox(
+            new.id, EventKind.WORK_RENEWED, f"fork:{new.execution}", execution=new.execution, facts=facts,
+            check_after=_CHECK_AFTER,
+        )  # fmt: skip
+        if not self.store.insert_fork(new, rows, message):
+            raise InstanceExists(f"there is an orchestration {new.id!r} already", instance_id=new.id)
+        self._publish([new.id])
+        return new.id
+
+    def _canvas_again(self, old: InstanceRecord) -> str | None:
+        """Return what of an orchestration's canvas holds for another one: nobody waits for its end twice."""
+        canvas = self.codec.decode(old.canvas) if old.canvas else {}
+        kept = {key: canvas[key] for key in ("options", "ignore_result") if key in canvas}
+        return self.codec.encode(kept) if kept else None
+
+    def _publish(self, ids: Sequence[str]) -> None:
+        for address in self.store.turn_addresses(ids):
+            self.publisher.publish_turn(address)
+
+    def _refuse_unfinished(self, instance_id: str, execution: str, status: RuntimeStatus) -> None:
+        if not self.store.is_finished_for_celery(execution):
+            raise InvalidState(
+                f"orchestration {instance_id!r} is {status}, but its last message to Celery is still under way; "
+                "try again in a moment",
+                instance_id=instance_id, status=status,
+            )  # fmt: skip
 
     def purge(self, instance_id: str, *, recursive: bool = True) -> None:
         """Delete a finished orchestration and its history; without effect if there is none.
@@ -321,12 +469,7 @@ class Client:
         if record is None:
             return
         acts("purge", record.status, instance_id)
-        if not self.store.is_finished_for_celery(record.execution):
-            raise InvalidState(
-                f"orchestration {instance_id!r} is {record.status}, but its last message to Celery is still under way; "
-                "try again in a moment",
-                instance_id=instance_id, status=record.status,
-            )  # fmt: skip
+        self._refuse_unfinished(instance_id, record.execution, record.status)
         if recursive:
             for child in self.children(instance_id):
                 if child.status.is_terminal:

@@ -20,6 +20,7 @@ from ..core.commands import (
     ContinueAsNew,
     CreateTimer,
     FailExecution,
+    ReviveChild,
     ScheduleActivity,
     SendEvent,
     StartChild,
@@ -27,15 +28,17 @@ from ..core.commands import (
 from ..core.events import Event, EventKind, dump_events
 from ..core.replay import Codec, Decision, Execution
 from ..core.status import RuntimeStatus
-from ..errors import InstanceExists
+from ..errors import InstanceExists, InstanceNotFound
 from .protocols import Publisher
 from .records import (
     ActivityRow,
     ActivityTicket,
     ChildInstance,
     InboxKind,
+    InstanceEnd,
     NewActivity,
     NewInbox,
+    Revival,
     Snapshot,
     TurnCommit,
 )
@@ -218,6 +221,27 @@ def _child_reply(
     return reply
 
 
+def _revive_child(draft: _Draft, command: ReviveChild) -> None:
+    codec, child_id = draft.codec, command.child_id
+    reply = _child_reply(draft.commit.instance_id, draft.execution, command.command, command.attempt)
+
+    def answer(end: InstanceEnd | None) -> NewInbox:
+        if end is None:
+            gone = InstanceNotFound(f"sub-orchestration {child_id!r} is not there any more", instance_id=child_id)
+            return reply(EventKind.CHILD_FAILED, codec.encode_failure(gone))
+        if end.status is RuntimeStatus.COMPLETED:
+            return reply(EventKind.CHILD_COMPLETED, end.output)
+        failure = end.failure or codec.encode_failure(revoked_child(child_id, end.status, end.reason))
+        return reply(EventKind.CHILD_FAILED, failure)
+
+    wish = None
+    if command.rewinds:
+        dedup = f"rewind:{draft.execution}:{draft.commit.sequence}:{command.command}"
+        facts = {"reason": f"its parent {draft.commit.instance_id} was rewound"}
+        wish = NewInbox(child_id, InboxKind.REWIND, dedup, facts=facts, check_after=_CHECK_WAKE_AFTER * 2)
+    draft.commit.revivals.append(Revival(child_id, wish, answer))
+
+
 def _cancel_child(draft: _Draft, command: CancelChild) -> None:
     draft.commit.other_inboxes.append(
         NewInbox(
@@ -338,6 +362,7 @@ _ENTRIES: dict[type[Command], Callable[[_Draft, Any], None]] = {
     CancelTimer: _cancel_timer,
     StartChild: _start_child,
     CancelChild: _cancel_child,
+    ReviveChild: _revive_child,
     SendEvent: _send_event,
     CompleteExecution: _complete,
     FailExecution: _fail,

@@ -12,7 +12,7 @@ from ..core.events import Event, EventKind
 from ..core.status import RuntimeStatus
 from ..errors import DurableError
 from .records import InstanceRecord, Outstanding, Pending
-from .turn import TurnRunner, events_of, replay_row
+from .turn import TurnRunner, events_of, replay_rows
 
 __all__ = ["Explanation", "explain"]
 
@@ -92,8 +92,7 @@ def _awaited_events(store: Any, runner: TurnRunner, record: InstanceRecord) -> l
         return []
     execution = runner.new_execution(snapshot.instance, definition)
     try:
-        for row in snapshot.history:
-            replay_row(execution, row)
+        replay_rows(execution, snapshot.history)
         return execution.awaited_events
     except DurableError:
         return []  # its reason says that already

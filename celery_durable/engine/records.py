@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 
@@ -24,6 +24,7 @@ __all__ = [
     "Filters",
     "InboxKind",
     "InboxRow",
+    "InstanceEnd",
     "InstanceRecord",
     "InstanceRow",
     "Known",
@@ -34,6 +35,7 @@ __all__ = [
     "Outstanding",
     "Pending",
     "Recorded",
+    "Revival",
     "Snapshot",
     "TurnAddress",
     "TurnCommit",
@@ -47,6 +49,7 @@ class InboxKind:
 
     JOIN = "Join"
     TERMINATE = "TerminateRequested"
+    REWIND = "RewindRequested"
 
 
 _TASK_ID = re.compile(r"d-(\w{1,64})-([0-9]{1,9})-([0-9]{1,9})", re.ASCII)
@@ -219,6 +222,27 @@ class ChildInstance(NewInstance):
     refusal: NewInbox | None = None
 
 
+class InstanceEnd(NamedTuple):
+    """How an instance stands, for a parent that asks; the rest is None while it is not over."""
+
+    status: RuntimeStatus
+    output: str | None
+    failure: str | None
+    reason: str | None
+
+
+@dataclass(slots=True)
+class Revival:
+    """A question to a child of before a rewind: ``wish`` makes it rewind if it has failed, else ``answer`` tells its parent.
+
+    A child that still runs is left alone, and one that is gone is answered for.
+    """
+
+    child_id: str
+    wish: NewInbox | None
+    answer: Callable[[InstanceEnd | None], NewInbox]
+
+
 @dataclass(slots=True)
 class TurnCommit:
     """All that one turn changes; applied whole, and only if the instance still is where the turn saw it."""
@@ -238,6 +262,7 @@ class TurnCommit:
     own_inbox: list[NewInbox] = field(default_factory=list)
     other_inboxes: list[NewInbox] = field(default_factory=list)
     children: list[ChildInstance] = field(default_factory=list)
+    revivals: list[Revival] = field(default_factory=list)
     join_changes: dict[int, int | None] = field(default_factory=dict)
     released_slots: dict[int, int] = field(default_factory=dict)
     max_activities: int | None = None
@@ -251,14 +276,15 @@ class TurnCommit:
     clears: bool = False
     wakes_all: bool = False
     parks_inbox: bool = False
+    reopens: bool = False
 
     @property
     def is_simple(self) -> bool:
         """True when it touches nothing but history, the instance, new activities and what it took."""
         return not (
             self.reset_joins or self.canceled_commands or self.canceled_dedups or self.own_inbox
-            or self.other_inboxes or self.children or self.join_changes or self.released_slots
-            or self.next_execution or self.max_activities or self.clears or self.wakes_all or self.parks_inbox
+            or self.other_inboxes or self.children or self.revivals or self.join_changes or self.released_slots
+            or self.next_execution or self.max_activities or self.clears or self.wakes_all or self.parks_inbox or self.reopens
         )  # fmt: skip
 
 
@@ -284,6 +310,7 @@ class Committed:
     now: int
     released: list[ActivityRow] = field(default_factory=list)
     started_children: list[ChildInstance] = field(default_factory=list)
+    unheard: list[NewInbox] = field(default_factory=list)
 
 
 @dataclass(slots=True)
@@ -509,6 +536,9 @@ class TurnStore(Protocol):
 
     def insert_instance(self, instance: NewInstance) -> bool:
         """Insert an orchestration with its start message; False if the id is taken."""
+
+    def insert_fork(self, instance: NewInstance, history: Sequence[str], message: NewInbox) -> bool:
+        """Insert an orchestration that has a history already, and the message that moves it; False if the id is taken."""
 
     def start_turn(self, instance: NewInstance, commit: TurnCommit) -> Committed | None:
         """Insert an orchestration together with its first turn; None if the id is taken."""

@@ -185,7 +185,7 @@ class Recovery:
         room, told = self.room(), set[str]()
         due = self.store.due_wakes(self.batch)
         for wake in due:
-            if wake.name is None or (wake.status is not None and RuntimeStatus(wake.status).is_terminal):
+            if _is_left_over(wake):
                 self.store.drop_wake(wake)
             elif wake.status == RuntimeStatus.SUSPENDED:
                 self.store.move_wake(wake, None)
@@ -295,6 +295,14 @@ class Recovery:
     def _publish_turn(self, instance_id: str) -> None:
         for address in self.store.turn_addresses([instance_id]):
             self.publisher.publish_turn(address)
+
+
+def _is_left_over(wake: DueWake) -> bool:
+    """Tell whether nobody will ever take it: its instance is gone or over."""
+    if wake.name is None or wake.status is None:
+        return wake.name is None
+    is_rewind = wake.kind == InboxKind.REWIND and wake.status == RuntimeStatus.FAILED
+    return RuntimeStatus(wake.status).is_terminal and not is_rewind
 
 
 def _time_out(activity: DueActivity) -> str | None:

@@ -15,10 +15,12 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from enum import Enum, auto
+from typing import Any
 
 from ..conf import Settings
 from ..core.events import INPUTS, Event, EventKind, dump_events, load_events
 from ..core.replay import Codec, Decision, Execution, Facts
+from ..core.rewind import Override, rewind
 from ..core.status import RuntimeStatus
 from ..errors import DurableError, NonDeterminismError, PayloadError, StoreError, TurnLimitExceeded
 from .cache import LiveExecutions, known_of
@@ -33,6 +35,7 @@ from .records import (
     InboxKind,
     InboxRow,
     InstanceRow,
+    NewInbox,
     NewInstance,
     Outcome,
     Recorded,
@@ -44,14 +47,16 @@ from .records import (
 from .registry import Definition, Registry
 from .watchdog import Watchdog
 
-__all__ = ["TurnRunner", "TurnState", "address_of", "events_of", "replay_row"]
+__all__ = ["TurnRunner", "TurnState", "address_of", "current_rows", "events_of", "replay_rows"]
 
 log = logging.getLogger("celery_durable.turn")
 MOVING = (RuntimeStatus.PENDING, RuntimeStatus.RUNNING)
 _CONFLICTS = 40
 _LARGEST_TURN = 4_000_000
 _LARGEST_BEGINNING = 20
+_OF_CHILDREN = (EventKind.CHILD_COMPLETED, EventKind.CHILD_FAILED)
 _UNTIL_MENDED = 60_000_000
+_REWRITTEN = '[["HistoryRewritten"'
 _DAMAGE = (TypeError, ValueError, LookupError, AttributeError, OverflowError)
 
 
@@ -142,8 +147,12 @@ class TurnRunner:
         instance, inbox = snapshot.instance, snapshot.inbox
         definition = self.registry.get(instance.name, instance.version)
         wish = next((row for row in inbox if row.kind == InboxKind.TERMINATE), None)
+        rewinding = next((row for row in inbox if row.kind == InboxKind.REWIND), None)
         if cached is not None and (instance.status.is_terminal or wish is not None or definition is None):
             cached.abandon()
+        if rewinding is not None and instance.status is RuntimeStatus.FAILED:
+            progress.takes_all = self.reopen(snapshot, _facts_of(rewinding).get("reason"))
+            return None
         if instance.status.is_terminal:
             self.store.discard(instance.id, instance.execution, [row.id for row in inbox])
             return TurnState.DONE
@@ -157,24 +166,25 @@ class TurnRunner:
             return TurnState.DONE
         if definition is None:
             return TurnState.UNKNOWN
-        if any(row.sends for row in inbox) and not progress.is_counted:
-            try:
-                may_try_again = self._may_try_again(snapshot, progress)
-            except BaseException:
-                self._keep(cached)
-                raise
-            if not may_try_again:
-                if cached is not None:
-                    cached.abandon()
-                return TurnState.DONE
+        if rewinding is not None and cached is not None:
+            cached.abandon()
+            progress.takes_all = True
+            return None
+        is_again = any(row.sends for row in inbox) and not progress.is_counted
+        if is_again and not self._may_try_again(snapshot, cached, progress):
+            return TurnState.DONE
         try:
             messages, rest = _portion(_in_order(snapshot))
+            if rewinding is not None:
+                messages, rest = [], [*messages, *rest]
         except PayloadError as error:
             if cached is not None:
                 cached.abandon()
             return TurnState.DONE if self._suspend(snapshot, error) else None
         try:
-            execution, decision, commit = self._decide(snapshot, snapshot.history, cached, definition, messages)
+            execution, decision, commit = self._decide(
+                snapshot, snapshot.history, cached, definition, messages, rewinding
+            )
             commit.taken, commit.reset_joins = _taken(snapshot, decision)
             left = {row.id for row, _ in rest} if decision.final is None else set()
             if commit.next_execution is not None and decision.keeps_events:
@@ -198,19 +208,30 @@ class TurnRunner:
             return None
         return TurnState.DONE
 
-    def _may_try_again(self, snapshot: Snapshot, progress: _Progress) -> bool:
+    def _may_try_again(self, snapshot: Snapshot, cached: Execution | None, progress: _Progress) -> bool:
         """Count a try whose message was sent again: the one before it may have died. A commit sets the count to zero.
 
         False once there were too many in a row: the instance is suspended.
         """
+        try:
+            if not self._has_too_many_crashes(snapshot, progress):
+                return True
+        except BaseException:
+            self._keep(cached)
+            raise
+        if cached is not None:
+            cached.abandon()
+        return False
+
+    def _has_too_many_crashes(self, snapshot: Snapshot, progress: _Progress) -> bool:
         crashes = self.store.count_crash(snapshot.instance.id)
         progress.is_counted = True
         # copies that run side by side all count, but they share one number of sends, whose intervals grow
         if min(crashes - 1, max(row.sends for row in snapshot.inbox)) < self.settings.max_turn_crashes:
-            return True
+            return False
         reason = f"{crashes} tries of a turn in a row came to no end: it may crash its worker. Mend it, then resume it"
         log.error("orchestration %r is suspended: %s", snapshot.instance.id, reason)
-        return not self.suspend(snapshot, reason)
+        return self.suspend(snapshot, reason)
 
     def _revive(
         self, instance: InstanceRow, history: Sequence[str], cached: Execution | None, definition: Definition
@@ -227,20 +248,59 @@ class TurnRunner:
             )
         execution = cached or self.new_execution(instance, definition)
         try:
-            for row in history:
-                replay_row(execution, row)
+            replay_rows(execution, history)
         except BaseException:
             execution.abandon()
             raise
         return execution
 
-    def new_execution(self, instance: InstanceRow, definition: Definition, *, traces: bool = False) -> Execution:
-        """Return an execution that has not replayed anything yet."""
+    def new_execution(
+        self, instance: InstanceRow, definition: Definition, *, traces: bool = False, is_dry: bool = False
+    ) -> Execution:
+        """Return an execution that has not replayed anything yet; a dry one runs nothing that ``ctx.run`` is given."""
         facts = Facts(instance.id, instance.execution, instance.name, instance.version, instance.parent_id)
-        return Execution(
+        execution = Execution(
             facts, definition.function, self.codec, self.registry.__contains__,
             most_commands=self.settings.max_turn_commands, traces=traces,
         )  # fmt: skip
+        execution.is_dry = is_dry
+        return execution
+
+    def rewound(
+        self, snapshot: Snapshot, definition: Definition, wish: InboxRow, *, is_dry: bool = False
+    ) -> tuple[Execution, Decision]:
+        """Return a failed execution as it lives on, as a message asks, and what to commit; see ``core.rewind``."""
+        instance, facts = snapshot.instance, _facts_of(wish)
+        rows = snapshot.history
+        first = current_rows(rows)
+        if len(rows) != instance.sequence:
+            raise PayloadError(
+                f"history of {instance.id!r} is damaged: {len(rows)} of {instance.sequence} rows are there"
+            )
+        events = [
+            event for number, row in enumerate(rows[first:], first + 1) for event in events_of(row, instance.id, number)
+        ]
+        override = None
+        if wish.command:
+            override = Override(wish.command, wish.payload or "null", bool(facts.get("failed")), facts.get("reason"))
+        request = Event(EventKind.EXECUTION_REWOUND, wish.visible_at, facts={"reason": facts.get("reason")})
+        execution, decision = rewind(
+            lambda: self.new_execution(instance, definition, is_dry=is_dry), events, request, override
+        )
+        execution.sequence = instance.sequence
+        return execution, decision
+
+    def reopen(self, snapshot: Snapshot, reason: str | None, wish: NewInbox | None = None) -> bool:
+        """Make a failed instance one that runs, for a rewind to follow; False if it has moved meanwhile."""
+        instance = snapshot.instance
+        note = Event(EventKind.EXECUTION_REWOUND, snapshot.now, facts={"reason": reason})
+        committed = self.store.commit_turn(
+            TurnCommit(
+                instance.id, instance.execution, instance.sequence, (RuntimeStatus.FAILED,), events=dump_events([note]),
+                status=RuntimeStatus.RUNNING, own_inbox=[] if wish is None else [wish], reopens=True,
+            )
+        )  # fmt: skip
+        return committed is not None
 
     def _decide(
         self,
@@ -249,13 +309,19 @@ class TurnRunner:
         cached: Execution | None,
         definition: Definition,
         messages: Sequence[tuple[InboxRow, Event]],
+        rewinding: InboxRow | None = None,
     ) -> tuple[Execution, Decision, TurnCommit]:
         """Replay, apply what is new, and say what to commit; whatever goes wrong, no coroutine is left behind."""
+        decision: Decision | None = None
         with self.watchdog.watching(snapshot.instance.id):
-            execution = self._revive(snapshot.instance, history, cached, definition)
+            if rewinding is not None:
+                execution, decision = self.rewound(snapshot, definition, rewinding)
+            else:
+                execution = self._revive(snapshot.instance, history, cached, definition)
         try:
-            with self.watchdog.watching(snapshot.instance.id):
-                decision = execution.take(event for _, event in messages)
+            if decision is None:
+                with self.watchdog.watching(snapshot.instance.id):
+                    decision = execution.take(event for _, event in messages)
             commit = translate(
                 decision, snapshot, execution, self.settings, self.publisher, self.codec, definition.max_activities
             )
@@ -385,15 +451,25 @@ class TurnRunner:
             self.publisher.publish_turn(
                 TurnAddress(child.id, child.name, child.queue, child.canvas, child.root_id), delay=delay
             )
-        if len(committed.started_children) < len(commit.children):
+        if len(committed.started_children) < len(commit.children) or commit.revivals:
             self.publisher.publish_turn(address)
-        if targets := sorted({message.instance for message in commit.other_inboxes}):
+        self._send_again(committed.unheard)
+        others = {message.instance for message in commit.other_inboxes}
+        if targets := sorted(others.union(revival.child_id for revival in commit.revivals)):
             for other in self.store.turn_addresses(targets):
                 self.publisher.publish_turn(other)
         if commit.status is not None and commit.status.is_terminal and self.publisher.needs_finish(instance.canvas):
             self.publisher.finish(
                 address, instance.execution, commit.status, commit.output, commit.failure, commit.reason
             )
+
+    def _send_again(self, unheard: Sequence[NewInbox]) -> None:
+        """Tell a parent once more that was over when this commit looked: a rewind of it may have missed the outcome."""
+        if outcomes := [message for message in unheard if message.kind in _OF_CHILDREN]:
+            try:
+                self.store.put(outcomes)
+            except DurableError:
+                log.warning("the outcome of a sub-orchestration may have missed a rewind of its parent", exc_info=True)
 
     def send_activities(self, rows: Sequence[ActivityRow]) -> None:
         """Send activities; those that cannot be sent are marked so that recovery sends them soon."""
@@ -415,7 +491,7 @@ class TurnRunner:
 
     def terminate(self, snapshot: Snapshot, wish: InboxRow) -> bool:
         """End an instance at once, as a message asks; False if it has moved meanwhile."""
-        facts = wish.facts if isinstance(wish.facts, dict) else {}
+        facts = _facts_of(wish)
         return self.end(snapshot, facts.get("reason"), wish.payload, is_recursive=facts.get("recursive", True))
 
     def end(self, snapshot: Snapshot, reason: str | None, output: str | None, *, is_recursive: bool = True) -> bool:
@@ -454,8 +530,7 @@ class TurnRunner:
         execution = self.new_execution(whole.instance, definition, traces=True)
         try:
             with self.watchdog.watching(instance.id):
-                for row in whole.history:
-                    replay_row(execution, row)
+                replay_rows(execution, whole.history)
         except NonDeterminismError as again:
             return again
         except DurableError:
@@ -477,7 +552,32 @@ class TurnRunner:
         return committed is not None
 
 
-def replay_row(execution: Execution, row: str) -> None:
+def current_rows(rows: Sequence[str]) -> int:
+    """Return how many rows replay passes over: those before the last rewind."""
+    return next((number for number in range(len(rows) - 1, -1, -1) if rows[number].startswith(_REWRITTEN)), 0)
+
+
+def replay_rows(execution: Execution, rows: Sequence[str]) -> None:
+    """Replay the history rows that follow those which the execution knows.
+
+    Raises:
+        NonDeterminismError: the code asks for something else.
+        PayloadError: a row is damaged.
+    """
+    first = current_rows(rows)
+    if first or (rows and execution.sequence and rows[0].startswith(_REWRITTEN)):
+        if execution.sequence:
+            raise _StaleLookError(f"{execution.facts.instance_id!r} was rewound elsewhere")
+        execution.sequence = first
+    for row in rows[first:]:
+        _replay_row(execution, row)
+
+
+def _facts_of(row: InboxRow) -> dict[str, Any]:
+    return row.facts if isinstance(row.facts, dict) else {}
+
+
+def _replay_row(execution: Execution, row: str) -> None:
     """Replay the history row of one turn.
 
     Raises:
@@ -523,7 +623,7 @@ def _in_order(snapshot: Snapshot) -> list[tuple[InboxRow, Event]]:
     instance = snapshot.instance
     found: list[tuple[tuple[int, bool, int], InboxRow, Event]] = []
     for row in snapshot.inbox:
-        if row.kind == InboxKind.JOIN or row.execution not in (None, instance.execution):
+        if row.kind in (InboxKind.JOIN, InboxKind.REWIND) or row.execution not in (None, instance.execution):
             continue
         if row.kind not in INPUTS or isinstance(row.facts, str):
             raise PayloadError(

@@ -38,7 +38,10 @@ EFFECTS: Mapping[str, Mapping[RuntimeStatus, Effect]] = {
     "resume": _effects((RuntimeStatus.SUSPENDED,), _MOVING),
     "cancel": _effects(_LIVE, _OVER),
     "terminate": _effects(_LIVE, _OVER),
+    "rewind": _effects((RuntimeStatus.FAILED,), _LIVE),
+    "override": _effects((RuntimeStatus.RUNNING, RuntimeStatus.SUSPENDED, RuntimeStatus.FAILED), ()),
     "restart": _effects(_OVER, ()),
+    "fork": _effects(tuple(status for status in RuntimeStatus if status is not RuntimeStatus.PENDING), ()),
     "purge": _effects(_OVER, ()),
 }
 

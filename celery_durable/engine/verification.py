@@ -15,7 +15,7 @@ from ..core.status import RuntimeStatus
 from ..errors import DurableError, NonDeterminismError, PayloadError
 from .records import Filters, InstanceRecord, VersionUse
 from .registry import Registry
-from .turn import TurnRunner, replay_row
+from .turn import TurnRunner, replay_rows
 
 __all__ = ["Problem", "Verification", "Verifier", "export_history"]
 
@@ -151,8 +151,7 @@ class Verifier:
         )  # fmt: skip
         try:
             with self.runner.watchdog.watching(recorded.instance_id):
-                for row in recorded.rows:
-                    replay_row(execution, row)
+                replay_rows(execution, recorded.rows)
             return execution.history_length
         finally:
             execution.abandon()

@@ -19,6 +19,7 @@ from ..engine.records import (
     ChildInstance,
     Committed,
     InboxRow,
+    InstanceEnd,
     InstanceRow,
     Known,
     NewActivity,
@@ -26,6 +27,7 @@ from ..engine.records import (
     NewInstance,
     Outcome,
     Recorded,
+    Revival,
     Snapshot,
     TurnCommit,
 )
@@ -145,6 +147,16 @@ SEND_INBOX = Statement(
     "CAST(:payload AS {bytes}), :facts, CAST(:visible_at AS {bigint}), CAST(:wake_at AS {bigint}), "
     "CAST(:check_at AS {bigint}), 0 FROM durable_instances i "
     "WHERE i.id = :instance AND i.status IN ('PENDING', 'RUNNING', 'SUSPENDED') {if_new}"
+)
+# a wish to rewind reaches only what has failed
+SEND_REWIND = Statement(SEND_INBOX.sql.replace("IN ('PENDING', 'RUNNING', 'SUSPENDED')", "= 'FAILED'"))
+END_OF = Statement("SELECT status, output, failure, reason FROM durable_instances WHERE id = :id")
+REOPEN_INSTANCE = Statement(
+    "UPDATE durable_instances SET output = NULL, failure = NULL, completed_at = NULL WHERE id = :id"
+)
+DROP_FINISH = Statement("DELETE FROM durable_outbox WHERE execution = :execution AND kind = 'finish'")
+BEGIN_FORK = Statement(
+    "UPDATE durable_instances SET status = 'RUNNING', sequence = :sequence, started_at = created_at WHERE id = :id"
 )
 INSERT_INSTANCE = Statement(
     "{insert_new} durable_instances (id, execution, name, version, status, sequence, input, parent_id, parent_execution, "
@@ -392,15 +404,36 @@ class TurnTables:
             horizon = self.timer_horizon
             run(cursor, WAKE_INBOX, id=id_, check_at=now + self.resend_after, far=now + horizon, horizon=horizon)
         self._update_instance(cursor, commit, now)
+        if commit.reopens:
+            run(cursor, REOPEN_INSTANCE, id=id_)
+            run(cursor, DROP_FINISH, execution=execution)
         slots = dict(commit.released_slots)
         if commit.max_activities is not None:
             (running,) = run(cursor, COUNT_LET_GO, execution=execution).fetchone()
             slots[0] = max(0, commit.max_activities - running)
         released = self._release_slots(cursor, execution, slots, now)
         started = self._start_children(cursor, commit.children, now)
+        unheard: list[NewInbox] = []
         for message in sorted(commit.other_inboxes, key=lambda message: (message.instance, message.dedup)):
-            run(cursor, SEND_INBOX, **inbox_values(message, now))
-        return Committed(now, released, started)
+            if not run(cursor, SEND_INBOX, **inbox_values(message, now)).rowcount:
+                unheard.append(message)
+        for revival in commit.revivals:
+            self._revive(cursor, revival, now)
+        return Committed(now, released, started, unheard)
+
+    def _revive(self, cursor: Cursor, revival: Revival, now: int) -> None:
+        run = self.database.run
+        row = run(cursor, END_OF, id=revival.child_id).fetchone()
+        end = None
+        if row is not None:
+            status, output, failure, reason = row
+            end = InstanceEnd(RuntimeStatus(status), text_of(output), text_of(failure), reason)
+        if end is not None and not end.status.is_terminal:
+            return
+        if end is not None and end.status is RuntimeStatus.FAILED and revival.wish is not None:
+            run(cursor, SEND_REWIND, **inbox_values(revival.wish, now))
+        else:
+            run(cursor, INSERT_INBOX, **inbox_values(revival.answer(end), now))
 
     def _take(self, cursor: Cursor, rows: Sequence[int]) -> None:
         for start in range(0, len(rows), 500):
@@ -538,6 +571,25 @@ class TurnTables:
 
         return self.database.transact(insert) or self.is_ours(instance)
 
+    def insert_fork(self, instance: NewInstance, history: Sequence[str], message: NewInbox) -> bool:
+        """Insert an orchestration that has a history already; see ``TurnStore``."""
+        run = self.database.run
+
+        def insert(cursor: Cursor) -> bool:
+            now = run(cursor, NOW).fetchone()[0]
+            if not self._insert_row(cursor, instance):
+                return False
+            run(cursor, BEGIN_FORK, id=instance.id, sequence=len(history))
+            rows = [
+                {"id": instance.id, "execution": instance.execution, "sequence": number, "events": blob(row)}
+                for number, row in enumerate(history, 1)
+            ]
+            self.database.run_many(cursor, INSERT_HISTORY, rows)
+            run(cursor, INSERT_INBOX, **inbox_values(message, now))
+            return True
+
+        return self.database.transact(insert) or self.is_ours(instance)
+
     def start_turn(self, instance: NewInstance, commit: TurnCommit) -> Committed | None:
         """Insert an orchestration together with its first turn; see ``TurnStore``."""
         commit.canceled_dedups.append(start_message(instance).dedup)
@@ -562,16 +614,19 @@ class TurnTables:
         return self._insert_instance(cursor, instance, now)
 
     def _insert_instance(self, cursor: Cursor, new: NewInstance, now: int) -> bool:
+        if not self._insert_row(cursor, new):
+            return False
+        self.database.run(cursor, INSERT_INBOX, **inbox_values(start_message(new), now))
+        return True
+
+    def _insert_row(self, cursor: Cursor, new: NewInstance) -> bool:
         values = {
             "id": new.id, "execution": new.execution, "name": new.name, "version": new.version, "input": blob(new.input),
             "parent_id": new.parent_id, "parent_execution": new.parent_execution, "parent_command": new.parent_command,
             "parent_attempt": new.parent_attempt, "root_id": new.root_id, "tags": tags_text(new.tags),
             "canvas": blob(new.canvas), "queue": new.queue,
         }  # fmt: skip
-        if not self.database.run(cursor, INSERT_INSTANCE, **values).rowcount:
-            return False
-        self.database.run(cursor, INSERT_INBOX, **inbox_values(start_message(new), now))
-        return True
+        return bool(self.database.run(cursor, INSERT_INSTANCE, **values).rowcount)
 
 
 def _numbers(rows: Sequence[int]) -> str:

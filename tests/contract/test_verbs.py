@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from celery_durable.core.retry import RetryPolicy
 from celery_durable.core.status import RuntimeStatus
 from celery_durable.engine.client import StartRequest
 from celery_durable.engine.records import Filters
@@ -24,12 +25,21 @@ def make_world(store: Store) -> World:
     world = World(store)
     world.tasks["charge"] = lambda amount: amount + 1
 
+    @world.task
+    def flaky() -> None:
+        raise OSError
+
+    @world.task
+    def fail_once() -> None:
+        if world.runs["fail_once"] == 1:
+            raise ValueError("as asked")
+
     @world.orchestrator
     async def sale(ctx: Any, amount: int) -> Any:
         await ctx.call(sig("charge", amount))
-        answer = await ctx.wait_event("go")
-        if answer == "fail":
-            raise ValueError("as asked")
+        ctx.call(sig("flaky"), retry=RetryPolicy(max_attempts=9, first_interval=3600))
+        if await ctx.wait_event("go") == "fail":
+            await ctx.call(sig("fail_once"))
         return amount
 
     return world
@@ -62,14 +72,17 @@ def verb_of(world: World, name: str, id_: str = "i") -> Any:
         "resume": lambda: client.resume(id_, "why"),
         "cancel": lambda: client.cancel(id_, "why"),
         "terminate": lambda: client.terminate(id_, "why", None),
+        "rewind": lambda: client.rewind(id_, "why"),
+        "override": lambda: client.override(id_, 2, 5, None, "why"),
         "restart": lambda: client.restart(id_, None),
+        "fork": lambda: client.fork(id_, 1, None, "why"),
         "purge": lambda: client.purge(id_),
     }[name]
 
 
 AFTER = {
     "suspend": RuntimeStatus.SUSPENDED, "cancel": RuntimeStatus.CANCELED, "terminate": RuntimeStatus.TERMINATED,
-    "restart": RuntimeStatus.RUNNING, "purge": None,
+    "restart": RuntimeStatus.RUNNING, "purge": None, "rewind": RuntimeStatus.COMPLETED,
 }  # fmt: skip
 
 
@@ -88,16 +101,20 @@ def test_every_verb_does_in_every_status_what_the_table_says(store: Store, verb:
         assert all(str(needed) in str(refusal.value) for needed in statuses_of(verb))
         assert (refusal.value.instance_id, refusal.value.status) == ("i", status)
     else:
-        for _ in range(2 if verb not in ("raise_event", "restart", "purge") else 1):  # twice is once
+        for _ in range(
+            2 if verb not in ("raise_event", "override", "restart", "fork", "purge") else 1
+        ):  # twice is once
             verb_of(world, verb)()
     assert (everything(store) == before) == (effect is not Effect.ACTS)
     if effect is Effect.ACTS:
         world.pump()
-        expected = status if verb == "raise_event" else AFTER.get(verb, RuntimeStatus.RUNNING)
+        expected = status if verb in ("raise_event", "fork", "override") else AFTER.get(verb, RuntimeStatus.RUNNING)
         if (verb, status) in (("raise_event", RuntimeStatus.PENDING),):
             expected = RuntimeStatus.RUNNING
         if (verb, status) == ("cancel", RuntimeStatus.SUSPENDED):
             expected = RuntimeStatus.SUSPENDED  # it is kept for the resumption
+        if (verb, status) == ("override", RuntimeStatus.FAILED):
+            expected = RuntimeStatus.COMPLETED
         assert store.status_of("i") is expected
 
 

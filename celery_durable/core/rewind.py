@@ -1,0 +1,193 @@
+"""Rewinding: an execution that has failed lives once more through what history holds, without what made it fail.
+
+History is not replayed but *retraced*: the orchestrator runs anew, and each recorded input is applied if the code asks, under
+the same number, for the same thing as before. What has succeeded so keeps its outcome; what failed for good is asked for again,
+with a fresh count of attempts. The result is written as one row, with which replay begins from then on; the rows before it stay
+for people to read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from ..errors import ActivityTimeout, InstanceExists, InstanceNotFound, OrchestrationFailed
+from .calls import ChildCall
+from .commands import CancelChild, Command, RecordRun, SendEvent
+from .events import CONFIRMATIONS, INPUTS, RESOLUTIONS, Event, EventKind
+from .replay import Decision, Execution
+
+__all__ = ["Override", "last_outcome", "rewind"]
+
+_CONFIRMING = frozenset(CONFIRMATIONS.values())
+_GONE = (ActivityTimeout, InstanceExists, InstanceNotFound, OrchestrationFailed)
+_OUTCOMES = frozenset(kind for kind in RESOLUTIONS if kind is not EventKind.TIMER_FIRED)
+
+
+class Override(NamedTuple):
+    """An outcome to take the place of the one that history holds of a command."""
+
+    command: int
+    payload: str
+    has_failed: bool
+    reason: str | None = None
+
+    def instead_of(self, event: Event) -> Event:
+        """Return the event that says so."""
+        is_child = event.kind in (EventKind.CHILD_COMPLETED, EventKind.CHILD_FAILED)
+        done = EventKind.CHILD_COMPLETED if is_child else EventKind.ACTIVITY_COMPLETED
+        failed = EventKind.CHILD_FAILED if is_child else EventKind.ACTIVITY_FAILED
+        facts = {"injected": True, "reason": self.reason}
+        return event._replace(kind=failed if self.has_failed else done, payload=self.payload, facts=facts)
+
+
+def last_outcome(events: Sequence[Event], command: int) -> int | None:
+    """Return the position of the last outcome that history holds of a command."""
+    found = [number for number, event in enumerate(events) if event.command == command and event.kind in _OUTCOMES]
+    return found[-1] if found else None
+
+
+def rewind(
+    make: Callable[[], Execution], history: Sequence[Event], request: Event, override: Override | None = None
+) -> tuple[Execution, Decision]:
+    """Bring a failed execution back to life.
+
+    Args:
+        make: gives an execution that has not run yet.
+        history: the events since the orchestration began, or since it was rewound last.
+        request: the wish to rewind; its time and facts are kept.
+        override: an outcome that takes the place of a recorded one.
+
+    Returns:
+        The execution, and what to commit: it begins with ``HistoryRewritten``.
+    """
+    instead: dict[int, Event] = {}
+    if override is not None and (place := last_outcome(history, override.command)) is not None:
+        instead[place] = override.instead_of(history[place])
+    trace = _Trace(make(), history, instead)
+    try:
+        trace.run()
+        causes = trace.causes()
+        if causes.places - set(instead):
+            trace.execution.abandon()
+            trace = _Trace(make(), history, instead, causes.places - set(instead))
+            trace.run()
+        return trace.execution, trace.decide(request, causes.children)
+    except BaseException:
+        trace.execution.abandon()
+        raise
+
+
+@dataclass
+class _Causes:
+    """The places in history of what made an execution fail, and which children failed by themselves."""
+
+    places: set[int] = field(default_factory=set)
+    children: set[int] = field(default_factory=set)
+
+
+class _Trace:
+    """One run of the code through recorded inputs."""
+
+    def __init__(
+        self,
+        execution: Execution,
+        history: Sequence[Event],
+        instead: dict[int, Event],
+        without: set[int] | frozenset[int] = frozenset(),
+    ) -> None:
+        self.execution = execution
+        self._history = history
+        self._instead = instead
+        self._without = without
+        self._recorded = {(e.kind, e.command, e.attempt): e for e in history if e.kind in _CONFIRMING}
+        self._agreed: set[int] = set()
+        self._kept: list[Event] = []
+        self._commands: list[Command] = []
+        self._place = 0
+        self._failures: dict[int, tuple[int, BaseException]] = {}
+        self._completions: dict[int, int] = {}
+
+    def run(self) -> None:
+        """Apply what history holds, as far as the code still asks for it."""
+        execution = self.execution
+        execution.begin_retrace(self._history, self._note_failure)
+        for place, recorded in enumerate(self._history):
+            self._place = place
+            if execution.final is not None:
+                break
+            if recorded.kind not in INPUTS or place in self._without:
+                continue
+            event = self._instead.get(place, recorded)
+            if execution.is_wanted(event) and (event.kind not in RESOLUTIONS or event.command in self._agreed):
+                self._apply(event)
+
+    def _apply(self, event: Event) -> None:
+        self._kept.append(event)
+        if event.kind in (EventKind.ACTIVITY_COMPLETED, EventKind.CHILD_COMPLETED):
+            self._completions[event.command] = self._place
+        for command in self.execution.apply(event):
+            confirmation = command.confirmation(self.execution.now)
+            known = self._recorded.get((confirmation.kind, confirmation.command, confirmation.attempt))
+            if known is not None and command.agrees_with(known) and command.has_arguments_of(known):
+                self._agreed.add(command.command)
+            elif isinstance(command, (SendEvent, CancelChild, RecordRun)):
+                self._commands.append(command)
+            if command.is_final:
+                self._commands.append(command)
+            self._kept.append(confirmation)
+
+    def _note_failure(self, command: int, error: BaseException) -> None:
+        self._failures[command] = self._place, error
+
+    def causes(self) -> _Causes:
+        """Return what made the code fail: the calls whose exceptions it raised, and what a saga has undone since.
+
+        If none of them is known, every call that has failed for good.
+        """
+        error = self.execution.error
+        if error is None:
+            return _Causes()
+        chain = {id(each) for each in _whole(error)}
+        guilty = {command for command, (_, raised) in self._failures.items() if id(raised) in chain}
+        guilty = guilty or set(self._failures)
+        undone = self.execution.undone
+        children = {c for c in guilty | undone if c in self._failures and not isinstance(self._failures[c][1], _GONE)}
+        places = {self._failures[command][0] for command in guilty | undone if command in self._failures}
+        return _Causes(places | {self._completions[c] for c in undone if c in self._completions}, children)
+
+    def decide(self, request: Event, failed_children: set[int]) -> Decision:
+        """Return what to commit: history as it is now, and all that is under way asked for again."""
+        execution = self.execution
+        kept = [
+            [call.command, call.command in failed_children]
+            for call in execution.calls
+            if isinstance(call, ChildCall) and call.command in self._agreed and self._is_there(call, failed_children)
+        ]
+        note = Event(EventKind.HISTORY_REWRITTEN, request.at, facts=request.facts)
+        renewal = Event(EventKind.WORK_RENEWED, request.at, facts={"kept": kept} if kept else None)
+        return execution.renew(Decision([note, *self._kept], self._commands), renewal)
+
+    def _is_there(self, call: ChildCall, failed: set[int]) -> bool:
+        """Tell whether the child of before is the one to wait for: not if it was canceled, or never began."""
+        if call.command in failed:
+            return True
+        return not any(
+            event.command == call.command and event.kind in _OUTCOMES and place in self._without
+            for place, event in enumerate(self._history)
+        ) and not any(
+            event.command == call.command and event.kind is EventKind.CHILD_CANCELED for event in self._history
+        )
+
+
+def _whole(error: BaseException) -> Iterator[BaseException]:
+    """Give an exception, what caused it, and what is in its group."""
+    seen: set[int] = set()
+    rest: list[Any] = [error]
+    while rest:
+        one = rest.pop()
+        if isinstance(one, BaseException) and id(one) not in seen:
+            seen.add(id(one))
+            yield one
+            rest += [one.__cause__, one.__context__, *getattr(one, "exceptions", ())]

@@ -1,0 +1,145 @@
+"""Looking ahead, and cutting history: what rewinds, forks and repairs need beside a turn."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from ..core.commands import Command
+from ..core.events import INPUTS, NOTES, Event, EventKind, dump_events
+from ..core.replay import Decision
+from ..core.status import RuntimeStatus
+from ..errors import DurableError
+from .records import InboxKind, InboxRow, Snapshot
+from .turn import TurnRunner, current_rows, events_of, replay_rows
+
+__all__ = ["Forecast", "call_in", "forecast", "fork_rows"]
+
+_CALLS = (EventKind.ACTIVITY_SCHEDULED, EventKind.CHILD_STARTED)
+_ENDS = {
+    EventKind.EXECUTION_COMPLETED: RuntimeStatus.COMPLETED,
+    EventKind.EXECUTION_FAILED: RuntimeStatus.FAILED,
+    EventKind.EXECUTION_CANCELED: RuntimeStatus.CANCELED,
+}
+_OUTCOMES = (
+    EventKind.ACTIVITY_COMPLETED,
+    EventKind.ACTIVITY_FAILED,
+    EventKind.CHILD_COMPLETED,
+    EventKind.CHILD_FAILED,
+)
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """What an orchestrator would do next: the commands, in words, and the status that it would have then."""
+
+    status: RuntimeStatus
+    commands: list[str] = field(default_factory=list)
+    reason: str | None = None
+
+    def __str__(self) -> str:
+        because = f" ({self.reason})" if self.reason else ""
+        return "\n".join([f"it would be {self.status}{because}", *(f"  {command}" for command in self.commands)])
+
+
+def forecast(runner: TurnRunner, snapshot: Snapshot, message: InboxRow) -> Forecast:
+    """Tell what would come of a message, by the code of this process; nothing is committed or sent.
+
+    Functions under ``ctx.run`` that have not run yet are not run: the forecast ends where their results are awaited.
+
+    Raises:
+        DurableError: the code is not registered here.
+        NonDeterminismError: it does not fit the history.
+    """
+    instance = snapshot.instance
+    definition = runner.registry.get(instance.name, instance.version)
+    if definition is None:
+        raise DurableError(
+            f"a dry run of {instance.id!r} needs its orchestrator {instance.name!r} in this process",
+            instance_id=instance.id,
+        )
+    with runner.watchdog.watching(instance.id):
+        if message.kind == InboxKind.REWIND:
+            execution, decision = runner.rewound(snapshot, definition, message, is_dry=True)
+        else:
+            execution = runner.new_execution(instance, definition, is_dry=True)
+            decision = Decision()
+    try:
+        if message.kind != InboxKind.REWIND:
+            with runner.watchdog.watching(instance.id):
+                replay_rows(execution, snapshot.history)
+                event = Event(
+                    EventKind(message.kind), message.visible_at, message.command, message.attempt,
+                    payload=message.payload, facts=message.facts if isinstance(message.facts, dict) else None,
+                )  # fmt: skip
+                decision = execution.take([event])
+    finally:
+        execution.abandon()
+    kinds = {event.kind for event in decision.events}
+    ended = next((status for kind, status in _ENDS.items() if kind in kinds), None)
+    status = ended or (RuntimeStatus.SUSPENDED if decision.suspend_reason else RuntimeStatus.RUNNING)
+    return Forecast(status, [_told(command) for command in decision.commands], decision.suspend_reason)
+
+
+def _told(command: Command) -> str:
+    return f"{command.command}: {command.describe()}"
+
+
+def call_in(events: Sequence[Event], command: int, instance_id: str) -> tuple[Event, Event | None]:
+    """Return the event that asked for a call, and its last outcome if there is one.
+
+    Raises:
+        ValueError: the command is no activity or sub-orchestration of this history.
+    """
+    asked = [event for event in events if event.kind in _CALLS]
+    found = next((event for event in asked if event.command == command), None)
+    if found is None:
+        known = ", ".join(f"{number} ({name})" for number, name in {e.command: e.name for e in asked[-20:]}.items())
+        raise ValueError(
+            f"{command!r} is no activity or sub-orchestration of {instance_id!r}: those are {known or 'none so far'}"
+        )
+    outcomes = [event for event in events if event.kind in _OUTCOMES and event.command == command]
+    return found, outcomes[-1] if outcomes else None
+
+
+def fork_rows(snapshot: Snapshot, at: int) -> list[str]:
+    """Return the rows of a history up to its event number ``at``, with what the orchestrator asked for upon that.
+
+    Raises:
+        ValueError: there is no such event, or the orchestrator was over by then.
+        PayloadError: the history is damaged.
+    """
+    instance = snapshot.instance
+    rows = [events_of(row, instance.id, number) for number, row in enumerate(snapshot.history, 1)]
+    total = sum(map(len, rows))
+    if not isinstance(at, int) or isinstance(at, bool) or not 1 <= at <= total:
+        raise ValueError(
+            f"{instance.id!r} has no event {at!r} to fork at: its history has the events 1 to {total}"
+            if total else f"{instance.id!r} has no history to fork yet"
+        )  # fmt: skip
+    kept: list[str] = []
+    left = at
+    for row, text in zip(rows, snapshot.history, strict=True):
+        if left > len(row):
+            left -= len(row)
+            kept.append(_with_seed(row, text, instance.execution))
+            continue
+        cut = next((place for place in range(left, len(row)) if row[place].kind in INPUTS), len(row))
+        kept.append(_with_seed(row[:cut], None, instance.execution))
+        break
+    living = [e for n, row in enumerate(kept[current_rows(kept) :]) for e in events_of(row, instance.id, n)]
+    if not any(event.kind not in NOTES for event in living):
+        raise ValueError(f"{instance.id!r} was being rewound at event {at}: fork it before or after that")
+    if over := next((e for e in living if e.kind in _ENDS or e.kind is EventKind.CONTINUED_AS_NEW), None):
+        raise ValueError(f"{instance.id!r} was over at event {at} ({over.kind}): fork it at an earlier one")
+    return kept
+
+
+def _with_seed(row: Sequence[Event], text: str | None, seed: str) -> str:
+    """Return a row whose start remembers the dice of the execution that it was recorded by."""
+    starts = [event for event in row if event.kind is EventKind.EXECUTION_STARTED and "seed" not in (event.facts or {})]
+    if not starts and text is not None:
+        return text
+    return dump_events(
+        event._replace(facts={**(event.facts or {}), "seed": seed}) if event in starts else event for event in row
+    )
