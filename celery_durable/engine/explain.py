@@ -148,7 +148,7 @@ def _ahead(micros: int, now: int) -> str:
 
 _ADVICE = {
     RuntimeStatus.COMPLETED: "it is done: see .output",
-    RuntimeStatus.FAILED: "see .failure and .history(); restart() begins once more with the same input",
+    RuntimeStatus.FAILED: "see .failure and .history(); rewind() runs again what failed, restart() everything",
     RuntimeStatus.CANCELED: "it was canceled; restart() begins once more with the same input",
     RuntimeStatus.TERMINATED: "it was terminated; restart() begins once more with the same input",
 }

@@ -260,6 +260,18 @@ async def undone(ctx: OrchestrationContext) -> None:
         raise
 
 
+@orchestrator
+async def stubborn(ctx: OrchestrationContext) -> list[Any]:
+    """Fail by a child, after another that succeeds, and succeed once it is rewound."""
+    return [await ctx.call(add.s(1)), await ctx.call(chain.s(1)), await ctx.call(moody.s())]
+
+
+@orchestrator
+async def moody(ctx: OrchestrationContext) -> int:
+    await ctx.call(add.s(2))
+    return await ctx.call(flaky.s(3))
+
+
 # -- what clients do ------------------------------------------------------------------------------------------------
 
 
@@ -313,6 +325,10 @@ def _suspended(world: Any) -> bool:
 
 def _resumed(world: Any) -> bool:
     return EventKind.EXECUTION_RESUMED in world.kinds() or world.has_inbox("resume:")
+
+
+def _rewound(world: Any) -> bool:
+    return EventKind.EXECUTION_REWOUND in world.kinds()
 
 
 def _are_both_waiting(world: Any) -> bool:
@@ -391,5 +407,30 @@ PROGRAMS = [
         {"durable_inline_turns": False},
     ),
     Program("silent worker", (start(doomed.s()),)),
+    Program(
+        "rewind",
+        (
+            start(stubborn.s(), ignore_result=True),
+            Step(lambda world: durable.get(I).rewind("again"), _rewound, has_status(RuntimeStatus.FAILED)),
+        ),
+    ),
+    Program(
+        "override",
+        (
+            start(moody.s(), ignore_result=True),
+            Step(lambda world: durable.get(I).override(2, 5), _rewound, has_status(RuntimeStatus.FAILED)),
+        ),
+    ),
+    Program(
+        "fork",
+        (
+            start(chain.s(1)),
+            Step(
+                lambda world: durable.get(I).fork(at=1, new_id="fork"),
+                lambda world: any(row.id == "fork" for row in world.instances()),
+                ended,
+            ),
+        ),
+    ),
 ]
 by_name = {program.name: program for program in PROGRAMS}

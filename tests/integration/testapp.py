@@ -359,6 +359,25 @@ def describe_error(error):
 
 
 @durable.orchestrator
+async def rewindable(ctx, key, hold=False):
+    """Fail until it is rewound."""
+    await ctx.call(add.s(40, 2))
+    first = await ctx.call(flaky.s(key, 1))
+    if hold:
+        await ctx.call(globals()["hold"].s(key))
+    return [first, key]
+
+
+@durable.orchestrator
+async def trip(ctx, key):
+    """Undo two things, the second one slowly."""
+    async with ctx.saga() as saga:
+        await saga.call(add.s(70, 7), undo=double.s(77))
+        await saga.call(add.s(80, 8), undo=hold.s(key))
+        await saga.call(fail_with.s("OutOfStock", key))
+
+
+@durable.orchestrator
 async def attempt(ctx, task, args=(), kwargs=None, options=None, call=None, retry=None):
     """Call one activity by name and report what came of it."""
     signature = app.signature(task, args=args, kwargs=kwargs or {}, **(options or {}))

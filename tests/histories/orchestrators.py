@@ -1,0 +1,114 @@
+"""The orchestrators whose histories are recorded. Never change one that a release has recorded: add another.
+
+All run in ``tests.contract.world.World``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+from celery_durable import RetryPolicy
+from tests.contract.world import World, sig
+
+DAY = 86_400
+FUNCTIONS: dict[str, Callable[..., Any]] = {}
+
+
+def recorded(function: Callable[..., Any]) -> Callable[..., Any]:
+    FUNCTIONS[function.__name__] = function
+    return function
+
+
+@recorded
+async def order(ctx: Any, parts: list[str], *, limit: int) -> Any:
+    """Fan-out, retry, time-out, race, inline function, dice, custom status, patch."""
+    reserved = await asyncio.gather(*(ctx.call(sig("reserve", part)) for part in parts))
+    charged = await ctx.call(sig("charge", limit), retry=RetryPolicy(first_interval=0.001, max_attempts=3, jitter=0.5))
+    drawn = await ctx.run(max, 3, 5)
+    ctx.set_status({"drawn": drawn, "id": str(ctx.uuid4()), "dice": ctx.random.random()})
+    if ctx.patched("ask-twice"):
+        await ctx.call(sig("reserve", "patched"))
+    try:
+        async with asyncio.timeout(DAY):
+            told = await ctx.wait_event("approved")
+    except TimeoutError:
+        told = None
+    await ctx.any([ctx.call(sig("reserve", "winner")), ctx.sleep(DAY), ctx.call(sig("never"))])
+    ctx.signal_event("nobody", "shipped", {"parts": parts})
+    return [reserved, charged, told, (await ctx.map(sig("reserve"), ["x", "y", "z"], concurrency=2))]
+
+
+@recorded
+def generator(ctx: Any, first: int) -> Any:
+    """A generator, a chain, a chord, a sub-orchestration."""
+    value = yield ctx.call(sig("add", first, 1))
+    found = yield ctx.all([ctx.call(sig("add", value, number)) for number in range(3)])
+    chord = {
+        "task": "celery.chord", "subtask_type": "chord", "args": (), "options": {},
+        "kwargs": {"header": [sig("add", 1, 1), sig("add", 2, 2)], "body": sig("total"), "kwargs": {}},
+    }  # fmt: skip
+    summed = yield ctx.call(chord)
+    child = yield ctx.call(sig("order", ["c"], limit=1) | {"kwargs": {"limit": 1}})
+    return [value, found, summed, child]
+
+
+@recorded
+async def trip(ctx: Any) -> Any:
+    """A saga that undoes, a handled failure, and a sub-orchestration that is canceled."""
+    try:
+        await ctx.call(sig("refuse", "handled"))
+    except KeyError:
+        ctx.set_status("handled")
+    aside = ctx.call(sig("waiter"))
+    async with ctx.saga() as saga:
+        await saga.call(sig("reserve", "hotel"), undo=sig("reserve", "no hotel"))
+        aside.cancel()
+        await saga.call(sig("flaky", "flight"), undo=sig("reserve", "no flight"))
+    return "there"
+
+
+@recorded
+async def waiter(ctx: Any) -> Any:
+    """Wait for an event or a cancel."""
+    try:
+        return await ctx.wait_event("go", timeout=DAY)
+    except asyncio.CancelledError:
+        await ctx.call(sig("reserve", "nothing"))
+        raise
+
+
+@recorded
+async def parent(ctx: Any) -> Any:
+    """Fail by a child, to be rewound."""
+    return [await ctx.call(sig("trip")), await ctx.call(sig("reserve", "after"))]
+
+
+@recorded
+async def exhausted(ctx: Any) -> Any:
+    """Be suspended by a call that has used up its attempts."""
+    return await ctx.call(sig("flaky", "exhausted"), on_exhausted="suspend")
+
+
+def make_world(store: Any) -> World:
+    """Return a world in which they run."""
+    world, failed = World(store), set[str]()
+
+    def flaky(what: str) -> str:
+        """Fail once for each thing."""
+        if what not in failed:
+            failed.add(what)
+            raise KeyError(what)
+        return what
+
+    def refuse(what: str) -> None:
+        raise KeyError(what)
+
+    world.tasks.update(
+        reserve=lambda what: what, add=lambda x, y: x + y, total=sum, charge=lambda amount: flaky("charge") and amount,
+        flaky=flaky, refuse=refuse, never=lambda: None,
+    )  # fmt: skip
+    for function in FUNCTIONS.values():
+        world.orchestrator(function)
+    return world
