@@ -230,10 +230,11 @@ def test_a_hundred_bodies(app: Any) -> None:
     assert app.durable.canvas(canvas).delay(5).get(timeout=120) == 5 + 100 + 1
 
 
-def test_a_thousand_members_of_two_steps(app: Any) -> None:
+def test_a_thousand_members_of_two_steps(app: Any, pytestconfig: pytest.Config) -> None:
     add = of(app, "add")
-    canvas = chord([chain(add.s(n), add.s(1)) for n in range(1000)], of(app, "total").s())
-    assert app.durable.canvas(canvas).delay().get(timeout=120) == sum(range(1000)) + 1000
+    members = 100 if pytestconfig.getoption("--no-cache") else 1000  # without a cache each step replays all before it
+    canvas = chord([chain(add.s(n), add.s(1)) for n in range(members)], of(app, "total").s())
+    assert app.durable.canvas(canvas).delay().get(timeout=120) == sum(range(members)) + members
 
 
 # -- options and callbacks -----------------------------------------------------------------------------------------------

@@ -548,7 +548,7 @@ def test_a_far_timer_is_not_sent_as_a_message_after_a_suspension(runner: World) 
 
 
 def test_a_lost_broker_loses_no_orchestration(store: Store) -> None:
-    runner = World(store, resend_after=0.05)
+    runner = World(store, resend_after=0.05, heartbeat_interval=0.1, recovery_interval=0.1)
 
     @runner.orchestrator
     async def everything_(ctx: Any) -> list[Any]:
