@@ -177,7 +177,8 @@ class _Trace:
             event.command == call.command and event.kind in _OUTCOMES and place in self._without
             for place, event in enumerate(self._history)
         ) and not any(
-            event.command == call.command and event.kind is EventKind.CHILD_CANCELED for event in self._history
+            event.kind is EventKind.CHILD_CANCELED and (event.command, event.attempt) == (call.command, call.attempt)
+            for event in self._history
         )
 
 

@@ -543,6 +543,29 @@ def test_a_canceled_child_is_started_anew(shop: Shop) -> None:
     assert world.output("o") == 3
 
 
+def test_a_child_that_ran_out_of_time_is_started_anew(shop: Shop) -> None:
+    world = shop.world
+
+    @world.orchestrator
+    async def parent(ctx: Any) -> Any:
+        return await ctx.call(sig("child"), timeout=0.05)
+
+    @world.orchestrator
+    async def child(ctx: Any) -> Any:
+        return await ctx.wait_event("go", timeout=3600)
+
+    world.start("parent")
+    shop.fail()
+    world.client.rewind("i", None)
+    world.pump()
+    old, new = world.client.children("i")
+    assert (old.status, new.status) == (RuntimeStatus.CANCELED, RUNNING)
+    world.raise_event(new.id, "go", 3)
+    world.pump()
+    assert world.output() == 3
+    assert replays(world) > 0
+
+
 # -- refusals, dry runs -----------------------------------------------------------------------------------------
 
 
@@ -778,6 +801,24 @@ def test_a_fork_runs_what_was_under_way(shop: Shop) -> None:
     assert shop.calls == {"a": 2, "in child": 4}
     assert len(world.client.children("f")) == 2
     assert world.store.fetch("named").parent_id == "i"
+
+
+def test_a_fork_of_a_fan_out_wakes_once(shop: Shop) -> None:
+    world = shop.world
+
+    @world.orchestrator
+    async def sale(ctx: Any) -> Any:
+        found = await asyncio.gather(*(ctx.call(sig("do", what)) for what in "abcd"))
+        return "".join(found)
+
+    world.start("sale")
+    world.pump()
+    world.client.fork("i", 1, "f", None)
+    world.pump()
+    assert world.output("f") == "abcd"
+    rows = [kind for kind in (event.kind for event in world.events("f")) if kind is EventKind.JOIN_FORMED]
+    assert len(rows) == 2, "the join of before the fork, and its own"
+    assert len(world.store.events("f")) == 3, "one turn for the fan-out, and one when it is in"
 
 
 @pytest.mark.parametrize("status", [RuntimeStatus.SUSPENDED, RuntimeStatus.TERMINATED, FAILED, RUNNING])
