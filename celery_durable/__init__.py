@@ -1,30 +1,34 @@
 """Durable orchestrations for Celery: functions that survive worker kills, broker loss, deploys and months of waiting."""
 
-from .app import Durable, Page, orchestrator
-from .core.context import OrchestrationContext
-from .core.retry import RetryPolicy
-from .core.status import RuntimeStatus
-from .errors import (
-    ActivityError,
-    ActivityTimeout,
-    CompensationFailed,
-    ConfigurationError,
-    DurableError,
-    ForbiddenOperation,
-    InstanceExists,
-    InstanceNotFound,
-    InvalidState,
-    NonDeterminismError,
-    OrchestrationFailed,
-    OrchestrationRevoked,
-    PayloadError,
-    ScheduleNotFound,
-    StoreError,
-    TurnLimitExceeded,
-)
-from .result import Orchestration
-from .schedule import Schedule
-from .worker.activity import ActivityContext, durable_context
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .app import Durable, Page, orchestrator
+    from .core.context import OrchestrationContext
+    from .core.retry import RetryPolicy
+    from .core.status import RuntimeStatus
+    from .errors import (
+        ActivityError,
+        ActivityTimeout,
+        CompensationFailed,
+        ConfigurationError,
+        DurableError,
+        ForbiddenOperation,
+        InstanceExists,
+        InstanceNotFound,
+        InvalidState,
+        NonDeterminismError,
+        OrchestrationFailed,
+        OrchestrationRevoked,
+        PayloadError,
+        ScheduleNotFound,
+        StoreError,
+        TurnLimitExceeded,
+    )
+    from .result import Orchestration
+    from .schedule import Schedule
+    from .worker.activity import ActivityContext, durable_context
 
 __all__ = [
     # the front door
@@ -59,3 +63,46 @@ __all__ = [
 ]
 
 __version__ = "0.1.0"
+
+# Imported when they are first asked for: the command line loads this package with every command of Celery's.
+_HOMES = {
+    **dict.fromkeys(("Durable", "Page", "orchestrator"), "app"),
+    **dict.fromkeys(("OrchestrationContext",), "core.context"),
+    **dict.fromkeys(("RetryPolicy",), "core.retry"),
+    **dict.fromkeys(("RuntimeStatus",), "core.status"),
+    **dict.fromkeys(
+        (
+            "ActivityError",
+            "ActivityTimeout",
+            "CompensationFailed",
+            "ConfigurationError",
+            "DurableError",
+            "ForbiddenOperation",
+            "InstanceExists",
+            "InstanceNotFound",
+            "InvalidState",
+            "NonDeterminismError",
+            "OrchestrationFailed",
+            "OrchestrationRevoked",
+            "PayloadError",
+            "ScheduleNotFound",
+            "StoreError",
+            "TurnLimitExceeded",
+        ),
+        "errors",
+    ),
+    **dict.fromkeys(("Orchestration",), "result"),
+    **dict.fromkeys(("Schedule",), "schedule"),
+    **dict.fromkeys(("ActivityContext", "durable_context"), "worker.activity"),
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = globals()[name] = getattr(import_module(f".{_HOMES[name]}", __name__), name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from ..errors import ConfigurationError
 from .database import Database, Statement
 
-__all__ = ["HEAD", "check_schema", "downgrade", "migrate", "store_id"]
+__all__ = ["HEAD", "check_schema", "downgrade", "found_revision", "migrate", "store_id"]
 
 #: The revision that this release works with.
 HEAD = "0003"
@@ -40,7 +40,7 @@ def check_schema(database: Database) -> None:
     Raises:
         ConfigurationError: the tables are missing, or of another release.
     """
-    found = _revision(database)
+    found = found_revision(database)
     if found == HEAD:
         return
     if database.family == "sqlite" and (found is None or found < HEAD):
@@ -59,7 +59,8 @@ def store_id(database: Database) -> str:
     return str(database.read(lambda cursor: database.run(cursor, _STORE_ID).fetchone())[0])
 
 
-def _revision(database: Database) -> str | None:
+def found_revision(database: Database) -> str | None:
+    """Return the revision that the tables are at; None if there are none."""
     with database.engine.connect() as connection:
         if not sa.inspect(connection).has_table("durable_alembic_version"):
             return None

@@ -215,6 +215,11 @@ class Store(SweepTables):
             first["overdue"],
         )
 
+    def living_workers(self, lease: int) -> list[str]:
+        """Return the host names of workers that were seen within ``lease`` microseconds."""
+        w = workers.c
+        return [row.hostname for row in self._query(sa.select(w.hostname).where(w.last_seen > self.now() - lease))]
+
     def is_finished_for_celery(self, execution: str) -> bool:
         """Tell whether no last message is under way."""
         return not self._query(sa.select(outbox.c.kind).where(outbox.c.execution == execution).limit(1))

@@ -1,0 +1,120 @@
+"""What people are shown of orchestrations: functions that return plain data, the same for every surface.
+
+Times are ISO 8601 in UTC. Values are what JSON can hold; anything else becomes text.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from typing import Any
+
+from .core.context import EPOCH
+from .core.events import Event
+from .errors import PayloadError
+from .result import Orchestration
+from .schedule import Schedule
+
+__all__ = ["SCHEMA", "instance_view", "iso", "plain", "schedule_view", "timeline_view"]
+
+#: The version of the shapes below, which JSON output names.
+SCHEMA = 1
+
+
+def iso(moment: datetime | int | None) -> str | None:
+    """Return a moment (or microseconds since the epoch) as text."""
+    if isinstance(moment, int):
+        moment = datetime.fromtimestamp(moment / 1_000_000, UTC)
+    return None if moment is None else moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def plain(value: Any) -> Any:
+    """Return a value as JSON can hold it."""
+    return json.loads(json.dumps(value, default=str))
+
+
+def instance_view(run: Orchestration, *, payloads: bool = False) -> dict[str, Any]:
+    """Return what is known of an orchestration: id, name, version, status, reason, parent_id, tags and times.
+
+    With ``payloads`` also custom_status, input, output and failure.
+    """
+    shown: dict[str, Any] = {
+        "id": run.id,
+        "name": run.name,
+        "version": run.version,
+        "status": str(run.runtime_status),
+        "reason": run.reason,
+        "parent_id": run.parent_id,
+        "tags": run.tags,
+        "created_at": iso(run.created_at),
+        "started_at": iso(run.started_at),
+        "updated_at": iso(run.updated_at),
+        "completed_at": iso(run.completed_at),
+    }
+    if payloads:
+        failure = run.failure
+        shown |= {
+            "custom_status": plain(run.custom_status),
+            "input": plain(run.input),
+            "output": plain(run.output),
+            "failure": None if failure is None else {"type": type(failure).__name__, "message": str(failure)},
+        }
+    return shown
+
+
+def timeline_view(run: Orchestration, events: Iterable[Event], *, payloads: bool = False) -> list[dict[str, Any]]:
+    """Return the events of a history: number (from 1), kind, at, command, attempt, name, facts, and with ``payloads`` payload."""
+    codec = run._runtime.codec
+    return [_event_view(codec, number, event, payloads) for number, event in enumerate(events, 1)]
+
+
+def _event_view(codec: Any, number: int, event: Event, payloads: bool) -> dict[str, Any]:
+    shown: dict[str, Any] = {
+        "number": number,
+        "kind": str(event.kind),
+        "at": iso(event.at),
+        "command": event.command or None,
+        "attempt": event.attempt or None,
+        "name": event.name or None,
+        "facts": plain(event.facts) if event.facts else {},
+    }
+    if "due" in shown["facts"]:
+        shown["facts"]["due"] = iso(int(shown["facts"]["due"]))
+    if event.kind.endswith("Failed") and event.payload:
+        error, _ = codec.decode_failure(event.payload, may_rebuild=False)
+        shown["error"] = str(error)
+    elif payloads and event.payload is not None:
+        try:
+            shown["payload"] = plain(codec.decode(event.payload))
+        except PayloadError as problem:
+            shown["payload"] = f"cannot be decoded: {problem}"
+    return shown
+
+
+def schedule_view(schedule: Schedule) -> dict[str, Any]:
+    """Return what is known of a schedule."""
+    interval = schedule.interval
+    return {
+        "name": schedule.name,
+        "orchestrator": schedule.orchestrator,
+        "cron": schedule.cron,
+        "interval": None if interval is None else interval.total_seconds(),
+        "tz": schedule.tz,
+        "overlap": schedule.overlap,
+        "is_paused": schedule.is_paused,
+        "reason": schedule.reason,
+        "next_at": iso(schedule.next_at),
+        "last_at": iso(schedule.last_at),
+        "last_id": schedule.last_id,
+        "skipped": schedule.skipped,
+    }
+
+
+def age(moment: datetime | None) -> str:
+    """Return how long ago a moment was, in one unit."""
+    seconds = (datetime.now(UTC) - (moment or EPOCH)).total_seconds()
+    for unit, size in (("d", 86_400), ("h", 3_600), ("m", 60)):
+        if seconds >= 2 * size:
+            return f"{seconds // size:.0f}{unit}"
+    return f"{max(0, seconds):.0f}s"

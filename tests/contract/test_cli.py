@@ -1,0 +1,331 @@
+"""``celery durable ...``: what each command prints, changes and returns."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from click.shell_completion import ShellComplete
+from click.testing import CliRunner, Result
+
+from celery_durable import RuntimeStatus
+from celery_durable.cli import durable as group
+from celery_durable.cli.commands import COMMANDS
+from celery_durable.engine.registry import Definition
+
+#: every command that a user may look for
+NAMED = set(
+    "start list count show history watch wait result event suspend resume cancel terminate rewind restart fork purge explain "
+    "override export replay verify orchestrators schedules migrate check doctor".split()
+)
+
+
+class Shell:
+    """Runs commands on one application, whose activities run at once."""
+
+    def __init__(self, app: Any) -> None:
+        self.app = app
+        self.broken = {"bad"}
+
+        @app.task(name="cli.charge")
+        def charge(what: str) -> str:
+            if what in self.broken:
+                raise KeyError(what)
+            return f"charged {what}"
+
+        @app.durable.orchestrator(name="cli.sale")
+        async def sale(ctx: Any, what: str, more: int = 0) -> Any:
+            ctx.set_status({"done": 1, "of": 2})
+            found = await ctx.call(charge.s(what))
+            if what == "slow":
+                return await ctx.wait_event("go")
+            return [found, more]
+
+    def run(self, *args: str, code: int = 0, **options: Any) -> Result:
+        result = CliRunner().invoke(group, list(args), obj=SimpleNamespace(app=self.app), **options)
+        if result.exception is not None and not isinstance(result.exception, SystemExit):
+            raise result.exception
+        assert result.exit_code == code, result.output
+        return result
+
+    def json(self, *args: str) -> Any:
+        return json.loads(self.run(*args).stdout)
+
+    def start(self, what: str, id_: str, *more: str) -> None:
+        assert self.run("start", "cli.sale", "--input", json.dumps(what), "--id", id_, *more).stdout == f"{id_}\n"
+
+    def status(self, id_: str) -> RuntimeStatus:
+        return self.app.durable.get(id_).runtime_status
+
+
+@pytest.fixture
+def shell(new_app: Callable[..., Any]) -> Shell:
+    return Shell(new_app(task_always_eager=True, task_ignore_result=True))
+
+
+def test_every_command_is_there_and_says_what_it_does(shell: Shell) -> None:
+    assert set(COMMANDS) == NAMED
+    listed = shell.run("--help").stdout
+    for name in NAMED:
+        assert f"\n  {name} " in listed
+        assert "Usage:" in shell.run(name, "--help").stdout
+
+
+# -- start and look ---------------------------------------------------------------------------------------------
+
+
+def test_start_prints_the_id_alone(shell: Shell) -> None:
+    shell.start("a", "s1", "--tag", "customer=7")
+    run = shell.app.durable.get("s1")
+    assert (run.output, run.tags) == (["charged a", 0], {"customer": "7"})
+    assert len(shell.run("start", "cli.sale", "--args", '["a"]', "--kwargs", '{"more": 3}').stdout.strip()) == 36
+
+
+def test_start_waits_and_prints_the_result(shell: Shell) -> None:
+    result = shell.run("start", "cli.sale", "-a", '["a", 5]', "--wait", "--id", "s1")
+    assert (json.loads(result.stdout), result.stderr) == (["charged a", 5], "s1\n")
+    failed = shell.run("start", "cli.sale", "--input", '"bad"', "--wait", "--id", "s2", code=5)
+    assert "s2 is FAILED: KeyError" in failed.stderr
+    late = shell.run("start", "cli.sale", "--input", '"slow"', "--wait", "--timeout", "0.01", "--id", "s3", code=6)
+    assert "s3 is RUNNING" in late.stderr
+
+
+def test_input_comes_from_a_file_or_standard_input(shell: Shell, tmp_path: Path) -> None:
+    (tmp_path / "in.json").write_text('"from file"')
+    shell.run("start", "cli.sale", "--input", f"@{tmp_path / 'in.json'}", "--id", "s1")
+    shell.run("start", "cli.sale", "--input", "-", "--id", "s2", input='"from stdin"')
+    assert [shell.app.durable.get(id_).output[0] for id_ in ("s1", "s2")] == ["charged from file", "charged from stdin"]
+
+
+def test_a_delayed_start_waits(shell: Shell) -> None:
+    later = datetime.now(UTC) + timedelta(days=1)
+    shell.start("a", "s1", "--at", later.replace(tzinfo=None).isoformat())
+    assert shell.status("s1") is RuntimeStatus.PENDING
+
+
+@pytest.mark.parametrize(
+    ("args", "told"),
+    [
+        (["cli.charge"], "no orchestrator 'cli.charge'; known are .*cli.sale"),
+        (["cli.sale"], "missing a required argument"),
+        (["cli.sale", "--input", "{"], "JSON is needed"),
+        (["cli.sale", "--input", "@/nowhere"], "JSON is needed"),
+        (["cli.sale", "--args", "3"], "is a JSON list"),
+        (["cli.sale", "--args", "[1]", "--input", "1"], "not both"),
+        (["cli.sale", "--input", "1", "--tag", "x"], "no NAME=VALUE"),
+        (["cli.sale", "--input", "1", "--at", "soon"], "Invalid isoformat"),
+        (["cli.sale", "--input", "1", "--id", ""], "1 to 150 characters"),
+    ],
+)
+def test_a_start_that_cannot_be_is_told(shell: Shell, args: list[str], told: str) -> None:
+    import re
+
+    assert re.search(told, shell.run("start", *args, code=2).output, re.DOTALL)
+    assert shell.app.durable.count() == 0
+
+
+def test_a_taken_id_is_returned_or_refused(shell: Shell) -> None:
+    shell.start("a", "s1")
+    shell.start("a", "s1")
+    shell.run("start", "cli.sale", "--input", '"a"', "--id", "s1", "--if-exists", "raise", code=4)
+
+
+def test_lists_have_filters_pages_and_formats(shell: Shell) -> None:
+    for number in range(5):
+        shell.start("bad" if number == 0 else "a", f"s{number}", "--tag", f"n={number % 2}")
+    found = shell.json("list", "--format", "json")
+    assert (found["schema"], found["next_cursor"]) == (1, None)
+    assert [item["id"] for item in found["items"]] == ["s4", "s3", "s2", "s1", "s0"]
+    assert found["items"][0]["created_at"].endswith("Z")
+    assert shell.run("list", "--tag", "n=1", "--format", "ids").stdout == "s3\ns1\n"
+    assert shell.run("list", "--status", "failed", "--status", "running", "--format", "ids").stdout == "s0\n"
+    assert shell.run("list", "--since", "1h", "--until", "1d", "--format", "ids").stdout == ""
+    assert shell.run("list", "--name", "other", "--format", "jsonl").stdout == ""
+    page = shell.json("list", "--limit", "2")
+    rest = shell.json("list", "--limit", "3", "--cursor", page["next_cursor"])
+    assert [item["id"] for item in [*page["items"], *rest["items"]]] == ["s4", "s3", "s2", "s1", "s0"]
+    assert len(shell.json("list", "--limit", "2", "--all")["items"]) == 5
+    table = shell.run("list", "--limit", "1", "--format", "table")
+    assert table.stdout.splitlines()[0].split() == ["id", "name", "status", "age", "reason"]
+    assert "there are more" in table.stderr
+    assert shell.run("count", "--status", "completed").stdout == "4\n"
+    assert shell.run("count", "--stuck").stdout == "0\n"
+    for wrong in (["--status", "odd"], ["--since", "yesterday"], ["--limit", "0"], ["--cursor", "x"], ["--tag", "x"]):
+        shell.run("list", *wrong, code=2)
+
+
+def test_one_is_shown_with_its_history(shell: Shell) -> None:
+    shell.start("bad", "s1")
+    shown = shell.json("show", "s1", "--payloads")
+    assert (shown["status"], shown["failure"]["type"]) == ("FAILED", "KeyError")
+    assert shown["input"] == {"args": ["bad"], "kwargs": {}}
+    assert "input" not in shell.json("show", "s1")
+    assert "custom_status" in shell.run("show", "s1", "--payloads", "--format", "table").stdout
+    events = shell.json("history", "s1", "--payloads")["items"]
+    assert [event["number"] for event in events] == [1, 2, 3, 4]
+    assert events[1]["payload"] == [["bad"], {}]
+    assert [event["kind"] for event in shell.json("history", "s1", "--failed")["items"]] == [
+        "ActivityFailed", "ExecutionFailed"]  # fmt: skip
+    assert "KeyError" in shell.run("history", "s1", "--format", "table").stdout
+    assert "FAILED" in shell.run("explain", "s1").stdout
+    for name in ("show", "history", "explain", "export", "result", "watch", "wait"):
+        assert "no orchestration 'nix'" in shell.run(name, "nix", code=3).stderr
+
+
+def test_waiting_for_results(shell: Shell) -> None:
+    shell.start("a", "good")
+    shell.start("bad", "bad")
+    shell.start("slow", "slow")
+    assert json.loads(shell.run("result", "good").stdout) == ["charged a", 0]
+    assert "bad is FAILED" in shell.run("result", "bad", code=5).stderr
+    assert "slow is RUNNING" in shell.run("result", "slow", code=6).stderr
+    assert shell.run("wait", "good").stdout == "good COMPLETED\n"
+    assert shell.run("wait", "good", "bad", code=5).stdout == "good COMPLETED\nbad FAILED\n"
+    assert "slow RUNNING" in shell.run("wait", "good", "slow", "--timeout", "0.05", code=6).stdout
+
+
+def test_watching_prints_events_and_progress_until_the_end(shell: Shell) -> None:
+    shell.start("a", "good")
+    told = shell.run("watch", "good").stdout
+    assert "ActivityScheduled  cli.charge" in told
+    assert told.splitlines()[-1] == "good is COMPLETED  [##########..........] 1 of 2"
+    shell.start("bad", "bad")
+    assert "KeyError" in shell.run("watch", "bad", code=5).stdout
+
+
+# -- steer ------------------------------------------------------------------------------------------------------
+
+
+def test_events_and_verbs_for_one(shell: Shell) -> None:
+    shell.start("slow", "s1")
+    shell.run("suspend", "s1", "--reason", "wait")
+    assert (shell.status("s1"), shell.app.durable.get("s1").reason) == (RuntimeStatus.SUSPENDED, "wait")
+    shell.run("event", "s1", "go", "--data", '{"x": 1}', "--event-id", "e1")
+    shell.run("resume", "s1")
+    assert shell.app.durable.get("s1").get(timeout=10) == {"x": 1}
+    assert "resume needs one that is" in shell.run("resume", "s1", code=4).stderr
+    shell.run("event", "s1", "go", code=4)
+    shell.run("restart", "s1")
+    shell.run("cancel", "s1", "--reason", "enough")
+    assert shell.status("s1") is RuntimeStatus.CANCELED
+    shell.run("purge", "s1")
+    shell.run("show", "s1", code=3)
+    shell.start("slow", "s2")
+    shell.run("terminate", "s2", "--alone")
+    assert shell.status("s2") is RuntimeStatus.TERMINATED
+
+
+def test_repairs(shell: Shell) -> None:
+    shell.start("bad", "s1")
+    assert "ScheduleActivity" not in shell.run("override", "s1", "1", "--result", '"given"', "--dry-run").stdout
+    assert shell.status("s1") is RuntimeStatus.FAILED
+    shell.run("override", "s1", "1", "--result", '"given"', "--reason", "by hand")
+    assert shell.app.durable.get("s1").get(timeout=10) == ["given", 0]
+    shell.run("override", "s1", "1", code=4)
+    assert shell.run("fork", "s1", "--at", "1", "--id", "s2").stdout == "s2\n"
+    assert shell.status("s2") is RuntimeStatus.FAILED
+    shell.run("fork", "s1", "--at", "999", code=2)
+    shell.run("fork", "s1", "--at", "1", "--id", "s2", code=4)
+    shell.run("override", "s2", "99", code=2)
+    shell.broken.clear()
+    shell.run("rewind", "s2", "--reason", "mended")
+    assert shell.status("s2") is RuntimeStatus.COMPLETED
+
+
+def test_a_verb_for_many_counts_asks_and_acts(shell: Shell) -> None:
+    for number in range(3):
+        shell.start("slow", f"s{number}")
+    assert shell.run("suspend", "--name", "cli.sale", "--dry-run").stdout == "3 would be taken\n"
+    refused = shell.run("suspend", "--name", "cli.sale", input="n\n", code=1)
+    assert "suspend 3 orchestrations?" in refused.stderr
+    assert shell.app.durable.count(status="RUNNING") == 3
+    assert shell.run("suspend", "--name", "cli.sale", "--limit", "1", input="y\n").stdout == "1 of 3 done\n"
+    assert shell.run("suspend", "--name", "cli.sale", "--yes").stdout == "2 of 2 done\n"
+    assert shell.app.durable.count(status="SUSPENDED") == 3
+    assert shell.run("terminate", "s1", "--dry-run").stdout == "s1 SUSPENDED\n"
+    shell.run("terminate", "s1", "s2")
+    assert shell.app.durable.count(status="TERMINATED") == 2
+    shell.run("terminate", code=2)
+    shell.run("terminate", "s0", "--name", "cli.sale", code=2)
+
+
+# -- code and installation --------------------------------------------------------------------------------------
+
+
+def test_histories_are_exported_replayed_and_verified(shell: Shell, tmp_path: Path) -> None:
+    shell.start("a", "s1")
+    shell.start("slow", "s2")
+    (tmp_path / "h.json").write_text(shell.run("export", "s1").stdout)
+    assert "1 histories checked, 0" in shell.run("replay", str(tmp_path / "h.json")).stdout
+    assert "1 histories checked, 0" in shell.run("verify").stdout
+
+    async def other(ctx: Any, what: str) -> None:
+        await ctx.sleep(1)
+
+    shell.app.durable.registry.add(Definition("cli.sale", None, other))
+    assert "1 do not fit" in shell.run("replay", str(tmp_path / "h.json"), code=5).stdout
+    assert "s2" in shell.run("verify", "--name", "cli.sale", code=5).stdout
+    (tmp_path / "h.json").write_text("{}")
+    shell.run("replay", str(tmp_path / "h.json"), code=2)
+
+
+def test_what_is_declared_is_listed(shell: Shell) -> None:
+    shell.start("slow", "s1")
+    rows = {row["name"]: row for row in shell.json("orchestrators")["items"]}
+    sale = rows["cli.sale"]
+    assert (sale["live"], sale["registered"], sale["safe_to_remove"]) == (1, True, False)
+    assert sale["source"].startswith(__file__)
+    shell.app.durable.schedule("nightly", shell.app.tasks["cli.sale"].s("a"), cron="0 3 * * *", tz="Europe/Berlin")
+    [row] = shell.json("schedules")["items"]
+    assert (row["name"], row["orchestrator"], row["is_paused"]) == ("nightly", "cli.sale", False)
+    assert shell.run("schedules", "--format", "ids").stdout == "nightly\n"
+
+
+def test_the_installation_is_checked(shell: Shell) -> None:
+    assert "fit this release" in shell.run("migrate").stdout
+    assert "fit this release" in shell.run("migrate", "--check").stdout
+    checked = shell.run("check")
+    assert "usable; 1 orchestrators" in checked.stdout
+    assert "task_always_eager" in checked.stderr
+    found = shell.run("doctor", code=5).stdout
+    assert "ok       store" in found
+    assert "PROBLEM  workers: no worker shows a heartbeat" in found
+    shell.app.durable.runtime.store.beat("w", "host-1")
+    assert "1 alive: host-1" in shell.run("doctor").stdout
+
+
+def test_an_app_without_orchestrations_is_told() -> None:
+    from celery import Celery
+
+    app = Celery("plain", set_as_current=False)
+    result = CliRunner().invoke(group, ["list"], obj=SimpleNamespace(app=app))
+    assert (result.exit_code, "make a Durable(app)" in result.stderr) == (78, True)
+
+
+def test_a_store_that_is_away_is_told(new_app: Callable[..., Any]) -> None:
+    shell = Shell(new_app(durable_backend_url="postgresql+psycopg://nobody@127.0.0.1:1/none"))
+    assert "127.0.0.1:1" in shell.run("list", code=69).stderr
+
+
+def test_ids_are_completed(shell: Shell) -> None:
+    shell.start("a", "order-1")
+    shell.start("a", "order-2")
+    shell.start("a", "other")
+    completion = ShellComplete(group, {"obj": SimpleNamespace(app=shell.app)}, "durable", "_X")
+    assert {item.value for item in completion.get_completions(["show"], "order-")} == {"order-1", "order-2"}
+
+
+def test_other_commands_import_nothing_but_click() -> None:
+    code = (
+        "import sys; from importlib.metadata import entry_points; "
+        "[entry.load() for entry in entry_points(group='celery.commands') if entry.name == 'durable']; "
+        "print([name for name in sys.modules if name.partition('.')[0] in ('sqlalchemy', 'alembic', 'celery', 'kombu')])"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout == "[]\n"
