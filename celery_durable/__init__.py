@@ -6,6 +6,7 @@ from .core.retry import RetryPolicy
 from .core.status import RuntimeStatus
 from .errors import (
     ActivityError,
+    ActivityInterrupted,
     ActivityTimeout,
     CompensationFailed,
     ConfigurationError,
@@ -41,6 +42,7 @@ __all__ = [
     "Schedule",
     # errors
     "ActivityError",
+    "ActivityInterrupted",
     "ActivityTimeout",
     "CompensationFailed",
     "ConfigurationError",
