@@ -39,16 +39,13 @@ def make_transactional(durable: Any, function: Callable[..., Any], isolation_lev
             finally:
                 _open.reset(token)
 
+        transact = functools.partial(durable.runtime.store.transact_with_session, work, isolation_level=isolation_level)
+        if (attempt := attempt_of(own)) is not None:
+            return attempt.settle(transact)
         joined = _open.get()
         if joined is not None and joined[0] is durable:
             return call(joined[1])
-        attempt = attempt_of(own)
-        if attempt is None:
-            transact = durable.runtime.store.transact_with_session
-            return transact(work, None, isolation_level=isolation_level)[0]
-        return attempt.settle(
-            functools.partial(attempt.runtime.store.transact_with_session, work, isolation_level=isolation_level)
-        )
+        return transact(None)[0]
 
     parameters = list(signature.parameters.values())
     run.__signature__ = signature.replace(parameters=parameters[:place] + parameters[place + 1 :])  # type: ignore[attr-defined]

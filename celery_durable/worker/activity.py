@@ -27,7 +27,7 @@ from ..engine.cache import known_of
 from ..engine.effects import CommitInDoubt, OutcomeRefused, level_of, new_mark
 from ..engine.records import ActivityStart, ActivityTicket, Outcome, Recorded
 from ..engine.turn import address_of
-from ..errors import ActivityError, ActivityInterrupted, DurableError, PayloadError, StoreError
+from ..errors import ActivityError, ActivityInterrupted, ConfigurationError, DurableError, PayloadError, StoreError
 from .orchestrator import OrchestratorTask
 from .runtime import OutcomeLost, Runtime, header_of, runtime_of
 
@@ -79,16 +79,18 @@ def durable_context() -> ActivityContext | None:
 
 
 def attempt_of(function: object) -> _Attempt | None:
-    """Return the attempt that runs here if its body is this transactional function, and has not committed yet."""
+    """Return the attempt that runs here if its body is this transactional function, and has not begun it yet.
+
+    Raises:
+        ConfigurationError: the body has been committed already.
+    """
     context = _current.get()
     attempt = None if context is None else context._attempt
-    if (
-        attempt is None
-        or attempt.is_settled
-        or getattr(attempt.task.run, "durable_transactional", None) is not function
-    ):
+    if attempt is None or getattr(attempt.task.run, "durable_transactional", None) is not function:
         return None
-    return attempt
+    if attempt.is_settled:
+        raise ConfigurationError(f"activity {attempt.task.name} has been committed: its body can run only once")
+    return None if attempt.is_settling else attempt
 
 
 def wrap_tasks(app: Celery) -> None:
@@ -153,7 +155,7 @@ class _Attempt:
         self.is_once = bool(getattr(task, "at_most_once", False))
         self.mark = 0
         self.start: ActivityStart | None = None
-        self.is_settled = False
+        self.is_settling = self.is_settled = False
         self.recorded: Recorded | None = None
 
     def run(self, body: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -398,6 +400,7 @@ class _Attempt:
             Ignore: the outcome is not wanted any more; nothing was committed.
             Reject: the store cannot be reached; nothing was committed.
         """
+        self.is_settling = True
         try:
             return with_patience(self.runtime, lambda: self._settle(transact), patience=0 if self.is_once else None)
         except OutcomeRefused:
@@ -408,6 +411,8 @@ class _Attempt:
             if self.is_once or error.is_permanent:
                 raise
             raise Reject(str(error), requeue=True) from error
+        finally:
+            self.is_settling = False
 
     def _settle(self, transact: Callable[..., tuple[Any, Recorded | None]]) -> Any:
         try:
