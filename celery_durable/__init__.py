@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from .core.status import RuntimeStatus
     from .errors import (
         ActivityError,
+        ActivityInterrupted,
         ActivityTimeout,
         CompensationFailed,
         ConfigurationError,
@@ -45,6 +46,7 @@ __all__ = [
     "Schedule",
     # errors
     "ActivityError",
+    "ActivityInterrupted",
     "ActivityTimeout",
     "CompensationFailed",
     "ConfigurationError",
@@ -73,6 +75,7 @@ _HOMES = {
     **dict.fromkeys(
         (
             "ActivityError",
+            "ActivityInterrupted",
             "ActivityTimeout",
             "CompensationFailed",
             "ConfigurationError",

@@ -32,6 +32,7 @@ from .payload import PayloadCodec
 from .result import Orchestration
 from .schedule import Schedule, declare_schedule, find_schedule, list_schedules
 from .store import open_store
+from .transactional import make_transactional
 from .worker.activity import wrap_tasks
 from .worker.bootstep import RecoveryStep
 from .worker.orchestrator import OrchestratorTask
@@ -211,6 +212,27 @@ class Durable:
         declared.add_version(name, own["version"], chosen)
         self.registry.add(Definition(name, function=function, **own))
         return declared.task
+
+    def transactional(
+        self, function: Callable[..., Any] | None = None, *, isolation_level: str | None = None
+    ) -> Callable[..., Any]:
+        """Let the rows that an activity writes and its recorded outcome be one commit: both are there, or neither.
+
+        The function takes an SQLAlchemy ``session`` first (second if its task is bound), which callers leave out: it is on the
+        store's database, and is committed when the function returns. Goes right below ``@app.task``. Called outside an
+        orchestration, the function is a transaction of its own. Deadlocks and the like run it again, whole.
+
+        Args:
+            function: a plain function.
+            isolation_level: "READ COMMITTED" if left out, "REPEATABLE READ" or "SERIALIZABLE"; SQLite is always serializable.
+
+        Raises:
+            TypeError: the function is async or a generator, or takes no ``session``.
+            ValueError: there is no such isolation level.
+        """
+        if function is None:
+            return lambda chosen: make_transactional(self, chosen, isolation_level)
+        return make_transactional(self, function, isolation_level)
 
     # -- starting and looking ---------------------------------------------------------------------------------------
 

@@ -22,6 +22,7 @@ __all__ = [
     # what an orchestrator meets
     "ActivityError",
     "ActivityTimeout",
+    "ActivityInterrupted",
     "CompensationFailed",
     "ForbiddenOperation",
     # what an operator meets
@@ -87,6 +88,10 @@ class ActivityError(DurableError):
 
 class ActivityTimeout(DurableError, TimeoutError):
     """An activity ran out of its ``timeout``, ``start_timeout`` or ``heartbeat_timeout`` (``kind``)."""
+
+
+class ActivityInterrupted(DurableError):
+    """An activity that runs at most once began, and nobody knows how it ended (``instance_id``, ``task``, ``attempt``)."""
 
 
 class CompensationFailed(DurableError):

@@ -6,6 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
 
+from ..errors import ActivityInterrupted
+
 __all__ = ["Interval", "RetryPolicy", "in_microseconds"]
 
 Interval = float | int | timedelta
@@ -39,6 +41,7 @@ class RetryPolicy:
 
     Intervals are seconds or ``timedelta``. ``max_attempts`` counts the first attempt too; ``total_timeout``
     is measured from the first scheduling; ``jitter`` is the share (0 to 1) by which an interval may shrink or grow.
+    ``ActivityInterrupted`` is tried again only if ``retry_on`` names it itself.
     """
 
     first_interval: Interval = 1
@@ -79,6 +82,10 @@ class RetryPolicy:
         ``elapsed`` is microseconds since the first scheduling, by history's clock; ``dice`` gives numbers in [0, 1).
         """
         if attempt >= self.max_attempts or isinstance(error, self.give_up_on) or not isinstance(error, self.retry_on):
+            return None
+        if isinstance(error, ActivityInterrupted) and not any(
+            issubclass(c, ActivityInterrupted) for c in self.retry_on
+        ):
             return None
         ceiling = None if self.max_interval is None else in_microseconds(self.max_interval)
         first = in_microseconds(self.first_interval)

@@ -19,7 +19,8 @@ from celery.exceptions import WorkerLostError
 from ..conf import Settings
 from ..core.replay import Codec
 from ..core.status import RuntimeStatus
-from ..errors import ActivityTimeout, DurableError
+from ..errors import ActivityInterrupted, ActivityTimeout, DurableError
+from .effects import counted_crashes, is_begun
 from .protocols import Publisher
 from .records import ActivityRow, ActivityTicket, DueActivity, DueWake, InboxKind, Look, Outcome, Recorded, TurnAddress
 from .registry import Registry
@@ -233,7 +234,9 @@ class Recovery:
         for activity in due:
             if (kind := _time_out(activity)) is not None:
                 self._expire(activity, kind)
-            elif activity.holder is None and activity.crashes >= self.settings.max_activity_crashes:
+            elif is_begun(activity.crashes) and activity.holder is None and not activity.is_delegated:
+                self._interrupt(activity, "its worker is gone, or runs it no more")
+            elif activity.holder is None and counted_crashes(activity.crashes) >= self.settings.max_activity_crashes:
                 self._give_up(activity)
             elif activity.holder is not None or activity.is_delegated:
                 self.store.move_activity(activity, None)
@@ -278,8 +281,19 @@ class Recovery:
             "(durable_max_activity_crashes)"
         ))  # fmt: skip
 
+    def _interrupt(self, activity: DueActivity, why: str) -> None:
+        """Take an attempt for lost that must not run again."""
+        row, attempt = activity.row, activity.row.ticket.attempt
+        self._record(row.ticket, ActivityInterrupted(
+            f"activity {row.name} (attempt {attempt}) of {row.instance!r} runs at most once and was interrupted: {why}",
+            instance_id=row.instance, task=row.name, attempt=attempt,
+        ))  # fmt: skip
+
     def _expire(self, activity: DueActivity, kind: str) -> None:
         ticket = activity.row.ticket
+        if is_begun(activity.crashes):
+            self._interrupt(activity, f"it ran out of its {kind}")
+            return
         error = ActivityTimeout(
             f"activity {activity.row.name} (attempt {ticket.attempt}) of {activity.row.instance!r} ran out of its {kind}",
             instance_id=activity.row.instance, kind=kind, task=activity.row.name, attempt=ticket.attempt,

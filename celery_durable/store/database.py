@@ -341,9 +341,13 @@ class Database:
             raise
         return result
 
+    def may_repeat(self, error: Exception) -> bool:
+        """Tell whether the database asks for its transaction to be run again."""
+        original = getattr(error, "orig", None) or error
+        return _code(error) in _RETRYABLE or (self.family == "sqlite" and _is_busy(original))
+
     def _may_repeat(self, error: Exception, attempt: int) -> bool:
-        code = _code(error)
-        if code in _RETRYABLE or (self.family == "sqlite" and _is_busy(error)):
+        if self.may_repeat(error):
             return True
         # a pooled connection that the server closed long ago: once more on a fresh one
         return attempt == 1 and getattr(error, "durable_is_disconnect", False)

@@ -13,9 +13,9 @@ import sqlalchemy as sa
 from ..core.status import RuntimeStatus
 from ..engine.records import Filters, InstanceRecord, Outstanding, Pending, TurnAddress
 from .database import Database, Statement
+from .effects import EffectTables
 from .migrate import store_id
 from .schema import history, inbox, instances, outbox, workers
-from .sweep import SweepTables
 from .turns import CLEAR_HISTORY, CLEAR_INBOX, text_of
 
 __all__ = ["Store"]
@@ -76,7 +76,7 @@ def _is_whole(text: str) -> bool:
     return not any("\ud800" <= char <= "\udfff" for char in text)
 
 
-class Store(SweepTables):
+class Store(EffectTables):
     """The whole store: turns, recovery and what clients ask."""
 
     _id: str | None = None

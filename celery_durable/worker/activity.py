@@ -24,13 +24,14 @@ from celery.exceptions import Ignore, Reject, Retry
 from ..core.context import EPOCH
 from ..core.replay import Execution
 from ..engine.cache import known_of
-from ..engine.records import ActivityStart, ActivityTicket, Outcome
+from ..engine.effects import CommitInDoubt, OutcomeRefused, level_of, new_mark
+from ..engine.records import ActivityStart, ActivityTicket, Outcome, Recorded
 from ..engine.turn import address_of
-from ..errors import ActivityError, DurableError, PayloadError, StoreError
+from ..errors import ActivityError, ActivityInterrupted, ConfigurationError, DurableError, PayloadError, StoreError
 from .orchestrator import OrchestratorTask
-from .runtime import Runtime, header_of, runtime_of
+from .runtime import OutcomeLost, Runtime, header_of, runtime_of
 
-__all__ = ["ActivityContext", "durable_context", "wrap_tasks"]
+__all__ = ["ActivityContext", "attempt_of", "durable_context", "wrap_tasks"]
 
 log = logging.getLogger("celery_durable.activity")
 T = TypeVar("T")
@@ -50,6 +51,7 @@ class ActivityContext:
     _ticket: ActivityTicket = field(repr=False)
     _asked_at: float = field(default=0.0, repr=False)
     _is_canceled: bool = field(default=False, repr=False)
+    _attempt: _Attempt | None = field(default=None, repr=False)
 
     @property
     def cancelled(self) -> bool:
@@ -74,6 +76,21 @@ class ActivityContext:
 def durable_context() -> ActivityContext | None:
     """Return the context of the activity that runs here, or None outside an orchestration."""
     return _current.get()
+
+
+def attempt_of(function: object) -> _Attempt | None:
+    """Return the attempt that runs here if its body is this transactional function, and has not begun it yet.
+
+    Raises:
+        ConfigurationError: the body has been committed already.
+    """
+    context = _current.get()
+    attempt = None if context is None else context._attempt
+    if attempt is None or getattr(attempt.task.run, "durable_transactional", None) is not function:
+        return None
+    if attempt.is_settled:
+        raise ConfigurationError(f"activity {attempt.task.name} has been committed: its body can run only once")
+    return None if attempt.is_settling else attempt
 
 
 def wrap_tasks(app: Celery) -> None:
@@ -135,6 +152,11 @@ class _Attempt:
         self.is_copy = bool(header.get("n")) or bool((self.request.delivery_info or {}).get("redelivered"))
         self.store_tag = header.get("s")
         self.began = time.monotonic()
+        self.is_once = bool(getattr(task, "at_most_once", False))
+        self.mark = 0
+        self.start: ActivityStart | None = None
+        self.is_settling = self.is_settled = False
+        self.recorded: Recorded | None = None
 
     def run(self, body: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         runtime = self.runtime
@@ -144,15 +166,24 @@ class _Attempt:
             result, error = self._run_body(start, body, args, kwargs), None
         except (Retry, Ignore, Reject) as control:
             self._keep(live)
-            self._control(control)
+            if self.is_settled:
+                self._follow(start)
+            else:
+                self._control(control)
             raise
         except Exception as raised:
             result, error = None, raised
         except BaseException:
             self._keep(live)
+            if self.is_once:
+                self._interrupt("it was ended from outside")
             raise
-        outcome, error = self._outcome(result, error)
-        self._commit(outcome, start, live)
+        if self.is_settled:
+            self._keep(live)
+            self._follow(start)
+        else:
+            outcome, error = self._outcome(result, error)
+            self._commit(outcome, start, live)
         runtime.just_recorded.task_id = self.request.id
         if error is not None:
             raise error
@@ -166,17 +197,22 @@ class _Attempt:
                 runtime, lambda: runtime.store.begin_activity(ticket, known_of(live))
             )
             must_claim = start is not None and (self.is_copy or start.must_claim or start.holder is not None)
-            if must_claim and not self._claim():
+            if start is not None and self.is_once:
+                may_run = self._begin_once()
+            else:
+                may_run = not must_claim or self._claim()
+            if not may_run:
                 self._keep(live)
                 log.info("activity %s is run by another worker already; this copy is dropped", self.request.id)
                 raise Ignore
         except StoreError as error:
             self._keep(live)
-            raise Reject(str(error), requeue=True) from error
+            raise self._unrecorded(error) from error
         if start is None:
             self._keep(live)
             log.info("activity %s is not wanted any more and does not start", self.request.id)
             raise Ignore
+        self.start = start
         return start
 
     def _refuse_foreign(self, live: Execution | None) -> None:
@@ -200,6 +236,24 @@ class _Attempt:
             runtime, lambda: bool(runtime.store.claim(self.ticket, runtime.worker_id, lease, is_again=next(tries) > 0))
         )
 
+    def _begin_once(self) -> bool:
+        """Mark the activity as begun, if no other run of it has; without that mark the body must not run."""
+        runtime, tries = self.runtime, itertools.count()
+        level = level_of(self.request.retries, getattr(self.request, "replaced_task_nesting", 0))
+        mark = new_mark(level)
+        own = with_patience(
+            runtime,
+            lambda: runtime.store.begin_once(self.ticket, runtime.worker_id, level, mark, is_again=next(tries) > 0),
+        )
+        self.mark = own or 0
+        return own is not None
+
+    def _unrecorded(self, error: StoreError) -> Ignore | Reject:
+        """Return how to end when the store cannot be told: what may run again is put back, the rest looked into."""
+        if self.is_once:
+            return OutcomeLost(str(error))
+        return Reject(str(error), requeue=True)
+
     def _keep(self, live: Execution | None) -> None:
         if live is not None:
             self.runtime.live.put(live)
@@ -212,6 +266,7 @@ class _Attempt:
             start.instance.id, self.ticket.attempt, f"{self.ticket.execution}-{self.ticket.command}",
             deadline.astimezone(UTC) if deadline else None,
             None if start.details is None else self.runtime.codec.decode(start.details), self.runtime, self.ticket,
+            _attempt=self,
         )  # fmt: skip
         token = _current.set(context)
         try:
@@ -223,6 +278,8 @@ class _Attempt:
         """Celery's own control flow: a retry waits, a replacement goes on elsewhere, the rest has failed."""
         runtime, ticket = self.runtime, self.ticket
         try:
+            if self.is_once and self._note_wish(control):
+                return
             if isinstance(control, Retry):
                 runtime.store.postpone(ticket, _delay_of(control) + int(runtime.settings.worker_lease * 1_000_000))
             elif isinstance(control, Ignore) and "Replaced by new task" in str(control):
@@ -236,6 +293,35 @@ class _Attempt:
                 runtime.just_recorded.task_id = self.request.id
         except DurableError:
             log.exception("what became of activity %s could not be noted; recovery will find it", self.request.id)
+
+    def _note_wish(self, control: BaseException) -> bool:
+        """Note what the body of an activity that runs at most once asks for; False if it asks for nothing."""
+        store = self.runtime.store
+        if isinstance(control, Retry):
+            delay = _delay_of(control) + int(self.runtime.settings.worker_lease * 1_000_000)
+            store.postpone_once(self.ticket, self.mark, delay)
+        elif isinstance(control, Ignore) and "Replaced by new task" in str(control):
+            store.delegate_once(self.ticket, self.mark)
+        elif isinstance(control, Reject) and control.requeue:
+            self._interrupt("its message was put back")
+        else:
+            return False
+        return True
+
+    def _interrupt(self, why: str) -> None:
+        """Record that nobody knows how the activity ended; what cannot be recorded is left to recovery."""
+        start = self.start
+        error = ActivityInterrupted(
+            f"activity {self.task.name} (attempt {self.ticket.attempt}) runs at most once and was interrupted: {why}",
+            instance_id=None if start is None else start.instance.id, task=self.task.name, attempt=self.ticket.attempt,
+        )  # fmt: skip
+        outcome = Outcome(self.ticket, self.runtime.codec.encode_failure(error), has_failed=True)
+        try:
+            recorded = self.runtime.store.record_outcome(outcome)
+            if recorded is not None:
+                self.runtime.runner.wake_after(self.ticket, recorded, lambda id_: self._take_turn(id_, None))
+        except Exception:
+            log.exception("the interruption of activity %s is left to recovery", self.request.id)
 
     def _outcome(self, result: Any, error: Exception | None) -> tuple[Outcome, Exception | None]:
         codec = self.runtime.codec
@@ -251,7 +337,8 @@ class _Attempt:
     def _commit(self, outcome: Outcome, start: ActivityStart, live: Execution | None) -> None:
         runtime = self.runtime
         if (
-            self._may_take_turn(start)
+            not self.is_once
+            and self._may_take_turn(start)
             and start.join_command is None
             and start.window_command is None
             and not self.is_copy
@@ -287,17 +374,73 @@ class _Attempt:
         try:
             recorded = with_patience(runtime, lambda: runtime.store.record_outcome(outcome, release=release))
         except StoreError as error:
-            raise Reject(str(error), requeue=True) from error
+            raise self._unrecorded(error) from error
         if recorded is None:
             if start is not None and runtime.store.was_recorded(self.ticket, start.instance.id):
                 self._take_turn(start.instance.id, start)  # the commit whose answer was lost was ours
             else:
                 log.info("the outcome of activity %s came too late and is dropped", self.request.id)
             return
+        self._wake(recorded, start)
+
+    def _wake(self, recorded: Recorded, start: ActivityStart | None) -> None:
+        runtime = self.runtime
         try:
             runtime.runner.wake_after(self.ticket, recorded, lambda instance_id: self._take_turn(instance_id, start))
         except Exception:
             log.exception("the outcome of activity %s is recorded, its turn is left to recovery", self.request.id)
+
+    # -- rows and outcome in one commit ---------------------------------------------------------------------
+
+    def settle(self, transact: Callable[..., tuple[Any, Recorded | None]]) -> Any:
+        """Run a body in a transaction that also records its outcome, and return what it returned.
+
+        Raises:
+            PayloadError: the result cannot be encoded; nothing was committed.
+            Ignore: the outcome is not wanted any more; nothing was committed.
+            Reject: the store cannot be reached; nothing was committed.
+        """
+        self.is_settling = True
+        try:
+            return with_patience(self.runtime, lambda: self._settle(transact), patience=0 if self.is_once else None)
+        except OutcomeRefused:
+            self.is_settled = True
+            log.info("the outcome of activity %s came too late; its rows are undone", self.request.id)
+            raise Ignore from None
+        except StoreError as error:
+            if self.is_once or error.is_permanent:
+                raise
+            raise Reject(str(error), requeue=True) from error
+        finally:
+            self.is_settling = False
+
+    def _settle(self, transact: Callable[..., tuple[Any, Recorded | None]]) -> Any:
+        try:
+            result, self.recorded = transact(outcome_of=self._success, repeats=not self.is_once)
+        except CommitInDoubt as doubt:
+            runtime = self.runtime
+            if with_patience(runtime, lambda: runtime.store.begin_activity(self.ticket, None)) is not None:
+                raise StoreError(f"the transaction of activity {self.request.id} was not committed") from doubt
+            result = doubt.result
+        self.is_settled = True
+        return result
+
+    def _success(self, result: Any) -> Outcome:
+        try:
+            return Outcome(self.ticket, self.runtime.codec.encode(result), has_failed=False)
+        except PayloadError as problem:
+            raise PayloadError(f"activity {self.task.name} returned {problem}") from None
+
+    def _follow(self, start: ActivityStart) -> None:
+        """Bring about what follows from an outcome that was committed with the body's rows."""
+        if self.recorded is not None:
+            self._wake(self.recorded, start)
+            return
+        try:
+            if self.runtime.store.was_recorded(self.ticket, start.instance.id):
+                self._take_turn(start.instance.id, start)  # the commit whose answer was lost was ours
+        except Exception:
+            log.exception("what follows from activity %s is left to recovery", self.request.id)
 
     def _take_turn(self, instance_id: str, start: ActivityStart | None) -> None:
         runtime = self.runtime

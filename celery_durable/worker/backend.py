@@ -13,16 +13,17 @@ from typing import Any
 
 from celery import Celery
 from celery.app import backends
-from celery.exceptions import NotRegistered, TimeLimitExceeded, WorkerLostError
+from celery.exceptions import NotRegistered, TaskRevokedError, TimeLimitExceeded, WorkerLostError
 
 from ..engine.records import ActivityTicket, Outcome
-from ..errors import PayloadError
+from ..errors import ActivityInterrupted, PayloadError
 from .runtime import Runtime, header_of, runtime_of
 
 __all__ = ["DurableBackendMixin", "is_rpc", "make_backend"]
 
 log = logging.getLogger("celery_durable.backend")
 _RESEND_UNKNOWN = 5_000_000
+_KILLED = (WorkerLostError, TimeLimitExceeded, TaskRevokedError)
 
 
 class DurableBackendMixin:
@@ -59,8 +60,6 @@ class DurableBackendMixin:
     def mark_as_revoked(self, task_id: str, reason: str = "", request: Any = None, *args: Any, **kwargs: Any) -> Any:
         """Record that an activity was revoked or expired."""
         if (ticket := ActivityTicket.parse(task_id)) is not None:
-            from celery.exceptions import TaskRevokedError
-
             self._note(ticket, task_id, None, TaskRevokedError(reason or "revoked"))
         answer = super().mark_as_revoked(task_id, reason, request, *args, **kwargs)  # type: ignore[misc]
         self._forget_finish(task_id, request)
@@ -80,6 +79,8 @@ class DurableBackendMixin:
             runtime.just_recorded.task_id = None
             return
         try:
+            if isinstance(error, _KILLED) and (begun := runtime.store.find_begun(ticket)) is not None:
+                error = _interruption(ticket, begun, error)
             outcome = self._outcome(runtime, ticket, result, error)
             recorded = runtime.store.record_outcome(outcome)
             if recorded is not None:
@@ -154,6 +155,15 @@ class DurableBackendMixin:
 
     def _task_of(self, request: Any) -> Any:
         return self.app.tasks.get(getattr(request, "task", None) or getattr(request, "name", None))
+
+
+def _interruption(ticket: ActivityTicket, begun: tuple[str, str], cause: BaseException) -> ActivityInterrupted:
+    instance_id, task = begun
+    return ActivityInterrupted(
+        f"activity {task} (attempt {ticket.attempt}) of {instance_id!r} runs at most once and was interrupted: "
+        f"{type(cause).__name__}: {cause}",
+        instance_id=instance_id, task=task, attempt=ticket.attempt,
+    )  # fmt: skip
 
 
 def is_rpc(backend: Any) -> bool:

@@ -12,12 +12,13 @@ from collections.abc import Callable
 from typing import Any
 
 from celery import Celery
+from celery.exceptions import Ignore, Retry
 from celery.utils.imports import symbol_by_name
 from celery.worker import state as worker_state
 from celery.worker.control import Panel
 
 from ..engine.records import ActivityTicket
-from .runtime import runtime_of
+from .runtime import OutcomeLost, runtime_of
 
 __all__ = ["hold_messages", "watch_revoke"]
 
@@ -32,6 +33,9 @@ def hold_messages(app: Celery) -> None:
         if "_durable_request" not in cls.__dict__:
             cls.Request = durable_request(cls.Request)
             cls._durable_request = True
+        if getattr(cls, "at_most_once", False):
+            # only the body itself may ask to be run again
+            cls.retry_on_worker_lost = cls.reject_on_worker_lost = False
 
 
 def durable_request(base: Any) -> type:
@@ -102,11 +106,20 @@ def _make(base: type) -> type:
             return self._after_store(super().on_retry, exc_info, force=True)
 
         def on_failure(self, exc_info: Any, send_failed_event: bool = True, return_ok: bool = False) -> Any:
+            self._look_after(exc_info.exception)
             if self._is_late and worker_state.should_terminate:
                 return None  # a cold shutdown: left unacknowledged, the broker delivers it again
             return self._after_store(
                 super().on_failure, exc_info, send_failed_event, return_ok, force=not self._already_cancelled
             )
+
+        def _look_after(self, error: Any) -> None:
+            """Have it found out whether an activity that must not run again ended without an outcome."""
+            error = getattr(error, "exc", error)
+            if self.durable_ticket is None or not getattr(self.task, "at_most_once", False):
+                return
+            if isinstance(error, OutcomeLost) or not isinstance(error, (Ignore, Retry)):
+                runtime_of(self.app).lost.append(self.durable_ticket)
 
         def revoked(self) -> bool:
             if not self._is_turn:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from celery import Celery
+from celery.exceptions import Ignore
 
 from ..conf import Settings
 from ..engine.cache import LiveExecutions
@@ -18,7 +19,11 @@ from ..engine.turn import TurnRunner
 from ..payload import PayloadCodec
 from .marks import TurnMarks
 
-__all__ = ["Runtime", "header_of", "runtime_of"]
+__all__ = ["OutcomeLost", "Runtime", "header_of", "runtime_of"]
+
+
+class OutcomeLost(Ignore):  # type: ignore[misc]
+    """An activity that must not run again has run, or may have, and the store could not be told."""
 
 
 @dataclass(slots=True)

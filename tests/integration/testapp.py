@@ -17,6 +17,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import reusable
+import sqlalchemy as sa
 from celery import Celery, Task, chain, chord, group
 from celery.exceptions import Ignore, Reject, SoftTimeLimitExceeded
 from reusable import CardDeclined, OutOfStock, negate, negate_durably
@@ -334,6 +335,39 @@ def kill_own_process(key):
     if is_first_time(key):
         os.kill(os.getpid(), signal.SIGKILL)
     return key
+
+
+@app.task(at_most_once=True)
+def hold_once(key):
+    """Run until the test sets the marker, and never twice."""
+    note("hold_once", key)
+    wait_for_marker(key)
+    return key
+
+
+@app.task(at_most_once=True, acks_late=True)
+def kill_own_process_once(key):
+    note("kill_own_process_once", key)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+@app.task(at_most_once=True, bind=True)
+def retry_once(self, key):
+    """Ask Celery for two more runs."""
+    note("retry_once", key)
+    if self.request.retries < 2:
+        raise self.retry(countdown=0, max_retries=3)
+    return self.request.retries
+
+
+@app.task(bind=True)
+@durable.transactional
+def deposit(self, session, key):
+    """Write a row, then run until the test sets the marker."""
+    session.execute(sa.text("INSERT INTO deposits (name) VALUES (:key)"), {"key": key})
+    note("deposit", key)
+    wait_for_marker(key)
+    return session.scalar(sa.text("SELECT COUNT(*) FROM deposits WHERE name = :key"), {"key": key})
 
 
 @app.task
