@@ -52,6 +52,7 @@ def test_a_bound_task_sees_a_message_of_its_orchestration(stage):
 def test_a_custom_base_class_keeps_its_call(stage, attempt):
     before = len(stage.runs("before"))
     assert attempt("with_custom_base", 1) == {"returned": 2}
+    assert attempt("factorial", 5) == {"returned": 120}, "a task may call itself as a function"
     assert len(stage.runs("before")) == before + 1
 
 

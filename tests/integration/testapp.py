@@ -134,6 +134,13 @@ def echo(value):
     return value
 
 
+@app.task
+def factorial(n):
+    """Call itself as a function, by its own task."""
+    note("factorial", n)
+    return n * factorial(n - 1) if n > 1 else 1
+
+
 @app.task(acks_late=True)
 def add_late(x, y):
     note("add_late", x, y)
