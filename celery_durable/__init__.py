@@ -2,6 +2,7 @@
 
 from .app import Durable, Page, orchestrator
 from .core.context import OrchestrationContext
+from .core.flow import Debounce, Limit, Rate
 from .core.retry import RetryPolicy
 from .core.status import RuntimeStatus
 from .errors import (
@@ -33,9 +34,12 @@ __all__ = [
     "durable_context",
     # what is passed around
     "ActivityContext",
+    "Debounce",
+    "Limit",
     "Orchestration",
     "OrchestrationContext",
     "Page",
+    "Rate",
     "RetryPolicy",
     "RuntimeStatus",
     "Schedule",
