@@ -167,7 +167,8 @@ class Recovery:
             self._judge(now)
         self._let_in(due, now)
         if due.has_purges and now >= self._next_purge:
-            self._next_purge = now + (0 if self.store.purge_due(_PURGED) else _PURGE_INTERVAL)
+            is_done = any(not self.store.purge_due(_PURGED) for _ in range(_ROUNDS))
+            self._next_purge = now + (_PURGE_INTERVAL if is_done else 0)
 
     def _let_in(self, due: Look, now: float) -> None:
         """Let in what has room and was not let in by whoever made the room; now and then, free what nobody has."""

@@ -97,7 +97,7 @@ LOST_WAITING = Statement(
     "SELECT w.instance, w.execution FROM durable_waiting w LEFT JOIN durable_instances i ON i.id = w.instance "
     f"AND i.execution = w.execution WHERE {_IS_OVER} ORDER BY w.instance LIMIT :limit"
 )
-DELETE_PLACE = Statement("DELETE FROM durable_places WHERE id = :id")
+DELETE_PLACE = Statement("DELETE FROM durable_places WHERE id = :place")
 DELETE_EXPIRED = Statement("DELETE FROM durable_places WHERE expires_at <= {once}")
 
 
@@ -282,8 +282,8 @@ class AdmissionTables:
 
         def free(cursor: Cursor) -> int:
             count = int(run(cursor, DELETE_EXPIRED).rowcount)
-            for (id_,) in run(cursor, LOST_PLACES, limit=_MOST_AT_ONCE).fetchall():
-                count += int(run(cursor, DELETE_PLACE, id=id_).rowcount)
+            for (place,) in run(cursor, LOST_PLACES, limit=_MOST_AT_ONCE).fetchall():
+                count += int(run(cursor, DELETE_PLACE, place=place).rowcount)
             for instance, execution in run(cursor, LOST_WAITING, limit=_MOST_AT_ONCE).fetchall():
                 count += int(run(cursor, ADMIT_WAITING, instance=instance, execution=execution).rowcount)
             return count

@@ -276,7 +276,7 @@ class Store(SweepTables):
         marked = 0
         for (id_,) in parents:  # each by itself: no transaction waits for a child while it has a parent
             marked += self._mark_children(id_)
-        return count == limit or marked > 0
+        return count + marked > 0
 
     def _mark_children(self, parent_id: str) -> int:
         return self.database.read(lambda cursor: int(self.database.run(cursor, PURGE_CHILDREN, id=parent_id).rowcount))
