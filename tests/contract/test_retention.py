@@ -302,10 +302,10 @@ def test_the_decorator_takes_it(sqlite_url: str) -> None:
     app.conf.update(durable_backend_url=sqlite_url, durable_retention=timedelta(days=30))
     durable = Durable(app)
 
-    @durable.orchestrator(name="o", retention={"COMPLETED": timedelta(days=1), "FAILED": None})
+    @durable.orchestrator(name="retention.o", retention={"COMPLETED": timedelta(days=1), "FAILED": None})
     async def o(ctx: Any) -> None: ...
 
-    assert durable.registry.newest("o").retention == {"COMPLETED": 86_400 * SECOND}
+    assert durable.registry.newest("retention.o").retention == {"COMPLETED": 86_400 * SECOND}
     assert set(durable.settings.kept.values()) == {30 * 86_400 * SECOND}
     with pytest.raises(ConfigurationError, match="retention"):
         durable.orchestrator(lambda ctx: None, retention="a week")
