@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import heapq
 import json
+import logging
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -17,6 +18,8 @@ from ..engine.records import Admission, AlreadyWaitsError, NewInstance, Place, W
 from .database import Cursor, Database, Statement
 
 __all__ = ["FAR", "AdmissionTables"]
+
+log = logging.getLogger("celery_durable.store")
 
 #: When the start message of an instance that waits is visible: never, and still a date.
 FAR = 253_000_000_000_000_000
@@ -308,7 +311,15 @@ def _ready_at(new: NewInstance, *, first: int, now: int) -> int:
 
 
 def _places(limits: str) -> list[Place]:
-    return [Place(*fields) for fields in json.loads(limits)]
+    """Decode what a row needs; a damaged one needs nothing, so that it holds no other up."""
+    try:
+        found = [Place(*fields) for fields in json.loads(limits)]
+        if all(isinstance(place.label, str) and isinstance(place.most, int) for place in found):
+            return found
+    except (ValueError, TypeError, RecursionError):
+        pass
+    log.error("the limits of a waiting orchestration are damaged, it is let in: %.80r", limits)
+    return []
 
 
 def _binding(places: Iterable[Place], terms: Mapping[str, int] | None) -> list[Place]:

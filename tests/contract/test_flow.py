@@ -485,6 +485,19 @@ def test_places_of_instances_that_are_gone_are_given_back(store: Store) -> None:
     assert table(store, waiting) == []
 
 
+@pytest.mark.parametrize("damage", ["{", "5", "[[1]]", "[[1, 2, 3, 4]]", "null"])
+def test_a_damaged_row_holds_no_other_up(store: Store, damage: str) -> None:
+    world = make_world(store)
+    for id_ in ("first", "bad", "good"):
+        world.start("job", id_=id_)
+    world.pump()
+    store.database.change_one(
+        Statement("UPDATE durable_waiting SET limits = :damage WHERE instance = 'bad'"), damage=damage
+    )
+    end(world, "first")
+    assert set(running(world)) == {"bad", "good"}
+
+
 def test_of_several_workers_one_a_second_looks(store: Store) -> None:
     world = make_world(store)
     world.start("job", id_="a")
