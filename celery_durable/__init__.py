@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .app import Durable, Page, orchestrator
     from .core.context import OrchestrationContext
+    from .core.flow import Debounce, Limit, Rate
     from .core.retry import RetryPolicy
     from .core.status import RuntimeStatus
     from .errors import (
@@ -38,9 +39,12 @@ __all__ = [
     "durable_context",
     # what is passed around
     "ActivityContext",
+    "Debounce",
+    "Limit",
     "Orchestration",
     "OrchestrationContext",
     "Page",
+    "Rate",
     "RetryPolicy",
     "RuntimeStatus",
     "Schedule",
@@ -70,6 +74,7 @@ __version__ = "0.1.0"
 _HOMES = {
     **dict.fromkeys(("Durable", "Page", "orchestrator"), "app"),
     **dict.fromkeys(("OrchestrationContext",), "core.context"),
+    **dict.fromkeys(("Debounce", "Limit", "Rate"), "core.flow"),
     **dict.fromkeys(("RetryPolicy",), "core.retry"),
     **dict.fromkeys(("RuntimeStatus",), "core.status"),
     **dict.fromkeys(

@@ -17,10 +17,12 @@ from .canvas import ORCHESTRATOR as CANVAS
 from .canvas import DurableCanvas, run_canvas
 from .conf import Settings, read_settings
 from .core.context import as_microseconds
+from .core.flow import read_retention
 from .core.retry import Interval
 from .core.status import RuntimeStatus
 from .engine.cache import LiveExecutions
 from .engine.client import Client, IfExists, StartRequest, check_session_policy
+from .engine.flow import declared_flow
 from .engine.records import Filters, VersionUse
 from .engine.registry import Definition, Registry
 from .engine.schedules import Overlap
@@ -43,7 +45,7 @@ from .worker.runtime import Runtime
 __all__ = ["Durable", "Page", "orchestrator"]
 
 TRANSPORT_ALIASES.setdefault("durable", "celery_durable.worker.transport:Transport")
-_OWN_OPTIONS = ("version", "max_activities")
+_OWN_OPTIONS = ("version", "max_activities", "limit", "debounce", "retention")
 
 
 @dataclass(frozen=True)
@@ -186,7 +188,9 @@ class Durable:
         """Make a function an orchestrator: an ``async def``, a generator or a plain function that takes ``ctx`` first.
 
         Takes the options of ``@app.task``, ``version`` (a string), and ``max_activities``: how many activities of one
-        instance may be under way at a time (``durable_max_instance_activities`` if left out).
+        instance may be under way at a time (``durable_max_instance_activities`` if left out). ``limit`` (a number,
+        ``Limit``, ``Rate`` or a list of them), ``debounce`` (``Debounce``) and ``priority`` say when its instances may begin;
+        ``retention`` (seconds, ``timedelta``, None for ever, or a mapping by status) says how long finished ones are kept.
 
         Several versions of one ``name`` may be declared side by side: an instance keeps the one that it started with, and new
         ones get the one that was declared last. They are one Celery task, whose options are those of the first.
@@ -201,7 +205,7 @@ class Durable:
         if self._app is None:
             self._pending.append((function, options))
             return function
-        chosen, own = _task_options(options)
+        chosen, own = _task_options(function, options)
         name = chosen.get("name") or self.app.gen_task_name(function.__name__, function.__module__)
         declared = self._declared.get(name)
         if declared is None or own["version"] in declared.versions:
@@ -268,6 +272,10 @@ class Durable:
             return Orchestration(runtime.client.start(request), app=self.app)
         check_session_policy(if_exists)
         new = runtime.client.prepare(request)
+        if new.admission is not None and new.admission.debounce is not None:
+            raise ConfigurationError(
+                f"{new.name} is debounced: a start that joins a transaction would hold up all others of its key until the commit"
+            )
         from .session import join_transaction
 
         result = Orchestration(new.id, app=self.app)
@@ -550,25 +558,26 @@ def _orchestrator_class(app: Celery) -> type:
     return type("OrchestratorTask", (OrchestratorTask, task_class), {"abstract": True, "app": app})
 
 
-def _task_options(options: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+def _task_options(function: Callable[..., Any], options: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     """Check the options of a declaration; return those of the Celery task, and our own."""
     chosen = {key: value for key, value in options.items() if key not in _OWN_OPTIONS}
-    if "retention" in options:
-        raise ConfigurationError("retention= is not available yet: purge finished orchestrations by run.purge()")
     version = options.get("version")
     if version is not None and (not isinstance(version, str) or not version):
         raise ConfigurationError(f"version must be a string that is not empty, not {version!r}")
     most = options.get("max_activities")
     if most is not None and (not isinstance(most, int) or isinstance(most, bool) or most < 1):
         raise ConfigurationError(f"max_activities must be a number of at least 1, not {most!r}")
-    return chosen, {"version": version, "max_activities": most}
+    return chosen, {
+        "version": version, "max_activities": most, "flow": declared_flow(function, options),
+        "retention": read_retention(options["retention"]) if "retention" in options else None,
+    }  # fmt: skip
 
 
 def orchestrator(function: Callable[..., Any] | None = None, **options: Any) -> Any:
     """Make a function an orchestrator of whatever app is current, as ``celery.shared_task`` does for tasks."""
     if function is None:
         return lambda fn: orchestrator(fn, **options)
-    chosen, own = _task_options(options)
+    chosen, own = _task_options(function, options)
     name = chosen.get("name") or f"{function.__module__}.{function.__name__}"
     shared = _shared.get(name)
     if shared is None or own["version"] in shared.versions:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, fields
 from datetime import timedelta
 from typing import Any, Protocol
 
+from .core.flow import read_retention
 from .errors import ConfigurationError
 
 __all__ = ["Settings", "read_settings"]
@@ -55,6 +56,9 @@ class Settings:
     timer_horizon: float = 30.0
     #: How long an outcome is kept in memory and tried again while the store is down.
     store_patience: float = 60.0
+    #: How long finished orchestrations are kept whose orchestrator declares no ``retention``: seconds, ``timedelta``, a
+    #: mapping of these by status, or None for ever.
+    retention: Any = None
     #: Whether activities store their results in Celery's result backend too.
     store_activity_results: bool = False
     #: The size in bytes above which a payload is logged as a warning.
@@ -83,11 +87,17 @@ class Settings:
                 _demand(
                     isinstance(value, tuple) and all(isinstance(v, str) for v in value), name, "a list of names", value
                 )
+        read_retention(self.retention, "durable_retention")
         if self.worker_lease < 2 * self.heartbeat_interval:
             raise ConfigurationError(
                 "durable_worker_lease must be at least twice durable_heartbeat_interval",
                 setting="durable_worker_lease",
             )
+
+    @property
+    def kept(self) -> dict[str, int]:
+        """How many microseconds a finished orchestration is kept by default, by its status."""
+        return read_retention(self.retention, "durable_retention") if self.retention is not None else {}
 
 
 _MAY_BE_ZERO = frozenset({"cache_size", "max_instance_activities", "store_patience", "timer_horizon"})

@@ -216,6 +216,7 @@ class Schedule:
                 "import the module that defines it"
             )
         new = instance_of(row, instance_id, definition.version)
+        runtime.runner.flows.dress(new, definition)
         is_new = runtime.store.insert_instance(new)
         if is_new:
             runtime.client.nudge(new)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ from ..errors import ConfigurationError, DurableError, InstanceExists, InstanceN
 from .decisions import new_execution_id
 from .protocols import Publisher
 from .records import (
+    AlreadyWaitsError,
     Filters,
     InboxKind,
     InboxRow,
@@ -108,7 +110,7 @@ class Client:
 
         Raises:
             PayloadError: an argument cannot be encoded.
-            ValueError: the id or the tags do not fit.
+            ValueError: the id or the tags do not fit, or a limit's key cannot be told from the arguments.
         """
         refuse_inside_orchestrator("durable.start()")
         if request.if_exists not in ("return", "raise", "restart", "replace"):
@@ -124,11 +126,13 @@ class Client:
             canvas = self.codec.encode(dict(request.canvas)) if request.canvas else None
         except PayloadError as error:
             raise PayloadError(f"orchestration {instance_id!r} ({request.name}) cannot start: {error}") from error
-        return NewInstance(
+        new = NewInstance(
             instance_id, new_execution_id(), request.name, definition.version if definition else None, payload,
             queue=request.queue, canvas=canvas, tags=dict(request.tags or {}), root_id=request.root_id,
             start_at=request.start_at, check_after=self._check_after(request.start_at),
         )  # fmt: skip
+        self.runner.flows.dress(new, definition, debounces=True)
+        return new
 
     def _check_after(self, start_at: int | None) -> int:
         """When recovery looks: for a start that is too far ahead for a message, in time to send one."""
@@ -147,13 +151,30 @@ class Client:
         new = self.prepare(request)
         if self.runner.settings.start_inline and self.runner.begin(new):
             return new.id
-        if not self.store.insert_instance(new) and not self._meet_existing(new, request.if_exists):
-            return new.id
-        self.nudge(new)
-        return new.id
+        return self.start_prepared(new, request.if_exists)
+
+    def start_prepared(self, new: NewInstance, if_exists: IfExists = "return") -> str:
+        """Insert what ``prepare`` returned and bring about its first turn; return the id of what was started.
+
+        That is another one's id, if the start was merged into one that waits under the same debounce key.
+        """
+        for _ in range(_TRIES):
+            try:
+                is_debounced = new.admission is not None and new.admission.debounce is not None
+                if is_debounced and (other := self.store.merge_start(new)) is not None:
+                    return str(other)
+                if self.store.insert_instance(new) or self._meet_existing(new, if_exists):
+                    self.nudge(new)
+                return new.id
+            except AlreadyWaitsError:
+                time.sleep(0.01)
+        raise DurableError(f"orchestration {new.id!r} could not be merged into the one that waits; try again")
 
     def nudge(self, new: NewInstance) -> None:
-        """Bring about the first turn of an instance that is committed."""
+        """Bring about the first turn of an instance that is committed, or its admission."""
+        if new.admission is not None:
+            self.runner.flows.admit(new.name)
+            return
         address = TurnAddress(new.id, new.name, new.queue, new.canvas, new.root_id)
         delay = 0 if new.start_at is None else max(0, new.start_at - self.store.now())
         horizon = int(self.runner.settings.timer_horizon * 1_000_000)
@@ -430,6 +451,8 @@ class Client:
             check_instance_id(str(uuid.uuid4()) if new_id is None else new_id), new_execution_id(), old.name, old.version,
             snapshot.instance.input or "[[], {}]", queue=old.queue, canvas=self._canvas_again(old), tags=old.tags,
         )  # fmt: skip
+        self.runner.flows.dress(new, self.registry.get(old.name, old.version))
+        new.admission = None  # it has begun already
         facts = {"seed": new.execution, "fork_of": instance_id, "at": at, **({"reason": reason} if reason else {})}
         message = NewInbox(
             new.id, EventKind.WORK_RENEWED, f"fork:{new.execution}", execution=new.execution, facts=facts,

@@ -11,6 +11,7 @@ from ..core.context import EPOCH
 from ..core.events import Event, EventKind
 from ..core.status import RuntimeStatus
 from ..errors import DurableError
+from .flow import waits_in_words
 from .records import InstanceRecord, Outstanding, Pending
 from .turn import TurnRunner, events_of, replay_rows
 
@@ -49,6 +50,8 @@ def explain(store: Any, runner: TurnRunner, record: InstanceRecord) -> Explanati
         found.advice = _ADVICE[record.status]
         return found
     pending: Pending = store.pending(record.id)
+    if record.status is RuntimeStatus.PENDING:
+        found.waits_for += _admission(store, runner, record, now)
     found.waits_for += [_activity(row, now) for row in pending.activities]
     found.waits_for += [
         f"sub-orchestration {child.id!r} ({child.name}), which is {child.status}" for child in pending.children
@@ -61,6 +64,13 @@ def explain(store: Any, runner: TurnRunner, record: InstanceRecord) -> Explanati
     found.last_error = _last_error(store, runner, record)
     found.advice = _advice(record, found, pending, now)
     return found
+
+
+def _admission(store: Any, runner: TurnRunner, record: InstanceRecord, now: int) -> list[str]:
+    definition = runner.registry.newest(record.name)
+    terms = None if definition is None else {} if definition.flow is None else definition.flow.terms
+    waiting = store.find_waiting(record.id, terms)
+    return [] if waiting is None else [waits_in_words(waiting, now)]
 
 
 def _state(record: InstanceRecord, now: int) -> str:

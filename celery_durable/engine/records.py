@@ -17,6 +17,8 @@ __all__ = [
     "ActivityRow",
     "ActivityStart",
     "ActivityTicket",
+    "Admission",
+    "AlreadyWaitsError",
     "ChildInstance",
     "Committed",
     "DueActivity",
@@ -34,6 +36,7 @@ __all__ = [
     "Outcome",
     "Outstanding",
     "Pending",
+    "Place",
     "Recorded",
     "Revival",
     "Snapshot",
@@ -41,6 +44,7 @@ __all__ = [
     "TurnCommit",
     "TurnStore",
     "VersionUse",
+    "Waiting",
 ]
 
 
@@ -103,6 +107,7 @@ class InstanceRow:
     crashes: int
     input: str | None
     canvas: str | None
+    policy: str | None = None
 
 
 @dataclass(slots=True)
@@ -194,6 +199,47 @@ class NewActivity:
     signature: Any = None
 
 
+class Place(NamedTuple):
+    """A place that an instance needs in order to begin: of which limit, for which key, out of how many, and for how long.
+
+    ``period`` None is until it is over; else so many microseconds from its beginning.
+    """
+
+    label: str
+    key: str | None
+    most: int
+    period: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Admission:
+    """What a new orchestration waits for before it begins; higher priorities first, then the older ones.
+
+    ``debounce`` names the starts that become one: it begins ``quiet`` microseconds after the last of them, and not later
+    than ``max_wait`` after the first.
+    """
+
+    places: tuple[Place, ...]
+    priority: int = 0
+    debounce: str | None = None
+    quiet: int = 0
+    max_wait: int | None = None
+
+
+class AlreadyWaitsError(Exception):
+    """Another orchestration of the same debounce key waits already; nothing was inserted."""
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """Where an instance stands that waits for admission: its places, how many of each are taken, how many come first."""
+
+    name: str
+    places: list[tuple[Place, int]]
+    before: int
+    ready_at: int
+
+
 @dataclass(slots=True)
 class NewInstance:
     """An orchestration to begin, with its start message."""
@@ -213,6 +259,8 @@ class NewInstance:
     parent_attempt: int | None = None
     start_at: int | None = None
     check_after: int | None = None
+    policy: str | None = None
+    admission: Admission | None = None
 
 
 @dataclass(slots=True)
@@ -277,6 +325,8 @@ class TurnCommit:
     wakes_all: bool = False
     parks_inbox: bool = False
     reopens: bool = False
+    keeps_for: int | None = None
+    frees_place: bool = False
 
     @property
     def is_simple(self) -> bool:
@@ -285,6 +335,7 @@ class TurnCommit:
             self.reset_joins or self.canceled_commands or self.canceled_dedups or self.own_inbox
             or self.other_inboxes or self.children or self.revivals or self.join_changes or self.released_slots
             or self.next_execution or self.max_activities or self.clears or self.wakes_all or self.parks_inbox or self.reopens
+            or self.frees_place
         )  # fmt: skip
 
 
@@ -463,13 +514,22 @@ class DueActivity:
 class Look(NamedTuple):
     """What recovery has to do: inbox rows, outbox rows and workers that went silent.
 
-    ``schedule_in`` is how many microseconds from now a schedule is due, 0 or less if one is, None if none ever is.
+    ``schedule_in`` is how many microseconds from now a schedule is due, 0 or less if one is, None if none ever is;
+    ``ready_in`` is the same for orchestrations that wait for admission.
     """
 
     has_wakes: bool
     has_activities: bool
     has_silent_workers: bool
     schedule_in: int | None = None
+    ready_in: int | None = None
+    has_places: bool = False
+    has_purges: bool = False
+
+    @property
+    def has_waiting(self) -> bool:
+        """Tell whether an orchestration waits for a place now."""
+        return self.ready_in is not None and self.ready_in <= 0
 
     @property
     def has_due_schedule(self) -> bool:

@@ -21,6 +21,7 @@ from ..core.replay import Codec
 from ..core.status import RuntimeStatus
 from ..errors import ActivityInterrupted, ActivityTimeout, DurableError
 from .effects import counted_crashes, is_begun
+from .flow import AdmissionStore
 from .protocols import Publisher
 from .records import ActivityRow, ActivityTicket, DueActivity, DueWake, InboxKind, Look, Outcome, Recorded, TurnAddress
 from .registry import Registry
@@ -32,10 +33,13 @@ __all__ = ["Recovery", "RecoveryStore", "Room"]
 log = logging.getLogger("celery_durable.recovery")
 _SECOND = 1_000_000
 _LONGEST = 3_600 * _SECOND
+_PLACES_INTERVAL = 60.0
+_PURGE_INTERVAL = 60.0
+_PURGED = 300
 _ROUNDS = 4  # full batches a tick: what was not sent at once is fed to the broker in order, bounded
 
 
-class RecoveryStore(ScheduleStore, Protocol):
+class RecoveryStore(ScheduleStore, AdmissionStore, Protocol):
     """What recovery needs of a store."""
 
     def look(self, lease: int) -> Look:
@@ -73,6 +77,15 @@ class RecoveryStore(ScheduleStore, Protocol):
 
     def note_waiting(self, instance_id: str, reason: str) -> None:
         """Let people see what an instance waits for."""
+
+    def names_waiting(self, every: int) -> list[str]:
+        """Return the orchestrators of which some wait, and at which nobody looked lately."""
+
+    def free_lost_places(self) -> int:
+        """Delete places that nobody has any more; return how many."""
+
+    def purge_due(self, limit: int) -> bool:
+        """Delete finished instances whose time has come; True if there may be more."""
 
     def turn_addresses(self, ids: Sequence[str]) -> list[TurnAddress]:
         """Return where the turns of these instances are sent."""
@@ -112,6 +125,8 @@ class Recovery:
     _last_judgement: float = -math.inf
     _is_idle: bool = False
     _schedule_at: float = math.inf
+    _next_places: float = -math.inf
+    _next_purge: float = -math.inf
 
     def tick(
         self, held: Callable[[], Sequence[ActivityTicket]], acknowledge: Callable[[Sequence[ActivityTicket]], None]
@@ -136,11 +151,13 @@ class Recovery:
             if is_idle:
                 return
         due = self.store.look(int(self.settings.worker_lease * _SECOND))
-        self._schedule_at = math.inf if due.schedule_in is None else now + due.schedule_in / _SECOND
+        nexts = [moment for moment in (due.schedule_in, due.ready_in) if moment is not None]
+        self._schedule_at = now + min(nexts) / _SECOND if nexts else math.inf
         self._is_idle = not (due.has_wakes or due.has_activities or due.has_silent_workers or due.has_due_schedule)
+        self._is_idle = self._is_idle and not due.has_waiting
         if due.has_due_schedule:
             horizon = int(self.settings.timer_horizon * _SECOND)
-            run_due_schedules(self.store, self.registry, self.publisher, horizon)
+            run_due_schedules(self.store, self.registry, self.publisher, horizon, self.runner.flows)
         for _ in range(_ROUNDS):
             if not due.has_wakes or self.repair_wakes() < self.batch:
                 break
@@ -149,6 +166,19 @@ class Recovery:
                 break
         if due.has_silent_workers and self._may_judge(now):
             self._judge(now)
+        self._let_in(due, now)
+        if due.has_purges and now >= self._next_purge:
+            is_done = any(not self.store.purge_due(_PURGED) for _ in range(_ROUNDS))
+            self._next_purge = now + (_PURGE_INTERVAL if is_done else 0)
+
+    def _let_in(self, due: Look, now: float) -> None:
+        """Let in what has room and was not let in by whoever made the room; now and then, free what nobody has."""
+        if (due.has_places or due.has_waiting) and now >= self._next_places:
+            self._next_places = now + _PLACES_INTERVAL
+            self.store.free_lost_places()
+        if due.has_waiting:
+            for name in self.store.names_waiting(int(0.9 * self.settings.recovery_interval * _SECOND)):
+                self.runner.flows.admit(name, notes_look=True)
 
     def _beat(
         self,

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from ..errors import ConfigurationError
+from .flow import Flow
 
 __all__ = ["Definition", "Registry"]
 
@@ -19,6 +20,8 @@ class Definition:
     version: str | None
     function: Callable[..., Any]
     max_activities: int | None = None
+    flow: Flow | None = None
+    retention: Mapping[str, int] | None = None
 
 
 class Registry:

@@ -24,6 +24,7 @@ from ..core.context import EPOCH
 from ..core.events import EventKind
 from ..errors import StoreError
 from .decisions import new_execution_id
+from .flow import Flows
 from .protocols import Publisher
 from .records import NewInbox, NewInstance, TurnAddress
 from .registry import Registry
@@ -366,6 +367,7 @@ class _Pass:
     registry: Registry
     publisher: Publisher
     horizon: int
+    flows: Flows | None
 
     def take(self, due: DueSchedule) -> None:
         """Move one schedule on, and send what that started."""
@@ -393,9 +395,14 @@ class _Pass:
             new.start_at = start_at
             if start_at - now > self.horizon:
                 new.check_after = -self.horizon
+        if self.flows is not None:
+            self.flows.dress(new, self.registry.newest(row.orchestrator))
         return new
 
     def _send(self, new: NewInstance, now: int) -> None:
+        if new.admission is not None and self.flows is not None:
+            self.flows.admit(new.name)
+            return
         delay = 0 if new.start_at is None else new.start_at - now
         if delay <= self.horizon:
             address = TurnAddress(new.id, new.name, new.queue, new.canvas, new.root_id)
@@ -408,7 +415,9 @@ class _Pass:
             log.warning("schedule %r waits for a worker that knows the orchestrator %r", row.name, row.orchestrator)
 
 
-def run_due_schedules(store: ScheduleStore, registry: Registry, publisher: Publisher, horizon: int) -> None:
+def run_due_schedules(
+    store: ScheduleStore, registry: Registry, publisher: Publisher, horizon: int, flows: Flows | None = None
+) -> None:
     """Start what is due, once among all workers; a schedule that cannot be computed holds no other up.
 
     Args:
@@ -416,11 +425,12 @@ def run_due_schedules(store: ScheduleStore, registry: Registry, publisher: Publi
         registry: tells whether this process knows an orchestrator, and its newest version.
         publisher: of the first turns.
         horizon: how many microseconds before its time a delayed start is sent.
+        flows: flow control; None knows no limits.
 
     Raises:
         StoreError: the store cannot be reached.
     """
-    one_pass = _Pass(store, registry, publisher, horizon)
+    one_pass = _Pass(store, registry, publisher, horizon, flows)
     for due in store.due_schedules(_MOST_SCHEDULES):
         try:
             one_pass.take(due)

@@ -26,6 +26,7 @@ from ..errors import DurableError, NonDeterminismError, PayloadError, StoreError
 from .cache import LiveExecutions, known_of
 from .clock import StoreClock
 from .decisions import activity_rows, termination, translate
+from .flow import Flows
 from .protocols import Publisher
 from .records import (
     ActivityRow,
@@ -89,8 +90,10 @@ class TurnRunner:
     live: LiveExecutions
     clock: StoreClock = field(init=False)
     watchdog: Watchdog = field(init=False)
+    flows: Flows = field(init=False)
 
     def __post_init__(self) -> None:
+        self.flows = Flows(self)
         self.clock = StoreClock(self.store.now)
         self.watchdog = Watchdog(self.settings.turn_timeout)
 
@@ -325,6 +328,7 @@ class TurnRunner:
             commit = translate(
                 decision, snapshot, execution, self.settings, self.publisher, self.codec, definition.max_activities
             )
+            self.flows.complete(commit, snapshot.instance, decision, snapshot.now)
         except BaseException:
             execution.abandon()
             raise
@@ -364,12 +368,12 @@ class TurnRunner:
             StoreError: the store cannot be reached; nothing was started.
         """
         definition = self.registry.get(new.name, new.version)
-        if definition is None or new.start_at is not None:
+        if definition is None or new.start_at is not None or new.admission is not None:
             return False
         now = self.clock.now()
         instance = InstanceRow(
             new.id, new.execution, new.name, new.version, RuntimeStatus.PENDING, 0, new.parent_id, new.parent_execution,
-            new.parent_command, new.parent_attempt, new.root_id, new.queue, 0, new.input, new.canvas,
+            new.parent_command, new.parent_attempt, new.root_id, new.queue, 0, new.input, new.canvas, new.policy,
         )  # fmt: skip
         row = InboxRow(0, EventKind.EXECUTION_STARTED, new.execution, 0, 0, None, None, None, now, now)
         snapshot = Snapshot(instance, [], [row], now)
@@ -447,6 +451,8 @@ class TurnRunner:
         if commit.next_execution is not None:
             self.publisher.publish_turn(address)
         for child in committed.started_children:
+            if child.admission is not None:
+                continue
             delay = 0 if child.start_at is None else max(0, child.start_at - committed.now)
             self.publisher.publish_turn(
                 TurnAddress(child.id, child.name, child.queue, child.canvas, child.root_id), delay=delay
@@ -462,6 +468,7 @@ class TurnRunner:
             self.publisher.finish(
                 address, instance.execution, commit.status, commit.output, commit.failure, commit.reason
             )
+        self.flows.after(instance.name, commit, committed.started_children)
 
     def _send_again(self, unheard: Sequence[NewInbox]) -> None:
         """Tell a parent once more that was over when this commit looked: a rewind of it may have missed the outcome."""
@@ -500,6 +507,7 @@ class TurnRunner:
             snapshot, reason, output, self.publisher, self.codec,
             self.store.open_children(snapshot.instance.id) if is_recursive else [],
         )  # fmt: skip
+        self.flows.complete(commit, snapshot.instance, None, snapshot.now)
         committed = self.store.commit_turn(commit)
         if committed is None:
             return False

@@ -17,7 +17,7 @@ from .database import Database, Statement
 __all__ = ["HEAD", "check_schema", "downgrade", "found_revision", "migrate", "store_id"]
 
 #: The revision that this release works with.
-HEAD = "0003"
+HEAD = "0004"
 _REVISION = Statement("SELECT version_num FROM durable_alembic_version")
 _STORE_ID = Statement("SELECT value FROM durable_meta WHERE name = 'store_id'")
 _NEW_STORE_ID = Statement("{insert_new} durable_meta (name, value) VALUES ('store_id', :value) {if_new}")

@@ -61,7 +61,8 @@ def _turn(gate: str, takes: str, empty: str, activities: str) -> Statement:
         "output = COALESCE(CAST(:output AS BYTEA), i.output), failure = COALESCE(CAST(:failure AS BYTEA), i.failure), "
         "custom_status = COALESCE(CAST(:custom_status AS BYTEA), i.custom_status), reason = CAST(:reason AS TEXT), crashes = 0, "
         "started_at = COALESCE(i.started_at, me.now), updated_at = me.now, "
-        "completed_at = CASE WHEN CAST(:is_final AS BOOLEAN) THEN me.now ELSE i.completed_at END "
+        "completed_at = CASE WHEN CAST(:is_final AS BOOLEAN) THEN me.now ELSE i.completed_at END, "
+        "purge_at = me.now + CAST(:keeps_for AS BIGINT) "
         f"FROM me, {gate} WHERE i.id = me.id RETURNING me.now) SELECT now FROM up"
     )
 
@@ -117,9 +118,9 @@ RECORD = Statement(
 )
 START = Statement(
     "WITH i AS (INSERT INTO durable_instances (id, execution, name, version, status, sequence, input, parent_id, "
-    "parent_execution, parent_command, parent_attempt, root_id, tags, canvas, queue, crashes, created_at, updated_at) VALUES "
-    "(:id, :execution, :name, :version, 'PENDING', 0, :input, NULL, NULL, NULL, NULL, :root_id, :tags, :canvas, :queue, 0, "
-    "{now}, {now}) ON CONFLICT DO NOTHING RETURNING created_at AS now) "
+    "parent_execution, parent_command, parent_attempt, root_id, tags, canvas, queue, policy, crashes, created_at, updated_at) "
+    "VALUES (:id, :execution, :name, :version, 'PENDING', 0, :input, NULL, NULL, NULL, NULL, :root_id, :tags, :canvas, :queue, "
+    ":policy, 0, {now}, {now}) ON CONFLICT DO NOTHING RETURNING created_at AS now) "
     "INSERT INTO durable_inbox (instance, dedup, kind, execution, command, attempt, visible_at, wake_at, check_at, sends) "
     "SELECT :id, :dedup, :kind, :execution, 0, 0, now, now, now + CAST(:check_after AS BIGINT), 0 FROM i"
 )
@@ -128,11 +129,13 @@ START = Statement(
 def _start_turn(activities: str) -> Statement:
     return Statement(
         "WITH me AS (INSERT INTO durable_instances (id, execution, name, version, status, sequence, input, root_id, tags, "
-        "canvas, queue, crashes, output, failure, custom_status, reason, created_at, updated_at, started_at, completed_at) "
+        "canvas, queue, crashes, output, failure, custom_status, reason, policy, created_at, updated_at, started_at, "
+        "completed_at, purge_at) "
         "SELECT :id, :execution, :orchestrator, CAST(:version AS TEXT), :status, 1, CAST(:input AS BYTEA), "
         "CAST(:root_id AS TEXT), CAST(:tags AS TEXT), CAST(:canvas AS BYTEA), CAST(:own_queue AS TEXT), 0, "
-        "CAST(:output AS BYTEA), CAST(:failure AS BYTEA), CAST(:custom_status AS BYTEA), CAST(:reason AS TEXT), now, now, now, "
-        "CASE WHEN CAST(:is_final AS BOOLEAN) THEN now END FROM (SELECT {now} AS now) AS clock "
+        "CAST(:output AS BYTEA), CAST(:failure AS BYTEA), CAST(:custom_status AS BYTEA), CAST(:reason AS TEXT), "
+        "CAST(:policy AS TEXT), now, now, now, CASE WHEN CAST(:is_final AS BOOLEAN) THEN now END, "
+        "now + CAST(:keeps_for AS BIGINT) FROM (SELECT {now} AS now) AS clock "
         "ON CONFLICT DO NOTHING RETURNING id, created_at AS now), "
         f"{activities.format(gate='(SELECT 1) AS one')}"
         "h AS (INSERT INTO durable_history (instance, execution, sequence, events) "
@@ -164,12 +167,12 @@ class PostgresStore(Store):
         row = self.database.fetch_one(
             statement, **self._turn_parameters(commit), orchestrator=instance.name, version=instance.version,
             input=blob(instance.input), root_id=instance.root_id, tags=tags_text(instance.tags),
-            canvas=blob(instance.canvas), own_queue=instance.queue,
+            canvas=blob(instance.canvas), own_queue=instance.queue, policy=instance.policy,
         )  # fmt: skip
         return self.repeated_start(instance, commit) if row is None else Committed(row[0])
 
     def _starts_fast(self, new: NewInstance) -> bool:
-        return self.uses_fast_path and new.parent_id is None and new.start_at is None
+        return self.uses_fast_path and new.parent_id is None and new.start_at is None and new.admission is None
 
     def load(self, instance_id: str, known: Known | None) -> Snapshot | None:
         """Look at an instance, its inbox and the unknown history in one read; see ``TurnStore``."""
@@ -222,7 +225,7 @@ class PostgresStore(Store):
         parameters.update(update_values(commit))
         parameters.update(
             execution=commit.execution, sequence=commit.sequence, events=blob(commit.events),
-            is_final=commit.status is not None and commit.status.is_terminal,
+            is_final=commit.status is not None and commit.status.is_terminal, keeps_for=commit.keeps_for,
         )  # fmt: skip
         if commit.outcome is None:
             parameters["taken"] = commit.taken
@@ -247,6 +250,6 @@ class PostgresStore(Store):
             self.database.run(
                 cursor, START, id=new.id, execution=new.execution, name=new.name, version=new.version,
                 input=blob(new.input), root_id=new.root_id, tags=tags_text(new.tags), canvas=blob(new.canvas), queue=new.queue,
-                dedup=message.dedup, kind=message.kind, check_after=new.check_after,
+                dedup=message.dedup, kind=message.kind, check_after=new.check_after, policy=new.policy,
             ).rowcount == 1
         )  # fmt: skip

@@ -12,6 +12,7 @@ import sqlalchemy as sa
 
 from ..core.status import RuntimeStatus
 from ..engine.records import Filters, InstanceRecord, Outstanding, Pending, TurnAddress
+from .admissions import FAR
 from .database import Database, Statement
 from .effects import EffectTables
 from .migrate import store_id
@@ -24,6 +25,21 @@ PURGE_OUTBOX = Statement("DELETE FROM durable_outbox WHERE execution = :executio
 PURGE_INSTANCE = Statement(
     "DELETE FROM durable_instances WHERE id = :id AND execution = :execution "
     "AND status IN ('COMPLETED', 'FAILED', 'CANCELED', 'TERMINATED')"
+)
+_IS_OVER = "status IN ('COMPLETED', 'FAILED', 'CANCELED', 'TERMINATED')"
+_HAS_CHILDREN = f"EXISTS (SELECT 1 FROM durable_instances c WHERE c.parent_id = i.id AND c.{_IS_OVER})"
+_IS_DUE = f"i.purge_at <= {{once}} AND i.{_IS_OVER}"
+DUE_PURGES = Statement(
+    f"SELECT i.id, i.execution FROM durable_instances i WHERE {_IS_DUE} AND NOT {_HAS_CHILDREN} "
+    "AND NOT EXISTS (SELECT 1 FROM durable_outbox o WHERE o.execution = i.execution) "
+    "ORDER BY i.purge_at, i.id LIMIT :limit {skip_locked}"
+)
+DUE_PARENTS = Statement(
+    f"SELECT i.id FROM durable_instances i WHERE {_IS_DUE} AND {_HAS_CHILDREN} ORDER BY i.purge_at, i.id LIMIT :limit"
+)
+PURGE_CHILDREN = Statement(
+    "UPDATE durable_instances SET purge_at = {now} "
+    f"WHERE parent_id = :id AND {_IS_OVER} AND (purge_at IS NULL OR purge_at > {{now}})"
 )
 _MOST_SHOWN = 100
 _STUCK_AFTER = 60_000_000
@@ -204,7 +220,7 @@ class Store(EffectTables):
         )
         now = self.now()
         times = sa.select(
-            sa.func.min(sa.case((m.visible_at > now, m.visible_at))).label("timer"),
+            sa.func.min(sa.case((sa.and_(m.visible_at > now, m.visible_at < FAR), m.visible_at))).label("timer"),
             sa.func.min(sa.case((m.visible_at <= now, m.wake_at))).label("overdue"),
         ).where(m.instance == instance_id)
         first = self._query(times)[0]._mapping
@@ -243,6 +259,32 @@ class Store(EffectTables):
             return self.database.transact(delete)
         except _HasMovedError:
             return False
+
+    def purge_due(self, limit: int) -> bool:
+        """Delete finished instances whose time has come, children before their parents; True if there may be more.
+
+        Those of which Celery has not been told yet wait, and so do their parents. Rows that another worker has are skipped.
+        """
+        run, run_many = self.database.run, self.database.run_many
+
+        def delete(cursor: Any) -> int:
+            due = run(cursor, DUE_PURGES, limit=limit).fetchall()
+            keys = [{"id": id_, "execution": execution} for id_, execution in sorted(map(tuple, due))]
+            ids = [{"id": key["id"]} for key in keys]
+            run_many(cursor, CLEAR_INBOX, ids)
+            run_many(cursor, CLEAR_HISTORY, ids)
+            run_many(cursor, PURGE_INSTANCE, keys)
+            return len(keys)
+
+        count = self.database.transact(delete)
+        parents = self.database.read(lambda cursor: run(cursor, DUE_PARENTS, limit=limit).fetchall())
+        marked = 0
+        for (id_,) in parents:  # each by itself: no transaction waits for a child while it has a parent
+            marked += self._mark_children(id_)
+        return count + marked > 0
+
+    def _mark_children(self, parent_id: str) -> int:
+        return self.database.read(lambda cursor: int(self.database.run(cursor, PURGE_CHILDREN, id=parent_id).rowcount))
 
 
 class _HasMovedError(Exception):

@@ -12,7 +12,9 @@ import sqlalchemy as sa
 
 from .types import BIG_KEY, LONG_TEXT, PAYLOAD, ExactText
 
-__all__ = ["history", "inbox", "instances", "meta", "metadata", "outbox", "schedules", "workers"]
+__all__ = [
+    "history", "inbox", "instances", "limits", "meta", "metadata", "outbox", "places", "schedules", "waiting", "workers",
+]  # fmt: skip
 
 metadata = sa.MetaData()
 
@@ -61,8 +63,11 @@ instances = sa.Table(
     sa.Column("started_at", sa.BigInteger),
     sa.Column("updated_at", sa.BigInteger, nullable=False),
     sa.Column("completed_at", sa.BigInteger),
+    sa.Column("policy", LONG_TEXT),
+    sa.Column("purge_at", sa.BigInteger),
     sa.Index("durable_instances_created", "created_at", "id"),
     sa.Index("durable_instances_parent", "parent_id", **_where("parent_id")),
+    sa.Index("durable_instances_purge", "purge_at", **_where("purge_at")),
     postgresql_with={"fillfactor": "80"},
 )
 
@@ -166,4 +171,43 @@ schedules = sa.Table(
     sa.Column("created_at", sa.BigInteger, nullable=False),
     sa.Column("updated_at", sa.BigInteger, nullable=False),
     sa.Index("durable_schedules_check", "check_at", **_where("check_at")),
+)
+
+waiting = sa.Table(
+    "durable_waiting",
+    metadata,
+    sa.Column("instance", ExactText(150), primary_key=True),
+    sa.Column("execution", ExactText(32), primary_key=True),
+    sa.Column("name", ExactText(200), nullable=False),
+    sa.Column("lane", ExactText(40), nullable=False),
+    sa.Column("precedence", sa.Integer, nullable=False),
+    sa.Column("ready_at", sa.BigInteger, nullable=False),
+    sa.Column("created_at", sa.BigInteger, nullable=False),
+    sa.Column("limits", LONG_TEXT, nullable=False),
+    sa.Column("debounce", ExactText(40)),
+    sa.Index("durable_waiting_lane", "name", "lane", "precedence", "ready_at", "instance"),
+    sa.Index("durable_waiting_ready", "ready_at"),
+    sa.Index("durable_waiting_debounce", "debounce", unique=True),
+    postgresql_with=QUEUE_TABLE,
+)
+
+places = sa.Table(
+    "durable_places",
+    metadata,
+    sa.Column("id", BIG_KEY, primary_key=True, autoincrement=True),
+    sa.Column("name", ExactText(200), nullable=False),
+    sa.Column("scope", ExactText(190), nullable=False),
+    sa.Column("instance", ExactText(150), nullable=False),
+    sa.Column("expires_at", sa.BigInteger),
+    sa.Index("durable_places_scope", "name", "scope", "expires_at"),
+    sa.Index("durable_places_instance", "instance"),
+    sa.Index("durable_places_expires", "expires_at", **_where("expires_at")),
+    postgresql_with=QUEUE_TABLE,
+)
+
+limits = sa.Table(
+    "durable_limits",
+    metadata,
+    sa.Column("name", ExactText(200), primary_key=True),
+    sa.Column("looked_at", sa.BigInteger, nullable=False),
 )

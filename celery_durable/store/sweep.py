@@ -30,7 +30,9 @@ HELD_BY_OTHER = Statement(
 LOOK = Statement(
     "SELECT {now}, (SELECT MIN(check_at) FROM durable_inbox WHERE check_at IS NOT NULL), "
     "(SELECT MIN(check_at) FROM durable_outbox WHERE check_at IS NOT NULL), (SELECT MIN(last_seen) FROM durable_workers), "
-    "(SELECT MIN(check_at) FROM durable_schedules WHERE check_at IS NOT NULL)"
+    "(SELECT MIN(check_at) FROM durable_schedules WHERE check_at IS NOT NULL), "
+    "(SELECT MIN(ready_at) FROM durable_waiting), (SELECT MIN(id) FROM durable_places), "
+    "(SELECT MIN(purge_at) FROM durable_instances WHERE purge_at IS NOT NULL)"
 )
 DUE_WAKES = Statement(
     "SELECT b.id, b.kind, b.instance, b.execution, b.command, b.visible_at, b.wake_at, b.sends, i.name, i.queue, i.canvas, "
@@ -148,12 +150,15 @@ class SweepTables(ScheduleTables):
 
     def look(self, lease: int) -> Look:
         """Tell what there is to repair; see ``RecoveryStore``."""
-        now, inbox, outbox, seen, schedule = self.database.fetch_one(LOOK)
+        now, inbox, outbox, seen, schedule, ready, place, purge = self.database.fetch_one(LOOK)
         return Look(
             has_wakes=inbox is not None and inbox <= now,
             has_activities=outbox is not None and outbox <= now,
             has_silent_workers=seen is not None and seen <= now - lease,
             schedule_in=None if schedule is None else schedule - now,
+            ready_in=None if ready is None else ready - now,
+            has_places=place is not None,
+            has_purges=purge is not None and purge <= now,
         )
 
     def due_wakes(self, limit: int) -> list[DueWake]:

@@ -31,6 +31,7 @@ from ..engine.records import (
     Snapshot,
     TurnCommit,
 )
+from .admissions import FAR, AdmissionTables
 from .database import Cursor, Database, Statement
 
 __all__ = ["TurnTables"]
@@ -40,9 +41,9 @@ TIMER_HORIZON = 30_000_000
 
 INSTANCE_COLUMNS = (
     "i.id, i.execution, i.name, i.version, i.status, i.sequence, i.parent_id, i.parent_execution, i.parent_command, "
-    "i.parent_attempt, i.root_id, i.queue, i.crashes, i.input, i.canvas"
+    "i.parent_attempt, i.root_id, i.queue, i.crashes, i.input, i.canvas, i.policy"
 )
-INSTANCE_WIDTH = 15
+INSTANCE_WIDTH = 16
 
 LOAD_INSTANCE = Statement(f"SELECT {INSTANCE_COLUMNS}, {{now}} FROM durable_instances i WHERE i.id = :id")
 LOAD_INBOX = Statement(
@@ -105,7 +106,7 @@ UPDATE_INSTANCE = Statement(
     "output = COALESCE(:output, output), failure = COALESCE(:failure, failure), "
     "custom_status = COALESCE(:custom_status, custom_status), reason = :reason, crashes = 0, "
     "started_at = COALESCE(started_at, :started_at), "
-    "completed_at = COALESCE(:completed_at, completed_at), updated_at = :now WHERE id = :id"
+    "completed_at = COALESCE(:completed_at, completed_at), purge_at = :purge_at, updated_at = :now WHERE id = :id"
 )
 RENEW_INSTANCE = Statement(
     "UPDATE durable_instances SET execution = :execution, sequence = 0, input = :input, updated_at = :now WHERE id = :id"
@@ -160,9 +161,9 @@ BEGIN_FORK = Statement(
 )
 INSERT_INSTANCE = Statement(
     "{insert_new} durable_instances (id, execution, name, version, status, sequence, input, parent_id, parent_execution, "
-    "parent_command, parent_attempt, root_id, tags, canvas, queue, crashes, created_at, updated_at) VALUES (:id, :execution, "
-    ":name, :version, 'PENDING', 0, :input, :parent_id, :parent_execution, :parent_command, :parent_attempt, :root_id, :tags, "
-    ":canvas, :queue, 0, {now}, {now}) {if_new}"
+    "parent_command, parent_attempt, root_id, tags, canvas, queue, policy, crashes, created_at, updated_at) VALUES (:id, "
+    ":execution, :name, :version, 'PENDING', 0, :input, :parent_id, :parent_execution, :parent_command, :parent_attempt, "
+    ":root_id, :tags, :canvas, :queue, :policy, 0, {now}, {now}) {if_new}"
 )
 EXECUTION_OF = Statement("SELECT execution FROM durable_instances WHERE id = :id")
 NOW = Statement("SELECT {now}")
@@ -191,7 +192,7 @@ WAKE_JOIN = Statement(
     "UPDATE durable_inbox SET wake_at = {now}, check_at = {now} + :resend_after "
     "WHERE instance = :id AND dedup = :dedup AND wake_at IS NULL"
 )
-LOCK_INSTANCE = Statement("SELECT execution, {now} FROM durable_instances WHERE id = :id {lock_instance}")
+LOCK_INSTANCE = Statement("SELECT execution, policy, {now} FROM durable_instances WHERE id = :id {lock_instance}")
 OPEN_CHILDREN = Statement(
     "SELECT id FROM durable_instances WHERE parent_id = :id AND status IN ('PENDING', 'RUNNING', 'SUSPENDED') ORDER BY id"
 )
@@ -234,10 +235,10 @@ def outcome_dedup(ticket: ActivityTicket) -> str:
 def instance_row(row: Sequence[Any]) -> InstanceRow:
     """Build the engine's view of an instance from the columns of ``INSTANCE_COLUMNS``."""
     (id_, execution, name, version, status, sequence, parent_id, parent_execution, parent_command, parent_attempt,
-     root_id, queue, crashes, input_, canvas) = row[:INSTANCE_WIDTH]  # fmt: skip
+     root_id, queue, crashes, input_, canvas, policy) = row[:INSTANCE_WIDTH]  # fmt: skip
     return InstanceRow(
         id_, execution, name, version, RuntimeStatus(status), sequence, parent_id, parent_execution, parent_command,
-        parent_attempt, root_id, queue, crashes, text_of(input_), text_of(canvas),
+        parent_attempt, root_id, queue, crashes, text_of(input_), text_of(canvas), policy,
     )  # fmt: skip
 
 
@@ -269,7 +270,7 @@ def activity_values(new: NewActivity, instance: str, execution: str, now: int, r
     }  # fmt: skip
 
 
-class TurnTables:
+class TurnTables(AdmissionTables):
     """The part of the store that turns and outcomes go through (``engine.records.TurnStore``)."""
 
     def __init__(
@@ -380,6 +381,8 @@ class TurnTables:
         if commit.outcome is not None and not run(cursor, DELETE_ACTIVITY, **commit.outcome._asdict()).rowcount:
             return None
         now = row[1]
+        if commit.frees_place:
+            self._free_place(cursor, id_)
         self._take(cursor, commit.taken)
         for row_id in commit.reset_joins:
             run(cursor, RESET_JOIN, row=row_id, check_at=now + 2 * self.resend_after)
@@ -457,7 +460,7 @@ class TurnTables:
     def _update_instance(self, cursor: Cursor, commit: TurnCommit, now: int) -> None:
         self.database.run(cursor, UPDATE_INSTANCE, **update_values(commit), now=now, started_at=now, completed_at=(
             now if commit.status is not None and commit.status.is_terminal else None
-        ))  # fmt: skip
+        ), purge_at=None if commit.keeps_for is None else now + commit.keeps_for)  # fmt: skip
         if commit.next_execution is not None:
             run = self.database.run
             run(
@@ -508,7 +511,9 @@ class TurnTables:
             row = run(cursor, LOCK_INSTANCE, id=new.id).fetchone()
             if row is None:
                 return False
-            execution, now = row
+            execution, policy, now = row
+            if policy is not None or new.admission is not None:
+                self._free_place(cursor, new.id)
             children = run(
                 cursor, OPEN_CHILDREN, id=new.id
             ).fetchall()  # under the lock: no turn starts another one now
@@ -617,6 +622,8 @@ class TurnTables:
         if not self._insert_row(cursor, new):
             return False
         self.database.run(cursor, INSERT_INBOX, **inbox_values(start_message(new), now))
+        if new.admission is not None:
+            self._insert_waiting(cursor, new, now)
         return True
 
     def _insert_row(self, cursor: Cursor, new: NewInstance) -> bool:
@@ -624,7 +631,7 @@ class TurnTables:
             "id": new.id, "execution": new.execution, "name": new.name, "version": new.version, "input": blob(new.input),
             "parent_id": new.parent_id, "parent_execution": new.parent_execution, "parent_command": new.parent_command,
             "parent_attempt": new.parent_attempt, "root_id": new.root_id, "tags": tags_text(new.tags),
-            "canvas": blob(new.canvas), "queue": new.queue,
+            "canvas": blob(new.canvas), "queue": new.queue, "policy": new.policy,
         }  # fmt: skip
         return bool(self.database.run(cursor, INSERT_INSTANCE, **values).rowcount)
 
@@ -634,7 +641,10 @@ def _numbers(rows: Sequence[int]) -> str:
 
 
 def start_message(new: NewInstance) -> NewInbox:
-    """Return the message that makes a new orchestration begin."""
+    """Return the message that makes a new orchestration begin; one that waits for admission does not see it."""
+    if new.admission is not None:
+        dedup = f"start:{new.execution}"
+        return NewInbox(new.id, "ExecutionStarted", dedup, execution=new.execution, visible_at=FAR, wakes=False)
     return NewInbox(
         new.id, "ExecutionStarted", f"start:{new.execution}", execution=new.execution,
         visible_at=new.start_at, check_after=new.check_after,

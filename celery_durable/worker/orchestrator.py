@@ -84,7 +84,11 @@ class OrchestratorTask(Task):  # type: ignore[misc]
         canvas = _canvas_of_request(request)
         start = StartRequest(self.name, args, kwargs, instance_id=request.id, canvas=canvas, root_id=_root(request),
                              queue=runtime.publisher.route(self.name, canvas.get("options") or {}))  # fmt: skip
-        runtime.store.insert_instance(runtime.client.prepare(start))
+        new = runtime.client.prepare(start)
+        if new.admission is not None:
+            runtime.client.start_prepared(new)
+            return
+        runtime.store.insert_instance(new)
         runtime.runner.run(request.id)
 
     def _take_turns(self, runtime: Runtime, header: Mapping[str, Any]) -> None:

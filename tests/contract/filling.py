@@ -23,7 +23,14 @@ FILL = [
     "CASE WHEN n % 60 = 0 THEN 'worker' || n % 50 END, NULL FROM generate_series(1, {waiting}) n",
     "INSERT INTO durable_workers (id, hostname, started_at, last_seen) SELECT 'worker' || n, 'host', 1, "
     "CAST(EXTRACT(EPOCH FROM now()) * 1000000 AS BIGINT) FROM generate_series(0, 49) n",
-    "VACUUM ANALYZE durable_instances, durable_history, durable_inbox, durable_outbox, durable_workers",
+    "INSERT INTO durable_waiting (instance, execution, name, lane, precedence, ready_at, created_at, limits) SELECT 'q' || n, "
+    "md5('q' || n), 'limited ' || n % 20, md5('lane' || n % 500), 0, "
+    "CAST(EXTRACT(EPOCH FROM now()) * 1000000 AS BIGINT) + 86400000000 + n, 1, '[]' FROM generate_series(1, {waiting}) n",
+    "INSERT INTO durable_places (name, scope, instance) SELECT 'limited ' || n % 20, 'lane' || n % 500, 'w' || n "
+    "FROM generate_series(1, {waiting}) n",
+    "INSERT INTO durable_limits (name, looked_at) SELECT 'limited ' || n, 0 FROM generate_series(0, 2000) n",
+    "VACUUM ANALYZE durable_instances, durable_history, durable_inbox, durable_outbox, durable_workers, durable_waiting, "
+    "durable_places, durable_limits",
 ]  # fmt: skip
 
 

@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
+from celery_durable.engine.flow import declared_flow
 from celery_durable.engine.recovery import Recovery
 from celery_durable.engine.schedules import ScheduleRow, tick_id
-from celery_durable.store import Store, postgres, queries, schedules, sweep, turns
+from celery_durable.store import Store, admissions, postgres, queries, schedules, sweep, turns
 from celery_durable.store.database import Statement
 from tests.conftest import wait_until
 
@@ -96,6 +97,25 @@ def test_what_comes_up_is_seen_at_the_third_tick_at_the_latest(store: Store, clo
         assert runner.publisher.activities.popleft().ticket.execution == execution
 
 
+def test_places_that_are_taken_and_a_far_start_cost_next_to_nothing(
+    store: Store, statements: list[str], clock: Clock
+) -> None:
+    world = World(store)
+
+    async def limited(ctx: Any) -> None:
+        await ctx.wait_event("never")
+
+    world.orchestrator(limited, flow=declared_flow(limited, {"limit": 1}))
+    world.start("limited", id_="runs")
+    world.start("limited", id_="later", start_at=store.now() + 86_400 * SECOND)
+    world.pump()
+    recovery = world.recovery()
+    ticks(recovery, clock, 40)
+    statements.clear()
+    ticks(recovery, clock, 300)
+    assert len(statements) <= 330, statements[-10:]
+
+
 def declare(store: Store, next_in: float) -> None:
     """Make a schedule whose next tick comes so many seconds from now, and after that every hour."""
     now = store.now()
@@ -140,7 +160,7 @@ SMALL = ("durable_workers", "durable_schedules")  # a few rows: reading all of t
 def hot_statements() -> dict[str, Statement]:
     """Return every statement of the store's modules that names one of the big tables."""
     found: dict[str, Statement] = {}
-    for module in (turns, postgres, sweep, schedules, queries):
+    for module in (turns, postgres, sweep, schedules, queries, admissions):
         for name, value in vars(module).items():
             many = value if isinstance(value, list) else [value]
             for number, statement in enumerate(many):
@@ -159,6 +179,8 @@ class Plans:
             "dedup": "timer:7", "command": 2, "attempt": 1, "worker": "worker3", "holder": "worker3", "limit": 500, "join": 1,
             "window": 1, "row": 1, "lease": 10 * SECOND, "now": 1, "check_at": 1, "delay": 1, "resend_after": 1, "seen": 1,
             "next": 2, "far": 1, "horizon": 1, "reason": "r", "is_again": 0, "sends": 0, "taken": [1, 2],
+            "name": "limited 7", "lane": "lane", "last": "", "every": 1, "debounce": "d", "scope": "s", "precedence": 0,
+            "ready_at": 1, "place": 7,
         }  # fmt: skip
 
     def explain(self, statement: Statement) -> str:

@@ -13,14 +13,16 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 
 from celery_durable.conf import Settings
+from celery_durable.core.status import RuntimeStatus
 from celery_durable.engine.records import Filters
 from celery_durable.errors import ConfigurationError
 from celery_durable.store import Store, open_store
 from celery_durable.store.database import Database
 from celery_durable.store.migrate import HEAD, downgrade, migrate
+from celery_durable.store.migrate import _run as step
 from celery_durable.store.schema import metadata
 
-from .builders import begin, new_instance
+from .builders import begin, commit, new_instance
 
 VERSION_TABLE = "durable_alembic_version"
 
@@ -100,6 +102,25 @@ def test_migrating_twice_changes_nothing(database: Database) -> None:
     assert Store(database).id == before
     assert store.fetch("i") is not None
     assert revisions(database) == [HEAD]
+
+
+def test_an_orchestration_of_the_release_before_goes_on_after_the_migration(
+    store_url: str, database: Database, open_url: Callable[..., Store]
+) -> None:
+    step(database, "upgrade", "0003")
+    with database.engine.begin() as connection:
+        connection.exec_driver_sql(
+            "INSERT INTO durable_instances (id, execution, name, status, sequence, crashes, created_at, updated_at) "
+            "VALUES ('i', 'e', 'orchestrator', 'RUNNING', 0, 0, 1, 1)"
+        )
+    migrate(database)
+    store = open_url(store_url)
+    commit(store, "i", status=RuntimeStatus.COMPLETED)
+    record = store.fetch("i")
+    assert record is not None and record.status is RuntimeStatus.COMPLETED
+    assert not store.purge_due(10)
+    step(database, "downgrade", "0003")
+    assert "durable_waiting" not in tables(database)
 
 
 def test_downgrading_leaves_nothing_and_can_be_taken_back(database: Database) -> None:

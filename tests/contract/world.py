@@ -129,8 +129,8 @@ class World:
 
     # -- what there is to run ---------------------------------------------------------------------------
 
-    def orchestrator(self, function: Callable[..., Any], version: str | None = None) -> Callable[..., Any]:
-        self.registry.add(Definition(function.__name__, version, function))
+    def orchestrator(self, function: Callable[..., Any], version: str | None = None, **own: Any) -> Callable[..., Any]:
+        self.registry.add(Definition(function.__name__, version, function, **own))
         return function
 
     def task(self, function: Callable[..., Any]) -> Callable[..., Any]:

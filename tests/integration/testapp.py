@@ -22,7 +22,7 @@ from celery import Celery, Task, chain, chord, group
 from celery.exceptions import Ignore, Reject, SoftTimeLimitExceeded
 from reusable import CardDeclined, OutOfStock, negate, negate_durably
 
-from celery_durable import Durable, RetryPolicy, durable_context
+from celery_durable import Debounce, Durable, Limit, Rate, RetryPolicy, durable_context
 
 RUNS = Path(os.environ.get("TESTAPP_RUNS", "runs.jsonl"))
 MARKERS = Path(os.environ.get("TESTAPP_MARKERS", "."))
@@ -476,6 +476,31 @@ def in_generator(ctx, x):
 @durable.orchestrator
 def at_once(ctx, x):
     return x + 1
+
+
+# -- orchestrators: limits and retention ------------------------------------------------------------------------------
+
+
+@durable.orchestrator(limit=[Limit(2, key="tenant"), Limit(3), Rate(50, per=0.5)])
+async def limited(ctx, tenant, number):
+    await ctx.call(add.s(number, 0))
+    await ctx.sleep(0.1)
+    return await ctx.call(add.s(number, 1))
+
+
+@durable.orchestrator
+async def limited_family(ctx, count):
+    return sorted(await ctx.all([ctx.call(limited.s("family", n).set(task_id=f"child-{n}")) for n in range(count)]))
+
+
+@durable.orchestrator(debounce=Debounce(1, key="document"))
+async def debounced(ctx, document, text):
+    return text
+
+
+@durable.orchestrator(retention=0)
+async def forgotten(ctx):
+    return await ctx.call(add.s(1, 1))
 
 
 # -- orchestrators: composition -----------------------------------------------------------------------------------

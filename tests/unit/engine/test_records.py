@@ -58,6 +58,7 @@ def test_an_id_is_a_string(instance_id: object) -> None:
 
 
 SIMPLE = {
+    "keeps_for",
     "instance_id", "execution", "sequence", "statuses", "events", "outcome", "requires_empty_inbox", "taken", "activities",
     "status", "output", "failure", "custom_status", "reason", "next_input",
 }  # fmt: skip
