@@ -1,9 +1,10 @@
 """Durable orchestrations for Celery: functions that survive worker kills, broker loss, deploys and months of waiting."""
 
-from .app import Durable, Page, orchestrator
+from .app import Durable, Page, entity, orchestrator
 from .core.context import OrchestrationContext
 from .core.retry import RetryPolicy
 from .core.status import RuntimeStatus
+from .entities import Entity, EntityPage
 from .errors import (
     ActivityError,
     ActivityTimeout,
@@ -14,6 +15,7 @@ from .errors import (
     InstanceExists,
     InstanceNotFound,
     InvalidState,
+    LockLost,
     NonDeterminismError,
     OrchestrationFailed,
     OrchestrationRevoked,
@@ -29,10 +31,13 @@ from .worker.activity import ActivityContext, durable_context
 __all__ = [
     # the front door
     "Durable",
+    "entity",
     "orchestrator",
     "durable_context",
     # what is passed around
     "ActivityContext",
+    "Entity",
+    "EntityPage",
     "Orchestration",
     "OrchestrationContext",
     "Page",
@@ -49,6 +54,7 @@ __all__ = [
     "InstanceExists",
     "InstanceNotFound",
     "InvalidState",
+    "LockLost",
     "NonDeterminismError",
     "OrchestrationFailed",
     "OrchestrationRevoked",

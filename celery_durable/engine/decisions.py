@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import uuid
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -28,6 +27,7 @@ from ..core.events import Event, EventKind, dump_events
 from ..core.replay import Codec, Decision, Execution
 from ..core.status import RuntimeStatus
 from ..errors import InstanceExists
+from .entities import farewell, new_entity, new_execution_id
 from .protocols import Publisher
 from .records import (
     ActivityRow,
@@ -46,11 +46,6 @@ PRESUMED_SENT = 1_000
 WHOLE_INSTANCE = 0
 MOVING = (RuntimeStatus.PENDING, RuntimeStatus.RUNNING)
 _CHECK_WAKE_AFTER = 2_000_000
-
-
-def new_execution_id() -> str:
-    """Return a random id for one life of an instance."""
-    return uuid.uuid4().hex[:20]
 
 
 @dataclass(slots=True)
@@ -228,10 +223,16 @@ def _cancel_child(draft: _Draft, command: CancelChild) -> None:
 
 
 def _send_event(draft: _Draft, command: SendEvent) -> None:
+    horizon = int(draft.settings.timer_horizon * 1_000_000)
+    is_far = command.due is not None and command.due - draft.snapshot.now > horizon
+    creates = None
+    if command.creates is not None:
+        creates = new_entity(command.instance_id, command.creates, draft.publisher.route(command.creates, {}))
     draft.commit.other_inboxes.append(
         NewInbox(
             command.instance_id, EventKind.EVENT_RAISED, f"sent:{draft.execution}:{command.command}",
-            name=command.name, payload=command.payload, check_after=_CHECK_WAKE_AFTER * 2,
+            name=command.name, payload=command.payload, visible_at=command.due,
+            check_after=-horizon if is_far else _CHECK_WAKE_AFTER * 2, creates=creates,
         )
     )  # fmt: skip
 
@@ -258,9 +259,11 @@ def _continue_as_new(draft: _Draft, command: ContinueAsNew) -> None:
     commit.own_inbox.append(
         NewInbox(
             commit.instance_id, EventKind.EXECUTION_STARTED, f"start:{commit.next_execution}",
-            execution=commit.next_execution, check_after=_CHECK_WAKE_AFTER * 2,
+            execution=commit.next_execution, wakes=not command.rests,
+            check_after=None if command.rests else _CHECK_WAKE_AFTER * 2,
         )
     )  # fmt: skip
+    commit.rests = command.rests
     for number, event in enumerate(command.events):
         commit.own_inbox.append(
             NewInbox(
@@ -316,6 +319,7 @@ def termination(
         )
         for child in sorted(children)
     ]  # fmt: skip
+    commit.other_inboxes += farewell(snapshot, codec, reason)
     return commit
 
 

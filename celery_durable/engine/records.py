@@ -154,6 +154,8 @@ class ActivityStart:
 class NewInbox:
     """A message to put into an inbox. ``visible_at`` None is now; ``wakes`` False rides along.
 
+    ``creates`` is the receiver, made if there is none, or if the one there is over.
+
     ``check_after`` is microseconds from ``visible_at`` (negative: before it) until recovery looks; None is never.
     """
 
@@ -169,6 +171,7 @@ class NewInbox:
     visible_at: int | None = None
     wakes: bool = True
     check_after: int | None = None
+    creates: NewInstance | None = None
 
 
 @dataclass(slots=True)
@@ -193,7 +196,7 @@ class NewActivity:
 
 @dataclass(slots=True)
 class NewInstance:
-    """An orchestration to begin, with its start message."""
+    """An orchestration to begin, with its start message; one that ``rests`` begins with its first other message."""
 
     id: str
     execution: str
@@ -210,6 +213,7 @@ class NewInstance:
     parent_attempt: int | None = None
     start_at: int | None = None
     check_after: int | None = None
+    rests: bool = False
 
 
 @dataclass(slots=True)
@@ -248,6 +252,7 @@ class TurnCommit:
     reason: str | None = None
     next_execution: str | None = None
     next_input: str | None = None
+    rests: bool = False
     clears: bool = False
     wakes_all: bool = False
     parks_inbox: bool = False
@@ -333,7 +338,7 @@ class InstanceRecord:
 
 @dataclass(frozen=True)
 class Filters:
-    """What ``find`` and ``count`` select by; times are microseconds."""
+    """What ``find`` and ``count`` select by; times are microseconds. ``entities`` False leaves them out, True is only these."""
 
     statuses: tuple[RuntimeStatus, ...] = ()
     name: str | None = None
@@ -344,6 +349,7 @@ class Filters:
     created_before: int | None = None
     parent_id: str | None = None
     stuck: bool | None = None
+    entities: bool | None = None
 
 
 @dataclass(frozen=True)

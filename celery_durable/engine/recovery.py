@@ -11,7 +11,7 @@ import logging
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from celery.exceptions import WorkerLostError
@@ -20,8 +20,20 @@ from ..conf import Settings
 from ..core.replay import Codec
 from ..core.status import RuntimeStatus
 from ..errors import ActivityTimeout, DurableError
+from .entities import entity_of
 from .protocols import Publisher
-from .records import ActivityRow, ActivityTicket, DueActivity, DueWake, InboxKind, Look, Outcome, Recorded, TurnAddress
+from .records import (
+    ActivityRow,
+    ActivityTicket,
+    DueActivity,
+    DueWake,
+    InboxKind,
+    Look,
+    NewInstance,
+    Outcome,
+    Recorded,
+    TurnAddress,
+)
 from .registry import Registry
 from .schedules import ScheduleStore, run_due_schedules
 from .turn import TurnRunner
@@ -75,6 +87,9 @@ class RecoveryStore(ScheduleStore, Protocol):
 
     def turn_addresses(self, ids: Sequence[str]) -> list[TurnAddress]:
         """Return where the turns of these instances are sent."""
+
+    def insert_instance(self, instance: NewInstance) -> bool:
+        """Insert an orchestration with its start message; False if the id is taken."""
 
 
 @dataclass(frozen=True)
@@ -185,7 +200,10 @@ class Recovery:
         room, told = self.room(), set[str]()
         due = self.store.due_wakes(self.batch)
         for wake in due:
-            if wake.name is None or (wake.status is not None and RuntimeStatus(wake.status).is_terminal):
+            if wake.name is None and (entity := entity_of(wake.instance, self.publisher)) is not None:
+                if self.store.insert_instance(entity):  # its message was under way when it was cleaned away
+                    self._wake(replace(wake, name=entity.name, queue=entity.queue))
+            elif wake.name is None or (wake.status is not None and RuntimeStatus(wake.status).is_terminal):
                 self.store.drop_wake(wake)
             elif wake.status == RuntimeStatus.SUSPENDED:
                 self.store.move_wake(wake, None)
