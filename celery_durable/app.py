@@ -238,7 +238,11 @@ class Durable:
         if isinstance(cls, str):
             raise TypeError(f"durable.entity({cls!r}) lacks the key of the entity")
         declaration = _declared_entity(self._entities, cls, name, options)
-        self.orchestrator(run_by(declaration), name=orchestrator_of(declaration.name), **options)
+        orchestrator_name = orchestrator_of(declaration.name)
+        if orchestrator_name in self._declared:
+            self.registry.add(Definition(orchestrator_name, None, run_by(declaration)))
+        else:
+            self.orchestrator(run_by(declaration), name=orchestrator_name, **options)
         return cls
 
     # -- starting and looking ---------------------------------------------------------------------------------------
@@ -594,7 +598,11 @@ def entity(cls: Any = None, *, name: str | None = None, **options: Any) -> Any:
     if cls is None:
         return lambda each: entity(each, name=name, **options)
     declaration = _declared_entity(_shared_entities, cls, name, options)
-    orchestrator(run_by(declaration), name=orchestrator_of(declaration.name), **options)
+    orchestrator_name = orchestrator_of(declaration.name)
+    if (shared := _shared.get(orchestrator_name)) is not None:
+        shared.options["durable_versions"].append((run_by(declaration), {"version": None, "max_activities": None}))
+    else:
+        orchestrator(run_by(declaration), name=orchestrator_name, **options)
     return cls
 
 

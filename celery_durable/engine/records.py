@@ -263,7 +263,7 @@ class TurnCommit:
         return not (
             self.reset_joins or self.canceled_commands or self.canceled_dedups or self.own_inbox
             or self.other_inboxes or self.children or self.join_changes or self.released_slots
-            or self.next_execution or self.max_activities or self.clears or self.wakes_all or self.parks_inbox
+            or self.next_execution or self.rests or self.max_activities or self.clears or self.wakes_all or self.parks_inbox
         )  # fmt: skip
 
 
