@@ -281,7 +281,8 @@ class Entity:
     _number: int = field(init=False, default=0)
     _lock: _Lock | None = field(init=False, default=None)
     _queue: deque[Mapping[str, Any]] = field(init=False, default_factory=deque)
-    _seen: dict[str, int] = field(init=False, default_factory=dict)
+    _seen: dict[str, None] = field(init=False, default_factory=dict)
+    _seen_at: int = field(init=False, default=0)
     _out: list[Outgoing] = field(init=False, default_factory=list)
 
     def __post_init__(self) -> None:
@@ -293,7 +294,8 @@ class Entity:
             self._number = int(self.last.get("number", 0))
             self._lock = _Lock(*lock) if (lock := self.last.get("lock")) else None
             self._queue.extend(message for message in self.last.get("queue", ()) if _is_sound(message))
-            self._seen.update(self.last.get("seen", {}))
+            self._seen.update(dict.fromkeys(self.last.get("seen", ())))
+            self._seen_at = int(self.last.get("seen_at", 0))
         except (TypeError, ValueError, AttributeError, LookupError) as error:
             raise PayloadError(f"the stored state of entity {self.id!r} is damaged: {error}") from error
 
@@ -308,7 +310,8 @@ class Entity:
         whole = {
             "state": self.state_value, "empty": self._is_at_defaults(), "number": self._number,
             "lock": None if lock is None else [lock.wish, lock.number, lock.until, lock.is_watched],
-            "queue": list(self._queue), "seen": dict(self._seen),
+            "queue": list(self._queue), "seen": list(self._seen),
+            "seen_at": self._seen_at if self._seen else 0,
         }  # fmt: skip
         return {name: value for name, value in whole.items() if value or name == "state"}
 
@@ -341,12 +344,13 @@ class Entity:
         """Tell whether this is a copy: a client may send once more after an answer that was lost."""
         if (message_id := message.get("id")) is None:
             return False
-        self._seen = {each: at for each, at in self._seen.items() if at > now - _REMEMBERED_FOR}
+        if now - self._seen_at > _REMEMBERED_FOR:
+            self._seen.clear()
         if message_id in self._seen:
             return True
         while len(self._seen) >= _REMEMBERED:
             del self._seen[next(iter(self._seen))]
-        self._seen[message_id] = now
+        self._seen[message_id], self._seen_at = None, now
         return False
 
     # -- locks --------------------------------------------------------------------------------------------------

@@ -167,7 +167,7 @@ class Entities:
             PayloadError: an argument cannot be encoded.
         """
         refuse_inside_orchestrator("durable.entity()")
-        message_id = uuid.uuid4().hex  # a repeat after a lost answer is recognised by it
+        message_id = uuid.uuid4().hex[:16]  # a repeat after a lost answer is recognised by it
         dedup = f"event:{hashlib.sha256(message_id.encode()).hexdigest()[:48]}"
         is_far = due is not None and due - self.store.now() > self.timer_horizon
         return NewInbox(
