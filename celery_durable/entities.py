@@ -11,7 +11,7 @@ from .core.context import EPOCH
 from .core.entity import Declaration, id_of
 from .core.references import bound_operation, due_of
 from .core.retry import Interval
-from .engine.entities import Entities, EntityRecord
+from .engine.entity_client import Entities, EntityRecord
 from .session import join_transaction
 from .worker.runtime import Runtime
 

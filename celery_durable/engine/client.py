@@ -19,7 +19,8 @@ from ..core.events import Event, EventKind
 from ..core.replay import Codec
 from ..core.status import RuntimeStatus
 from ..errors import ConfigurationError, DurableError, InstanceExists, InstanceNotFound, InvalidState, PayloadError
-from .entities import new_execution_id, releases_in
+from .decisions import new_execution_id
+from .entities import releases_in
 from .protocols import Publisher
 from .records import Filters, InstanceRecord, NewInbox, NewInstance, Snapshot, TurnAddress, TurnCommit
 from .registry import Registry

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import uuid
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -27,7 +28,7 @@ from ..core.events import Event, EventKind, dump_events
 from ..core.replay import Codec, Decision, Execution
 from ..core.status import RuntimeStatus
 from ..errors import InstanceExists
-from .entities import farewell, new_entity, new_execution_id
+from .entities import farewell, new_entity
 from .protocols import Publisher
 from .records import (
     ActivityRow,
@@ -46,6 +47,11 @@ PRESUMED_SENT = 1_000
 WHOLE_INSTANCE = 0
 MOVING = (RuntimeStatus.PENDING, RuntimeStatus.RUNNING)
 _CHECK_WAKE_AFTER = 2_000_000
+
+
+def new_execution_id() -> str:
+    """Return a random id for one life of an instance."""
+    return uuid.uuid4().hex[:20]
 
 
 @dataclass(slots=True)
@@ -227,7 +233,8 @@ def _send_event(draft: _Draft, command: SendEvent) -> None:
     is_far = command.due is not None and command.due - draft.snapshot.now > horizon
     creates = None
     if command.creates is not None:
-        creates = new_entity(command.instance_id, command.creates, draft.publisher.route(command.creates, {}))
+        queue = draft.publisher.route(command.creates, {})
+        creates = new_entity(command.instance_id, new_execution_id(), command.creates, queue)
     draft.commit.other_inboxes.append(
         NewInbox(
             command.instance_id, EventKind.EVENT_RAISED, f"sent:{draft.execution}:{command.command}",

@@ -1,50 +1,40 @@
-"""Entities in the store: how they come to be, what clients do with them, and what is left to others by one that ends."""
+"""Entities in the store: how they come to be, and what is left to others by an instance that is ended from outside."""
 
 from __future__ import annotations
 
-import hashlib
 import logging
-import uuid
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from ..core.context import refuse_inside_orchestrator
 from ..core.entity import MESSAGE, ORCHESTRATORS, orchestrator_of, parts_of_id
 from ..core.events import Event, EventKind, load_events
 from ..core.references import LOCKED, UNLOCKED
 from ..core.replay import Codec
 from ..errors import OrchestrationFailed, PayloadError
 from .protocols import Publisher
-from .records import Filters, InstanceRecord, NewInbox, NewInstance, Snapshot
+from .records import NewInbox, NewInstance, Snapshot
 
-__all__ = ["Entities", "EntityRecord", "entity_of", "farewell", "new_entity", "new_execution_id", "releases_in"]
+__all__ = ["entity_of", "farewell", "new_entity", "releases_in", "saved_in"]
 
 log = logging.getLogger("celery_durable.entity")
 _CHECK_AFTER = 4_000_000
 _DAMAGE = (TypeError, ValueError, LookupError, AttributeError)
-_BATCH = 200
-
-
-def new_execution_id() -> str:
-    """Return a random id for one life of an instance."""
-    return uuid.uuid4().hex[:20]
 
 
 # -- coming to be -----------------------------------------------------------------------------------------------------
 
 
-def new_entity(instance_id: str, orchestrator: str, queue: str | None) -> NewInstance:
+def new_entity(instance_id: str, execution: str, orchestrator: str, queue: str | None) -> NewInstance:
     """Return the instance of an entity that nobody has sent anything yet."""
-    return NewInstance(instance_id, new_execution_id(), orchestrator, None, "[[], {}]", queue, rests=True)
+    return NewInstance(instance_id, execution, orchestrator, None, "[[], {}]", queue, rests=True)
 
 
-def entity_of(instance_id: str, publisher: Publisher) -> NewInstance | None:
+def entity_of(instance_id: str, execution: str, publisher: Publisher) -> NewInstance | None:
     """Return the instance of an entity by its id alone; None if it is not the id of one."""
     if (parts := parts_of_id(instance_id)) is None:
         return None
     name = orchestrator_of(parts[0])
-    return new_entity(instance_id, name, publisher.route(name, {}))
+    return new_entity(instance_id, execution, name, publisher.route(name, {}))
 
 
 # -- what is left by an end -----------------------------------------------------------------------------------------------
@@ -122,91 +112,12 @@ def _decoded(payload: str, codec: Codec) -> list[Any]:
 
 
 def _queued(payload: str | None, codec: Codec) -> list[Any]:
-    return list(_saved(payload, codec).get("queue", ()))
+    return list(saved_in(payload, codec).get("queue", ()))
 
 
-def _saved(payload: str | None, codec: Codec) -> Mapping[str, Any]:
+def saved_in(payload: str | None, codec: Codec) -> Mapping[str, Any]:
     """Return what an entity has kept; nothing if it has not taken a message yet."""
     match _decoded(payload or "null", codec):
         case [[[dict(saved)], _]]:
             return saved
     return {}
-
-
-# -- for clients ------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class EntityRecord:
-    """An entity as it was seen; ``state`` is None as long as no operation has succeeded."""
-
-    id: str
-    name: str
-    key: str
-    state: Any
-    is_empty: bool
-    is_locked: bool
-    waiting: int
-    updated_at: int
-    execution: str
-
-
-@dataclass(slots=True)
-class Entities:
-    """What clients can do with entities."""
-
-    store: Any
-    codec: Codec
-    publisher: Publisher
-    timer_horizon: int
-
-    def message(self, instance_id: str, content: Mapping[str, Any], due: int | None) -> NewInbox:
-        """Return the inbox row of an operation, which makes the entity if there is none.
-
-        Raises:
-            PayloadError: an argument cannot be encoded.
-        """
-        refuse_inside_orchestrator("durable.entity()")
-        message_id = uuid.uuid4().hex[:16]  # a repeat after a lost answer is recognised by it
-        dedup = f"event:{hashlib.sha256(message_id.encode()).hexdigest()[:48]}"
-        is_far = due is not None and due - self.store.now() > self.timer_horizon
-        return NewInbox(
-            instance_id, EventKind.EVENT_RAISED, dedup, name=MESSAGE, payload=self.codec.encode({**content, "id": message_id}),
-            visible_at=due, check_after=-self.timer_horizon if is_far else _CHECK_AFTER,
-            creates=entity_of(instance_id, self.publisher),
-        )  # fmt: skip
-
-    def fetch(self, instance_id: str) -> EntityRecord | None:
-        """Return an entity; None if there is none."""
-        refuse_inside_orchestrator("durable.entity()")
-        record = self.store.fetch(instance_id)
-        return None if record is None else self._record(record)
-
-    def page(self, name: str | None, limit: int, cursor: str | None) -> tuple[list[EntityRecord], str | None]:
-        """Return entities of one class or of all, newest first, and the cursor of the next page."""
-        chosen = Filters(name=None if name is None else orchestrator_of(name), entities=True)
-        records, next_cursor = self.store.find(chosen, limit, cursor, with_payloads=True)
-        return [found for record in records if (found := self._record(record)) is not None], next_cursor
-
-    def clean(self, name: str | None) -> int:
-        """Delete the entities that are empty, and return how many there were."""
-        refuse_inside_orchestrator("durable.clean_entities()")
-        deleted, cursor = 0, None
-        while True:
-            records, cursor = self.page(name, _BATCH, cursor)
-            for record in records:
-                if record.is_empty and not record.is_locked and not record.waiting:
-                    deleted += self.store.clean_entity(record.id, record.execution)
-            if cursor is None:
-                return deleted
-
-    def _record(self, record: InstanceRecord) -> EntityRecord | None:
-        parts = parts_of_id(record.id)
-        if parts is None or record.name != orchestrator_of(parts[0]) or record.status.is_terminal:
-            return None
-        saved = _saved(record.input, self.codec)
-        waiting: Sequence[Any] = saved.get("queue", ())
-        return EntityRecord(
-            record.id, *parts, saved.get("state"), bool(saved.get("empty", not saved)), bool(saved.get("lock")), len(waiting),
-            record.updated_at, record.execution,
-        )  # fmt: skip

@@ -20,6 +20,7 @@ from ..conf import Settings
 from ..core.replay import Codec
 from ..core.status import RuntimeStatus
 from ..errors import ActivityTimeout, DurableError
+from .decisions import new_execution_id
 from .entities import entity_of
 from .protocols import Publisher
 from .records import (
@@ -200,7 +201,10 @@ class Recovery:
         room, told = self.room(), set[str]()
         due = self.store.due_wakes(self.batch)
         for wake in due:
-            if wake.name is None and (entity := entity_of(wake.instance, self.publisher)) is not None:
+            if (
+                wake.name is None
+                and (entity := entity_of(wake.instance, new_execution_id(), self.publisher)) is not None
+            ):
                 if self.store.insert_instance(entity):  # its message was under way when it was cleaned away
                     self._wake(replace(wake, name=entity.name, queue=entity.queue))
             elif wake.name is None or (wake.status is not None and RuntimeStatus(wake.status).is_terminal):
