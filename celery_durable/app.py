@@ -384,7 +384,7 @@ class Durable:
         return Orchestration(instance_id, app=self.app, record=self.runtime.client.fetch(instance_id))
 
     def find(self, *, limit: int = 100, cursor: str | None = None, with_payloads: bool = False, **filters: Any) -> Page:
-        """Return a page of orchestrations, newest first.
+        """Return a page of orchestrations, newest first; entities only if ``name`` or ``id_prefix`` asks for them.
 
         Args:
             limit: at most this many.

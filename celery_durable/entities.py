@@ -27,7 +27,7 @@ class Entity:
         name, key: what ``durable.entity(name, key)`` takes.
         state: its public attributes; None as long as no operation has succeeded.
         is_empty: whether they all are what the class begins with.
-        is_locked: whether an orchestration holds it.
+        locked_by: the id of the orchestration that holds it; None if nobody does.
         waiting: how many messages wait for the end of that lock.
         updated_at: when it last took messages, aware UTC.
     """
@@ -37,7 +37,7 @@ class Entity:
     key: str
     state: dict[str, Any] | None
     is_empty: bool
-    is_locked: bool
+    locked_by: str | None
     waiting: int
     updated_at: datetime
 
@@ -64,7 +64,7 @@ def entity_page(runtime: Runtime, name: str | None, limit: int, cursor: str | No
 
 def _seen(record: EntityRecord) -> Entity:
     return Entity(
-        record.id, record.name, record.key, record.state, record.is_empty, record.is_locked, record.waiting,
+        record.id, record.name, record.key, record.state, record.is_empty, record.locked_by, record.waiting,
         EPOCH + timedelta(microseconds=record.updated_at),
     )  # fmt: skip
 

@@ -267,6 +267,7 @@ class _Lock:
     number: int
     until: int | None = None
     is_watched: bool = False
+    holder: str | None = None
 
 
 @dataclass(slots=True)
@@ -309,7 +310,7 @@ class Entity:
         lock = self._lock
         whole = {
             "state": self.state_value, "empty": self._is_at_defaults(), "number": self._number,
-            "lock": None if lock is None else [lock.wish, lock.number, lock.until, lock.is_watched],
+            "lock": None if lock is None else [lock.wish, lock.number, lock.until, lock.is_watched, lock.holder],
             "queue": list(self._queue), "seen": list(self._seen),
             "seen_at": self._seen_at if self._seen else 0,
         }  # fmt: skip
@@ -383,7 +384,8 @@ class Entity:
     def _grant(self, message: Mapping[str, Any], now: int) -> None:
         self._number = max(self._number + 1, now)  # higher than ever, also after the entity was cleaned away
         lease = message.get("lease")
-        self._lock = _Lock(message["lock"], self._number, None if lease is None else now + lease)
+        holder, _ = message.get("reply") or (None, None)
+        self._lock = _Lock(message["lock"], self._number, None if lease is None else now + lease, holder=holder)
         self._reply(message, self.codec.encode({"result": self._number}))
 
     def _watch(self) -> None:

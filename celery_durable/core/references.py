@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import DurableError
 from .commands import SendEvent
-from .entity import MESSAGE, REPLY, Declaration, orchestrator_of, parts_of_id
+from .entity import MESSAGE, Declaration, orchestrator_of, parts_of_id
 from .retry import Interval, in_microseconds
 
 if TYPE_CHECKING:
@@ -236,9 +236,10 @@ def _ask(
 ) -> asyncio.Future[Any]:
     """Send a message and return the future of its answer."""
     number = execution.next_command() if command is None else command
-    name = f"{REPLY}{execution.facts.execution_id}:{number}"
-    _send(execution, number, entity_id, {**message, "reply": [execution.facts.instance_id, name]}, note=note)
-    return execution.expect_reply(name)
+    reply = [execution.facts.instance_id, execution.reply_name(number)]
+    _send(execution, number, entity_id, {**message, "reply": reply}, note=note)
+    what = "the lock of" if "lock" in message else f"{message['op']}() of"
+    return execution.expect_reply(number, f"{what} entity {entity_id!r}")
 
 
 def _send(

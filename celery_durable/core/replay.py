@@ -147,7 +147,7 @@ class Execution:
         self.patches: dict[str, bool] = {}
         self.open_blocks = 0
         self.lock: EntityLock | None = None
-        self._replies: dict[str, asyncio.Future[Any]] = {}
+        self._replies: dict[int, tuple[asyncio.Future[Any], str]] = {}
         self._rest: Callable[[], Any] | None = None
         self._lines: dict[int, str] | None = {} if traces else None
         self._checks_arguments = checks_arguments
@@ -179,6 +179,11 @@ class Execution:
     def awaited_events(self) -> list[str]:
         """Return the names of the external events that the code waits for now."""
         return [name for name, waiters in self._waiters.items() if any(not waiter.done() for waiter in waiters)]
+
+    @property
+    def awaited_answers(self) -> list[str]:
+        """Return what the code has asked of entities and not been answered yet, in words."""
+        return [what for future, what in self._replies.values() if not future.done()]
 
     # -- the two doors ------------------------------------------------------------------------------
 
@@ -230,9 +235,9 @@ class Execution:
                 "in one turn (durable_max_turn_commands). Give the work to sub-orchestrations, then resume it",
                 instance_id=self.facts.instance_id,
             )  # fmt: skip
+        self._commands_allowed = None
         if self._rest is not None and self.final is None:
             self._go_to_rest(self._rest, decision)
-        self._commands_allowed = None
         self._new_timers.clear()
         self._note_joins(decision)
         decision.final, decision.keeps_events = self.final, self._keeps_events
@@ -311,14 +316,14 @@ class Execution:
         return True
 
     def _judged(self, event: Event) -> Event:
-        """Record whether a failure could be rebuilt, so that every replay decides alike."""
+        """Record whether a failure could be rebuilt, and which call an entity answers, so that every replay decides alike."""
         if event.kind in (EventKind.ACTIVITY_FAILED, EventKind.CHILD_FAILED):
             failure = event.payload or ""
         elif event.kind is EventKind.EVENT_RAISED and event.name.startswith(REPLY):
-            failure = _failure_in(self.codec.decode(event.payload or "null"))
+            event = event._replace(command=self._answered_call(event.name))
+            if not (failure := _failure_in(self.codec.decode(event.payload or "null"))):
+                return event
         else:
-            return event
-        if event.kind is EventKind.EVENT_RAISED and not failure:
             return event
         _, is_rebuilt = self.codec.decode_failure(failure)
         return event._replace(facts={**(event.facts or {}), "rebuilt": is_rebuilt})
@@ -395,7 +400,7 @@ class Execution:
 
     def _replied(self, event: Event, value: Any) -> None:
         """Give an answer of an entity to the call that waits for it; nobody else ever will."""
-        future = self._replies.pop(event.name, None)
+        future, _ = self._replies.pop(event.command, (None, ""))
         if future is None or future.done():
             return
         if failure := _failure_in(value):
@@ -726,10 +731,21 @@ class Execution:
             future.add_done_callback(lambda _: self.cancel_timer(command))
         return future
 
-    def expect_reply(self, name: str) -> asyncio.Future[Any]:
-        """Return a future of the one answer that comes as an event of this name."""
-        future = self._replies[name] = self.loop.create_future()
+    def reply_name(self, command: int) -> str:
+        """Return the name of the one event that answers this command."""
+        return f"{REPLY}{self.facts.execution_id}:{command}"
+
+    def expect_reply(self, command: int, what: str) -> asyncio.Future[Any]:
+        """Return a future of the answer to a command; ``what`` is for people."""
+        future = self.loop.create_future()
+        self._replies[command] = (future, what)
         return future
+
+    def _answered_call(self, name: str) -> int:
+        """Return which call of this very execution an event answers; 0 for none."""
+        number = name.rpartition(":")[2]
+        is_ours = len(number) < 10 and number.isdecimal() and name == self.reply_name(int(number))
+        return int(number) if is_ours and int(number) in self._replies else 0
 
     # -- joins --------------------------------------------------------------------------------------------
 

@@ -32,7 +32,7 @@ class EntityRecord:
     key: str
     state: Any
     is_empty: bool
-    is_locked: bool
+    locked_by: str | None
     waiting: int
     updated_at: int
     execution: str
@@ -82,7 +82,7 @@ class Entities:
         while True:
             records, cursor = self.page(name, _BATCH, cursor)
             for record in records:
-                if record.is_empty and not record.is_locked and not record.waiting:
+                if record.is_empty and record.locked_by is None and not record.waiting:
                     deleted += self.store.clean_entity(record.id, record.execution)
             if cursor is None:
                 return deleted
@@ -93,7 +93,9 @@ class Entities:
             return None
         saved = saved_in(record.input, self.codec)
         waiting: Sequence[Any] = saved.get("queue", ())
+        lock: Sequence[Any] = saved.get("lock") or ()
+        locked_by = str(lock[-1]) if lock else None
         return EntityRecord(
-            record.id, *parts, saved.get("state"), bool(saved.get("empty", not saved)), bool(saved.get("lock")), len(waiting),
+            record.id, *parts, saved.get("state"), bool(saved.get("empty", not saved)), locked_by, len(waiting),
             record.updated_at, record.execution,
         )  # fmt: skip

@@ -53,7 +53,7 @@ def test_azure(durable: Any) -> None:
             return [str(error), values]
 
     assert run(durable, count) == ["no", [10, 10]]
-    assert not any(each.is_locked for each in durable.entities().items)
+    assert not any(each.locked_by for each in durable.entities().items)
 
 
 def test_durabletask(durable: Any) -> None:

@@ -17,6 +17,7 @@ from celery_durable.core.context import refuse_inside_orchestrator
 from celery_durable.core.entity import MESSAGE, declare, orchestrator_of, run_by
 from celery_durable.core.events import EventKind
 from celery_durable.core.status import RuntimeStatus
+from celery_durable.engine.explain import explain
 from celery_durable.engine.records import InboxKind, NewInbox
 from celery_durable.engine.registry import Definition
 from celery_durable.engine.turn import TurnState
@@ -545,7 +546,7 @@ def holding(world: World, cls: Any = Counter, **options: Any) -> None:
 
 
 def locks(world: World) -> dict[str, bool]:
-    return {each.key: each.is_locked for each in Client(world).listed()}
+    return {each.key: each.locked_by is not None for each in Client(world).listed()}
 
 
 def test_a_locked_entity_takes_only_what_its_holder_asks_for(world: World, client: Client) -> None:
@@ -562,7 +563,11 @@ def test_a_locked_entity_takes_only_what_its_holder_asks_for(world: World, clien
     client(Counter, "a").signal.add(100)
     world.pump()
     assert client(Counter, "a").state() is None
-    assert [each.waiting for each in client.listed() if each.key == "a"] == [2]
+    assert [(each.locked_by, each.waiting) for each in client.listed() if each.key == "a"] == [("i", 2)]
+    told = explain(world.store, world.runner, world.client.fetch("other"))
+    assert told.waits_for == ["add() of entity '@Counter@a'"]
+    told = explain(world.store, world.runner, world.client.fetch("@Counter@a"))
+    assert told.waits_for == ["its next message"]
     world.raise_event("i", "go")
     world.pump()
     assert world.output("i") == [1, 1]
@@ -773,6 +778,35 @@ def test_determinism_of_a_holder_whose_worker_is_replaced_all_the_time(store: St
     assert locks(world) == {"a": False, "b": False, "c": False}
 
 
+def test_nothing_depends_on_messages(world: World, client: Client) -> None:
+    """All turn messages are lost, all the time; recovery alone brings everything to its end."""
+    holding(world)
+    ids = [f"h{n}" for n in range(3)]
+    for id_ in ids:
+        world.start("holder", "a", "b", id_=id_)
+        world.raise_event(id_, "go")
+    client(Counter, "a").signal.add(10)
+    recovery = world.recovery()
+    for _ in range(60):
+        world.publisher.forget()
+        with world.store.database.engine.begin() as connection:
+            connection.execute(sa.update(inbox).values(check_at=0).where(inbox.c.check_at.is_not(None)))
+        recovery.repair_wakes()
+        world.step()
+    assert all(world.status(id_) is RuntimeStatus.COMPLETED for id_ in ids)
+    assert client(Counter, "a").state() == {"value": 13}
+    assert locks(world) == {"a": False, "b": False}
+
+
+def test_a_thousand_calls_at_once(world: World) -> None:
+    async def main(ctx: Any) -> Any:
+        return await asyncio.gather(*(ctx.entity(Counter, "k").add(1) for _ in range(1000)))
+
+    with counted_commits(world) as commits:
+        assert run(world, main) == list(range(1, 1001))
+    assert len(commits) <= 4
+
+
 def test_a_saga_and_a_lock(world: World, client: Client) -> None:
     world.tasks["undo"] = lambda: None
     world.tasks["fail"] = lambda: 1 / 0
@@ -787,3 +821,25 @@ def test_a_saga_and_a_lock(world: World, client: Client) -> None:
 
     assert run(world, main) == 1
     assert world.runs["undo"] == 1
+
+
+def test_answers_to_a_life_that_is_over_are_dropped(world: World, client: Client) -> None:
+    client(Counter).signal.add(0)
+    world.pump()
+    world.client.suspend("@Counter@k", None)
+
+    @world.orchestrator
+    async def main(ctx: Any, life: int = 1) -> Any:
+        call = ctx.entity(Counter, "k").add(life)
+        if life == 1:
+            ctx.continue_as_new(2)
+        first = await ctx.wait_event("go")
+        return [first, await call]
+
+    world.start("main")
+    world.pump()
+    world.client.resume("@Counter@k", None)
+    world.pump()
+    world.raise_event("i", "go", "went")
+    world.pump()
+    assert world.output() == ["went", 3]  # not 1, the answer to the first life

@@ -130,7 +130,7 @@ def test_entities_are_no_orchestrations_in_lists(app: Any) -> None:
     assert second.next_cursor is None
     found = [*first.items, *second.items]
     assert {(each.name, each.key, each.state["value"]) for each in found} == {("Counter", key, 1) for key in "abc"}
-    assert all(isinstance(each, Entity) and not each.is_empty and not each.is_locked for each in found)
+    assert all(isinstance(each, Entity) and not each.is_empty and each.locked_by is None for each in found)
     assert all(each.updated_at.utcoffset() == timedelta(0) for each in found)
     assert durable.terminate(status="RUNNING").done == 1  # of all that runs: entities stay
     assert durable.entity(Counter, "a").state() == {"value": 1}

@@ -29,7 +29,7 @@ def test_two_that_count_under_a_lock_while_a_worker_is_killed(servers, new_stage
     ledger = durable.entity(testapp.Ledger, "k")
     assert ledger.state() == {"value": 16}
     wait_until(lambda: durable.entity(testapp.Ledger, "signals").state() == {"value": 20}, what="the signals")
-    wait_until(lambda: not any(each.is_locked or each.waiting for each in durable.entities().items), what="free locks")
+    wait_until(lambda: not any(each.locked_by or each.waiting for each in durable.entities().items), what="free locks")
     assert stage.outcome(testapp.ask_ledger.s("signals")) == [7, 21]
 
 

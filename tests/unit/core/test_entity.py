@@ -187,7 +187,7 @@ def test_a_copy_of_a_signal_counts_once_for_a_while() -> None:
     assert list(box.kept["seen"]) == ["last"]
 
 
-@pytest.mark.parametrize("kept", [3, {"state": 3}, {"number": "x"}, {"lock": [1, 2, 3, 4, 5]}, {"seen": 3}])
+@pytest.mark.parametrize("kept", [3, {"state": 3}, {"number": "x"}, {"lock": [1, 2, 3, 4, 5, 6]}, {"seen": 3}])
 def test_damage_is_told(kept: Any) -> None:
     with pytest.raises(PayloadError, match="@Box@k"):
         Entity(declare(Box), CODEC, "@Box@k", kept)
