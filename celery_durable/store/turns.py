@@ -489,11 +489,8 @@ class TurnTables:
                 cursor, OPEN_CHILDREN, id=new.id
             ).fetchall()  # under the lock: no turn starts another one now
             rows = run(cursor, WHOLE_HISTORY, id=new.id, execution=execution).fetchall() if farewell is not None else []
-            left = (
-                []
-                if farewell is None
-                else farewell(execution, [bytes(each).decode("utf-8", "replace") for (each,) in rows])
-            )
+            texts = [bytes(each).decode("utf-8", "replace") for (each,) in rows]
+            left = farewell(execution, texts) if farewell is not None else []
             run(cursor, CLEAR_OUTBOX, execution=execution)
             run(cursor, CLEAR_INBOX, id=new.id)
             run(cursor, CLEAR_HISTORY, id=new.id)
@@ -554,7 +551,6 @@ class TurnTables:
         if sent or new is None:
             return sent
         if not self._insert_instance(cursor, new, now) and run(cursor, DELETE_ENDED, id=new.id).rowcount:
-            run(cursor, CLEAR_INBOX, id=new.id)
             run(cursor, CLEAR_HISTORY, id=new.id)
             self._insert_instance(cursor, new, now)
         return int(run(cursor, SEND_INBOX, **values).rowcount)
