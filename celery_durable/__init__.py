@@ -4,11 +4,12 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .app import Durable, Page, orchestrator
+    from .app import Durable, Page, entity, orchestrator
     from .core.context import OrchestrationContext
     from .core.flow import Debounce, Limit, Rate
     from .core.retry import RetryPolicy
     from .core.status import RuntimeStatus
+    from .entities import Entity, EntityPage
     from .errors import (
         ActivityError,
         ActivityInterrupted,
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
         InstanceExists,
         InstanceNotFound,
         InvalidState,
+        LockLost,
         NonDeterminismError,
         OrchestrationFailed,
         OrchestrationRevoked,
@@ -35,11 +37,14 @@ if TYPE_CHECKING:
 __all__ = [
     # the front door
     "Durable",
+    "entity",
     "orchestrator",
     "durable_context",
     # what is passed around
     "ActivityContext",
     "Debounce",
+    "Entity",
+    "EntityPage",
     "Limit",
     "Orchestration",
     "OrchestrationContext",
@@ -59,6 +64,7 @@ __all__ = [
     "InstanceExists",
     "InstanceNotFound",
     "InvalidState",
+    "LockLost",
     "NonDeterminismError",
     "OrchestrationFailed",
     "OrchestrationRevoked",
@@ -72,11 +78,12 @@ __version__ = "0.1.0"
 
 # Imported when they are first asked for: the command line loads this package with every command of Celery's.
 _HOMES = {
-    **dict.fromkeys(("Durable", "Page", "orchestrator"), "app"),
+    **dict.fromkeys(("Durable", "Page", "entity", "orchestrator"), "app"),
     **dict.fromkeys(("OrchestrationContext",), "core.context"),
     **dict.fromkeys(("Debounce", "Limit", "Rate"), "core.flow"),
     **dict.fromkeys(("RetryPolicy",), "core.retry"),
     **dict.fromkeys(("RuntimeStatus",), "core.status"),
+    **dict.fromkeys(("Entity", "EntityPage"), "entities"),
     **dict.fromkeys(
         (
             "ActivityError",
@@ -89,6 +96,7 @@ _HOMES = {
             "InstanceExists",
             "InstanceNotFound",
             "InvalidState",
+            "LockLost",
             "NonDeterminismError",
             "OrchestrationFailed",
             "OrchestrationRevoked",

@@ -17,6 +17,7 @@ from .canvas import ORCHESTRATOR as CANVAS
 from .canvas import DurableCanvas, run_canvas
 from .conf import Settings, read_settings
 from .core.context import as_microseconds
+from .core.entity import Declaration, declaration_of, declare, orchestrator_of, run_by
 from .core.flow import read_retention
 from .core.retry import Interval
 from .core.status import RuntimeStatus
@@ -29,6 +30,7 @@ from .engine.schedules import Overlap
 from .engine.turn import TurnRunner
 from .engine.verbs import BulkResult, apply_to_all, statuses_of
 from .engine.verification import Verification, Verifier
+from .entities import EntityPage, EntityReference, entities_of, entity_page
 from .errors import ConfigurationError, InstanceExists
 from .payload import PayloadCodec
 from .result import Orchestration
@@ -42,7 +44,7 @@ from .worker.publisher import CeleryPublisher
 from .worker.request import hold_messages
 from .worker.runtime import Runtime
 
-__all__ = ["Durable", "Page", "orchestrator"]
+__all__ = ["Durable", "Page", "entity", "orchestrator"]
 
 TRANSPORT_ALIASES.setdefault("durable", "celery_durable.worker.transport:Transport")
 _OWN_OPTIONS = ("version", "max_activities", "limit", "debounce", "retention")
@@ -69,6 +71,7 @@ class Durable:
         self._lock = threading.RLock()
         self._declared: dict[str, _Declared] = {}
         self._pending: list[tuple[Callable[..., Any], dict[str, Any]]] = []
+        self._entities: dict[str, Declaration] = {}
         os.register_at_fork(after_in_child=self._renew_lock)
         if app is not None:
             self.init_app(app)
@@ -238,6 +241,36 @@ class Durable:
             return lambda chosen: make_transactional(self, chosen, isolation_level)
         return make_transactional(self, function, isolation_level)
 
+    def entity(self, cls: Any = None, key: str | None = None, *, name: str | None = None, **options: Any) -> Any:
+        """Declare a class whose objects are entities, or return the reference to one of them.
+
+        ``@durable.entity`` above a class declares it; with ``name=`` (the class's own if left out) and the options of
+        ``@app.task`` for its messages, as ``queue=``. The class itself is returned. ``durable.entity(Counter, "visits")`` is a
+        reference: ``.signal.add(1)`` sends, ``.state()`` looks. A process without the class gives its name: "Counter".
+
+        Its public methods are its operations: plain methods, one at a time for each entity. Its state is its public attributes.
+
+        Raises:
+            ConfigurationError: the class cannot be one, or another one has that name.
+            TypeError: of a reference: ``cls`` is no declared class and no name, or the key is no string.
+            ValueError: of a reference: the name or the key does not fit.
+        """
+        if key is not None:
+            if name is not None or options:
+                raise TypeError("durable.entity(cls, key) is a reference, and takes nothing else")
+            return EntityReference(self, cls, key)
+        if cls is None:
+            return lambda each: self.entity(each, name=name, **options)
+        if isinstance(cls, str):
+            raise TypeError(f"durable.entity({cls!r}) lacks the key of the entity")
+        declaration = _declared_entity(self._entities, cls, name, options)
+        orchestrator_name = orchestrator_of(declaration.name)
+        if orchestrator_name in self._declared:
+            self.registry.add(Definition(orchestrator_name, None, run_by(declaration)))
+        else:
+            self.orchestrator(run_by(declaration), name=orchestrator_name, **options)
+        return cls
+
     # -- starting and looking ---------------------------------------------------------------------------------------
 
     def start(
@@ -381,7 +414,7 @@ class Durable:
         return Orchestration(instance_id, app=self.app, record=self.runtime.client.fetch(instance_id))
 
     def find(self, *, limit: int = 100, cursor: str | None = None, with_payloads: bool = False, **filters: Any) -> Page:
-        """Return a page of orchestrations, newest first.
+        """Return a page of orchestrations, newest first; entities only if ``name`` or ``id_prefix`` asks for them.
 
         Args:
             limit: at most this many.
@@ -399,6 +432,26 @@ class Durable:
     def count(self, **filters: Any) -> int:
         """Return how many orchestrations match; the same filters as ``find``."""
         return int(self.runtime.store.count(_filters(filters)))
+
+    def entities(self, cls: type | str | None = None, *, limit: int = 100, cursor: str | None = None) -> EntityPage:
+        """Return a page of entities, those made last first.
+
+        Args:
+            cls: only those of this class, or registered name.
+            limit: at most this many, up to 1000.
+            cursor: ``next_cursor`` of the page before.
+        """
+        if not 1 <= limit <= 1000:
+            raise ValueError(f"limit must be from 1 to 1000, not {limit!r}")
+        return entity_page(self.runtime, _entity_name(cls), limit, cursor)
+
+    def clean_entities(self, cls: type | str | None = None) -> int:
+        """Delete the entities that are empty, of one class or of all, and return how many there were.
+
+        Empty is one whose attributes are all what the class begins with, that nobody has locked, and that no message waits
+        for, also not a delayed one. The next message makes it anew.
+        """
+        return entities_of(self.runtime).clean(_entity_name(cls))
 
     # -- steering, one or many ----------------------------------------------------------------------------------------
 
@@ -573,6 +626,46 @@ def _task_options(function: Callable[..., Any], options: dict[str, Any]) -> tupl
     }  # fmt: skip
 
 
+def entity(cls: Any = None, *, name: str | None = None, **options: Any) -> Any:
+    """Declare a class whose objects are entities of whatever app is current, as ``celery.shared_task`` does for tasks.
+
+    See ``Durable.entity``.
+    """
+    if cls is None:
+        return lambda each: entity(each, name=name, **options)
+    declaration = _declared_entity(_shared_entities, cls, name, options)
+    orchestrator_name = orchestrator_of(declaration.name)
+    if (shared := _shared.get(orchestrator_name)) is not None:
+        shared.options["durable_versions"].append((run_by(declaration), {"version": None, "max_activities": None}))
+    else:
+        orchestrator(run_by(declaration), name=orchestrator_name, **options)
+    return cls
+
+
+_shared_entities: dict[str, Declaration] = {}
+
+
+def _declared_entity(
+    known: dict[str, Declaration], cls: Any, name: str | None, options: Mapping[str, Any]
+) -> Declaration:
+    if odd := sorted({"version", "max_activities", "bind"}.intersection(options)):
+        raise ConfigurationError(f"an entity takes no {', '.join(odd)}=")
+    chosen = getattr(cls, "__name__", None) if name is None else name
+    other = known.get(str(chosen))
+    if other is not None and (other.cls.__module__, other.cls.__qualname__) != (cls.__module__, cls.__qualname__):
+        raise ConfigurationError(
+            f"entity {chosen!r} is {other.cls.__module__}.{other.cls.__qualname__} already: give another name= to "
+            f"{cls.__module__}.{cls.__qualname__}"
+        )
+    declaration = declare(cls, name)
+    known[declaration.name] = declaration
+    return declaration
+
+
+def _entity_name(cls: type | str | None) -> str | None:
+    return cls if cls is None or isinstance(cls, str) else declaration_of(cls).name
+
+
 def orchestrator(function: Callable[..., Any] | None = None, **options: Any) -> Any:
     """Make a function an orchestrator of whatever app is current, as ``celery.shared_task`` does for tasks."""
     if function is None:
@@ -612,10 +705,12 @@ def _filters(given: Mapping[str, Any]) -> Filters:
         for key in ("created_after", "created_before")
     }
     name = given.get("name")
+    chooses = name is not None or given.get("id_prefix") is not None
     return Filters(
         statuses=tuple(RuntimeStatus(value) for value in several), name=getattr(name, "name", name),
         version=given.get("version"), tags=tuple(sorted((given.get("tags") or {}).items())),
-        id_prefix=given.get("id_prefix"), parent_id=given.get("parent_id"), stuck=given.get("stuck"), **moments,
+        id_prefix=given.get("id_prefix"), parent_id=given.get("parent_id"), stuck=given.get("stuck"),
+        entities=None if chooses else False, **moments,
     )  # fmt: skip
 
 

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
@@ -20,6 +21,7 @@ from .app import Durable
 from .core import context as core
 from .core import retry as core_retry
 from .core.events import Event
+from .core.references import EntityLock
 from .core.status import RuntimeStatus
 from .core.waits import AllFuture
 from .errors import ActivityError, DurableError, InstanceNotFound, InvalidState
@@ -35,6 +37,8 @@ __all__ = [
     "orchestrator",
     # what an orchestrator is given and makes
     "ActivityContext",
+    "EntityId",
+    "EntityInstanceId",
     "DurableOrchestrationContext",
     "OrchestrationContext",
     "RetryOptions",
@@ -45,6 +49,7 @@ __all__ = [
     # the client
     "DurableOrchestrationClient",
     "DurableOrchestrationStatus",
+    "EntityStateResponse",
     "OrchestrationRuntimeStatus",
     "PurgeHistoryResult",
     # errors
@@ -101,18 +106,11 @@ def _as_task_failure(error: BaseException) -> BaseException:
     return failure
 
 
-_ENTITIES = (
-    "call_entity",
-    "signal_entity",
-    "lock_entities",
-    "Entity",
-    "EntityId",
-    "EntityInstanceId",
-    "DurableEntity",
-    "DurableEntityContext",
-)
 _UNSUPPORTED = {
-    **dict.fromkeys(_ENTITIES, "celery_durable has no entities yet"),
+    **dict.fromkeys(
+        ("Entity", "DurableEntity", "DurableEntityContext", "EntityContext"),
+        "celery_durable takes an entity as a class under @durable.entity",
+    ),
     "call_http": "celery_durable makes no HTTP requests; put the request in an activity",
 }
 
@@ -360,6 +358,55 @@ class _Mailbox:
             self._arrivals[-1].cancel()
 
 
+# -- entities ---------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class EntityId:
+    """Azure's name of an entity: that of its class, as ``@durable.entity`` registered it, and its key."""
+
+    name: str
+    key: str
+
+
+@dataclass(frozen=True)
+class EntityInstanceId:
+    """The same in ``durabletask``."""
+
+    entity: str
+    key: str
+
+    @property
+    def name(self) -> str:
+        """The name of the entity's class."""
+        return self.entity
+
+
+@dataclass(frozen=True)
+class EntityStateResponse:
+    """What ``read_entity_state`` gives; ``entity_state`` is a dict of the entity's public attributes."""
+
+    entity_exists: bool
+    entity_state: Any = None
+
+
+def _given(value: Any) -> tuple[Any, ...]:
+    return () if value is None else (value,)
+
+
+async def _entered(lock: EntityLock) -> AbstractContextManager[EntityLock]:
+    await lock.acquire()
+    return _released_after(lock)
+
+
+@contextmanager
+def _released_after(lock: EntityLock) -> Iterator[EntityLock]:
+    try:
+        yield lock
+    finally:
+        lock.release()
+
+
 # -- the contexts -----------------------------------------------------------------------------------------
 
 
@@ -421,17 +468,18 @@ class _Context:
         due = self._ctx.now() + fire_at if isinstance(fire_at, timedelta) else _aware(fire_at)
         return self._cancellable(_relayed(timer := self._ctx.sleep_until(due)), timer.cancel)
 
-    def call_entity(self, *_: Any, **__: Any) -> NoReturn:
-        """Raise ``NotSupported``: there are no entities."""
-        raise _unsupported("call_entity")
+    def lock_entities(self, entities: Iterable[EntityId | EntityInstanceId]) -> Task:
+        """Return a task of a block that holds these entities: ``with (yield context.lock_entities([a, b])):``."""
+        lock = self._ctx.lock(*(self._ctx.entity(each.name, each.key) for each in entities))
+        return self.task_class(asyncio.get_running_loop().create_task(_entered(lock)))
 
-    def signal_entity(self, *_: Any, **__: Any) -> NoReturn:
-        """Raise ``NotSupported``: there are no entities."""
-        raise _unsupported("signal_entity")
+    def _call_entity(self, entity: EntityId | EntityInstanceId, operation: str, given: Any) -> Task:
+        reference = self._ctx.entity(entity.name, entity.key)
+        return self.task_class(getattr(reference, operation)(*_given(given)))
 
-    def lock_entities(self, *_: Any, **__: Any) -> NoReturn:
-        """Raise ``NotSupported``: there are no entities."""
-        raise _unsupported("lock_entities")
+    def _signal_entity(self, entity: EntityId | EntityInstanceId, operation: str, given: Any) -> Task:
+        reference = self._ctx.entity(entity.name, entity.key)
+        return self.task_class(getattr(reference.signal, operation)(*_given(given)))
 
     def finish(self, result: Any) -> Any:
         """Return the result of the orchestrator, or continue as new if it has asked for that."""
@@ -496,6 +544,14 @@ class DurableOrchestrationContext(_Context):
         """Run an orchestrator as a child, and again, as another instance, if it fails."""
         return self._call(name, input_, retry_options, instance_id)
 
+    def call_entity(self, entityId: EntityId, operationName: str, operationInput: Any = None) -> Task:  # noqa: N803
+        """Run an operation of an entity with one argument, or with none if that is None."""
+        return self._call_entity(entityId, operationName, operationInput)
+
+    def signal_entity(self, entityId: EntityId, operationName: str, operationInput: Any = None) -> Task:  # noqa: N803
+        """Ask for an operation of an entity, one-way."""
+        return self._signal_entity(entityId, operationName, operationInput)
+
     def call_http(self, *_: Any, **__: Any) -> NoReturn:
         """Raise ``NotSupported``: HTTP requests belong in activities."""
         raise _unsupported("call_http")
@@ -555,6 +611,14 @@ class OrchestrationContext(_Context):
         """Return a task of the next event of that name; of several waits, the oldest gets it."""
         arrival = self._ctx.wait_event(name)
         return self._cancellable(_relayed(arrival), arrival.cancel)
+
+    def call_entity(self, entity: EntityInstanceId, operation: str, input: Any = None) -> Task:
+        """Run an operation of an entity with one argument, or with none if that is None."""
+        return self._call_entity(entity, operation, input)
+
+    def signal_entity(self, entity_id: EntityInstanceId, operation_name: str, input: Any = None) -> Task:
+        """Ask for an operation of an entity, one-way."""
+        return self._signal_entity(entity_id, operation_name, input)
 
     def send_event(self, instance_id: str, event_name: str, *, data: Any = None) -> None:
         """Raise an event on another orchestration, one-way."""
@@ -819,6 +883,21 @@ class DurableOrchestrationClient:
             self.durable.get(instance_id).raise_event(event_name, event_data)
         except InvalidState:
             return
+
+    async def signal_entity(
+        self,
+        entityId: EntityId,  # noqa: N803
+        operation_name: str,
+        operation_input: Any = None,
+    ) -> None:
+        """Ask for an operation of an entity with one argument, or with none if that is None; one-way."""
+        reference = self.durable.entity(entityId.name, entityId.key)
+        getattr(reference.signal, operation_name)(*_given(operation_input))
+
+    async def read_entity_state(self, entityId: EntityId) -> EntityStateResponse:  # noqa: N803
+        """Return the state of an entity."""
+        state = self.durable.entity(entityId.name, entityId.key).state()
+        return EntityStateResponse(state is not None, state)
 
     async def terminate(self, instance_id: str, reason: str) -> None:
         """End an orchestration, and its children, at once; without effect on one that is over.

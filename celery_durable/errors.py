@@ -25,6 +25,7 @@ __all__ = [
     "ActivityInterrupted",
     "CompensationFailed",
     "ForbiddenOperation",
+    "LockLost",
     # what an operator meets
     "NonDeterminismError",
     "TurnLimitExceeded",
@@ -100,6 +101,10 @@ class CompensationFailed(DurableError):
 
 class ForbiddenOperation(DurableError, RuntimeError):
     """An orchestrator tried what cannot be replayed: real I/O, a thread, a foreign awaitable."""
+
+
+class LockLost(DurableError):
+    """An operation came under an entity's lock that its orchestration does not hold any more (``entity_id``, ``number``)."""
 
 
 class NonDeterminismError(DurableError):

@@ -222,12 +222,19 @@ class RecordPatch(Command):
 
 @dataclass(slots=True)
 class SendEvent(Command):
-    """Raise an external event on another instance, one-way."""
+    """Raise an external event on another instance, one-way.
+
+    ``due`` is when it is to be seen (microseconds since the epoch, None is now). ``creates`` is the orchestrator of an entity
+    that comes to be by it. ``note`` is what history keeps of it beside the receiver.
+    """
 
     takes_arguments: ClassVar[bool] = True
     instance_id: str
     name: str
     payload: str
+    due: int | None = None
+    creates: str | None = None
+    note: Mapping[str, Any] | None = None
 
     @property
     def label(self) -> str:
@@ -238,7 +245,7 @@ class SendEvent(Command):
         return self.payload
 
     def _facts(self) -> dict[str, Any] | None:
-        return {"to": self.instance_id}
+        return {"to": self.instance_id, **(self.note or {})}
 
 
 @dataclass(slots=True)
@@ -273,10 +280,14 @@ class CancelExecution(Command):
 
 @dataclass(slots=True)
 class ContinueAsNew(Command):
-    """End this execution and start a fresh one under the same id; ``input`` is encoded."""
+    """End this execution and start a fresh one under the same id; ``input`` is encoded.
+
+    One that ``rests`` begins with the next message, not before.
+    """
 
     input: str
     events: list[Event] = field(default_factory=list)
+    rests: bool = False
     is_final: ClassVar[bool] = True
 
     def _payload(self) -> str | None:

@@ -20,6 +20,8 @@ from typing import TYPE_CHECKING, Any, Literal, NoReturn
 from ..errors import DurableError, ForbiddenOperation, PayloadError
 from .calls import CallOptions, checked_name
 from .commands import RecordPatch, RecordRun, SendEvent
+from .entity import RESERVED, id_of
+from .references import EntityLock, EntityReference
 from .retry import Interval, RetryPolicy, in_microseconds
 from .saga import Saga
 from .waits import AllFuture, AnyFuture, MapFuture
@@ -242,8 +244,48 @@ class OrchestrationContext:
         execution = self._execution
         receiver = checked_name(instance_id, "an instance id", 150)
         event = checked_name(name, "an event name", 100_000)
+        if event.startswith(RESERVED):
+            raise ValueError(f"event names that begin with {RESERVED!r} are reserved; {event[:60]!r} does")
         execution.ask(SendEvent(execution.next_command(), receiver, event, execution.codec.encode(data)))
         return execution.done_future(None)
+
+    # -- entities ---------------------------------------------------------------------------------
+
+    def entity(self, cls: type | str, key: str) -> EntityReference:
+        """Return the reference to an entity, which comes to be by its first message.
+
+        ``await ctx.entity(Counter, "visits").add(5)`` is a call: it gives what the operation returns, or raises what it raised.
+        ``ctx.entity(Counter, "visits").signal.add(5)`` is one-way, ``.signal(delay=60).add(5)`` comes later.
+
+        Raises:
+            TypeError: ``cls`` is no class declared by ``@durable.entity``, nor the name of one; the key is no string.
+            ValueError: the name or the key does not fit.
+        """
+        return EntityReference(self._execution, *id_of(cls, key))
+
+    def lock(self, *entities: EntityReference, lease: Interval | None = None) -> EntityLock:
+        """Return a block in which entities take operations of this orchestration only: ``async with ctx.lock(a, b)``.
+
+        They are locked one after the other, in the order of their ids, so that two orchestrations cannot block each other;
+        everything else that they are sent waits, in order. Inside the block only entities that it holds can be called,
+        others can be signaled. The locks are released however the block is left, and when the orchestration is
+        terminated, fails or is replaced.
+
+        Args:
+            *entities: what ``ctx.entity(...)`` gives.
+            lease: seconds or ``timedelta`` after which an entity that others wait for is given to the next of them; from
+                then on operations of this block are refused. None holds it until the block is left.
+
+        Raises:
+            TypeError: what is given is no entity reference.
+            ValueError: nothing is given, or the lease is not positive.
+            DurableError: (on entering) this orchestration is inside such a block already.
+            LockLost: (by an operation) the lease was over.
+        """
+        micros = _optional(lease, "lease")
+        if micros is not None and micros <= 0:
+            raise ValueError(f"lease must be more than 0, not {lease!r}")
+        return EntityLock(self._execution, entities, micros)
 
     # -- the rest ---------------------------------------------------------------------------------
 
@@ -325,11 +367,11 @@ class OrchestrationContext:
         Events that were not taken yet stay for the new execution, in order, unless ``keep_events`` is False.
 
         Raises:
-            ForbiddenOperation: inside a saga, which would never know how it ends.
+            ForbiddenOperation: inside a saga or a lock, which would never know how it ends.
         """
         if self._execution.open_blocks:
             raise ForbiddenOperation(
-                "ctx.continue_as_new() inside a saga: leave the block first, so that it is clear what is done"
+                "ctx.continue_as_new() inside a saga or a lock: leave the block first, so that it is clear what is done"
             )
         raise ContinueAsNewRequested(args, kwargs, keep_events)
 

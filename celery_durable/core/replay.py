@@ -17,7 +17,7 @@ from collections.abc import Awaitable, Callable, Generator, Iterable, Mapping, S
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
-from ..errors import ForbiddenOperation, NonDeterminismError, PayloadError, TurnLimitExceeded
+from ..errors import DurableError, ForbiddenOperation, NonDeterminismError, PayloadError, TurnLimitExceeded
 from .calls import (
     ActivityCall,
     Call,
@@ -39,10 +39,12 @@ from .commands import (
     FailExecution,
 )
 from .context import ContinueAsNewRequested, OrchestrationContext, as_microseconds, running_orchestrator
+from .entity import REPLY
 from .events import INPUTS, NOTES, Event, EventKind
 from .lines import asking_line, awaiting_line
 from .loop import ReplayLoop, ReplayTask
 from .ordering import keep_order
+from .references import EntityLock
 from .waits import AllFuture, pending_joins
 
 __all__ = ["Codec", "Decision", "Execution", "Facts"]
@@ -149,6 +151,9 @@ class Execution:
         self.recorded_patches: set[str] = set()
         self.patches: dict[str, bool] = {}
         self.open_blocks = 0
+        self.lock: EntityLock | None = None
+        self._replies: dict[int, tuple[asyncio.Future[Any], str]] = {}
+        self._rest: Callable[[], Any] | None = None
         self._lines: dict[int, str] | None = {} if traces else None
         self._checks_arguments = checks_arguments
         self._arrivals = 0
@@ -195,6 +200,11 @@ class Execution:
     def awaited_events(self) -> list[str]:
         """Return the names of the external events that the code waits for now."""
         return [name for name, waiters in self._waiters.items() if any(not waiter.done() for waiter in waiters)]
+
+    @property
+    def awaited_answers(self) -> list[str]:
+        """Return what the code has asked of entities and not been answered yet, in words."""
+        return [what for future, what in self._replies.values() if not future.done()]
 
     # -- the two doors ------------------------------------------------------------------------------
 
@@ -256,6 +266,8 @@ class Execution:
                 instance_id=self.facts.instance_id,
             )  # fmt: skip
         self._commands_allowed = None
+        if self._rest is not None and self.final is None:
+            self._go_to_rest(self._rest, decision)
         self._new_timers.clear()
         self._note_joins(decision)
         decision.final, decision.keeps_events = self.final, self._keeps_events
@@ -369,10 +381,16 @@ class Execution:
         return event.kind is not EventKind.WORK_RENEWED or self._main is not None
 
     def _judged(self, event: Event) -> Event:
-        """Record whether a failure could be rebuilt, so that every replay decides alike."""
-        if event.kind not in (EventKind.ACTIVITY_FAILED, EventKind.CHILD_FAILED):
+        """Record whether a failure could be rebuilt, and which call an entity answers, so that every replay decides alike."""
+        if event.kind in (EventKind.ACTIVITY_FAILED, EventKind.CHILD_FAILED):
+            failure = event.payload or ""
+        elif event.kind is EventKind.EVENT_RAISED and event.name.startswith(REPLY):
+            event = event._replace(command=self._answered_call(event.name))
+            if not (failure := _failure_in(self.codec.decode(event.payload or "null"))):
+                return event
+        else:
             return event
-        _, is_rebuilt = self.codec.decode_failure(event.payload or "")
+        _, is_rebuilt = self.codec.decode_failure(failure)
         return event._replace(facts={**(event.facts or {}), "rebuilt": is_rebuilt})
 
     def _started(self, event: Event) -> None:
@@ -424,19 +442,22 @@ class Execution:
             call.completed(value)
 
     def _call_failed(self, event: Event) -> None:
+        call, error = self._calls[event.command], self._failure_of(event, event.payload or "")
+        if _is_injected(event):
+            call.settle(error=error)
+        else:
+            call.failed(error)
+
+    def _failure_of(self, event: Event, failure: str) -> BaseException:
         was_rebuilt = bool((event.facts or {}).get("rebuilt"))
-        error, is_rebuilt = self.codec.decode_failure(event.payload or "", may_rebuild=was_rebuilt)
+        error, is_rebuilt = self.codec.decode_failure(failure, may_rebuild=was_rebuilt)
         if was_rebuilt and not is_rebuilt:
             raise NonDeterminismError(
                 f"orchestration {self.facts.instance_id!r} ({self.facts.name}), {event.describe()}: this process cannot "
                 f"import the exception that history holds: {error}. Restore its class, then resume the instance",
                 instance_id=self.facts.instance_id, event=self.history_length,
             )  # fmt: skip
-        call = self._calls[event.command]
-        if _is_injected(event):
-            call.settle(error=error)
-        else:
-            call.failed(error)
+        return error
 
     def _timer_fired(self, event: Event) -> None:
         _, callback = self._timers.pop(event.command)
@@ -446,6 +467,9 @@ class Execution:
         if (event_id := _event_id(event)) is not None:
             self._event_ids.add(event_id)
         value = self.codec.decode(event.payload or "null")  # now: damage must not come up in the user's code
+        if event.name.startswith(REPLY):
+            self._replied(event, value)
+            return
         waiters = self._waiters.get(event.name)
         while waiters:
             waiter = waiters.popleft()
@@ -454,6 +478,16 @@ class Execution:
                 return
         self._arrivals += 1
         self._buffered.setdefault(event.name, deque()).append((self._arrivals, event, value))
+
+    def _replied(self, event: Event, value: Any) -> None:
+        """Give an answer of an entity to the call that waits for it; nobody else ever will."""
+        future, _ = self._replies.pop(event.command, (None, ""))
+        if future is None or future.done():
+            return
+        if failure := _failure_in(value):
+            future.set_exception(self._failure_of(event, failure))
+        else:
+            future.set_result(value.get("result") if isinstance(value, dict) else None)
 
     def _cancel_requested(self, event: Event) -> None:
         self._cancel_was_requested = True
@@ -492,6 +526,11 @@ class Execution:
     # -- the end --------------------------------------------------------------------------------------
 
     def _finish(self, main: ReplayTask) -> None:
+        if self._rest is not None:  # of an entity nothing may be lost: it is suspended
+            problem = None if main.cancelled() else main.exception()
+            raise DurableError(f"entity {self.facts.instance_id!r} came to an end: {problem!r}") from problem
+        if self.lock is not None:
+            self.lock.release()
         if main.cancelled():
             return self._end(CancelExecution(self.next_command(), self._cancel_reason))
         error = main.exception()
@@ -522,6 +561,17 @@ class Execution:
             kept.append(event._replace(at=max(event.at, latest)))  # clocks may disagree: the order of arrival stays
         self._keeps_events = wish.keep_events
         self._end(ContinueAsNew(self.next_command(), payload, kept if wish.keep_events else []))
+
+    def rest_after_turn(self, rest: Callable[[], Any]) -> None:
+        """End every turn from now on by continuing as new, with what ``rest`` returns as the argument."""
+        self._rest = rest
+
+    def _go_to_rest(self, rest: Callable[[], Any], decision: Decision) -> None:
+        with running_orchestrator(self.facts.instance_id):
+            payload = self.codec.encode([[rest()], {}])
+        command = self.final = ContinueAsNew(self.next_command(), payload, rests=True)
+        decision.commands.append(command)
+        decision.events.append(command.confirmation(self.now))
 
     def _end(self, command: Command) -> None:
         self.final = command
@@ -790,6 +840,22 @@ class Execution:
             future.add_done_callback(lambda _: self.cancel_timer(command))
         return future
 
+    def reply_name(self, command: int) -> str:
+        """Return the name of the one event that answers this command."""
+        return f"{REPLY}{self.facts.execution_id}:{command}"
+
+    def expect_reply(self, command: int, what: str) -> asyncio.Future[Any]:
+        """Return a future of the answer to a command; ``what`` is for people."""
+        future = self.loop.create_future()
+        self._replies[command] = (future, what)
+        return future
+
+    def _answered_call(self, name: str) -> int:
+        """Return which call of this very execution an event answers; 0 for none."""
+        number = name.rpartition(":")[2]
+        is_ours = len(number) < 10 and number.isdecimal() and name == self.reply_name(int(number))
+        return int(number) if is_ours and int(number) in self._replies else 0
+
     # -- joins --------------------------------------------------------------------------------------------
 
     def _note_joins(self, decision: Decision) -> None:
@@ -840,6 +906,12 @@ _SHAPES: dict[str, Callable[[Execution, Mapping[str, Any], CallOptions], asyncio
     "chord": Execution._chord,
     "celery.chunks": Execution._chunks,
 }
+
+
+def _failure_in(reply: Any) -> str:
+    """Return the failure in an entity's answer, or nothing."""
+    failure = reply.get("failure") if isinstance(reply, dict) else None
+    return failure if isinstance(failure, str) else ""
 
 
 def _event_id(event: Event) -> str | None:

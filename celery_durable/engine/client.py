@@ -15,12 +15,14 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from ..core.context import refuse_inside_orchestrator
+from ..core.entity import RESERVED
 from ..core.events import Event, EventKind
 from ..core.replay import Codec
 from ..core.rewind import Override
 from ..core.status import RuntimeStatus
 from ..errors import ConfigurationError, DurableError, InstanceExists, InstanceNotFound, InvalidState, PayloadError
 from .decisions import new_execution_id
+from .entities import releases_in
 from .protocols import Publisher
 from .records import (
     AlreadyWaitsError,
@@ -194,8 +196,15 @@ class Client:
             return False
         if if_exists == "restart":
             acts("restart", old.status, new.id)
-        if not self.store.replace_instance(new):
+        left: list[NewInbox] = []
+
+        def farewell(execution: str, rows: Sequence[str]) -> Sequence[NewInbox]:
+            left[:] = releases_in(new.id, rows, self.codec)
+            return left
+
+        if not self.store.replace_instance(new, farewell):
             raise InvalidState(f"orchestration {new.id!r} changed while it was replaced; try again", instance_id=new.id)
+        self.runner.publish_messages(left, self.store.now() if left else 0)
         return True
 
     # -- look -------------------------------------------------------------------------------------------
@@ -238,6 +247,8 @@ class Client:
         check_text("an event's name", name)
         if "\x00" in name:
             raise ValueError("an event's name must not contain NUL")
+        if name.startswith(RESERVED):
+            raise ValueError(f"event names that begin with {RESERVED!r} are reserved; {name[:60]!r} does")
         if event_id is None:
             event_id = uuid.uuid4().hex  # a repeat after a lost answer is recognised by it
         check_text("an event's id", event_id)

@@ -29,6 +29,7 @@ from ..core.events import Event, EventKind, dump_events
 from ..core.replay import Codec, Decision, Execution
 from ..core.status import RuntimeStatus
 from ..errors import InstanceExists, InstanceNotFound
+from .entities import farewell, new_entity
 from .protocols import Publisher
 from .records import (
     ActivityRow,
@@ -252,10 +253,17 @@ def _cancel_child(draft: _Draft, command: CancelChild) -> None:
 
 
 def _send_event(draft: _Draft, command: SendEvent) -> None:
+    horizon = int(draft.settings.timer_horizon * 1_000_000)
+    is_far = command.due is not None and command.due - draft.snapshot.now > horizon
+    creates = None
+    if command.creates is not None:
+        queue = draft.publisher.route(command.creates, {})
+        creates = new_entity(command.instance_id, new_execution_id(), command.creates, queue)
     draft.commit.other_inboxes.append(
         NewInbox(
             command.instance_id, EventKind.EVENT_RAISED, f"sent:{draft.execution}:{command.command}",
-            name=command.name, payload=command.payload, check_after=_CHECK_WAKE_AFTER * 2,
+            name=command.name, payload=command.payload, visible_at=command.due,
+            check_after=-horizon if is_far else _CHECK_WAKE_AFTER * 2, creates=creates,
         )
     )  # fmt: skip
 
@@ -282,9 +290,11 @@ def _continue_as_new(draft: _Draft, command: ContinueAsNew) -> None:
     commit.own_inbox.append(
         NewInbox(
             commit.instance_id, EventKind.EXECUTION_STARTED, f"start:{commit.next_execution}",
-            execution=commit.next_execution, check_after=_CHECK_WAKE_AFTER * 2,
+            execution=commit.next_execution, wakes=not command.rests,
+            check_after=None if command.rests else _CHECK_WAKE_AFTER * 2,
         )
     )  # fmt: skip
+    commit.rests = command.rests
     for number, event in enumerate(command.events):
         commit.own_inbox.append(
             NewInbox(
@@ -340,6 +350,7 @@ def termination(
         )
         for child in sorted(children)
     ]  # fmt: skip
+    commit.other_inboxes += farewell(snapshot, codec, reason)
     return commit
 
 

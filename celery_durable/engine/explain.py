@@ -8,6 +8,7 @@ from datetime import timedelta
 from typing import Any
 
 from ..core.context import EPOCH
+from ..core.entity import ORCHESTRATORS
 from ..core.events import Event, EventKind
 from ..core.status import RuntimeStatus
 from ..errors import DurableError
@@ -56,7 +57,7 @@ def explain(store: Any, runner: TurnRunner, record: InstanceRecord) -> Explanati
     found.waits_for += [
         f"sub-orchestration {child.id!r} ({child.name}), which is {child.status}" for child in pending.children
     ]
-    found.waits_for += [f"event {name!r}" for name in _awaited_events(store, runner, record)]
+    found.waits_for += _awaited(store, runner, record)
     if pending.next_timer is not None:
         found.waits_for.append(f"a timer that is due {_ahead(pending.next_timer, now)}")
     if pending.overdue_since is not None:
@@ -95,7 +96,9 @@ def _activity(row: Outstanding, now: int) -> str:
     return f"{what}, sent {_ago(row.sent_at, now)}{queue}{again}, not seen running yet"
 
 
-def _awaited_events(store: Any, runner: TurnRunner, record: InstanceRecord) -> list[str]:
+def _awaited(store: Any, runner: TurnRunner, record: InstanceRecord) -> list[str]:
+    if record.name.startswith(ORCHESTRATORS):
+        return ["its next message"]
     definition = runner.registry.get(record.name, record.version)
     snapshot = store.load(record.id, None)
     if definition is None or snapshot is None:
@@ -103,7 +106,7 @@ def _awaited_events(store: Any, runner: TurnRunner, record: InstanceRecord) -> l
     execution = runner.new_execution(snapshot.instance, definition)
     try:
         replay_rows(execution, snapshot.history)
-        return execution.awaited_events
+        return [*(f"event {name!r}" for name in execution.awaited_events), *execution.awaited_answers]
     except DurableError:
         return []  # its reason says that already
     finally:

@@ -162,6 +162,8 @@ class ActivityStart:
 class NewInbox:
     """A message to put into an inbox. ``visible_at`` None is now; ``wakes`` False rides along.
 
+    ``creates`` is the receiver, made if there is none, or if the one there is over.
+
     ``check_after`` is microseconds from ``visible_at`` (negative: before it) until recovery looks; None is never.
     """
 
@@ -177,6 +179,7 @@ class NewInbox:
     visible_at: int | None = None
     wakes: bool = True
     check_after: int | None = None
+    creates: NewInstance | None = None
 
 
 @dataclass(slots=True)
@@ -242,7 +245,7 @@ class Waiting:
 
 @dataclass(slots=True)
 class NewInstance:
-    """An orchestration to begin, with its start message."""
+    """An orchestration to begin, with its start message; one that ``rests`` begins with its first other message."""
 
     id: str
     execution: str
@@ -261,6 +264,7 @@ class NewInstance:
     check_after: int | None = None
     policy: str | None = None
     admission: Admission | None = None
+    rests: bool = False
 
 
 @dataclass(slots=True)
@@ -321,6 +325,7 @@ class TurnCommit:
     reason: str | None = None
     next_execution: str | None = None
     next_input: str | None = None
+    rests: bool = False
     clears: bool = False
     wakes_all: bool = False
     parks_inbox: bool = False
@@ -334,8 +339,8 @@ class TurnCommit:
         return not (
             self.reset_joins or self.canceled_commands or self.canceled_dedups or self.own_inbox
             or self.other_inboxes or self.children or self.revivals or self.join_changes or self.released_slots
-            or self.next_execution or self.max_activities or self.clears or self.wakes_all or self.parks_inbox or self.reopens
-            or self.frees_place
+            or self.next_execution or self.rests or self.max_activities or self.clears or self.wakes_all or self.parks_inbox
+            or self.reopens or self.frees_place
         )  # fmt: skip
 
 
@@ -411,7 +416,7 @@ class InstanceRecord:
 
 @dataclass(frozen=True)
 class Filters:
-    """What ``find`` and ``count`` select by; times are microseconds."""
+    """What ``find`` and ``count`` select by; times are microseconds. ``entities`` False leaves them out, True is only these."""
 
     statuses: tuple[RuntimeStatus, ...] = ()
     name: str | None = None
@@ -422,6 +427,7 @@ class Filters:
     created_before: int | None = None
     parent_id: str | None = None
     stuck: bool | None = None
+    entities: bool | None = None
 
 
 @dataclass(frozen=True)

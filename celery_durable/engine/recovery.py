@@ -11,7 +11,7 @@ import logging
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from celery.exceptions import WorkerLostError
@@ -20,10 +20,23 @@ from ..conf import Settings
 from ..core.replay import Codec
 from ..core.status import RuntimeStatus
 from ..errors import ActivityInterrupted, ActivityTimeout, DurableError
+from .decisions import new_execution_id
 from .effects import counted_crashes, is_begun
+from .entities import entity_of
 from .flow import AdmissionStore
 from .protocols import Publisher
-from .records import ActivityRow, ActivityTicket, DueActivity, DueWake, InboxKind, Look, Outcome, Recorded, TurnAddress
+from .records import (
+    ActivityRow,
+    ActivityTicket,
+    DueActivity,
+    DueWake,
+    InboxKind,
+    Look,
+    NewInstance,
+    Outcome,
+    Recorded,
+    TurnAddress,
+)
 from .registry import Registry
 from .schedules import ScheduleStore, run_due_schedules
 from .turn import TurnRunner
@@ -89,6 +102,9 @@ class RecoveryStore(ScheduleStore, AdmissionStore, Protocol):
 
     def turn_addresses(self, ids: Sequence[str]) -> list[TurnAddress]:
         """Return where the turns of these instances are sent."""
+
+    def insert_instance(self, instance: NewInstance) -> bool:
+        """Insert an orchestration with its start message; False if the id is taken."""
 
 
 @dataclass(frozen=True)
@@ -216,7 +232,13 @@ class Recovery:
         room, told = self.room(), set[str]()
         due = self.store.due_wakes(self.batch)
         for wake in due:
-            if _is_left_over(wake):
+            if (
+                wake.name is None
+                and (entity := entity_of(wake.instance, new_execution_id(), self.publisher)) is not None
+            ):
+                if self.store.insert_instance(entity):  # its message was under way when it was cleaned away
+                    self._wake(replace(wake, name=entity.name, queue=entity.queue))
+            elif _is_left_over(wake):
                 self.store.drop_wake(wake)
             elif wake.status == RuntimeStatus.SUSPENDED:
                 self.store.move_wake(wake, None)

@@ -13,7 +13,7 @@ import random
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum, auto
 from typing import Any
 
@@ -204,7 +204,7 @@ class TurnRunner:
             return None
         self._after(instance, execution, decision, commit, committed)
         changed_joins = bool(commit.join_changes or commit.reset_joins or decision.joins_formed or decision.joins_ended)
-        if (rest and decision.final is None) or (
+        if (rest and (decision.final is None or commit.rests)) or (
             changed_joins and not commit.clears and self.store.has_untaken(instance.id)
         ):
             progress.takes_all = True
@@ -448,7 +448,7 @@ class TurnRunner:
                 self.publisher.publish_turn(
                     address, delay=max(0, message.visible_at - committed.now), due=message.visible_at
                 )
-        if commit.next_execution is not None:
+        if commit.next_execution is not None and not commit.rests:
             self.publisher.publish_turn(address)
         for child in committed.started_children:
             if child.admission is not None:
@@ -460,9 +460,9 @@ class TurnRunner:
         if len(committed.started_children) < len(commit.children) or commit.revivals:
             self.publisher.publish_turn(address)
         self._send_again(committed.unheard)
-        others = {message.instance for message in commit.other_inboxes}
-        if targets := sorted(others.union(revival.child_id for revival in commit.revivals)):
-            for other in self.store.turn_addresses(targets):
+        self.publish_messages(commit.other_inboxes, committed.now)
+        if commit.revivals:
+            for other in self.store.turn_addresses(sorted({revival.child_id for revival in commit.revivals})):
                 self.publisher.publish_turn(other)
         if commit.status is not None and commit.status.is_terminal and self.publisher.needs_finish(instance.canvas):
             self.publisher.finish(
@@ -477,6 +477,18 @@ class TurnRunner:
                 self.store.put(outcomes)
             except DurableError:
                 log.warning("the outcome of a sub-orchestration may have missed a rewind of its parent", exc_info=True)
+
+    def publish_messages(self, messages: Sequence[NewInbox], now: int) -> None:
+        """Bring about the turns of those who were sent messages, now or when these are due."""
+        dues: dict[str, set[int]] = {}
+        for message in messages:
+            if message.visible_at is None or message.check_after is None or message.check_after >= 0:
+                dues.setdefault(message.instance, set()).add(max(0, (message.visible_at or 0) - now))
+        if not dues:
+            return
+        for other in self.store.turn_addresses(sorted(dues)):
+            for delay in sorted(dues[other.id]):
+                self.publisher.publish_turn(other, delay=delay, due=now + delay if delay else None)
 
     def send_activities(self, rows: Sequence[ActivityRow]) -> None:
         """Send activities; those that cannot be sent are marked so that recovery sends them soon."""
@@ -503,6 +515,11 @@ class TurnRunner:
 
     def end(self, snapshot: Snapshot, reason: str | None, output: str | None, *, is_recursive: bool = True) -> bool:
         """Terminate an instance; False if it has moved meanwhile."""
+        if len(snapshot.history) != snapshot.instance.sequence:  # it tells which locks are held
+            whole = self.store.load(snapshot.instance.id, None)
+            if whole is None or whole.instance.execution != snapshot.instance.execution:
+                return False
+            snapshot = replace(snapshot, history=whole.history[: snapshot.instance.sequence])
         commit = termination(
             snapshot, reason, output, self.publisher, self.codec,
             self.store.open_children(snapshot.instance.id) if is_recursive else [],

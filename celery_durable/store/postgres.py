@@ -172,7 +172,8 @@ class PostgresStore(Store):
         return self.repeated_start(instance, commit) if row is None else Committed(row[0])
 
     def _starts_fast(self, new: NewInstance) -> bool:
-        return self.uses_fast_path and new.parent_id is None and new.start_at is None and new.admission is None
+        is_plain = new.parent_id is None and new.start_at is None and new.admission is None and not new.rests
+        return self.uses_fast_path and is_plain
 
     def load(self, instance_id: str, known: Known | None) -> Snapshot | None:
         """Look at an instance, its inbox and the unknown history in one read; see ``TurnStore``."""

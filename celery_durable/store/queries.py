@@ -10,6 +10,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from ..core.entity import ORCHESTRATORS
 from ..core.status import RuntimeStatus
 from ..engine.records import Filters, InstanceRecord, Outstanding, Pending, TurnAddress
 from .admissions import FAR
@@ -17,7 +18,7 @@ from .database import Database, Statement
 from .effects import EffectTables
 from .migrate import store_id
 from .schema import history, inbox, instances, outbox, workers
-from .turns import CLEAR_HISTORY, CLEAR_INBOX, text_of
+from .turns import CLEAR_EXECUTION, CLEAR_HISTORY, CLEAR_INBOX, text_of
 
 __all__ = ["Store"]
 
@@ -40,6 +41,10 @@ DUE_PARENTS = Statement(
 PURGE_CHILDREN = Statement(
     "UPDATE durable_instances SET purge_at = {now} "
     f"WHERE parent_id = :id AND {_IS_OVER} AND (purge_at IS NULL OR purge_at > {{now}})"
+)
+CLEAN_ENTITY = Statement(
+    "DELETE FROM durable_instances WHERE id = :id AND execution = :execution AND sequence = 0 AND status = 'RUNNING' "
+    "AND NOT EXISTS (SELECT 1 FROM durable_inbox b WHERE b.instance = :id AND b.kind <> 'ExecutionStarted')"
 )
 _MOST_SHOWN = 100
 _STUCK_AFTER = 60_000_000
@@ -68,6 +73,9 @@ def _condition(filters: Filters, family: str, now: int) -> sa.ColumnElement[bool
         found.append(c.created_at >= filters.created_after)
     if filters.created_before is not None:
         found.append(c.created_at < filters.created_before)
+    if filters.entities is not None:
+        is_entity = sa.func.substr(c.name, 1, len(ORCHESTRATORS)) == ORCHESTRATORS
+        found.append(is_entity if filters.entities else sa.not_(is_entity))
     if filters.stuck is not None:
         found.append(_is_stuck(now) if filters.stuck else sa.not_(_is_stuck(now)))
     return sa.and_(*found)
@@ -235,6 +243,18 @@ class Store(EffectTables):
         """Return the host names of workers that were seen within ``lease`` microseconds."""
         w = workers.c
         return [row.hostname for row in self._query(sa.select(w.hostname).where(w.last_seen > self.now() - lease))]
+
+    def clean_entity(self, instance_id: str, execution: str) -> bool:
+        """Delete an entity that still is as it was seen, and that no message waits for; False if that is not so."""
+        run = self.database.run
+
+        def delete(cursor: Any) -> bool:
+            if not run(cursor, CLEAN_ENTITY, id=instance_id, execution=execution).rowcount:
+                return False
+            run(cursor, CLEAR_EXECUTION, id=instance_id, execution=execution)
+            return True
+
+        return self.database.transact(delete)
 
     def is_finished_for_celery(self, execution: str) -> bool:
         """Tell whether no last message is under way."""

@@ -8,7 +8,7 @@ one instance row, tries and never waits for it, and takes outbox rows only after
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from ..core.status import RuntimeStatus
@@ -196,7 +196,13 @@ LOCK_INSTANCE = Statement("SELECT execution, policy, {now} FROM durable_instance
 OPEN_CHILDREN = Statement(
     "SELECT id FROM durable_instances WHERE parent_id = :id AND status IN ('PENDING', 'RUNNING', 'SUSPENDED') ORDER BY id"
 )
+WHOLE_HISTORY = Statement(
+    "SELECT events FROM durable_history WHERE instance = :id AND execution = :execution ORDER BY sequence"
+)
 CLEAR_HISTORY = Statement("DELETE FROM durable_history WHERE instance = :id")
+DELETE_ENDED = Statement(
+    "DELETE FROM durable_instances WHERE id = :id AND status IN ('COMPLETED', 'FAILED', 'CANCELED', 'TERMINATED')"
+)
 DELETE_INSTANCE = Statement("DELETE FROM durable_instances WHERE id = :id")
 NOTE_WAITING = Statement(
     "UPDATE durable_instances SET reason = :reason WHERE id = :id AND status IN ('PENDING', 'RUNNING') "
@@ -417,8 +423,8 @@ class TurnTables(AdmissionTables):
         released = self._release_slots(cursor, execution, slots, now)
         started = self._start_children(cursor, commit.children, now)
         unheard: list[NewInbox] = []
-        for message in sorted(commit.other_inboxes, key=lambda message: (message.instance, message.dedup)):
-            if not run(cursor, SEND_INBOX, **inbox_values(message, now)).rowcount:
+        for message in sorted(commit.other_inboxes, key=lambda message: message.instance):  # to one, in order
+            if not self._send(cursor, message, now):
                 unheard.append(message)
         for revival in commit.revivals:
             self._revive(cursor, revival, now)
@@ -500,10 +506,13 @@ class TurnTables(AdmissionTables):
                 self.database.run(cursor, INSERT_INBOX, **inbox_values(child.refusal, now))
         return started
 
-    def replace_instance(self, new: NewInstance) -> bool:
+    def replace_instance(
+        self, new: NewInstance, farewell: Callable[[str, Sequence[str]], Sequence[NewInbox]] | None = None
+    ) -> bool:
         """Put a fresh life in the place of an instance; False if it moved meanwhile.
 
-        The old life ends unheard: its children are asked to end, its history and messages are deleted.
+        The old life ends unheard: its children are asked to end, its history and messages are deleted. ``farewell`` is given its
+        execution and its history, and returns what it leaves to others.
         """
         run = self.database.run
 
@@ -517,6 +526,9 @@ class TurnTables(AdmissionTables):
             children = run(
                 cursor, OPEN_CHILDREN, id=new.id
             ).fetchall()  # under the lock: no turn starts another one now
+            rows = run(cursor, WHOLE_HISTORY, id=new.id, execution=execution).fetchall() if farewell is not None else []
+            texts = [bytes(each).decode("utf-8", "replace") for (each,) in rows]
+            left = farewell(execution, texts) if farewell is not None else []
             run(cursor, CLEAR_OUTBOX, execution=execution)
             run(cursor, CLEAR_INBOX, id=new.id)
             run(cursor, CLEAR_HISTORY, id=new.id)
@@ -525,6 +537,8 @@ class TurnTables(AdmissionTables):
             for (child,) in children:
                 wish = NewInbox(child, "TerminateRequested", "terminate", facts=facts, check_after=0)
                 run(cursor, SEND_INBOX, **inbox_values(wish, now))
+            for message in sorted(left, key=lambda message: message.instance):
+                self._send(cursor, message, now)
             return self._insert_instance(cursor, new, now)
 
         return self.database.transact(replace)
@@ -566,7 +580,18 @@ class TurnTables(AdmissionTables):
         """Insert messages on a cursor inside somebody's transaction."""
         now = self.database.run(cursor, NOW).fetchone()[0]
         ordered = sorted(messages, key=lambda message: (message.instance, message.dedup))
-        return sum(self.database.run(cursor, SEND_INBOX, **inbox_values(m, now)).rowcount for m in ordered)
+        return sum(self._send(cursor, message, now) for message in ordered)
+
+    def _send(self, cursor: Cursor, message: NewInbox, now: int) -> int:
+        """Insert a message, with its receiver where that is to be made; return 1 if it is new, else 0."""
+        run, values, new = self.database.run, inbox_values(message, now), message.creates
+        sent = int(run(cursor, SEND_INBOX, **values).rowcount)
+        if sent or new is None:
+            return sent
+        if not self._insert_instance(cursor, new, now) and run(cursor, DELETE_ENDED, id=new.id).rowcount:
+            run(cursor, CLEAR_HISTORY, id=new.id)
+            self._insert_instance(cursor, new, now)
+        return int(run(cursor, SEND_INBOX, **values).rowcount)
 
     def insert_instance(self, instance: NewInstance) -> bool:
         """Insert an orchestration with its start message; False if the id is taken."""
@@ -647,7 +672,7 @@ def start_message(new: NewInstance) -> NewInbox:
         return NewInbox(new.id, "ExecutionStarted", dedup, execution=new.execution, visible_at=FAR, wakes=False)
     return NewInbox(
         new.id, "ExecutionStarted", f"start:{new.execution}", execution=new.execution,
-        visible_at=new.start_at, check_after=new.check_after,
+        visible_at=new.start_at, wakes=not new.rests, check_after=new.check_after,
     )  # fmt: skip
 
 

@@ -751,6 +751,53 @@ async def mixed(ctx, size):
     return [sum(doubled), below["value"], declined, retried == ctx.instance_id, event]
 
 
+# -- entities -----------------------------------------------------------------------------------------------------
+
+
+@durable.entity
+class Ledger:
+    value: int = 0
+
+    def get(self):
+        return self.value
+
+    def put(self, value):
+        self.value = value
+
+    def add(self, n):
+        self.value += n
+        return self.value
+
+    def decline(self):
+        self.value += 1000
+        raise CardDeclined("no money", code=7)
+
+
+@durable.orchestrator
+async def count_under_lock(ctx, key, times):
+    """What is read and then written is safe only if nobody comes between."""
+    ledger = ctx.entity(Ledger, key)
+    for _ in range(times):
+        async with ctx.lock(ledger):
+            value = await ledger.get()
+            await ledger.put(await ctx.call(add.s(value, 1)))
+    return ctx.instance_id
+
+
+@durable.orchestrator
+async def hold_under_lock(ctx, key):
+    async with ctx.lock(ctx.entity(Ledger, key)):
+        return await ctx.call(hold.s(key))
+
+
+@durable.orchestrator
+async def ask_ledger(ctx, key):
+    try:
+        await ctx.entity(Ledger, key).decline()
+    except CardDeclined as error:
+        return [error.code, await ctx.entity("Ledger", key).add(1)]
+
+
 if VARIANT == "changed":
 
     @durable.orchestrator
