@@ -116,9 +116,11 @@ def _wrapped(cls: type) -> Callable[..., Any]:
             body = self.run  # BaseTask.__call__ would push a copied context, and lose the children of the body
         if request.called_directly or (ticket := ActivityTicket.parse(request.id)) is None:
             return body(*args, **kwargs)
-        outer = None if (context := _current.get()) is None else context._attempt
-        if outer is not None and outer.request is request:  # the body calls its own task
+        if getattr(
+            request, "durable_has_begun", False
+        ):  # the body calls its own task, whose request is a copy of this one
             return body(*args, **kwargs) if own is not None else BaseTask.__call__(self, *args, **kwargs)
+        request.durable_has_begun = True
         return _Attempt(runtime_of(self.app), self, ticket).run(body, args, kwargs)
 
     return __call__
