@@ -12,11 +12,12 @@ from typing import Any
 
 from .core.context import EPOCH
 from .core.events import Event
+from .entities import Entity
 from .errors import PayloadError
 from .result import Orchestration
 from .schedule import Schedule
 
-__all__ = ["SCHEMA", "instance_view", "iso", "plain", "schedule_view", "timeline_view"]
+__all__ = ["SCHEMA", "entity_view", "instance_view", "iso", "plain", "schedule_view", "timeline_view"]
 
 #: The version of the shapes below, which JSON output names.
 SCHEMA = 1
@@ -108,6 +109,20 @@ def schedule_view(schedule: Schedule) -> dict[str, Any]:
         "last_at": iso(schedule.last_at),
         "last_id": schedule.last_id,
         "skipped": schedule.skipped,
+    }
+
+
+def entity_view(entity: Entity) -> dict[str, Any]:
+    """Return what is known of an entity."""
+    return {
+        "id": entity.id,
+        "name": entity.name,
+        "key": entity.key,
+        "state": plain(entity.state),
+        "is_empty": entity.is_empty,
+        "locked_by": entity.locked_by,
+        "waiting": entity.waiting,
+        "updated_at": iso(entity.updated_at),
     }
 
 

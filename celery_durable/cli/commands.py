@@ -19,7 +19,7 @@ from ..core.status import RuntimeStatus
 from ..engine.verbs import statuses_of
 from ..errors import ConfigurationError, DurableError, OrchestrationFailed
 from ..result import Orchestration
-from ..views import age, instance_view, plain, schedule_view, timeline_view
+from ..views import age, entity_view, instance_view, plain, schedule_view, timeline_view
 from .output import FAILED, TIMED_OUT, command, durable_of, formatted, moment, show_one, show_rows, tell
 
 __all__ = ["COMMANDS"]
@@ -447,6 +447,23 @@ def schedules(durable: Any, form: str | None) -> None:
     show_rows(rows, ("name", "orchestrator", "cron", "interval", "next_at", "last_id", "is_paused"), form, key="name")
 
 
+@click.command()
+@click.argument("name", required=False)
+@click.option("--limit", type=click.IntRange(1, 1000), default=50, show_default=True)
+@click.option("--cursor", help="The next_cursor of the page before.")
+@click.option("--clean", is_flag=True, help="Delete those that are empty, instead.")
+@formatted()
+@command
+def entities(durable: Any, name: str | None, limit: int, cursor: str | None, clean: bool, form: str | None) -> None:
+    """List entities, of class NAME or of all."""
+    if clean:
+        click.echo(f"{durable.clean_entities(name)} deleted")
+        return
+    page = durable.entities(name, limit=limit, cursor=cursor)
+    rows = [entity_view(entity) for entity in page.items]
+    show_rows(rows, ("name", "key", "state", "locked_by", "waiting", "updated_at"), form, next_cursor=page.next_cursor)
+
+
 # -- the installation -------------------------------------------------------------------------------------------
 
 
@@ -562,6 +579,6 @@ COMMANDS: dict[str, click.Command] = {
         _verb("rewind", "Run again what failed, and keep what succeeded."),
         _verb("restart", "Start finished ones once more, in their own place.", has_reason=False),
         _verb("purge", "Delete finished ones with their history.", has_reason=False, recursive=_RECURSIVE),
-        fork, override, export, replay, verify, orchestrators, schedules, migrate, check, doctor,
+        fork, override, export, replay, verify, orchestrators, schedules, entities, migrate, check, doctor,
     )
 }  # fmt: skip

@@ -106,7 +106,7 @@ class Call(ABC):
 
     def _resolve(self, error: BaseException) -> None:
         self.execution.forget_call(self)
-        self.execution.note_failure(self, error)
+        self.execution.note_failure(self.command, error)
         self.future.set_exception(error)
 
     def start_over(self) -> None:

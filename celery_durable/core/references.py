@@ -156,6 +156,11 @@ class EntityLock:
         self._numbers: dict[str, int] = {}
 
     @property
+    def commands(self) -> set[int]:
+        """The command numbers by which the entities were asked for."""
+        return {int(wish.rpartition(":")[2]) for wish in self._wishes.values()}
+
+    @property
     def numbers(self) -> Mapping[str, int]:
         """The fencing numbers by entity id: each grant of an entity has a higher one than those before it."""
         return dict(self._numbers)
@@ -236,10 +241,11 @@ def _ask(
 ) -> asyncio.Future[Any]:
     """Send a message and return the future of its answer."""
     number = execution.next_command() if command is None else command
-    reply = [execution.facts.instance_id, execution.reply_name(number)]
-    _send(execution, number, entity_id, {**message, "reply": reply}, note=note)
+    whole = {**message, "reply": [execution.facts.instance_id, execution.reply_name(number)]}
     what = "the lock of" if "lock" in message else f"{message['op']}() of"
-    return execution.expect_reply(number, f"{what} entity {entity_id!r}")
+    return execution.expect_reply(
+        number, f"{what} entity {entity_id!r}", lambda: _send(execution, number, entity_id, whole, note=note)
+    )
 
 
 def _send(

@@ -15,7 +15,7 @@ import logging
 from collections import deque
 from collections.abc import Awaitable, Callable, Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from ..errors import DurableError, ForbiddenOperation, NonDeterminismError, PayloadError, TurnLimitExceeded
 from .calls import (
@@ -100,6 +100,14 @@ class Decision:
     now: int = 0
 
 
+class _Question(NamedTuple):
+    """Something that an entity was asked; ``ask`` sends it, and sends it again."""
+
+    answer: asyncio.Future[Any]
+    what: str
+    ask: Callable[[], None]
+
+
 class _TooManyCommandsError(BaseException):
     """Stops an orchestrator that asks for too much at once; no handler of the user's should catch it."""
 
@@ -152,7 +160,7 @@ class Execution:
         self.patches: dict[str, bool] = {}
         self.open_blocks = 0
         self.lock: EntityLock | None = None
-        self._replies: dict[int, tuple[asyncio.Future[Any], str]] = {}
+        self._replies: dict[int, _Question] = {}
         self._rest: Callable[[], Any] | None = None
         self._lines: dict[int, str] | None = {} if traces else None
         self._checks_arguments = checks_arguments
@@ -204,7 +212,7 @@ class Execution:
     @property
     def awaited_answers(self) -> list[str]:
         """Return what the code has asked of entities and not been answered yet, in words."""
-        return [what for future, what in self._replies.values() if not future.done()]
+        return [question.what for question in self._replies.values() if not question.answer.done()]
 
     # -- the two doors ------------------------------------------------------------------------------
 
@@ -481,13 +489,15 @@ class Execution:
 
     def _replied(self, event: Event, value: Any) -> None:
         """Give an answer of an entity to the call that waits for it; nobody else ever will."""
-        future, _ = self._replies.pop(event.command, (None, ""))
-        if future is None or future.done():
+        question = self._replies.pop(event.command, None)
+        if question is None or question.answer.done():
             return
         if failure := _failure_in(value):
-            future.set_exception(self._failure_of(event, failure))
+            error = self._failure_of(event, failure)
+            self.note_failure(event.command, error)
+            question.answer.set_exception(error)
         else:
-            future.set_result(value.get("result") if isinstance(value, dict) else None)
+            question.answer.set_result(value.get("result") if isinstance(value, dict) else None)
 
     def _cancel_requested(self, event: Event) -> None:
         self._cancel_was_requested = True
@@ -522,6 +532,9 @@ class Execution:
         for command, due in timers:
             if command in self._timers:
                 self.ask(CreateTimer(command, due))
+        for _, question in sorted(self._replies.items()):
+            if not question.answer.done():
+                question.ask()
 
     # -- the end --------------------------------------------------------------------------------------
 
@@ -746,10 +759,10 @@ class Execution:
         recorded, result, has_failed = self._recorded_runs.pop(command, ("", "", False))
         return (result, has_failed) if recorded == name else None
 
-    def note_failure(self, call: Call, error: BaseException) -> None:
+    def note_failure(self, command: int, error: BaseException) -> None:
         """Tell a rewind that a call has failed for good."""
         if self._on_failure is not None:
-            self._on_failure(call.command, error)
+            self._on_failure(command, error)
 
     def note_undone(self, commands: Iterable[int]) -> None:
         """Keep what a saga undoes: a rewind does it again."""
@@ -844,11 +857,11 @@ class Execution:
         """Return the name of the one event that answers this command."""
         return f"{REPLY}{self.facts.execution_id}:{command}"
 
-    def expect_reply(self, command: int, what: str) -> asyncio.Future[Any]:
-        """Return a future of the answer to a command; ``what`` is for people."""
-        future = self.loop.create_future()
-        self._replies[command] = (future, what)
-        return future
+    def expect_reply(self, command: int, what: str, ask: Callable[[], None]) -> asyncio.Future[Any]:
+        """Ask an entity something, and return a future of its answer; ``what`` is for people."""
+        self._replies[command] = question = _Question(self.loop.create_future(), what, ask)
+        ask()
+        return question.answer
 
     def _answered_call(self, name: str) -> int:
         """Return which call of this very execution an event answers; 0 for none."""

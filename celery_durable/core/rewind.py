@@ -69,10 +69,12 @@ def rewind(
     try:
         trace.run()
         causes = trace.causes()
-        if causes.places - set(instead):
+        without = (causes.places - set(instead)) | trace.stale_grants()
+        while not without <= trace.without:
             trace.execution.abandon()
-            trace = _Trace(make(), history, instead, causes.places - set(instead))
+            trace = _Trace(make(), history, instead, without)
             trace.run()
+            without = without | trace.stale_grants()
         return trace.execution, trace.decide(request, causes.children)
     except BaseException:
         trace.execution.abandon()
@@ -100,7 +102,7 @@ class _Trace:
         self.execution = execution
         self._history = history
         self._instead = instead
-        self._without = without
+        self.without = without
         self._recorded = {(e.kind, e.command, e.attempt): e for e in history if e.kind in _CONFIRMING}
         self._agreed: set[int] = set()
         self._kept: list[Event] = []
@@ -117,10 +119,11 @@ class _Trace:
             self._place = place
             if execution.final is not None:
                 break
-            if recorded.kind not in INPUTS or place in self._without:
+            if recorded.kind not in INPUTS or place in self.without:
                 continue
             event = self._instead.get(place, recorded)
-            if execution.is_wanted(event) and (event.kind not in RESOLUTIONS or event.command in self._agreed):
+            is_outcome = event.kind in RESOLUTIONS or (event.kind is EventKind.EVENT_RAISED and event.command)
+            if execution.is_wanted(event) and (not is_outcome or event.command in self._agreed):
                 self._apply(event)
 
     def _apply(self, event: Event) -> None:
@@ -157,6 +160,16 @@ class _Trace:
         places = {self._failures[command][0] for command in guilty | undone if command in self._failures}
         return _Causes(places | {self._completions[c] for c in undone if c in self._completions}, children)
 
+    def stale_grants(self) -> set[int]:
+        """Return the places of the locks that the code holds now: they were given back when it failed."""
+        lock = self.execution.lock
+        commands = set() if lock is None else lock.commands
+        return {
+            place
+            for place, event in enumerate(self._history)
+            if event.kind is EventKind.EVENT_RAISED and event.command in commands
+        }
+
     def decide(self, request: Event, failed_children: set[int]) -> Decision:
         """Return what to commit: history as it is now, and all that is under way asked for again."""
         execution = self.execution
@@ -174,7 +187,7 @@ class _Trace:
         if call.command in failed:
             return True
         return not any(
-            event.command == call.command and event.kind in _OUTCOMES and place in self._without
+            event.command == call.command and event.kind in _OUTCOMES and place in self.without
             for place, event in enumerate(self._history)
         ) and not any(
             event.kind is EventKind.CHILD_CANCELED and (event.command, event.attempt) == (call.command, call.attempt)

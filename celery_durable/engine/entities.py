@@ -14,7 +14,7 @@ from ..errors import OrchestrationFailed, PayloadError
 from .protocols import Publisher
 from .records import NewInbox, NewInstance, Snapshot
 
-__all__ = ["entity_of", "farewell", "new_entity", "releases_in", "saved_in"]
+__all__ = ["entity_of", "farewell", "locks_in", "new_entity", "releases_in", "saved_in"]
 
 log = logging.getLogger("celery_durable.entity")
 _CHECK_AFTER = 4_000_000
@@ -49,6 +49,17 @@ def farewell(snapshot: Snapshot, codec: Codec, reason: str | None) -> list[NewIn
 
 def releases_in(instance_id: str, rows: Iterable[str], codec: Codec) -> list[NewInbox]:
     """Return the messages that release the entity locks which a history took, or asked for, and did not give back."""
+    return [
+        NewInbox(
+            entity_id, EventKind.EVENT_RAISED, f"unlock:{wish}", name=MESSAGE, payload=codec.encode({"unlock": wish}),
+            check_after=_CHECK_AFTER,
+        )
+        for wish, entity_id in locks_in(instance_id, rows).items()
+    ]  # fmt: skip
+
+
+def locks_in(instance_id: str, rows: Iterable[str]) -> dict[str, str]:
+    """Return the entity locks that a history took, or asked for, and did not give back: the entity's id by the wish."""
     wishes: dict[str, str] = {}
     for event in _sent_in(instance_id, rows):
         facts = event.facts or {}
@@ -56,13 +67,7 @@ def releases_in(instance_id: str, rows: Iterable[str], codec: Codec) -> list[New
             wishes[wish] = str(facts.get("to"))
         elif isinstance(wish := facts.get(UNLOCKED), str):
             wishes.pop(wish, None)
-    return [
-        NewInbox(
-            entity_id, EventKind.EVENT_RAISED, f"unlock:{wish}", name=MESSAGE, payload=codec.encode({"unlock": wish}),
-            check_after=_CHECK_AFTER,
-        )
-        for wish, entity_id in wishes.items()
-    ]  # fmt: skip
+    return wishes
 
 
 def _sent_in(instance_id: str, rows: Iterable[str]) -> Iterator[Event]:

@@ -10,6 +10,7 @@ from ..core.events import INPUTS, NOTES, Event, EventKind, dump_events
 from ..core.replay import Decision
 from ..core.status import RuntimeStatus
 from ..errors import DurableError
+from .entities import locks_in
 from .records import InboxKind, InboxRow, Snapshot
 from .turn import TurnRunner, current_rows, events_of, replay_rows
 
@@ -132,6 +133,11 @@ def fork_rows(snapshot: Snapshot, at: int) -> list[str]:
         raise ValueError(f"{instance.id!r} was being rewound at event {at}: fork it before or after that")
     if over := next((e for e in living if e.kind in _ENDS or e.kind is EventKind.CONTINUED_AS_NEW), None):
         raise ValueError(f"{instance.id!r} was over at event {at} ({over.kind}): fork it at an earlier one")
+    if held := locks_in(instance.id, kept[current_rows(kept) :]):
+        raise ValueError(
+            f"{instance.id!r} held or wanted the lock of {', '.join(sorted(set(held.values())))} at event {at}: fork it "
+            "before or after that"
+        )
     return kept
 
 

@@ -23,7 +23,7 @@ from celery_durable.engine.registry import Definition
 #: every command that a user may look for
 NAMED = set(
     "start list count show history watch wait result event suspend resume cancel terminate rewind restart fork purge explain "
-    "override export replay verify orchestrators schedules migrate check doctor".split()
+    "override export replay verify orchestrators schedules entities migrate check doctor".split()
 )
 
 
@@ -286,6 +286,22 @@ def test_what_is_declared_is_listed(shell: Shell) -> None:
     [row] = shell.json("schedules")["items"]
     assert (row["name"], row["orchestrator"], row["is_paused"]) == ("nightly", "cli.sale", False)
     assert shell.run("schedules", "--format", "ids").stdout == "nightly\n"
+
+
+def test_entities_are_listed_and_cleaned(shell: Shell) -> None:
+    class Visits:
+        total: int = 0
+
+        def add(self, n: int) -> None:
+            self.total += n
+
+    shell.app.durable.entity(Visits)
+    for key, number in (("a", 2), ("b", 0)):
+        shell.app.durable.entity(Visits, key).signal.add(number)
+    rows = {row["key"]: row for row in shell.json("entities", "Visits")["items"]}
+    assert (rows["a"]["state"], rows["b"]["is_empty"]) == ({"total": 2}, True)
+    assert shell.run("entities", "--clean").stdout == "1 deleted\n"
+    assert shell.run("entities", "--format", "ids").stdout == "@Visits@a\n"
 
 
 def test_the_installation_is_checked(shell: Shell) -> None:

@@ -8,10 +8,12 @@ from typing import Any
 
 import pytest
 
+from celery_durable.core.entity import declare, orchestrator_of, run_by
 from celery_durable.core.events import EventKind
 from celery_durable.core.retry import RetryPolicy
 from celery_durable.core.status import RuntimeStatus
 from celery_durable.engine.records import Filters
+from celery_durable.engine.registry import Definition
 from celery_durable.engine.verification import Verifier, export_history
 from celery_durable.errors import DurableError, InstanceExists, InstanceNotFound, InvalidState
 from celery_durable.store import Store
@@ -924,3 +926,142 @@ def test_the_front_door_rewinds_forks_and_overrides(new_app: Any) -> None:
     assert runs[1].rewind is not None
     forked = run.fork(at=1, new_id="s9")
     assert (forked.id, forked.get(timeout=30)) == ("s9", ["a", "b"])
+
+
+# -- entities ---------------------------------------------------------------------------------------------------
+
+
+class Account:
+    """An entity whose first withdrawal fails while it is empty."""
+
+    balance: int = 0
+
+    def deposit(self, amount: int) -> int:
+        self.balance += amount
+        return self.balance
+
+    def withdraw(self, amount: int) -> int:
+        if amount > self.balance:
+            raise ValueError("too little")
+        self.balance -= amount
+        return self.balance
+
+
+@pytest.fixture
+def bank(shop: Shop) -> Shop:
+    declaration = declare(Account)
+    shop.world.registry.add(Definition(orchestrator_of("Account"), None, run_by(declaration)))
+    return shop
+
+
+def balance(world: World) -> int:
+    saved = world.custom_status("@Account@a")
+    return saved["balance"]
+
+
+def test_an_operation_that_failed_is_called_again_and_others_are_not(bank: Shop) -> None:
+    world = bank.world
+
+    @world.orchestrator
+    async def sale(ctx: Any) -> Any:
+        account = ctx.entity(Account, "a")
+        await account.deposit(1)
+        return await account.withdraw(5)
+
+    @world.orchestrator
+    async def gift(ctx: Any) -> Any:
+        return await ctx.entity(Account, "a").deposit(10)
+
+    world.start("sale")
+    bank.fail()
+    world.start("gift", id_="g")
+    world.pump()
+    world.client.rewind("i", None)
+    world.pump()
+    assert (world.output(), balance(world)) == (6, 6)
+    assert replays(world) > 0
+
+
+def test_an_answer_that_was_lost_with_the_failure_is_asked_for_again(bank: Shop) -> None:
+    world = bank.world
+
+    @world.orchestrator
+    async def sale(ctx: Any) -> Any:
+        asked = ctx.entity(Account, "a").deposit(1)
+        await ctx.call(sig("do", "bad"))
+        return await asked
+
+    bank.broken = {"bad"}
+    world.start("sale")
+    world.runner.run("i")
+    world.publisher.turns.clear()  # the entity does not come to its turn before the failure
+    bank.fail()
+    bank.broken = set()
+    world.client.rewind("i", None)
+    world.runner.run("i")
+    world.runner.run("@Account@a")
+    world.pump()
+    assert world.output() in (1, 2)
+    assert balance(world) == world.output()
+
+
+def test_a_lock_that_the_failure_gave_back_is_taken_again_before_its_block_goes_on(bank: Shop) -> None:
+    world = bank.world
+
+    @world.orchestrator
+    async def sale(ctx: Any) -> Any:
+        await ctx.call(sig("do", "before"))
+        account = ctx.entity(Account, "a")
+        async with ctx.lock(account) as lock:
+            await account.deposit(1)
+            await ctx.call(sig("do", "inside"))
+            await ctx.call(sig("do", "bad"))
+        return len(lock.numbers)
+
+    @world.orchestrator
+    async def other(ctx: Any) -> None:
+        async with ctx.lock(ctx.entity(Account, "a")):
+            await ctx.wait_event("go")
+
+    bank.broken = {"bad"}
+    world.start("sale")
+    bank.fail()
+    world.start("other", id_="o")
+    world.pump()
+    bank.broken = set()
+    world.client.rewind("i", None)
+    world.pump()
+    assert world.status() is RUNNING, "it waits for the lock"
+    assert bank.calls == {"before": 1, "inside": 1, "bad": 1}
+    world.raise_event("o", "go")
+    world.pump()
+    assert world.status() is COMPLETED
+    assert bank.calls == {"before": 1, "inside": 2, "bad": 2}
+    assert balance(world) == 2
+    assert replays(world) > 0
+
+
+def test_a_fork_asks_entities_anew_and_takes_no_lock_along(bank: Shop) -> None:
+    world = bank.world
+
+    @world.orchestrator
+    async def sale(ctx: Any) -> Any:
+        account = ctx.entity(Account, "a")
+        await account.deposit(1)
+        async with ctx.lock(account):
+            await ctx.call(sig("do", "inside"))
+        return await account.deposit(1)
+
+    world.start("sale")
+    world.pump()
+    assert world.output() == 2
+    world.client.fork("i", 1, "f", None)
+    world.pump()
+    assert (world.output("f"), balance(world)) == (4, 4)
+    assert replays(world, "f") > 0
+    inside = next(n for n, event in enumerate(world.events(), 1) if event.kind is EventKind.ACTIVITY_COMPLETED)
+    with pytest.raises(ValueError, match=r"lock of @Account@a at event"):
+        world.client.fork("i", inside - 1, None, None)
+    world.client.fork("i", inside, "after", None)
+    world.pump()
+    assert world.output("after") == 5

@@ -23,6 +23,7 @@ def run_all(world: World) -> dict[str, str]:
     is_ = lambda id_, status: lambda: world.status(id_) is status
     world.client.start(StartRequest("order", (["a", "b"],), {"limit": 10}, instance_id="order"))
     world.start("generator", 1, id_="generator")
+    world.start("cashier", id_="cashier")
     world.start("waiter", id_="canceled")
     world.start("waiter", id_="terminated")
     world.start("waiter", id_="running")
@@ -37,11 +38,11 @@ def run_all(world: World) -> dict[str, str]:
     child = next(record.id for record in world.client.children("generator") if record.name == "order")
     for id_ in ("order", child):
         world.raise_event(id_, "approved", {"by": "ada"})
-    world.pump_to_end("order", "generator", "canceled", "exhausted", "parent")
+    world.pump_to_end("order", "generator", "cashier", "canceled", "exhausted", "parent")
     world.client.fork("running", 1, "fork", "what if")
     world.raise_event("fork", "go", 1)
     world.pump_to_end("fork")
-    names = ("order", "generator", "canceled", "terminated", "running", "exhausted", "parent", "fork")
+    names = ("order", "generator", "cashier", "canceled", "terminated", "running", "exhausted", "parent", "fork")
     trip = next(record.id for record in world.client.children("parent") if record.name == "trip")
     return {name: name for name in names} | {"trip": trip}
 

@@ -10,6 +10,8 @@ from collections.abc import Callable
 from typing import Any
 
 from celery_durable import RetryPolicy
+from celery_durable.core.entity import declare, orchestrator_of, run_by
+from celery_durable.engine.registry import Definition
 from tests.contract.world import World, sig
 
 DAY = 86_400
@@ -91,6 +93,27 @@ async def exhausted(ctx: Any) -> Any:
     return await ctx.call(sig("flaky", "exhausted"), on_exhausted="suspend")
 
 
+class Till:
+    """An entity that is called, signalled and locked."""
+
+    total: int = 0
+
+    def add(self, amount: int) -> int:
+        """Add to the total, and return it."""
+        self.total += amount
+        return self.total
+
+
+@recorded
+async def cashier(ctx: Any) -> Any:
+    """Calls, signals and the lock of an entity."""
+    till = ctx.entity(Till, "1")
+    first = await till.add(1)
+    till.signal.add(2)
+    async with ctx.lock(till, lease=60):
+        return [first, await till.add(3)]
+
+
 def make_world(store: Any) -> World:
     """Return a world in which they run."""
     world, failed = World(store), set[str]()
@@ -109,6 +132,7 @@ def make_world(store: Any) -> World:
         reserve=lambda what: what, add=lambda x, y: x + y, total=sum, charge=lambda amount: flaky("charge") and amount,
         flaky=flaky, refuse=refuse, never=lambda: None,
     )  # fmt: skip
+    world.registry.add(Definition(orchestrator_of("Till"), None, run_by(declare(Till))))
     for function in FUNCTIONS.values():
         world.orchestrator(function)
     return world
