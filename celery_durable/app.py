@@ -26,6 +26,7 @@ from .engine.client import Client, IfExists, StartRequest, check_session_policy
 from .engine.flow import declared_flow
 from .engine.records import Filters, VersionUse
 from .engine.registry import Definition, Registry
+from .engine.repair import Forecast
 from .engine.schedules import Overlap
 from .engine.turn import TurnRunner
 from .engine.verbs import BulkResult, apply_to_all, statuses_of
@@ -496,6 +497,18 @@ class Durable:
         """Start one or many finished ones once more, in their own place; see ``suspend`` and ``Orchestration.restart``."""
         client = self.runtime.client
         return self._apply("restart", lambda id_: client.restart(id_, None), instance_id, filters)
+
+    def fork(self, instance_id: str, *, at: int, new_id: str | None = None, reason: str | None = None) -> Orchestration:
+        """Start another orchestration from a point in the history of one; see ``Orchestration.fork``."""
+        return Orchestration(self.runtime.client.fork(instance_id, at, new_id, reason), app=self.app)
+
+    def override(
+        self, instance_id: str, call: int, result: Any = None, *, error: BaseException | None = None,
+        reason: str | None = None, dry_run: bool = False,
+    ) -> Forecast | None:  # fmt: skip
+        """Give an activity or a sub-orchestration of one an outcome from outside; see ``Orchestration.override``."""
+        client = self.runtime.client
+        return client.override(instance_id, call, result, error, reason, is_dry=dry_run)
 
     def purge(self, instance_id: str | None = None, *, recursive: bool = True, **filters: Any) -> BulkResult:
         """Delete one or many finished ones; see ``suspend`` and ``Orchestration.purge``."""
