@@ -76,11 +76,17 @@ def test_on_redis_and_postgresql_it_has_a_place_of_its_own(tmp_path, redis_url, 
     engine.dispose()
 
 
+def heed_interrupts():
+    """A shell lets what it starts in the background ignore them, and whatever is started by that."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupt_leaves_nothing_behind(tmp_path, number):
     process = subprocess.Popen(
-        command(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment(tmp_path), cwd=tmp_path
-    )
+        command(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment(tmp_path), cwd=tmp_path,
+        preexec_fn=heed_interrupts,
+    )  # fmt: skip
     assert process.stdout is not None
     try:
         for line in process.stdout:
