@@ -5,6 +5,8 @@ Alembic is imported only when something is to be done: importing it costs more t
 
 from __future__ import annotations
 
+import os
+import threading
 import uuid
 from pathlib import Path
 from typing import Any
@@ -21,6 +23,17 @@ HEAD = "0004"
 _REVISION = Statement("SELECT version_num FROM durable_alembic_version")
 _STORE_ID = Statement("SELECT value FROM durable_meta WHERE name = 'store_id'")
 _NEW_STORE_ID = Statement("{insert_new} durable_meta (name, value) VALUES ('store_id', :value) {if_new}")
+
+
+_alembic = threading.Lock()  # it keeps what it works on in globals of the process
+
+
+def _renew_lock() -> None:
+    global _alembic  # noqa: PLW0603
+    _alembic = threading.Lock()
+
+
+os.register_at_fork(after_in_child=_renew_lock)
 
 
 def migrate(database: Database) -> None:
@@ -72,7 +85,11 @@ def _run(database: Database, direction: str, revision: str) -> None:
     from alembic import command
     from alembic.config import Config
 
-    config = Config()
+    with _alembic:
+        _run_alembic(command, Config(), database, direction, revision)
+
+
+def _run_alembic(command: Any, config: Any, database: Database, direction: str, revision: str) -> None:
     config.set_main_option("script_location", str(Path(__file__).parent / "alembic"))
     engine = sa.create_engine(database.engine.url, poolclass=sa.pool.NullPool)
     try:

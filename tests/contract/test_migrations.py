@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import pytest
@@ -22,7 +23,7 @@ from celery_durable.store.migrate import HEAD, downgrade, migrate
 from celery_durable.store.migrate import _run as step
 from celery_durable.store.schema import metadata
 
-from .builders import begin, commit, new_instance
+from .builders import at_once, begin, commit, new_instance
 
 VERSION_TABLE = "durable_alembic_version"
 
@@ -246,3 +247,14 @@ def test_no_error_tells_a_password(url: str) -> None:
         error = error.__cause__ or error.__context__
     if not url.startswith("oracle"):
         assert SECRET not in str(Database(url))
+
+
+def test_threads_of_one_process_may_migrate_different_databases(
+    postgres_url: str, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    urls = [f"sqlite:///{tmp_path_factory.mktemp('stores') / 'store.db'}" for _ in range(5)]
+    databases = [Database(postgres_url), *map(Database, urls)]
+    at_once([partial(migrate, database) for database in databases])
+    assert [revisions(database) for database in databases] == [[HEAD]] * 6
+    for database in databases:
+        database.dispose()

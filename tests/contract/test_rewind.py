@@ -546,11 +546,11 @@ def test_a_canceled_child_is_started_anew(shop: Shop) -> None:
 
 
 def test_a_child_that_ran_out_of_time_is_started_anew(shop: Shop) -> None:
-    world = shop.world
+    world, limit = shop.world, [0.05]
 
     @world.orchestrator
     async def parent(ctx: Any) -> Any:
-        return await ctx.call(sig("child"), timeout=0.05)
+        return await ctx.call(sig("child"), timeout=limit[0])
 
     @world.orchestrator
     async def child(ctx: Any) -> Any:
@@ -558,6 +558,7 @@ def test_a_child_that_ran_out_of_time_is_started_anew(shop: Shop) -> None:
 
     world.start("parent")
     shop.fail()
+    limit[0] = 3600
     world.client.rewind("i", None)
     world.pump()
     old, new = world.client.children("i")

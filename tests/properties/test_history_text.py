@@ -97,10 +97,10 @@ def test_the_grammar_is_whole():
 def test_stored_names_are_fixed():
     assert [str(kind) for kind in EventKind] == [
         "ExecutionStarted", "ActivityCompleted", "ActivityFailed", "TimerFired", "ChildCompleted", "ChildFailed",
-        "EventRaised", "CancelRequested", "ExecutionResumed", "ActivityScheduled", "ActivityCanceled", "TimerCreated",
-        "TimerCanceled", "ChildStarted", "ChildCanceled", "RunRecorded", "PatchRecorded", "EventSent", "ExecutionCompleted",
-        "ExecutionFailed", "ExecutionCanceled", "ContinuedAsNew", "ExecutionSuspended", "ExecutionTerminated",
-        "JoinFormed", "JoinDissolved",
+        "EventRaised", "CancelRequested", "ExecutionResumed", "WorkRenewed", "ActivityScheduled", "ActivityCanceled",
+        "TimerCreated", "TimerCanceled", "ChildStarted", "ChildCanceled", "ChildRevived", "RunRecorded", "PatchRecorded",
+        "EventSent", "ExecutionCompleted", "ExecutionFailed", "ExecutionCanceled", "ContinuedAsNew", "ExecutionSuspended",
+        "ExecutionTerminated", "ExecutionRewound", "HistoryRewritten", "JoinFormed", "JoinDissolved",
     ]  # fmt: skip
     assert dump_events([Event(EventKind.TIMER_FIRED, 5, 2)]) == '[["TimerFired",5,2]]'
     assert dump_events([Event(EventKind.CANCEL_REQUESTED, 5)]) == '[["CancelRequested",5]]'
