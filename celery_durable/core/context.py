@@ -94,12 +94,12 @@ class OrchestrationContext:
         self.version: str | None = facts.version
         self.random: random.Random = random.Random()  # noqa: S311
         self._ids = random.Random()  # noqa: S311
-        self.reseed(execution.seed)
+        self._reseed(execution.seed)
         self.logger: logging.LoggerAdapter[logging.Logger] = _ReplayFilter(
             logging.getLogger(f"celery_durable.orchestrator.{facts.name}"), execution
         )
 
-    def reseed(self, seed: str) -> None:
+    def _reseed(self, seed: str) -> None:
         """Begin ``random`` and ``uuid4`` anew."""
         self.random.seed(f"{seed}:random")
         self._ids.seed(f"{seed}:uuid4")
@@ -163,7 +163,7 @@ class OrchestrationContext:
         )  # fmt: skip
         return self._execution.call(signature, options)
 
-    def call_on_trail(self, signature: Mapping[str, Any], trail: list[int], **options: Any) -> asyncio.Future[Any]:
+    def _call_on_trail(self, signature: Mapping[str, Any], trail: list[int], **options: Any) -> asyncio.Future[Any]:
         """Do the same as ``call``, and note in ``trail`` which commands it takes."""
         return self._execution.call(signature, replace(_call_options(**options), trail=trail))
 

@@ -416,7 +416,7 @@ class Execution:
         """Take over the dice of the orchestration that this one was forked from, or its own ones after that."""
         if seed := (event.facts or {}).get("seed"):
             self.seed = str(seed)
-            self._context.reseed(self.seed)
+            self._context._reseed(self.seed)
 
     async def _run(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
         result = self._function(self._context, *args, **kwargs)

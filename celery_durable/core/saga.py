@@ -75,7 +75,7 @@ class Saga:
             **options: those of ``ctx.call``.
         """
         commands: list[int] = []
-        future = self._context.call_on_trail(signature, commands, **options)
+        future = self._context._call_on_trail(signature, commands, **options)
         if undo is not None:
             self._entries.append(_Entry(undo, future, commands))
         return future
