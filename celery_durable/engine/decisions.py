@@ -90,7 +90,8 @@ def translate(
     commit.custom_status = decision.custom_status
     commit.join_changes = dict(decision.join_changes)
     commit.released_slots = decision.released_slots
-    if instance.status is RuntimeStatus.PENDING:
+    begins = any(event.kind is EventKind.EXECUTION_STARTED for event in decision.events)
+    if instance.status is RuntimeStatus.PENDING and begins:
         commit.status = RuntimeStatus.RUNNING
     draft = _Draft(
         commit, snapshot, decision, settings, publisher, codec, execution.has_outstanding,
@@ -108,6 +109,8 @@ def translate(
         commit.join_changes = {c: j for c, j in commit.join_changes.items() if c not in fresh}
     else:
         _close(draft)
+        if instance.status is RuntimeStatus.PENDING and not begins:
+            commit.clears = True  # its start message is there still, for later
     if decision.suspend_reason is not None:
         note = Event(EventKind.EXECUTION_SUSPENDED, decision.now, facts={"reason": decision.suspend_reason})
         decision.events.append(note)

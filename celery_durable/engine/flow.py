@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from ..conf import Settings
 from ..core.context import EPOCH
-from ..core.events import EventKind
 from ..core.flow import Debounce, Limit, Rate, check_key, key_of
 from ..core.replay import Codec, Decision
 from ..core.retry import in_microseconds
@@ -210,10 +209,6 @@ class Flows:
                     failure = self.engine.codec.encode_failure(error)
                     commit.own_inbox.append(replace(child.refusal, payload=failure, visible_at=now))
         _settle(commit, instance)
-        has_begun = decision is None or any(event.kind is EventKind.EXECUTION_STARTED for event in decision.events)
-        is_waiting = instance.policy is not None and instance.status is RuntimeStatus.PENDING and not has_begun
-        if is_waiting and commit.status is RuntimeStatus.RUNNING and _read_policy(instance.policy)[1]:
-            commit.status = None
 
     def after(self, name: str, commit: TurnCommit, children: Sequence[NewInstance]) -> None:
         """Let in what a commit made room for, and the children that it started."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
@@ -297,3 +298,32 @@ def test_a_start_far_ahead_is_looked_at_in_time_to_send_its_message(store: Store
     looks = {row["instance"]: row["check_at"] - row["visible_at"] for row in rows(store, "inbox")}
     assert looks == {"near": 4 * SECOND, "far": -30 * SECOND}
     assert [address.id for address, *_ in world.publisher.turns] == ["near"]
+
+
+def test_an_event_before_a_delayed_start_is_kept_and_does_not_begin_it(store: Store) -> None:
+    world = World(store)
+
+    @world.orchestrator
+    async def waits(ctx: Any) -> Any:
+        return await ctx.wait_event("go")
+
+    world.start("waits", start_at=store.now() + 1_500_000)
+    world.raise_event("i", "go", 7)
+    world.pump()
+    assert world.status() is RuntimeStatus.PENDING
+    world.pump_to_end()
+    assert world.output() == 7
+
+
+def test_a_delayed_start_that_is_canceled_leaves_nothing(store: Store) -> None:
+    world = World(store)
+
+    @world.orchestrator
+    async def waits(ctx: Any) -> Any:
+        return await ctx.wait_event("go")
+
+    world.start("waits", start_at=store.now() + 3_600_000_000)
+    world.client.cancel("i", "enough")
+    world.pump()
+    assert world.status() is RuntimeStatus.CANCELED
+    assert rows(store, "inbox") == []
