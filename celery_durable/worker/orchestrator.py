@@ -26,6 +26,7 @@ from ..errors import StoreError
 from ..result import Orchestration
 from .backend import is_rpc
 from .runtime import Runtime, header_of, runtime_of
+from .tracing import QuietTracer, raise_pending
 
 __all__ = ["OrchestratorTask"]
 
@@ -50,6 +51,7 @@ class OrchestratorTask(Task):  # type: ignore[misc]
     typing = False
     acks_late = True
     track_started = False
+    __trace__ = QuietTracer()
     #: The versions of an orchestrator that was declared without an app: functions, and the rest of their definitions.
     durable_versions: Sequence[tuple[Callable[..., Any], dict[str, Any]]] = ()
 
@@ -58,6 +60,7 @@ class OrchestratorTask(Task):  # type: ignore[misc]
         request = self.request
         if request.called_directly:
             return self._newest(*args, **kwargs)
+        raise_pending(request)
         header = header_of(request)
         runtime = runtime_of(self.app)
         try:
