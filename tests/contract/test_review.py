@@ -1,0 +1,394 @@
+"""Where rewinds meet late messages, retention, limits, windows, timers and each other."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from typing import Any
+
+import pytest
+
+from celery_durable.core.entity import declare, orchestrator_of, run_by
+from celery_durable.core.flow import Limit
+from celery_durable.core.events import EventKind
+from celery_durable.core.rewind import Override
+from celery_durable.core.status import RuntimeStatus
+from celery_durable.engine.flow import Flow
+from celery_durable.engine.records import InboxKind, NewInbox
+from celery_durable.engine.registry import Definition
+from celery_durable.engine.verification import Verifier, export_history
+from celery_durable.store import Store
+
+from .world import World, sig
+
+RUNNING, FAILED, COMPLETED = RuntimeStatus.RUNNING, RuntimeStatus.FAILED, RuntimeStatus.COMPLETED
+
+
+class Shop:
+    def __init__(self, store: Store, cache_size: int = 100) -> None:
+        self.world = World(store, cache_size=cache_size)
+        self.broken: set[str] = set()
+        self.calls: Counter[str] = Counter()
+        self.world.tasks.update(do=self.do)
+
+    def do(self, what: str) -> str:
+        self.calls[what] += 1
+        if what in self.broken:
+            raise KeyError(what)
+        return what
+
+    def fail(self, id_: str = "i") -> None:
+        self.world.pump_until(lambda: self.world.status(id_) is FAILED, "the failure")
+
+
+@pytest.fixture(params=[100, 0], ids=["live", "replay"])
+def shop(store: Store, request: pytest.FixtureRequest) -> Shop:
+    return Shop(store, request.param)
+
+
+def replays(world: World, id_: str = "i") -> int:
+    record = world.client.fetch(id_)
+    verifier = Verifier(world.store, world.registry, world.runner)
+    return verifier.replay(export_history(record, world.store.events(id_)), checks_arguments=True)
+
+
+def what_of(world: World, row: Any) -> str:
+    return world.codec.decode(world.codec.decode(row.message)[0])[0][0]
+
+
+def test_a_late_copy_of_before_a_rewind_is_not_taken_for_another_call(shop: Shop) -> None:
+    world = shop.world
+
+    @world.orchestrator
+    async def sale(ctx: Any) -> Any:
+        async with ctx.saga() as saga:
+            await saga.call(sig("do", "reserve"), undo=sig("do", "release"))
+            await saga.call(sig("do", "charge"))
+        return await ctx.call(sig("do", "ship"))
+
+    copies: list[Any] = []
+    publish = world.publisher.publish_activities
+
+    def keep(rows: Any) -> Any:
+        copies.extend(rows)
+        return publish(rows)
+
+    world.publisher.publish_activities = keep  # type: ignore[method-assign]
+    shop.broken = {"charge"}
+    world.start("sale")
+    shop.fail()
+    [old] = [row for row in copies if what_of(world, row) == "release"]
+    shop.broken = set()
+    world.client.rewind("i", None)
+    for _ in range(20):
+        if any(what_of(world, row) == "ship" for row in copies):
+            break
+        world.step()
+    assert not world.perform(old.ticket, old), "the broker delivers the undo of before once more"
+    world.pump()
+    assert world.output() == "ship"
+    assert (shop.calls["release"], shop.calls["ship"]) == (1, 1)
+    assert replays(world) > 0
+
+
+def test_a_child_after_a_rewind_is_not_one_of_before(shop: Shop) -> None:
+    world = shop.world
+
+    @world.orchestrator
+    async def parent(ctx: Any) -> Any:
+        try:
+            await ctx.call(sig("do", "bad"))
+        except KeyError:
+            await ctx.call(sig("child", "clean"))
+            raise
+        return await ctx.call(sig("child", "ship"))
+
+    @world.orchestrator
+    async def child(ctx: Any, what: str) -> Any:
+        return await ctx.call(sig("do", what))
+
+    shop.broken = {"bad"}
+    world.start("parent")
+    shop.fail()
+    shop.broken = set()
+    world.client.rewind("i", None)
+    world.pump()
+    assert world.output() == "ship"
+    assert replays(world) > 0
+
+
+def test_what_is_sent_after_a_rewind_is_not_taken_for_what_was_sent_before(shop: Shop) -> None:
+    world = shop.world
+
+    @world.orchestrator
+    async def sale(ctx: Any) -> Any:
+        try:
+            await ctx.call(sig("do", "bad"))
+        except KeyError:
+            ctx.signal_event("r", "told", "it failed")
+            raise
+        ctx.signal_event("r", "told", "it worked")
+
+    @world.orchestrator
+    async def receiver(ctx: Any) -> Any:
+        return [await ctx.wait_event("told"), await ctx.wait_event("told")]
+
+    shop.broken = {"bad"}
+    world.start("receiver", id_="r")
+    world.pump()
+    world.client.suspend("r", None)
+    world.start("sale")
+    shop.fail()
+    shop.broken = set()
+    world.client.rewind("i", None)
+    world.pump_to_end()
+    world.client.resume("r", None)
+    world.pump()
+    assert world.output("r") == ["it failed", "it worked"]
+
+
+class Account:
+    def slow(self) -> str:
+        return "slow"
+
+    def quick(self) -> str:
+        return "quick"
+
+
+def test_an_answer_of_before_a_rewind_is_not_taken_for_another_one(shop: Shop) -> None:
+    world = shop.world
+    world.registry.add(Definition(orchestrator_of("Account"), None, run_by(declare(Account))))
+
+    @world.orchestrator
+    async def sale(ctx: Any) -> Any:
+        try:
+            await ctx.call(sig("do", "bad"))
+        except KeyError:
+            ctx.entity(Account, "a").slow()
+            raise
+        return await ctx.entity(Account, "b").quick()
+
+    shop.broken = {"bad"}
+    world.start("sale")
+    world.runner.run("i")
+    world.perform(world.publisher.activities[0].ticket, world.publisher.activities.popleft())
+    assert world.status() is FAILED
+    world.publisher.forget()
+    shop.broken = set()
+    world.client.rewind("i", None)
+    world.runner.run("i")
+    row = world.publisher.activities.popleft()
+    world.perform(row.ticket, row)
+    world.runner.run("@Account@a")
+    world.runner.run("i")
+    world.pump()
+    world.runner.run("@Account@b")
+    world.pump()
+    assert world.output() == "quick"
+
+
+@pytest.mark.parametrize("is_retry", [False, True])
+def test_a_window_stays_as_wide_as_asked_after_a_rewind(shop: Shop, is_retry: bool) -> None:
+    world = shop.world
+
+    @world.orchestrator
+    async def sale(ctx: Any) -> Any:
+        many = asyncio.gather(
+            *ctx_map(ctx, ["x", "y", "a", "b", "c", "d", "e", "f"]), return_exceptions=True
+        )
+        await ctx.wait_event("go")
+        await ctx.call(sig("do", "bad"))
+        return [each for each in await many if isinstance(each, str)]
+
+    def ctx_map(ctx: Any, what: list[str]) -> Any:
+        return ctx._execution.window([sig("do", each) for each in what], 2)
+
+    shop.broken = {"x", "y", "bad"}
+    world.start("sale")
+    world.runner.run("i")
+    for _ in range(2):
+        row = world.publisher.activities.popleft()
+        world.perform(row.ticket, row)
+        world.runner.run("i")
+    world.raise_event("i", "go")
+    world.runner.run("i")
+    rows = {what_of(world, row): row for row in world.publisher.activities}
+    world.perform(rows["bad"].ticket, rows["bad"])
+    assert world.status() is FAILED
+    world.publisher.forget()
+    shop.broken = {"x", "y"}
+    world.client.rewind("i", None)
+    world.runner.run("i")
+    out = [what for row in world.publisher.activities if (what := what_of(world, row)) != "bad"]
+    assert len(out) == 2
+    world.pump()
+    assert world.output() == ["a", "b", "c", "d", "e", "f"]
+
+
+def test_a_timer_of_another_length_does_not_fire_early(shop: Shop) -> None:
+    world = shop.world
+
+    @world.orchestrator
+    async def sale(ctx: Any) -> Any:
+        try:
+            await ctx.call(sig("do", "bad"))
+        except KeyError:
+            await ctx.sleep(0.01)
+            raise
+        await ctx.sleep(3600)
+
+    shop.broken = {"bad"}
+    world.start("sale")
+    shop.fail()
+    world.client.override("i", 1, "good", None, None)
+    world.pump()
+    world.pump()
+    assert world.status() is RUNNING, "it sleeps for an hour"
+
+
+def family(shop: Shop, **own: Any) -> World:
+    world = shop.world
+
+    @world.orchestrator
+    async def parent(ctx: Any) -> Any:
+        return await ctx.call(sig("child", "bad"))
+
+    async def child(ctx: Any, what: str) -> Any:
+        return await ctx.call(sig("do", what))
+
+    world.orchestrator(child, **own)
+    shop.broken = {"bad"}
+    world.start("parent")
+    shop.fail()
+    shop.broken = set()
+    return world
+
+
+def settled(world: World) -> bool:
+    """Run what is there, recovery too, for a while."""
+    recovery = world.recovery()
+    import time
+    end = time.monotonic() + 6
+    while time.monotonic() < end and world.status() is RUNNING:
+        recovery.repair_wakes()
+        world.pump()
+        time.sleep(0.05)
+    return world.status() is not RUNNING
+
+
+@pytest.mark.parametrize("by_hand", [False, True])
+def test_a_child_is_not_purged_between_its_parents_rewind_and_its_own(shop: Shop, by_hand: bool) -> None:
+    world = family(shop, retention={} if by_hand else {"FAILED": 1_000})
+    [child] = world.client.children("i")
+    world.client.rewind("i", None)
+    world.runner.run("i")
+    assert world.status(child.id) is FAILED, "its turn has not come yet"
+    if by_hand:
+        try:
+            world.client.purge(child.id)
+        except Exception:
+            pass
+    else:
+        import time
+        time.sleep(0.01)
+        world.store.purge_due(100)
+    assert settled(world)
+
+
+def test_a_child_that_was_restarted_by_hand_is_not_awaited_for_ever(shop: Shop) -> None:
+    world = family(shop)
+    [child] = world.client.children("i")
+    world.client.restart(child.id, None)
+    assert world.status(child.id) is RuntimeStatus.PENDING
+    world.client.rewind("i", None)
+    world.pump()
+    assert settled(world)
+
+
+def test_a_wish_to_rewind_that_comes_too_late_runs_nothing_twice(shop: Shop) -> None:
+    world = shop.world
+
+    @world.orchestrator
+    async def sale(ctx: Any) -> Any:
+        await ctx.call(sig("do", "bad"))
+        return await ctx.call(sig("do", "after"))
+
+    shop.broken = {"bad"}
+    world.start("sale")
+    shop.fail()
+    shop.broken = set()
+    world.client.rewind("i", None)
+    world.runner.run("i")
+    [row] = world.publisher.activities
+    world.store.put([NewInbox("i", InboxKind.REWIND, "rewind:late", facts={"reason": "its parent was rewound"})])
+    world.runner.run("i")
+    world.pump()
+    assert world.output() == "after"
+    assert shop.calls == {"bad": 2, "after": 1}
+
+
+def test_an_override_counts_though_a_parent_wishes_a_rewind_too(shop: Shop) -> None:
+    world = family(shop)
+    [child] = world.client.children("i")
+    world.client.rewind("i", None)
+    world.runner.run("i")
+    world.publisher.forget()
+    world.client.override(child.id, 1, "by hand", None, None)
+    world.pump()
+    assert world.output() == "by hand"
+    assert shop.calls == {"bad": 1}
+
+
+def test_a_child_that_was_refused_is_started_by_a_rewind(shop: Shop) -> None:
+    world, broken = shop.world, [True]
+
+    def key(what: str) -> str:
+        if broken:
+            raise RuntimeError("a bug")
+        return what
+
+    @world.orchestrator
+    async def parent(ctx: Any) -> Any:
+        return await ctx.call(sig("child", "a"))
+
+    async def child(ctx: Any, what: str) -> Any:
+        return await ctx.call(sig("do", what))
+
+    world.orchestrator(child, flow=Flow(child, (Limit(1, key),)))
+    world.start("parent")
+    shop.fail()
+    broken.clear()
+    world.client.rewind("i", None)
+    world.pump()
+    assert world.output() == "a"
+
+
+def test_a_run_of_another_way_is_not_taken_for_this_one(shop: Shop) -> None:
+    world = shop.world
+
+    @world.orchestrator
+    async def sale(ctx: Any) -> Any:
+        try:
+            await ctx.call(sig("do", "bad"))
+        except KeyError:
+            await ctx.run(lambda: "noted")
+            raise
+        return await ctx.run(lambda: "drawn")
+
+    shop.broken = {"bad"}
+    world.start("sale")
+    shop.fail()
+    world.client.override("i", 1, "good", None, None)
+    world.pump()
+    assert world.output() == "drawn"
+
+
+def test_a_child_that_waits_for_its_rewind_ends_with_its_parent(shop: Shop) -> None:
+    world = family(shop)
+    [child] = world.client.children("i")
+    world.client.rewind("i", None)
+    world.runner.run("i")
+    assert world.status(child.id) is FAILED
+    world.client.terminate("i", None, None)
+    world.pump()
+    assert shop.calls == {"bad": 1}, "nobody wants it any more"
