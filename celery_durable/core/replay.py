@@ -189,6 +189,11 @@ class Execution:
         return self.is_replaying and not self._is_retracing
 
     @property
+    def last_command(self) -> int:
+        """Return the number of the command that was asked for last."""
+        return self._commands
+
+    @property
     def calls(self) -> list[Call]:
         """Return the calls that are not resolved."""
         return list(self._calls.values())
@@ -518,6 +523,7 @@ class Execution:
     def _work_renewed(self, event: Event) -> None:
         """Ask again for all that was under way: the store has nothing of it."""
         self._reseed(event)
+        self._skip_used(event.facts or {})
         kept = {int(command): bool(rewinds) for command, rewinds in (event.facts or {}).get("kept", ())}
         timers = sorted((command, due) for command, (due, _) in self._timers.items())
         self._joins, out = {}, dict[int, int]()
@@ -535,6 +541,16 @@ class Execution:
         for _, question in sorted(self._replies.items()):
             if not question.answer.done():
                 question.ask()
+
+    def _skip_used(self, facts: Mapping[str, Any]) -> None:
+        """Pass over the numbers that were used before a rewind on a way that the code does not go any more."""
+        skipped = max(0, int(facts.get("commands", 0)) - self._commands)
+        self._commands += skipped
+        if self._commands_allowed is not None:
+            self._commands_allowed += skipped
+        for command, used in facts.get("attempts", ()):
+            if (call := self._calls.get(int(command))) is not None:
+                call.skip_attempts(int(used))
 
     # -- the end --------------------------------------------------------------------------------------
 

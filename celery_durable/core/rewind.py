@@ -14,13 +14,23 @@ from typing import Any, NamedTuple
 
 from ..errors import ActivityTimeout, InstanceExists, InstanceNotFound, OrchestrationFailed
 from .calls import ChildCall
-from .commands import CancelChild, Command, RecordRun, SendEvent
+from .commands import (
+    CancelChild,
+    CancelExecution,
+    Command,
+    CompleteExecution,
+    ContinueAsNew,
+    FailExecution,
+    RecordRun,
+    SendEvent,
+)
 from .events import CONFIRMATIONS, INPUTS, RESOLUTIONS, Event, EventKind
 from .replay import Decision, Execution
 
 __all__ = ["Override", "last_outcome", "rewind"]
 
 _CONFIRMING = frozenset(CONFIRMATIONS.values())
+_FINAL = frozenset(CONFIRMATIONS[kind.__name__] for kind in (CancelExecution, CompleteExecution, ContinueAsNew, FailExecution))
 _GONE = (ActivityTimeout, InstanceExists, InstanceNotFound, OrchestrationFailed)
 _OUTCOMES = frozenset(kind for kind in RESOLUTIONS if kind is not EventKind.TIMER_FIRED)
 
@@ -179,8 +189,24 @@ class _Trace:
             if isinstance(call, ChildCall) and call.command in self._agreed and self._is_there(call, failed_children)
         ]
         note = Event(EventKind.HISTORY_REWRITTEN, request.at, facts=request.facts)
-        renewal = Event(EventKind.WORK_RENEWED, request.at, facts={"kept": kept} if kept else None)
+        facts = {**({"kept": kept} if kept else {}), **self._used({command for command, _ in kept})}
+        renewal = Event(EventKind.WORK_RENEWED, request.at, facts=facts or None)
         return execution.renew(Decision([note, *self._kept], self._commands), renewal)
+
+    def _used(self, kept: set[int]) -> dict[str, Any]:
+        """Return the numbers of before that must not be given to anything else: late messages would be taken for its own."""
+        commands = [event.command for event in self._history if event.kind not in _FINAL]
+        commands += [(e.facts or {}).get("commands", 0) for e in self._history if e.kind is EventKind.WORK_RENEWED]
+        attempts: dict[int, int] = {}
+        for event in self._history:
+            attempts[event.command] = max(attempts.get(event.command, 0), event.attempt)
+        calls = [call for call in self.execution.calls if call.command not in kept]
+        skipped = [[c.command, n] for c in calls if (n := attempts.get(c.command, 0)) > c.attempt]
+        highest = max(commands, default=0)
+        return {
+            **({"commands": highest} if highest > self.execution.last_command else {}),
+            **({"attempts": skipped} if skipped else {}),
+        }
 
     def _is_there(self, call: ChildCall, failed: set[int]) -> bool:
         """Tell whether the child of before is the one to wait for: not if it was canceled, or never began."""

@@ -301,6 +301,7 @@ def test_a_child_that_was_restarted_by_hand_is_not_awaited_for_ever(shop: Shop) 
     world.client.restart(child.id, None)
     assert world.status(child.id) is RuntimeStatus.PENDING
     world.client.rewind("i", None)
+    world.runner.run("i")
     world.pump()
     assert settled(world)
 
