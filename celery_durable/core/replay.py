@@ -350,6 +350,7 @@ class Execution:
         self._is_retracing = self.is_replaying = False
         self._on_failure = None
         self._recorded_runs.clear()
+        self._released.clear()
         self.history_length = sum(event.kind not in NOTES for event in decision.events)
         self._commands_allowed = self._commands + self._most_commands
         if self.final is None:
