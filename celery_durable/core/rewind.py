@@ -143,7 +143,8 @@ class _Trace:
         for command in self.execution.apply(event):
             confirmation = command.confirmation(self.execution.now)
             known = self._recorded.get((confirmation.kind, confirmation.command, confirmation.attempt))
-            if known is not None and command.agrees_with(known) and command.has_arguments_of(known):
+            is_as_due = known is None or known.kind is not EventKind.TIMER_CREATED or known.facts == confirmation.facts
+            if known is not None and is_as_due and command.agrees_with(known) and command.has_arguments_of(known):
                 self._agreed.add(command.command)
             elif isinstance(command, (SendEvent, CancelChild, RecordRun)):
                 self._commands.append(command)
