@@ -167,7 +167,12 @@ class _Trace:
         guilty = {command for command, (_, raised) in self._failures.items() if id(raised) in chain}
         guilty = guilty or set(self._failures)
         undone = self.execution.undone
-        children = {c for c in guilty | undone if c in self._failures and not isinstance(self._failures[c][1], _GONE)}
+        children = {
+            command
+            for command in guilty | undone
+            if command in self._failures and not isinstance(self._failures[command][1], _GONE)
+            and not (self._history[self._failures[command][0]].facts or {}).get("refused")
+        }  # fmt: skip
         places = {self._failures[command][0] for command in guilty | undone if command in self._failures}
         return _Causes(places | {self._completions[c] for c in undone if c in self._completions}, children)
 

@@ -208,7 +208,8 @@ class Flows:
                 commit.children.remove(child)
                 if child.refusal is not None and decision is not None and decision.final is None:
                     failure = self.engine.codec.encode_failure(error)
-                    commit.own_inbox.append(replace(child.refusal, payload=failure, visible_at=now))
+                    message = replace(child.refusal, payload=failure, visible_at=now, facts={"refused": True})
+                    commit.own_inbox.append(message)
         _settle(commit, instance)
         has_begun = decision is None or any(event.kind is EventKind.EXECUTION_STARTED for event in decision.events)
         is_waiting = instance.policy is not None and instance.status is RuntimeStatus.PENDING and not has_begun
