@@ -13,6 +13,7 @@ from celery_durable.core.flow import Limit
 from celery_durable.core.events import EventKind
 from celery_durable.core.rewind import Override
 from celery_durable.core.status import RuntimeStatus
+from celery_durable.engine.effects import new_mark
 from celery_durable.engine.flow import Flow
 from celery_durable.engine.records import InboxKind, NewInbox
 from celery_durable.engine.registry import Definition
@@ -393,3 +394,293 @@ def test_a_child_that_waits_for_its_rewind_ends_with_its_parent(shop: Shop) -> N
     world.client.terminate("i", None, None)
     world.pump()
     assert shop.calls == {"bad": 1}, "nobody wants it any more"
+
+
+# -- crossings --------------------------------------------------------------------------------------------------
+
+
+def test_a_failure_that_was_handled_stays_handled_when_time_ran_out_later(shop: Shop) -> None:
+    world = shop.world
+
+    @world.orchestrator
+    async def sale(ctx: Any) -> Any:
+        try:
+            await ctx.call(sig("do", "card a"))
+        except KeyError:
+            await ctx.call(sig("do", "card b"))
+        await ctx.wait_event("parcel", timeout=0.01)
+
+    shop.broken = {"card a"}
+    world.start("sale")
+    shop.fail()
+    shop.broken = set()
+    world.client.rewind("i", None)
+    world.pump()
+    assert shop.calls == {"card a": 1, "card b": 1}
+
+
+def test_two_rewinds_of_a_saga_beside_a_stale_process(store: Store) -> None:
+    shop, other = Shop(store), Shop(store)
+    other.broken, other.calls = shop.broken, shop.calls
+
+    async def sale(ctx: Any) -> Any:
+        found = []
+        async with ctx.saga(parallel=True) as saga:
+            found.append(await saga.call(sig("do", "a"), undo=sig("do", "not a")))
+            found.append(await saga.call(sig("do", "b"), undo=sig("do", "not b")))
+            found.append(await saga.call(sig("do", "c")))
+            found.append(ctx.patched("new"))
+            found.append(await ctx.run(lambda: 7))
+            found.append(await ctx.call(sig("do", "d")))
+        return found
+
+    for each in (shop, other):
+        each.world.orchestrator(sale)
+    shop.broken |= {"c"}
+    shop.world.start("sale")
+    world, second = shop.world, other.world
+    for broken in ("d", ""):
+        while world.status() is RUNNING or world.status() is RuntimeStatus.PENDING:
+            moved = world.step() or second.step()
+            second.runner.run("i")
+            world, second = second, world
+            if not moved and not second.step():
+                break
+        assert world.status() is FAILED, broken
+        shop.broken.clear()
+        shop.broken |= {broken} - {""}
+        world.client.rewind("i", None)
+    for _ in range(20):
+        world.pump()
+        second.pump()
+    assert world.output() == ["a", "b", "c", True, 7, "d"]
+    assert replays(world) > 0
+    ids = [(e.command, e.attempt) for row in all_rows(store) for e in row if e.kind is EventKind.ACTIVITY_SCHEDULED]
+    assert ids
+
+
+def all_rows(store: Store) -> Any:
+    from celery_durable.core.events import load_events
+
+    return [load_events(row) for row in store.events("i")]
+
+
+def test_a_later_life_is_rewound(shop: Shop) -> None:
+    world = shop.world
+
+    @world.orchestrator
+    async def sale(ctx: Any, number: int = 0) -> Any:
+        first = await ctx.call(sig("child", f"n{number}"))
+        if number == 0:
+            ctx.continue_as_new(1)
+        told = await ctx.wait_event("go")
+        return [first, await ctx.call(sig("do", "bad")), told]
+
+    @world.orchestrator
+    async def child(ctx: Any, what: str) -> Any:
+        return await ctx.call(sig("do", what))
+
+    shop.broken = {"bad"}
+    world.start("sale")
+    world.raise_event("i", "go", 1)
+    shop.fail()
+    shop.broken = set()
+    world.client.rewind("i", None)
+    world.pump()
+    assert world.output() == ["n1", "bad", 1]
+    assert shop.calls == {"n0": 1, "n1": 1, "bad": 2}
+
+
+@pytest.mark.parametrize("verb", ["suspend", "cancel", "terminate", "restart", "replace", "event"])
+def test_verbs_while_a_rewind_is_pending(shop: Shop, verb: str) -> None:
+    world = shop.world
+
+    @world.orchestrator
+    async def sale(ctx: Any) -> Any:
+        return [await ctx.call(sig("do", "bad")), await ctx.wait_event("go")]
+
+    shop.broken = {"bad"}
+    world.start("sale")
+    shop.fail()
+    shop.broken = set()
+    world.client.rewind("i", None)
+    world.publisher.forget()
+    if verb == "suspend":
+        world.client.suspend("i", None)
+        world.runner.run("i")
+        world.client.resume("i", None)
+    elif verb == "replace":
+        world.start("sale", if_exists="replace")
+    elif verb == "restart":
+        with pytest.raises(Exception, match="restart"):
+            world.client.restart("i", None)
+    elif verb == "event":
+        world.raise_event("i", "go", 1)
+    else:
+        getattr(world.client, verb)("i", None, *([None] if verb == "terminate" else []))
+    world.publisher.forget()
+    recovery = world.recovery()
+    import time
+    for _ in range(60):
+        recovery.repair_wakes()
+        recovery.repair_activities()
+        world.pump()
+        if world.status() not in (RUNNING, RuntimeStatus.PENDING):
+            break
+        if world.status() is RUNNING and shop.calls["bad"] == 2:
+            world.raise_event("i", "go", 1)
+        time.sleep(0.1)
+    expected = {"terminate": RuntimeStatus.TERMINATED, "cancel": RuntimeStatus.CANCELED}.get(verb, COMPLETED)
+    assert world.status() is expected
+
+
+def test_a_child_that_waits_for_admission_while_its_parent_fails_and_is_rewound(shop: Shop) -> None:
+    world = shop.world
+
+    @world.orchestrator
+    async def parent(ctx: Any) -> Any:
+        slow = ctx.call(sig("child", "slow"))
+        await ctx.call(sig("do", "bad"))
+        return await slow
+
+    async def child(ctx: Any, what: str) -> Any:
+        if what == "first":
+            await ctx.wait_event("go")
+        return await ctx.call(sig("do", what))
+
+    world.orchestrator(child, flow=Flow(child, (Limit(1),)))
+    world.start("child", "first", id_="c")
+    world.pump()
+    shop.broken = {"bad"}
+    world.start("parent")
+    shop.fail()
+    shop.broken = set()
+    world.client.rewind("i", None)
+    world.pump()
+    assert world.status() is RUNNING
+    world.raise_event("c", "go", 1)
+    world.pump()
+    assert world.output() == "slow"
+    assert shop.calls["slow"] == 1
+    assert replays(world) > 0
+
+
+def test_a_limited_child_that_failed_is_rewound_and_gives_nothing_back_twice(shop: Shop) -> None:
+    world = shop.world
+
+    @world.orchestrator
+    async def parent(ctx: Any) -> Any:
+        return await ctx.call(sig("child", "bad"))
+
+    async def child(ctx: Any, what: str) -> Any:
+        return await ctx.call(sig("do", what))
+
+    world.orchestrator(child, flow=Flow(child, (Limit(1),)), retention={"FAILED": 50_000, "COMPLETED": 60_000_000})
+    shop.broken = {"bad"}
+    world.start("parent")
+    shop.fail()
+    shop.broken = set()
+    world.client.rewind("i", None)
+    world.runner.run("i")
+    [child_] = world.client.children("i")
+    world.runner.run(child_.id)
+    import time
+    time.sleep(0.06)
+    world.store.purge_due(10)
+    world.pump()
+    assert world.output() == "bad"
+
+
+def test_a_fork_with_a_pending_child_and_a_timer(shop: Shop) -> None:
+    world = shop.world
+
+    @world.orchestrator
+    async def parent(ctx: Any) -> Any:
+        slow = ctx.call(sig("child", "slow"), timeout=3600)
+        first = await ctx.call(sig("do", "a"))
+        return [first, await slow, await ctx.call(sig("do", "b"))]
+
+    @world.orchestrator
+    async def child(ctx: Any, what: str) -> Any:
+        return await ctx.wait_event("go")
+
+    world.start("parent")
+    world.pump()
+    world.client.fork("i", len(world.events()), "f", None)
+    world.pump()
+    [one], [two] = world.client.children("i"), world.client.children("f")
+    assert one.id != two.id
+    world.raise_event(two.id, "go", 2)
+    world.pump()
+    assert world.output("f") == ["a", 2, "b"]
+    assert world.status() is RUNNING
+    assert replays(world, "f") > 0
+
+
+def test_a_child_of_a_rewound_one_that_was_lost_on_the_way_is_found(shop: Shop) -> None:
+    world = family(shop)
+    world.client.rewind("i", None)
+    world.runner.run("i")
+    world.publisher.forget()
+    assert settled(world)
+    assert world.output() == "bad"
+
+
+def test_a_lock_that_was_asked_for_and_withdrawn_is_held_when_it_is_granted_after_a_rewind(shop: Shop) -> None:
+    world = shop.world
+    world.registry.add(Definition(orchestrator_of("Account"), None, run_by(declare(Account))))
+
+    @world.orchestrator
+    async def sale(ctx: Any) -> Any:
+        async with ctx.lock(ctx.entity(Account, "a")):
+            await ctx.call(sig("do", "inside"))
+            await ctx.wait_event("go")
+
+    @world.orchestrator
+    async def first(ctx: Any) -> Any:
+        lock = asyncio.ensure_future(locked(ctx))
+        await ctx.call(sig("do", "bad"))
+        await lock
+
+    async def locked(ctx: Any) -> Any:
+        async with ctx.lock(ctx.entity(Account, "a")):
+            await ctx.call(sig("do", "inside"))
+            await ctx.wait_event("go")
+
+    shop.broken = {"bad"}
+    world.start("first")
+    world.runner.run("i")
+    world.publisher.turns.clear()
+    world.client.suspend("@Account@a", None)
+    shop.fail()
+    shop.broken = set()
+    world.client.rewind("i", None)
+    world.pump()
+    world.client.resume("@Account@a", None)
+    world.start("sale", id_="o")
+    world.pump()
+    assert shop.calls["inside"] == 1, "one of the two holds the lock"
+
+
+def test_an_activity_that_may_run_once_and_was_under_way_is_not_run_again_by_a_rewind(shop: Shop) -> None:
+    world = shop.world
+
+    @world.orchestrator
+    async def sale(ctx: Any) -> Any:
+        once = ctx.call(sig("do", "once"))
+        await ctx.call(sig("do", "bad"))
+        return await once
+
+    shop.broken = {"bad"}
+    world.start("sale")
+    world.runner.run("i")
+    rows = {what_of(world, row): row for row in world.publisher.activities}
+    world.publisher.activities.clear()
+    assert world.store.begin_once(rows["once"].ticket, "w", 0, new_mark(0)) is not None
+    shop.do("once")  # the body runs
+    world.perform(rows["bad"].ticket, rows["bad"])
+    assert world.status() is FAILED
+    shop.broken = set()
+    world.client.rewind("i", None)
+    world.pump()
+    assert shop.calls["once"] == 1
