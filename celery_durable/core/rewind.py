@@ -30,7 +30,9 @@ from .replay import Decision, Execution
 __all__ = ["Override", "last_outcome", "rewind"]
 
 _CONFIRMING = frozenset(CONFIRMATIONS.values())
-_FINAL = frozenset(CONFIRMATIONS[kind.__name__] for kind in (CancelExecution, CompleteExecution, ContinueAsNew, FailExecution))
+_FINAL = frozenset(
+    CONFIRMATIONS[kind.__name__] for kind in (CancelExecution, CompleteExecution, ContinueAsNew, FailExecution)
+)
 _GONE = (ActivityTimeout, InstanceExists, InstanceNotFound, OrchestrationFailed)
 _OUTCOMES = frozenset(kind for kind in RESOLUTIONS if kind is not EventKind.TIMER_FIRED)
 
