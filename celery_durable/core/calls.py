@@ -115,6 +115,12 @@ class Call(ABC):
         self._first_at = self.execution.now
         self.schedule()
 
+    def skip_attempts(self, used: int) -> None:
+        """Pass over attempts of before that were another call's; they do not count."""
+        skipped = max(0, used - self.attempt)
+        self.attempt += skipped
+        self._attempts_before += skipped
+
     def renew(self) -> None:
         """Ask again for what was under way, as an attempt of its own: nothing of it is in the store."""
         if self._is_out:

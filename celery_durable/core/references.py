@@ -241,11 +241,16 @@ def _ask(
 ) -> asyncio.Future[Any]:
     """Send a message and return the future of its answer."""
     number = execution.next_command() if command is None else command
-    whole = {**message, "reply": [execution.facts.instance_id, execution.reply_name(number)]}
-    what = "the lock of" if "lock" in message else f"{message['op']}() of"
-    return execution.expect_reply(
-        number, f"{what} entity {entity_id!r}", lambda: _send(execution, number, entity_id, whole, note=note)
-    )
+    is_lock = "lock" in message
+
+    def ask() -> str:
+        name = execution.reply_name(number, is_lock=is_lock)
+        whole = {**message, "reply": [execution.facts.instance_id, name]}
+        _send(execution, number, entity_id, whole, note=note)
+        return name
+
+    what = "the lock of" if is_lock else f"{message['op']}() of"
+    return execution.expect_reply(number, f"{what} entity {entity_id!r}", ask)
 
 
 def _send(

@@ -101,11 +101,11 @@ class Decision:
 
 
 class _Question(NamedTuple):
-    """Something that an entity was asked; ``ask`` sends it, and sends it again."""
+    """Something that an entity was asked; ``ask`` sends it, and sends it again, and returns the name of the answer."""
 
     answer: asyncio.Future[Any]
     what: str
-    ask: Callable[[], None]
+    ask: Callable[[], str]
 
 
 class _TooManyCommandsError(BaseException):
@@ -161,6 +161,8 @@ class Execution:
         self.open_blocks = 0
         self.lock: EntityLock | None = None
         self._replies: dict[int, _Question] = {}
+        self._reply_names: dict[int, str] = {}
+        self._renewals = 0
         self._rest: Callable[[], Any] | None = None
         self._lines: dict[int, str] | None = {} if traces else None
         self._checks_arguments = checks_arguments
@@ -187,6 +189,11 @@ class Execution:
     def is_checked(self) -> bool:
         """Tell whether history says already what the code may ask for now."""
         return self.is_replaying and not self._is_retracing
+
+    @property
+    def last_command(self) -> int:
+        """Return the number of the command that was asked for last."""
+        return self._commands
 
     @property
     def calls(self) -> list[Call]:
@@ -345,6 +352,7 @@ class Execution:
         self._is_retracing = self.is_replaying = False
         self._on_failure = None
         self._recorded_runs.clear()
+        self._released.clear()
         self.history_length = sum(event.kind not in NOTES for event in decision.events)
         self._commands_allowed = self._commands + self._most_commands
         if self.final is None:
@@ -490,6 +498,7 @@ class Execution:
     def _replied(self, event: Event, value: Any) -> None:
         """Give an answer of an entity to the call that waits for it; nobody else ever will."""
         question = self._replies.pop(event.command, None)
+        self._reply_names.pop(event.command, None)
         if question is None or question.answer.done():
             return
         if failure := _failure_in(value):
@@ -518,6 +527,8 @@ class Execution:
     def _work_renewed(self, event: Event) -> None:
         """Ask again for all that was under way: the store has nothing of it."""
         self._reseed(event)
+        self._skip_used(event.facts or {})
+        self._renewals += 1
         kept = {int(command): bool(rewinds) for command, rewinds in (event.facts or {}).get("kept", ())}
         timers = sorted((command, due) for command, (due, _) in self._timers.items())
         self._joins, out = {}, dict[int, int]()
@@ -532,9 +543,19 @@ class Execution:
         for command, due in timers:
             if command in self._timers:
                 self.ask(CreateTimer(command, due))
-        for _, question in sorted(self._replies.items()):
+        for command, question in sorted(self._replies.items()):
             if not question.answer.done():
-                question.ask()
+                self._reply_names[command] = question.ask()
+
+    def _skip_used(self, facts: Mapping[str, Any]) -> None:
+        """Pass over the numbers that were used before a rewind on a way that the code does not go any more."""
+        skipped = max(0, int(facts.get("commands", 0)) - self._commands)
+        self._commands += skipped
+        if self._commands_allowed is not None:
+            self._commands_allowed += skipped
+        for command, used in facts.get("attempts", ()):
+            if (call := self._calls.get(int(command))) is not None:
+                call.skip_attempts(int(used))
 
     # -- the end --------------------------------------------------------------------------------------
 
@@ -853,21 +874,25 @@ class Execution:
             future.add_done_callback(lambda _: self.cancel_timer(command))
         return future
 
-    def reply_name(self, command: int) -> str:
-        """Return the name of the one event that answers this command."""
-        return f"{REPLY}{self.facts.execution_id}:{command}"
+    def reply_name(self, command: int, *, is_lock: bool = False) -> str:
+        """Return the name of the one event that answers this command.
 
-    def expect_reply(self, command: int, what: str, ask: Callable[[], None]) -> asyncio.Future[Any]:
+        A grant of a lock that was asked for before a rewind, and given back by the failure, does not answer the wish of now.
+        """
+        again = f"{self._renewals}:" if is_lock and self._renewals else ""
+        return f"{REPLY}{self.facts.execution_id}:{again}{command}"
+
+    def expect_reply(self, command: int, what: str, ask: Callable[[], str]) -> asyncio.Future[Any]:
         """Ask an entity something, and return a future of its answer; ``what`` is for people."""
         self._replies[command] = question = _Question(self.loop.create_future(), what, ask)
-        ask()
+        self._reply_names[command] = ask()
         return question.answer
 
     def _answered_call(self, name: str) -> int:
         """Return which call of this very execution an event answers; 0 for none."""
         number = name.rpartition(":")[2]
-        is_ours = len(number) < 10 and number.isdecimal() and name == self.reply_name(int(number))
-        return int(number) if is_ours and int(number) in self._replies else 0
+        is_ours = len(number) < 10 and number.isdecimal() and name == self._reply_names.get(int(number))
+        return int(number) if is_ours else 0
 
     # -- joins --------------------------------------------------------------------------------------------
 

@@ -14,13 +14,25 @@ from typing import Any, NamedTuple
 
 from ..errors import ActivityTimeout, InstanceExists, InstanceNotFound, OrchestrationFailed
 from .calls import ChildCall
-from .commands import CancelChild, Command, RecordRun, SendEvent
+from .commands import (
+    CancelChild,
+    CancelExecution,
+    Command,
+    CompleteExecution,
+    ContinueAsNew,
+    FailExecution,
+    RecordRun,
+    SendEvent,
+)
 from .events import CONFIRMATIONS, INPUTS, RESOLUTIONS, Event, EventKind
 from .replay import Decision, Execution
 
 __all__ = ["Override", "last_outcome", "rewind"]
 
 _CONFIRMING = frozenset(CONFIRMATIONS.values())
+_FINAL = frozenset(
+    CONFIRMATIONS[kind.__name__] for kind in (CancelExecution, CompleteExecution, ContinueAsNew, FailExecution)
+)
 _GONE = (ActivityTimeout, InstanceExists, InstanceNotFound, OrchestrationFailed)
 _OUTCOMES = frozenset(kind for kind in RESOLUTIONS if kind is not EventKind.TIMER_FIRED)
 
@@ -133,7 +145,8 @@ class _Trace:
         for command in self.execution.apply(event):
             confirmation = command.confirmation(self.execution.now)
             known = self._recorded.get((confirmation.kind, confirmation.command, confirmation.attempt))
-            if known is not None and command.agrees_with(known) and command.has_arguments_of(known):
+            is_as_due = known is None or known.kind is not EventKind.TIMER_CREATED or known.facts == confirmation.facts
+            if known is not None and is_as_due and command.agrees_with(known) and command.has_arguments_of(known):
                 self._agreed.add(command.command)
             elif isinstance(command, (SendEvent, CancelChild, RecordRun)):
                 self._commands.append(command)
@@ -156,7 +169,12 @@ class _Trace:
         guilty = {command for command, (_, raised) in self._failures.items() if id(raised) in chain}
         guilty = guilty or set(self._failures)
         undone = self.execution.undone
-        children = {c for c in guilty | undone if c in self._failures and not isinstance(self._failures[c][1], _GONE)}
+        children = {
+            command
+            for command in guilty | undone
+            if command in self._failures and not isinstance(self._failures[command][1], _GONE)
+            and not (self._history[self._failures[command][0]].facts or {}).get("refused")
+        }  # fmt: skip
         places = {self._failures[command][0] for command in guilty | undone if command in self._failures}
         return _Causes(places | {self._completions[c] for c in undone if c in self._completions}, children)
 
@@ -179,8 +197,24 @@ class _Trace:
             if isinstance(call, ChildCall) and call.command in self._agreed and self._is_there(call, failed_children)
         ]
         note = Event(EventKind.HISTORY_REWRITTEN, request.at, facts=request.facts)
-        renewal = Event(EventKind.WORK_RENEWED, request.at, facts={"kept": kept} if kept else None)
+        facts = {**({"kept": kept} if kept else {}), **self._used({command for command, _ in kept})}
+        renewal = Event(EventKind.WORK_RENEWED, request.at, facts=facts or None)
         return execution.renew(Decision([note, *self._kept], self._commands), renewal)
+
+    def _used(self, kept: set[int]) -> dict[str, Any]:
+        """Return the numbers of before that must not be given to anything else: late messages would be taken for its own."""
+        commands = [event.command for event in self._history if event.kind not in _FINAL]
+        commands += [(e.facts or {}).get("commands", 0) for e in self._history if e.kind is EventKind.WORK_RENEWED]
+        attempts: dict[int, int] = {}
+        for event in self._history:
+            attempts[event.command] = max(attempts.get(event.command, 0), event.attempt)
+        calls = [call for call in self.execution.calls if call.command not in kept]
+        skipped = [[c.command, n] for c in calls if (n := attempts.get(c.command, 0)) > c.attempt]
+        highest = max(commands, default=0)
+        return {
+            **({"commands": highest} if highest > self.execution.last_command else {}),
+            **({"attempts": skipped} if skipped else {}),
+        }
 
     def _is_there(self, call: ChildCall, failed: set[int]) -> bool:
         """Tell whether the child of before is the one to wait for: not if it was canceled, or never began."""

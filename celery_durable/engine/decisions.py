@@ -26,6 +26,7 @@ from ..core.commands import (
     StartChild,
 )
 from ..core.events import Event, EventKind, dump_events
+from ..core.references import LOCKED
 from ..core.replay import Codec, Decision, Execution
 from ..core.status import RuntimeStatus
 from ..errors import InstanceExists, InstanceNotFound
@@ -258,13 +259,15 @@ def _cancel_child(draft: _Draft, command: CancelChild) -> None:
 def _send_event(draft: _Draft, command: SendEvent) -> None:
     horizon = int(draft.settings.timer_horizon * 1_000_000)
     is_far = command.due is not None and command.due - draft.snapshot.now > horizon
-    creates = None
+    dedup, creates = f"sent:{draft.execution}:{command.command}", None
+    if LOCKED in (command.note or {}):  # a wish of before a rewind was given back, and is another one
+        dedup = f"{dedup}:{draft.commit.sequence}"
     if command.creates is not None:
         queue = draft.publisher.route(command.creates, {})
         creates = new_entity(command.instance_id, new_execution_id(), command.creates, queue)
     draft.commit.other_inboxes.append(
         NewInbox(
-            command.instance_id, EventKind.EVENT_RAISED, f"sent:{draft.execution}:{command.command}",
+            command.instance_id, EventKind.EVENT_RAISED, dedup,
             name=command.name, payload=command.payload, visible_at=command.due,
             check_after=-horizon if is_far else _CHECK_WAKE_AFTER * 2, creates=creates,
         )

@@ -207,7 +207,8 @@ class Flows:
                 commit.children.remove(child)
                 if child.refusal is not None and decision is not None and decision.final is None:
                     failure = self.engine.codec.encode_failure(error)
-                    commit.own_inbox.append(replace(child.refusal, payload=failure, visible_at=now))
+                    message = replace(child.refusal, payload=failure, visible_at=now, facts={"refused": True})
+                    commit.own_inbox.append(message)
         _settle(commit, instance)
 
     def after(self, name: str, commit: TurnCommit, children: Sequence[NewInstance]) -> None:

@@ -58,6 +58,7 @@ _LARGEST_BEGINNING = 20
 _OF_CHILDREN = (EventKind.CHILD_COMPLETED, EventKind.CHILD_FAILED)
 _UNTIL_MENDED = 60_000_000
 _REWRITTEN = '[["HistoryRewritten"'
+_REOPENED = '[["ExecutionRewound"'
 _DAMAGE = (TypeError, ValueError, LookupError, AttributeError, OverflowError)
 
 
@@ -150,7 +151,8 @@ class TurnRunner:
         instance, inbox = snapshot.instance, snapshot.inbox
         definition = self.registry.get(instance.name, instance.version)
         wish = next((row for row in inbox if row.kind == InboxKind.TERMINATE), None)
-        rewinding = next((row for row in inbox if row.kind == InboxKind.REWIND), None)
+        wishes = [row for row in inbox if row.kind == InboxKind.REWIND]
+        rewinding = next((row for row in wishes if row.command), next(iter(wishes), None))
         if cached is not None and (instance.status.is_terminal or wish is not None or definition is None):
             cached.abandon()
         if rewinding is not None and instance.status is RuntimeStatus.FAILED:
@@ -173,6 +175,8 @@ class TurnRunner:
             cached.abandon()
             progress.takes_all = True
             return None
+        if rewinding is not None and not _awaits_rewind(snapshot.history):
+            rewinding = None  # it came too late: another wish was granted, and the code lives
         is_again = any(row.sends for row in inbox) and not progress.is_counted
         if is_again and not self._may_try_again(snapshot, cached, progress):
             return TurnState.DONE
@@ -580,6 +584,11 @@ class TurnRunner:
 def current_rows(rows: Sequence[str]) -> int:
     """Return how many rows replay passes over: those before the last rewind."""
     return next((number for number in range(len(rows) - 1, -1, -1) if rows[number].startswith(_REWRITTEN)), 0)
+
+
+def _awaits_rewind(rows: Sequence[str]) -> bool:
+    """Tell whether an instance was reopened for a rewind that has not taken place yet."""
+    return next((row.startswith(_REOPENED) for row in reversed(rows) if row.startswith((_REOPENED, _REWRITTEN))), False)
 
 
 def replay_rows(execution: Execution, rows: Sequence[str]) -> None:

@@ -33,8 +33,11 @@ _IS_DUE = f"i.purge_at <= {{once}} AND i.{_IS_OVER}"
 DUE_PURGES = Statement(
     f"SELECT i.id, i.execution FROM durable_instances i WHERE {_IS_DUE} AND NOT {_HAS_CHILDREN} "
     "AND NOT EXISTS (SELECT 1 FROM durable_outbox o WHERE o.execution = i.execution) "
+    "AND NOT EXISTS (SELECT 1 FROM durable_inbox b WHERE b.instance = i.id AND b.kind = 'RewindRequested') "
     "ORDER BY i.purge_at, i.id LIMIT :limit {skip_locked}"
 )
+# its parent was rewound and waits for it
+IS_TO_REWIND = Statement("SELECT 1 FROM durable_inbox WHERE instance = :id AND kind = 'RewindRequested' LIMIT 1")
 DUE_PARENTS = Statement(
     f"SELECT i.id FROM durable_instances i WHERE {_IS_DUE} AND {_HAS_CHILDREN} ORDER BY i.purge_at, i.id LIMIT :limit"
 )
@@ -268,6 +271,8 @@ class Store(EffectTables):
         run = self.database.run
 
         def delete(cursor: Any) -> bool:
+            if run(cursor, IS_TO_REWIND, id=instance_id).fetchone() is not None:
+                raise _HasMovedError
             run(cursor, PURGE_OUTBOX, execution=execution)
             run(cursor, CLEAR_INBOX, id=instance_id)
             run(cursor, CLEAR_HISTORY, id=instance_id)

@@ -151,7 +151,9 @@ SEND_INBOX = Statement(
 )
 # a wish to rewind reaches only what has failed
 SEND_REWIND = Statement(SEND_INBOX.sql.replace("IN ('PENDING', 'RUNNING', 'SUSPENDED')", "= 'FAILED'"))
-END_OF = Statement("SELECT status, output, failure, reason FROM durable_instances WHERE id = :id")
+END_OF = Statement(
+    "SELECT status, output, failure, reason, parent_id, parent_execution FROM durable_instances WHERE id = :id"
+)
 REOPEN_INSTANCE = Statement(
     "UPDATE durable_instances SET output = NULL, failure = NULL, completed_at = NULL WHERE id = :id"
 )
@@ -427,22 +429,29 @@ class TurnTables(AdmissionTables):
             if not self._send(cursor, message, now):
                 unheard.append(message)
         for revival in commit.revivals:
-            self._revive(cursor, revival, now)
+            self._revive(cursor, commit, revival, now)
         return Committed(now, released, started, unheard)
 
-    def _revive(self, cursor: Cursor, revival: Revival, now: int) -> None:
-        run = self.database.run
-        row = run(cursor, END_OF, id=revival.child_id).fetchone()
-        end = None
-        if row is not None:
-            status, output, failure, reason = row
+    def _revive(self, cursor: Cursor, commit: TurnCommit, revival: Revival, now: int) -> None:
+        run, end = self.database.run, None
+        for _ in range(3):  # it may move between the look and the wish
+            row = run(cursor, END_OF, id=revival.child_id).fetchone()
+            if row is None:
+                end = None
+                break
+            status, output, failure, reason, *parent = row
             end = InstanceEnd(RuntimeStatus(status), text_of(output), text_of(failure), reason)
-        if end is not None and not end.status.is_terminal:
-            return
-        if end is not None and end.status is RuntimeStatus.FAILED and revival.wish is not None:
-            run(cursor, SEND_REWIND, **inbox_values(revival.wish, now))
-        else:
-            run(cursor, INSERT_INBOX, **inbox_values(revival.answer(end), now))
+            is_ours = tuple(parent) == (commit.instance_id, commit.execution)
+            if not end.status.is_terminal:
+                if is_ours:
+                    return
+                end = None  # another life under its id tells us nothing when it ends
+                break
+            if end.status is not RuntimeStatus.FAILED or revival.wish is None or not is_ours:
+                break
+            if run(cursor, SEND_REWIND, **inbox_values(revival.wish, now)).rowcount:
+                return
+        run(cursor, INSERT_INBOX, **inbox_values(revival.answer(end), now))
 
     def _take(self, cursor: Cursor, rows: Sequence[int]) -> None:
         for start in range(0, len(rows), 500):
