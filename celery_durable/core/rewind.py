@@ -160,14 +160,15 @@ class _Trace:
     def causes(self) -> _Causes:
         """Return what made the code fail: the calls whose exceptions it raised, and what a saga has undone since.
 
-        If none of them is known, every call that has failed for good.
+        If none of them is known, the calls whose exceptions were collected, as by ``gather(return_exceptions=True)``: one that was
+        raised into the code was dealt with there.
         """
         error = self.execution.error
         if error is None:
             return _Causes()
         chain = {id(each) for each in _whole(error)}
         guilty = {command for command, (_, raised) in self._failures.items() if id(raised) in chain}
-        guilty = guilty or set(self._failures)
+        guilty = guilty or {c for c, (_, raised) in self._failures.items() if raised.__traceback__ is None}
         undone = self.execution.undone
         children = {
             command
