@@ -160,8 +160,8 @@ class _Trace:
     def causes(self) -> _Causes:
         """Return what made the code fail: the calls whose exceptions it raised, and what a saga has undone since.
 
-        If none of them is known, the calls whose exceptions were collected, as by ``gather(return_exceptions=True)``: one that was
-        raised into the code was dealt with there.
+        If none of them is known, the calls whose exceptions were collected, as by ``gather(return_exceptions=True)``: one
+        that was raised into the code was dealt with there.
         """
         error = self.execution.error
         if error is None:

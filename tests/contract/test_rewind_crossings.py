@@ -11,8 +11,8 @@ import pytest
 import sqlalchemy as sa
 
 from celery_durable.core.entity import declare, orchestrator_of, run_by
-from celery_durable.core.flow import Limit
 from celery_durable.core.events import EventKind
+from celery_durable.core.flow import Limit
 from celery_durable.core.retry import RetryPolicy
 from celery_durable.core.status import RuntimeStatus
 from celery_durable.engine.effects import new_mark
@@ -300,7 +300,7 @@ def test_a_child_is_not_purged_between_its_parents_rewind_and_its_own(shop: Shop
         except Exception:
             pass
     else:
-            time.sleep(0.01)
+        time.sleep(0.01)
         world.store.purge_due(100)
     assert settled(world)
 
