@@ -33,7 +33,7 @@ _IS_DUE = f"i.purge_at <= {{once}} AND i.{_IS_OVER}"
 DUE_PURGES = Statement(
     f"SELECT i.id, i.execution FROM durable_instances i WHERE {_IS_DUE} AND NOT {_HAS_CHILDREN} "
     "AND NOT EXISTS (SELECT 1 FROM durable_outbox o WHERE o.execution = i.execution) "
-    "AND NOT EXISTS (SELECT 1 FROM durable_inbox b WHERE b.instance = i.id AND b.kind = 'RewindRequested') "
+    "AND (SELECT MAX(b.id) FROM durable_inbox b WHERE b.instance = i.id AND b.kind = 'RewindRequested') IS NULL "
     "ORDER BY i.purge_at, i.id LIMIT :limit {skip_locked}"
 )
 # its parent was rewound and waits for it

@@ -152,4 +152,4 @@ def test_a_worker_suspends_an_instance_whose_inbox_cannot_be_read(place: Place) 
     for number in range(3):
         place.start(f"{id_}{number}", "hostile.sale")
         assert place.durable.get(f"{id_}{number}").get(timeout=60) == 2
-    assert place.durable.get(id_).runtime_status is RuntimeStatus.SUSPENDED
+    wait_until(lambda: place.durable.get(id_).runtime_status is RuntimeStatus.SUSPENDED, 60, "the suspension")
