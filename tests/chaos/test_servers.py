@@ -127,8 +127,9 @@ def unruly_broker(scene: Scene) -> Figures:
     url = scene.redis.replace("redis://", "unruly://")
     cluster = scene.cluster(url, scene.database(scene.postgres), broker_options={"unruly": shares})
     cluster.workers(2)
-    cluster.run(mixed(scene.seed, 32 * LONGER, 2))
-    figures = cluster.check(rows_within=90)
+    # a message that is lost four times in a row is sent again after 5, 10, 20 and 40 seconds
+    cluster.run(mixed(scene.seed, 32 * LONGER, 2), limit=240)
+    figures = cluster.check(rows_within=180)
     figures.facts["fates"] = Counter(log.read_text().split())
     figures.faults.update({f"messages: {name}": count for name, count in figures.facts["fates"].items()})
     return figures
