@@ -55,7 +55,8 @@ def main() -> None:
         world = make_world(open_store(Settings(backend_url=f"sqlite:///{temporary}/store.db")))
         for name, id_ in run_all(world).items():
             record = world.client.fetch(id_)
-            (folder / f"{name}.json").write_text(export_history(record, world.store.events(id_)) + "\n")
+            document = export_history(record, world.store.events(id_)).replace(f"{HERE.parents[1]}/", "")
+            (folder / f"{name}.json").write_text(document + "\n")
     print(f"{len(list(folder.glob('*.json')))} histories in {folder.relative_to(Path.cwd())}")  # noqa: T201
 
 
