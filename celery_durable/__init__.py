@@ -76,40 +76,18 @@ __all__ = [
 
 __version__ = "0.1.0"
 
-# Imported when they are first asked for: the command line loads this package with every command of Celery's.
-_HOMES = {
+# Imported when they are first asked for: the command line loads this package with every command of Celery's. What is not
+# named here is an error.
+_HOMES = dict.fromkeys(__all__, "errors") | {
     **dict.fromkeys(("Durable", "Page", "entity", "orchestrator"), "app"),
-    **dict.fromkeys(("OrchestrationContext",), "core.context"),
     **dict.fromkeys(("Debounce", "Limit", "Rate"), "core.flow"),
-    **dict.fromkeys(("RetryPolicy",), "core.retry"),
-    **dict.fromkeys(("RuntimeStatus",), "core.status"),
     **dict.fromkeys(("Entity", "EntityPage"), "entities"),
-    **dict.fromkeys(
-        (
-            "ActivityError",
-            "ActivityInterrupted",
-            "ActivityTimeout",
-            "CompensationFailed",
-            "ConfigurationError",
-            "DurableError",
-            "ForbiddenOperation",
-            "InstanceExists",
-            "InstanceNotFound",
-            "InvalidState",
-            "LockLost",
-            "NonDeterminismError",
-            "OrchestrationFailed",
-            "OrchestrationRevoked",
-            "PayloadError",
-            "ScheduleNotFound",
-            "StoreError",
-            "TurnLimitExceeded",
-        ),
-        "errors",
-    ),
-    **dict.fromkeys(("Orchestration",), "result"),
-    **dict.fromkeys(("Schedule",), "schedule"),
     **dict.fromkeys(("ActivityContext", "durable_context"), "worker.activity"),
+    "OrchestrationContext": "core.context",
+    "RetryPolicy": "core.retry",
+    "RuntimeStatus": "core.status",
+    "Orchestration": "result",
+    "Schedule": "schedule",
 }
 
 

@@ -306,7 +306,7 @@ class Execution:
             if self.final is not None:
                 break
             decision.applied += 1
-            if self._is_wanted(event):
+            if self.is_wanted(event):
                 self._take_one(self._judged(event), decision)
 
     def _overdue(self, moment: int) -> Event | None:
@@ -337,10 +337,6 @@ class Execution:
         self.is_replaying = self._is_retracing = True
         self._on_failure = on_failure
         self._foresee(history)
-
-    def is_wanted(self, event: Event) -> bool:
-        """Tell whether the code can take an input."""
-        return self._is_wanted(event)
 
     def apply(self, event: Event) -> list[Command]:
         """Apply one input and return what the code asks for then."""
@@ -375,7 +371,8 @@ class Execution:
         if self._main is not None and self._main.done() and self.final is None:
             self._finish(self._main)
 
-    def _is_wanted(self, event: Event) -> bool:
+    def is_wanted(self, event: Event) -> bool:
+        """Tell whether the code can take an input."""
         if event.kind in (
             EventKind.ACTIVITY_COMPLETED,
             EventKind.ACTIVITY_FAILED,

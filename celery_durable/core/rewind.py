@@ -45,13 +45,20 @@ class Override(NamedTuple):
     has_failed: bool
     reason: str | None = None
 
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What history keeps beside the outcome."""
+        return {"injected": True, "reason": self.reason}
+
+    def kind_for(self, call: Event) -> EventKind:
+        """Return the kind of the outcome, by any event of the call that it is for."""
+        if call.kind in (EventKind.CHILD_STARTED, EventKind.CHILD_COMPLETED, EventKind.CHILD_FAILED):
+            return EventKind.CHILD_FAILED if self.has_failed else EventKind.CHILD_COMPLETED
+        return EventKind.ACTIVITY_FAILED if self.has_failed else EventKind.ACTIVITY_COMPLETED
+
     def instead_of(self, event: Event) -> Event:
-        """Return the event that says so."""
-        is_child = event.kind in (EventKind.CHILD_COMPLETED, EventKind.CHILD_FAILED)
-        done = EventKind.CHILD_COMPLETED if is_child else EventKind.ACTIVITY_COMPLETED
-        failed = EventKind.CHILD_FAILED if is_child else EventKind.ACTIVITY_FAILED
-        facts = {"injected": True, "reason": self.reason}
-        return event._replace(kind=failed if self.has_failed else done, payload=self.payload, facts=facts)
+        """Return the event that takes the place of a recorded outcome."""
+        return event._replace(kind=self.kind_for(event), payload=self.payload, facts=self.facts)
 
 
 def last_outcome(events: Sequence[Event], command: int) -> int | None:

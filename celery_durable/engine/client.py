@@ -38,7 +38,7 @@ from .records import (
 )
 from .registry import Registry
 from .repair import Forecast, call_in, forecast, fork_rows
-from .turn import TurnRunner, current_rows, events_of
+from .turn import TurnRunner, current_events, events_of
 from .verbs import acts
 
 __all__ = ["Client", "IfExists", "StartRequest", "check_instance_id"]
@@ -395,9 +395,8 @@ class Client:
         snapshot = self._look(instance_id)
         instance = snapshot.instance
         acts("override", instance.status, instance_id)
-        rows = snapshot.history[current_rows(snapshot.history) :]
-        events = [event for number, row in enumerate(rows, 1) for event in events_of(row, instance_id, number)]
-        asked, outcome = call_in(events, command, instance_id)
+        asked, outcome = call_in(current_events(snapshot.history, instance_id), command, instance_id)
+        override = Override(command, payload, error is not None, reason)
         has_failed = instance.status is RuntimeStatus.FAILED
         if outcome is None if has_failed else outcome is not None and outcome.kind in _COMPLETED:
             told = "has no outcome; a rewind runs it again" if outcome is None else "has its outcome already"
@@ -406,20 +405,16 @@ class Client:
                 instance_id=instance_id, status=instance.status,
             )  # fmt: skip
         if has_failed:
-            override = Override(command, payload, error is not None, reason)
             if is_dry:
                 return forecast(
                     self.runner, snapshot, self._as_row(self._rewind_wish(snapshot, reason, override), snapshot)
                 )
             self.rewind(instance_id, reason, override=override)
             return None
-        is_child = asked.kind is EventKind.CHILD_STARTED
-        kinds = (EventKind.CHILD_COMPLETED, EventKind.CHILD_FAILED) if is_child else (
-            EventKind.ACTIVITY_COMPLETED, EventKind.ACTIVITY_FAILED)  # fmt: skip
         message = NewInbox(
-            instance_id, kinds[error is not None], f"override:{instance.execution}:{command}:{uuid.uuid4().hex}",
+            instance_id, override.kind_for(asked), f"override:{instance.execution}:{command}:{uuid.uuid4().hex}",
             execution=instance.execution, command=command, attempt=asked.attempt, payload=payload,
-            facts={"injected": True, "reason": reason}, check_after=_CHECK_AFTER,
+            facts=override.facts, check_after=_CHECK_AFTER,
         )  # fmt: skip
         if is_dry:
             return forecast(self.runner, snapshot, self._as_row(message, snapshot))
@@ -523,12 +518,8 @@ class Client:
     def _administer(self, instance_id: str, commit: Callable[[Snapshot], bool]) -> None:
         """Commit from here under the comparison of a turn, again while turns are faster."""
         refuse_inside_orchestrator("a verb")
-        check_instance_id(instance_id)
         for _ in range(_TRIES):
-            snapshot = self.store.load(instance_id, None)
-            if snapshot is None:
-                raise InstanceNotFound(f"there is no orchestration {instance_id!r}", instance_id=instance_id)
-            if commit(snapshot):
+            if commit(self._look(instance_id)):
                 return
         raise DurableError(
             f"orchestration {instance_id!r} moves too fast to be changed; try again", instance_id=instance_id

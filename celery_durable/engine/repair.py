@@ -7,12 +7,13 @@ from dataclasses import dataclass, field
 
 from ..core.commands import Command
 from ..core.events import INPUTS, NOTES, Event, EventKind, dump_events
-from ..core.replay import Decision
+from ..core.replay import Decision, Execution
+from ..core.rewind import last_outcome
 from ..core.status import RuntimeStatus
 from ..errors import DurableError
 from .entities import locks_in
 from .records import InboxKind, InboxRow, Snapshot
-from .turn import TurnRunner, current_rows, events_of, replay_rows
+from .turn import TurnRunner, current_events, current_rows, events_of, replay_rows
 
 __all__ = ["Forecast", "call_in", "forecast", "fork_rows"]
 
@@ -22,12 +23,6 @@ _ENDS = {
     EventKind.EXECUTION_FAILED: RuntimeStatus.FAILED,
     EventKind.EXECUTION_CANCELED: RuntimeStatus.CANCELED,
 }
-_OUTCOMES = (
-    EventKind.ACTIVITY_COMPLETED,
-    EventKind.ACTIVITY_FAILED,
-    EventKind.CHILD_COMPLETED,
-    EventKind.CHILD_FAILED,
-)
 
 
 @dataclass(frozen=True)
@@ -62,24 +57,25 @@ def forecast(runner: TurnRunner, snapshot: Snapshot, message: InboxRow) -> Forec
     with runner.watchdog.watching(instance.id):
         if message.kind == InboxKind.REWIND:
             execution, decision = runner.rewound(snapshot, definition, message, is_dry=True)
+            execution.abandon()
         else:
-            execution = runner.new_execution(instance, definition, is_dry=True)
-            decision = Decision()
-    try:
-        if message.kind != InboxKind.REWIND:
-            with runner.watchdog.watching(instance.id):
-                replay_rows(execution, snapshot.history)
-                event = Event(
-                    EventKind(message.kind), message.visible_at, message.command, message.attempt,
-                    payload=message.payload, facts=message.facts if isinstance(message.facts, dict) else None,
-                )  # fmt: skip
-                decision = execution.take([event])
-    finally:
-        execution.abandon()
+            decision = _taken(runner.new_execution(instance, definition, is_dry=True), snapshot, message)
     kinds = {event.kind for event in decision.events}
     ended = next((status for kind, status in _ENDS.items() if kind in kinds), None)
     status = ended or (RuntimeStatus.SUSPENDED if decision.suspend_reason else RuntimeStatus.RUNNING)
     return Forecast(status, [_told(command) for command in decision.commands], decision.suspend_reason)
+
+
+def _taken(execution: Execution, snapshot: Snapshot, message: InboxRow) -> Decision:
+    event = Event(
+        EventKind(message.kind), message.visible_at, message.command, message.attempt,
+        payload=message.payload, facts=message.facts if isinstance(message.facts, dict) else None,
+    )  # fmt: skip
+    try:
+        replay_rows(execution, snapshot.history)
+        return execution.take([event])
+    finally:
+        execution.abandon()
 
 
 def _told(command: Command) -> str:
@@ -99,8 +95,8 @@ def call_in(events: Sequence[Event], command: int, instance_id: str) -> tuple[Ev
         raise ValueError(
             f"{command!r} is no activity or sub-orchestration of {instance_id!r}: those are {known or 'none so far'}"
         )
-    outcomes = [event for event in events if event.kind in _OUTCOMES and event.command == command]
-    return found, outcomes[-1] if outcomes else None
+    place = last_outcome(events, command)
+    return found, None if place is None else events[place]
 
 
 def fork_rows(snapshot: Snapshot, at: int) -> list[str]:
@@ -128,7 +124,7 @@ def fork_rows(snapshot: Snapshot, at: int) -> list[str]:
         cut = next((place for place in range(left, len(row)) if row[place].kind in INPUTS), len(row))
         kept.append(_with_seed(row[:cut], None, instance.execution))
         break
-    living = [e for n, row in enumerate(kept[current_rows(kept) :]) for e in events_of(row, instance.id, n)]
+    living = current_events(kept, instance.id)
     if not any(event.kind not in NOTES for event in living):
         raise ValueError(f"{instance.id!r} was being rewound at event {at}: fork it before or after that")
     if over := next((e for e in living if e.kind in _ENDS or e.kind is EventKind.CONTINUED_AS_NEW), None):

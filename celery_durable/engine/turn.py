@@ -48,7 +48,7 @@ from .records import (
 from .registry import Definition, Registry
 from .watchdog import Watchdog
 
-__all__ = ["TurnRunner", "TurnState", "address_of", "current_rows", "events_of", "replay_rows"]
+__all__ = ["TurnRunner", "TurnState", "address_of", "current_events", "current_rows", "events_of", "replay_rows"]
 
 log = logging.getLogger("celery_durable.turn")
 MOVING = (RuntimeStatus.PENDING, RuntimeStatus.RUNNING)
@@ -279,14 +279,11 @@ class TurnRunner:
         """Return a failed execution as it lives on, as a message asks, and what to commit; see ``core.rewind``."""
         instance, facts = snapshot.instance, _facts_of(wish)
         rows = snapshot.history
-        first = current_rows(rows)
         if len(rows) != instance.sequence:
             raise PayloadError(
                 f"history of {instance.id!r} is damaged: {len(rows)} of {instance.sequence} rows are there"
             )
-        events = [
-            event for number, row in enumerate(rows[first:], first + 1) for event in events_of(row, instance.id, number)
-        ]
+        events = current_events(rows, instance.id)
         override = None
         if wish.command:
             override = Override(wish.command, wish.payload or "null", bool(facts.get("failed")), facts.get("reason"))
@@ -584,6 +581,18 @@ class TurnRunner:
 def current_rows(rows: Sequence[str]) -> int:
     """Return how many rows replay passes over: those before the last rewind."""
     return next((number for number in range(len(rows) - 1, -1, -1) if rows[number].startswith(_REWRITTEN)), 0)
+
+
+def current_events(rows: Sequence[str], instance_id: str) -> list[Event]:
+    """Return the events of the rows that replay does not pass over.
+
+    Raises:
+        PayloadError: a row is damaged.
+    """
+    first = current_rows(rows)
+    return [
+        event for number, row in enumerate(rows[first:], first + 1) for event in events_of(row, instance_id, number)
+    ]
 
 
 def _awaits_rewind(rows: Sequence[str]) -> bool:
