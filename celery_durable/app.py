@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import os
+import sys
 import threading
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, tzinfo
+from importlib import import_module
 from typing import Any
 
-from celery import Celery, shared_task
+from celery import Celery, shared_task, signals
+from celery._state import _get_active_apps
 from celery.schedules import crontab
 from kombu.transport import TRANSPORT_ALIASES
 
@@ -22,7 +26,7 @@ from .core.flow import read_retention
 from .core.retry import Interval
 from .core.status import RuntimeStatus
 from .engine.cache import LiveExecutions
-from .engine.client import Client, IfExists, StartRequest, check_session_policy
+from .engine.client import Client, IfExists, StartRequest
 from .engine.flow import declared_flow
 from .engine.records import Filters, VersionUse
 from .engine.registry import Definition, Registry
@@ -32,14 +36,17 @@ from .engine.turn import TurnRunner
 from .engine.verbs import BulkResult, apply_to_all, statuses_of
 from .engine.verification import Verification, Verifier
 from .entities import EntityPage, EntityReference, entities_of, entity_page
-from .errors import ConfigurationError, InstanceExists
+from .errors import ConfigurationError
 from .payload import PayloadCodec
 from .result import Orchestration
 from .schedule import Schedule, declare_schedule, find_schedule, list_schedules
+from .session import CallersTransactions
 from .store import open_store
 from .transactional import make_transactional
 from .worker.activity import wrap_tasks
+from .worker.announcer import Announcer
 from .worker.bootstep import RecoveryStep
+from .worker.events import EventSender
 from .worker.orchestrator import OrchestratorTask
 from .worker.publisher import CeleryPublisher
 from .worker.request import hold_messages
@@ -53,10 +60,11 @@ _OWN_OPTIONS = ("version", "max_activities", "limit", "debounce", "retention")
 
 @dataclass(frozen=True)
 class Page:
-    """One page of ``durable.find``; ``next_cursor`` is None on the last."""
+    """One page of ``durable.find``; ``next_cursor`` is None on the last, ``previous_cursor`` on the first."""
 
     items: list[Orchestration]
     next_cursor: str | None
+    previous_cursor: str | None = None
 
 
 class Durable:
@@ -109,6 +117,10 @@ class Durable:
         if app.finalized:
             self._watch_tasks(app)
         app.steps["worker"].add(RecoveryStep)
+        _watch_flower()
+        signals.import_modules.connect(_watch_flower, sender=app)
+        for configured in (signals.after_setup_logger, signals.after_setup_task_logger):
+            configured.connect(_add_log_fields, weak=False, dispatch_uid="celery_durable.logs")
         pending, self._pending = self._pending, []
         self.orchestrator(run_canvas, name=CANVAS)
         for function, options in pending:
@@ -147,15 +159,29 @@ class Durable:
 
     @property
     def runtime(self) -> Runtime:
-        """The engine of this process, made at first use."""
-        if self._runtime is None:
+        """The engine of this process, made at first use, and anew if its store's name comes to mean another database."""
+        runtime = self._runtime
+        if runtime is None or not runtime.is_current:
             with self._lock:
-                if self._runtime is None:
+                runtime = self._runtime
+                if runtime is None or not runtime.is_current:
+                    if runtime is not None:
+                        runtime.store.database.dispose()
                     self.app.finalize()
-                    self._runtime = self._make_runtime()
-        return self._runtime
+                    runtime = self._runtime = self._make_runtime()
+        return runtime
 
-    def _make_runtime(self) -> Runtime:
+    @contextmanager
+    def running_on(self, store: Any, publisher: type[CeleryPublisher] = CeleryPublisher) -> Iterator[Runtime]:
+        """Let this process's engine work on another store for a while, and send by another publisher: for tests."""
+        self.app.finalize()
+        before, self._runtime = self._runtime, self._make_runtime(store, publisher)
+        try:
+            yield self._runtime
+        finally:
+            self._runtime = before
+
+    def _make_runtime(self, store: Any = None, publisher_class: type[CeleryPublisher] = CeleryPublisher) -> Runtime:
         app, settings = self.app, read_settings(self.app.conf)
         if settings.serializer == "pickle" and "pickle" not in (app.conf.accept_content or ()):
             raise ConfigurationError(
@@ -165,15 +191,25 @@ class Durable:
             settings.serializer, app.conf.accept_content or (), self._exception_modules,
             warning=settings.payload_warning, limit=settings.payload_limit,
         )  # fmt: skip
-        store = open_store(settings)
+        store = open_store(settings) if store is None else store
         live = LiveExecutions(settings.cache_size)
-        publisher = CeleryPublisher(
+        publisher = publisher_class(
             app, store, codec, self.registry,
             turn_timeout=settings.turn_timeout + 10, stores_results=settings.store_activity_results,
         )  # fmt: skip
+        events = EventSender(app)
+        announcer = Announcer(app, store, codec, events, settings.worker_lease)
         runner = TurnRunner(store, self.registry, codec, settings, publisher, live)
-        client = Client(store, self.registry, codec, publisher, runner)
-        return Runtime(app, settings, store, self.registry, codec, live, publisher, runner, client)
+        client = Client(store, self.registry, codec, publisher, runner, CallersTransactions(store))
+        runtime = Runtime(app, settings, store, self.registry, codec, live, publisher, runner, client, announcer)
+        runtime.events = events
+        runner.observation.observers += [events, announcer]
+        if settings.tracing:
+            from .telemetry.tracing import Tracing
+
+            runtime.tracing = publisher.tracing = tracing = Tracing()
+            runner.observation.observers.append(tracing)
+        return runtime
 
     def _exception_modules(self) -> set[str]:
         tasks = {type(task).__module__.partition(".")[0] for task in self.app._tasks.values()}
@@ -222,7 +258,11 @@ class Durable:
         return declared.task
 
     def transactional(
-        self, function: Callable[..., Any] | None = None, *, isolation_level: str | None = None
+        self,
+        function: Callable[..., Any] | None = None,
+        *,
+        isolation_level: str | None = None,
+        using: str | None = None,
     ) -> Callable[..., Any]:
         """Let the rows that an activity writes and its recorded outcome be one commit: both are there, or neither.
 
@@ -230,17 +270,21 @@ class Durable:
         store's database, and is committed when the function returns. Goes right below ``@app.task``. Called outside an
         orchestration, the function is a transaction of its own. Deadlocks and the like run it again, whole.
 
+        In Django, ``using="default"`` names the store's alias instead: the function takes no session, its rows are those that
+        it writes with the ORM on that alias, and it runs inside ``atomic()``.
+
         Args:
             function: a plain function.
             isolation_level: "READ COMMITTED" if left out, "REPEATABLE READ" or "SERIALIZABLE"; SQLite is always serializable.
+            using: the alias of a Django database, which is the store's.
 
         Raises:
             TypeError: the function is async or a generator, or takes no ``session``.
-            ValueError: there is no such isolation level.
+            ValueError: there is no such isolation level, or one is given with ``using``.
         """
         if function is None:
-            return lambda chosen: make_transactional(self, chosen, isolation_level)
-        return make_transactional(self, function, isolation_level)
+            return lambda chosen: make_transactional(self, chosen, isolation_level, using)
+        return make_transactional(self, function, isolation_level, using)
 
     def entity(self, cls: Any = None, key: str | None = None, *, name: str | None = None, **options: Any) -> Any:
         """Declare a class whose objects are entities, or return the reference to one of them.
@@ -302,25 +346,8 @@ class Durable:
         """
         runtime = self.runtime
         request = self._request(signature, instance_id, start_at, tags, if_exists)
-        if session is None:
-            return Orchestration(runtime.client.start(request), app=self.app)
-        check_session_policy(if_exists)
-        new = runtime.client.prepare(request)
-        if new.admission is not None and new.admission.debounce is not None:
-            raise ConfigurationError(
-                f"{new.name} is debounced: a start that joins a transaction would hold up all others of its key until the commit"
-            )
-        from .session import join_transaction
-
-        result = Orchestration(new.id, app=self.app)
-        with join_transaction(session, runtime.store) as (cursor, on_commit):
-            is_new = runtime.store.insert_instance_with(cursor, new)
-            if not is_new and if_exists == "raise":
-                raise InstanceExists(f"there is an orchestration {new.id!r} already", instance_id=new.id)
-            if is_new:
-                on_commit(lambda: runtime.client.nudge(new))
-                result._nudge = lambda: runtime.client.nudge(new)
-        return result
+        started = runtime.client.start(request, session)
+        return Orchestration(started.id, app=self.app, nudge=started.nudge)
 
     def canvas(self, signature: Any) -> DurableCanvas:
         """Run any Celery canvas on this engine: ``durable.canvas(chain(a.s(1), group(b.s(), c.s()), d.s())).apply_async()``.
@@ -337,7 +364,8 @@ class Durable:
         from .worker.orchestrator import _canvas_of_options
 
         if not isinstance(signature, Mapping) or "task" not in signature:
-            raise TypeError(f"{verb} takes a signature such as my_orchestrator.s(...), not {type(signature).__name__}")
+            given = "the orchestrator itself" if hasattr(signature, "s") else type(signature).__name__
+            raise TypeError(f"{verb} takes a signature such as my_orchestrator.s(...), not {given}")
         name = str(signature["task"])
         task = self.app.tasks.get(name)
         if not isinstance(task, OrchestratorTask):
@@ -419,16 +447,17 @@ class Durable:
 
         Args:
             limit: at most this many.
-            cursor: ``next_cursor`` of the page before.
+            cursor: ``next_cursor`` or ``previous_cursor`` of the page at hand.
             with_payloads: read inputs and outputs too.
             **filters: ``status`` (one or a list), ``name``, ``version``, ``tags`` (all must match), ``id_prefix``,
-                ``created_after`` and ``created_before`` (aware), ``parent_id``, ``stuck`` (True: those that should move and do
-                not, because no worker has their code, takes their turn, or runs an activity).
+                ``created_after`` and ``created_before`` (aware), ``parent_id``, ``roots`` (True: no sub-orchestrations, False:
+                only these), ``stuck`` (True: those that should move and do not, because no worker has their code, takes their
+                turn, or runs an activity).
         """
         if not 1 <= limit <= 1000:
             raise ValueError(f"limit must be from 1 to 1000, not {limit!r}")
-        records, next_cursor = self.runtime.store.find(_filters(filters), limit, cursor, with_payloads=with_payloads)
-        return Page([Orchestration(record.id, app=self.app, record=record) for record in records], next_cursor)
+        records, *cursors = self.runtime.store.find_page(_filters(filters), limit, cursor, with_payloads=with_payloads)
+        return Page([Orchestration(record.id, app=self.app, record=record) for record in records], *cursors)
 
     def count(self, **filters: Any) -> int:
         """Return how many orchestrations match; the same filters as ``find``."""
@@ -440,7 +469,7 @@ class Durable:
         Args:
             cls: only those of this class, or registered name.
             limit: at most this many, up to 1000.
-            cursor: ``next_cursor`` of the page before.
+            cursor: ``next_cursor`` or ``previous_cursor`` of the page at hand.
         """
         if not 1 <= limit <= 1000:
             raise ValueError(f"limit must be from 1 to 1000, not {limit!r}")
@@ -585,20 +614,7 @@ class Durable:
         self, instance_id: str, name: str, data: Any = None, event_id: str | None = None, *, session: Any = None
     ) -> None:
         """Raise an external event on an orchestration; see ``Orchestration.raise_event``."""
-        runtime = self.runtime
-        if session is None:
-            runtime.client.raise_event(instance_id, name, data, event_id)
-            return
-        message = runtime.client.event_message(instance_id, name, data, event_id)
-        from .session import join_transaction
-
-        with join_transaction(session, runtime.store) as (cursor, on_commit):
-            runtime.store.put_with(cursor, [message])
-            on_commit(lambda: self._publish(instance_id))
-
-    def _publish(self, instance_id: str) -> None:
-        for address in self.runtime.store.turn_addresses([instance_id]):
-            self.runtime.publisher.publish_turn(address)
+        self.runtime.client.raise_event(instance_id, name, data, event_id, session)
 
 
 @dataclass
@@ -617,6 +633,12 @@ class _Declared:
                 f"{', '.join(sorted(other))}. Give task options to the first version only"
             )
         self.versions.add(version)
+
+
+def _watch_flower(**_: Any) -> None:
+    """Give Flower the tab Orchestrations, in a process that has loaded Flower; in all others this does nothing."""
+    if "flower.app" in sys.modules:
+        import_module("celery_durable.contrib.flower").attach()
 
 
 def _orchestrator_class(app: Celery) -> type:
@@ -649,7 +671,7 @@ def entity(cls: Any = None, *, name: str | None = None, **options: Any) -> Any:
     declaration = _declared_entity(_shared_entities, cls, name, options)
     orchestrator_name = orchestrator_of(declaration.name)
     if (shared := _shared.get(orchestrator_name)) is not None:
-        shared.options["durable_versions"].append((run_by(declaration), {"version": None, "max_activities": None}))
+        _add_shared_version(shared, run_by(declaration), {"version": None, "max_activities": None})
     else:
         orchestrator(run_by(declaration), name=orchestrator_name, **options)
     return cls
@@ -694,8 +716,16 @@ def orchestrator(function: Callable[..., Any] | None = None, **options: Any) -> 
         task = shared_task(base=base, durable_versions=versions, **chosen)(function)
         shared = _shared[name] = _Declared(task, {**chosen, "durable_versions": versions})
     shared.add_version(name, own["version"], chosen)
-    shared.options["durable_versions"].append((function, own))
+    _add_shared_version(shared, function, own)
     return shared.task
+
+
+def _add_shared_version(shared: _Declared, function: Callable[..., Any], own: Mapping[str, Any]) -> None:
+    """Add a version to a shared orchestrator, also where its task is registered already."""
+    shared.options["durable_versions"].append((function, own))
+    for app in _get_active_apps():
+        if app.finalized and isinstance(getattr(app, "durable", None), Durable):
+            app.durable._watch_tasks()
 
 
 _shared: dict[str, _Declared] = {}
@@ -708,7 +738,8 @@ def _start_of(runtime: Runtime, options: Mapping[str, Any]) -> int | None:
 
 
 def _filters(given: Mapping[str, Any]) -> Filters:
-    known = {"status", "name", "version", "tags", "id_prefix", "created_after", "created_before", "parent_id", "stuck"}
+    known = {"status", "name", "version", "tags", "id_prefix", "created_after", "created_before", "parent_id"}
+    known |= {"stuck", "roots"}
     if unknown := set(given) - known:
         raise TypeError(f"unknown filters: {', '.join(sorted(unknown))}; known are {', '.join(sorted(known))}")
     status = given.get("status")
@@ -723,12 +754,23 @@ def _filters(given: Mapping[str, Any]) -> Filters:
         statuses=tuple(RuntimeStatus(value) for value in several), name=getattr(name, "name", name),
         version=given.get("version"), tags=tuple(sorted((given.get("tags") or {}).items())),
         id_prefix=given.get("id_prefix"), parent_id=given.get("parent_id"), stuck=given.get("stuck"),
-        entities=None if chooses else False, **moments,
+        roots=given.get("roots"), entities=None if chooses else False, **moments,
     )  # fmt: skip
 
 
-def _sqlite_path(url: str) -> str | None:
-    import sqlalchemy as sa
+def _add_log_fields(logger: Any = None, **_: Any) -> None:
+    """Let the records of a logger that Celery has set up say which orchestration they belong to."""
+    from .telemetry.logs import install
 
-    parsed = sa.make_url(url)
-    return parsed.database if parsed.get_backend_name() == "sqlite" else None
+    install(logger)
+
+
+def _sqlite_path(url: str) -> str | None:
+    from .store.addresses import address_of
+
+    try:
+        parsed = address_of(url).url
+    except ConfigurationError:
+        return None  # the store says so itself, when it is used
+    is_file = parsed.get_backend_name() == "sqlite" and parsed.database not in (None, "", ":memory:")
+    return parsed.database if is_file else None

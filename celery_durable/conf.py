@@ -17,7 +17,7 @@ __all__ = ["Settings", "read_settings"]
 class Settings:
     """All settings; intervals are seconds."""
 
-    #: Any SQLAlchemy URL. PostgreSQL (``postgresql+psycopg://``) is the store for production.
+    #: Any SQLAlchemy URL, or ``django://alias``. PostgreSQL (``postgresql+psycopg://``) is the store for production.
     backend_url: str = field(default="sqlite:///celery-durable.db", repr=False)
     #: Extra keyword arguments for ``sqlalchemy.create_engine``.
     backend_options: dict[str, Any] | None = field(default=None, repr=False)
@@ -61,10 +61,14 @@ class Settings:
     retention: Any = None
     #: Whether activities store their results in Celery's result backend too.
     store_activity_results: bool = False
+    #: Whether orchestrations and activities become spans of OpenTelemetry; needs the extra ``[otel]``.
+    tracing: bool = False
     #: The size in bytes above which a payload is logged as a warning.
     payload_warning: int = 256 * 1024
     #: The size in bytes above which a payload is refused.
     payload_limit: int = 8 * 1024 * 1024
+    #: Whether ``celery -A app flower`` shows the tab "Orchestrations".
+    flower_tab: bool = True
 
     def __post_init__(self) -> None:
         """Refuse settings that cannot work.

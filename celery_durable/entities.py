@@ -12,7 +12,6 @@ from .core.entity import Declaration, id_of
 from .core.references import bound_operation, due_of
 from .core.retry import Interval
 from .engine.entity_client import Entities, EntityRecord
-from .session import join_transaction
 from .worker.runtime import Runtime
 
 __all__ = ["Entity", "EntityPage", "EntityReference", "EntitySignals", "entities_of", "entity_page"]
@@ -44,10 +43,11 @@ class Entity:
 
 @dataclass(frozen=True)
 class EntityPage:
-    """One page of ``durable.entities``; ``next_cursor`` is None on the last."""
+    """One page of ``durable.entities``; ``next_cursor`` is None on the last, ``previous_cursor`` on the first."""
 
     items: list[Entity]
     next_cursor: str | None
+    previous_cursor: str | None = None
 
 
 def entities_of(runtime: Runtime) -> Entities:
@@ -58,8 +58,8 @@ def entities_of(runtime: Runtime) -> Entities:
 
 def entity_page(runtime: Runtime, name: str | None, limit: int, cursor: str | None) -> EntityPage:
     """Return a page of entities; see ``Durable.entities``."""
-    records, next_cursor = entities_of(runtime).page(name, limit, cursor)
-    return EntityPage([_seen(record) for record in records], next_cursor)
+    records, *cursors = entities_of(runtime).page(name, limit, cursor)
+    return EntityPage([_seen(record) for record in records], *cursors)
 
 
 def _seen(record: EntityRecord) -> Entity:
@@ -132,10 +132,10 @@ class EntitySignals:
         def publish() -> None:
             runtime.runner.publish_messages([message], runtime.store.now() if due is not None else 0)
 
-        if self._session is None:
+        transaction = runtime.client.transactions.find(self._session)
+        if transaction is None:
             runtime.store.put([message])
             publish()
             return
-        with join_transaction(self._session, runtime.store) as (cursor, on_commit):
-            runtime.store.put_with(cursor, [message])
-            on_commit(publish)
+        transaction.write(lambda store, cursor: store.put_with(cursor, [message]))
+        transaction.after_commit(publish)

@@ -34,12 +34,13 @@ class Orchestration(AsyncResult):  # type: ignore[misc]
         app: Celery | None = None,
         record: InstanceRecord | None = None,
         may_come: bool = False,
+        nudge: Callable[[], None] | None = None,
         **options: Any,
     ) -> None:
         super().__init__(id, app=app, **options)
         self._record = record
         self._may_come = may_come
-        self._nudge: Callable[[], None] | None = None
+        self._nudge = nudge
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (self.id,)

@@ -11,16 +11,59 @@ import logging
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
+from .engine.protocols import Transaction
 from .errors import ConfigurationError
 
-__all__ = ["join_transaction"]
+__all__ = ["CallersTransactions", "join_transaction", "watch_transactions"]
 
 log = logging.getLogger("celery_durable.session")
+T = TypeVar("T")
+Finder = Callable[[Any], Transaction | None]
+_finders: list[Finder] = []
+
+
+def watch_transactions(finder: Finder) -> None:
+    """Ask ``finder``, with the store, for the transaction that is open around each start, event and signal."""
+    if finder not in _finders:
+        _finders.append(finder)
+
+
+class CallersTransactions:
+    """The transactions of a store's callers (``engine.protocols.Transactions``)."""
+
+    def __init__(self, store: Any) -> None:
+        self._store = store
+
+    def find(self, session: Any = None) -> Transaction | None:
+        """Return the transaction of ``session``, or else the one that is open around the caller."""
+        if session is not None:
+            return _SessionTransaction(session, self._store)
+        for finder in _finders:
+            if (transaction := finder(self._store)) is not None:
+                return transaction
+        return None
+
+
+class _SessionTransaction:
+    """The transaction of an SQLAlchemy session or connection."""
+
+    def __init__(self, session: Any, store: Any) -> None:
+        self._session = session
+        self._store = store
+
+    def write(self, work: Callable[[Any, Any], T]) -> T:
+        """Return ``work(store, cursor)``, on the session's connection."""
+        with join_transaction(self._session, self._store) as (cursor, _):
+            return work(self._store, cursor)
+
+    def after_commit(self, call: Callable[[], None]) -> None:
+        """Call after the commit of a session; a plain connection does not tell."""
+        _after_commit(self._session, call)
 
 
 @contextmanager

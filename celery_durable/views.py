@@ -6,21 +6,36 @@ Times are ISO 8601 in UTC. Values are what JSON can hold; anything else becomes 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
 from .core.context import EPOCH
+from .core.entity import ORCHESTRATORS
 from .core.events import Event
+from .core.status import RuntimeStatus
 from .entities import Entity
 from .errors import PayloadError
+from .lanes import moment_text
 from .result import Orchestration
 from .schedule import Schedule
 
-__all__ = ["SCHEMA", "entity_view", "instance_view", "iso", "plain", "schedule_view", "timeline_view"]
+__all__ = [
+    "SCHEMA",
+    "current_waits",
+    "entity_view",
+    "instance_view",
+    "is_failure",
+    "iso",
+    "plain",
+    "schedule_view",
+    "timeline_view",
+    "without_message",
+]  # fmt: skip
 
 #: The version of the shapes below, which JSON output names.
 SCHEMA = 1
+_MOST_WORDS = 120
 
 
 def iso(moment: datetime | int | None) -> str | None:
@@ -28,6 +43,12 @@ def iso(moment: datetime | int | None) -> str | None:
     if isinstance(moment, int):
         moment = datetime.fromtimestamp(moment / 1_000_000, UTC)
     return None if moment is None else moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def without_message(text: str | None) -> str | None:
+    """Return a reason or an error for those who may not see payloads: what follows its first colon may hold data."""
+    head, colon, _rest = (text or "").partition(": ")
+    return f"{head} (…)" if colon else text
 
 
 def plain(value: Any) -> Any:
@@ -91,6 +112,53 @@ def _event_view(codec: Any, number: int, event: Event, payloads: bool) -> dict[s
         except PayloadError as problem:
             shown["payload"] = f"cannot be decoded: {problem}"
     return shown
+
+
+def current_waits(durable: Any, runs: Sequence[Orchestration]) -> dict[str, str]:
+    """Say in a few words what each of a page of orchestrations waits for, by id; "-" for one that is over.
+
+    Two queries for all, and no code of theirs is run: what only their code knows is "event or code".
+    """
+    records = [run._known for run in runs]
+    live = [record for record in records if not record.status.is_terminal]
+    found = durable.runtime.store.waits(live) if live else {}
+    words = {record.id: _wait_in_words(record, found.get(record.id)) for record in live}
+    return {record.id: words.get(record.id, "-") for record in records}
+
+
+def _wait_in_words(record: Any, waits: Any) -> str:
+    if record.status is RuntimeStatus.SUSPENDED:
+        return "resume"
+    if waits is None:
+        is_entity = record.name.startswith(ORCHESTRATORS)
+        return _shortened(record.reason or ("its next message" if is_entity else "event or code"))
+    told = []
+    if waits.activities:
+        again = f" (attempt {waits.attempt})" if waits.attempt > 1 else ""
+        told.append(f"activity {waits.activity}{again}" if waits.activities == 1 else f"{waits.activities} activities")
+    if waits.children:
+        told.append(f"child {waits.child}" if waits.children == 1 else f"{waits.children} children")
+    if waits.is_waiting_for_admission:
+        told.append("admission")
+    if told:
+        return _shortened(", ".join(told))
+    if waits.turn is not None:
+        return _shortened(record.reason or "its next turn")
+    due = waits.timer if waits.start is None else waits.start
+    return f"{'timer' if waits.start is None else 'start'} due {moment_text(due)}"
+
+
+def _shortened(text: str) -> str:
+    text = " ".join(text.split())
+    return text if len(text) <= _MOST_WORDS else f"{text[: _MOST_WORDS - 1]}…"
+
+
+_BAD_ENDS = frozenset({"ExecutionSuspended", "ExecutionCanceled", "ExecutionTerminated"})
+
+
+def is_failure(kind: str) -> bool:
+    """Tell whether an event of this kind is one that people look for when something has gone wrong."""
+    return kind.endswith("Failed") or kind in _BAD_ENDS
 
 
 def schedule_view(schedule: Schedule) -> dict[str, Any]:

@@ -32,10 +32,9 @@ def _commands() -> dict[str, Any]:
 @click.group("durable", cls=_LazyGroup)
 @click.pass_context
 def durable(ctx: click.Context, /, **_: Any) -> None:
-    r"""Durable orchestrations: start, look, steer, repair.
+    """Durable orchestrations: start, look, steer, repair.
 
-    \b
     Exit codes: 0 done, 1 unexpected, 2 wrong usage, 3 not found, 4 not possible in this status,
-    5 the orchestration or the check failed, 6 timed out, 69 store or broker unreachable,
+    5 the orchestration or the check failed, 6 timed out, 69 the store cannot be reached,
     78 configuration or schema.
     """

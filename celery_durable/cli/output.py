@@ -1,74 +1,90 @@
-"""How the commands speak: tables for people, JSON for programs, exit codes for scripts."""
+"""How the commands speak: tables for people, JSON for programs.
+
+What is shown on a terminal may come from anyone: characters that would steer the terminal are shown by their numbers.
+"""
 
 from __future__ import annotations
 
-import functools
 import json
+import os
+import shutil
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import click
 
-from ..errors import (
-    ConfigurationError,
-    DurableError,
-    InstanceExists,
-    InstanceNotFound,
-    InvalidState,
-    ScheduleNotFound,
-    StoreError,
-)
 from ..views import SCHEMA
 
-__all__ = ["FAILED", "TIMED_OUT", "command", "durable_of", "formatted", "moment", "show_one", "show_rows", "tell"]
+__all__ = [
+    "chosen_form",
+    "colours",
+    "formatted",
+    "give",
+    "say",
+    "say_lines",
+    "show_one",
+    "show_rows",
+    "styled",
+    "tell",
+    "visible",
+]
 
-FAILED, TIMED_OUT = 5, 6
-_EXIT_CODES: Sequence[tuple[type[BaseException] | tuple[type[BaseException], ...], int]] = (
-    ((InstanceNotFound, ScheduleNotFound), 3),
-    ((InvalidState, InstanceExists), 4),
-    (StoreError, 69),
-    (ConfigurationError, 78),
-    ((ValueError, TypeError), 2),
-    (DurableError, 1),
-)
-_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
+_STYLES: Mapping[str, Mapping[str, Any]] = {
+    "COMPLETED": {"fg": "green"},
+    "RUNNING": {"fg": "blue"},
+    "PENDING": {"fg": "cyan"},
+    "SUSPENDED": {"fg": "yellow"},
+    "FAILED": {"fg": "red", "bold": True},
+    "CANCELED": {"dim": True},
+    "TERMINATED": {"dim": True},
+    "ok": {"fg": "green"},
+    "PROBLEM": {"fg": "red", "bold": True},
+}
+_WIDEST = 60
+_NARROWEST = 12
 
 
-class _Failure(click.ClickException):
-    def __init__(self, message: str, exit_code: int) -> None:
-        super().__init__(message)
-        self.__dict__["exit_code"] = exit_code
+def colours() -> bool:
+    """Tell whether to colour: on a terminal, unless ``NO_COLOR`` or ``celery --no-color`` says otherwise."""
+    ctx = click.get_current_context(silent=True)
+    refuses = ctx is not None and getattr(ctx.find_root().obj, "no_color", False)
+    return sys.stdout.isatty() and not refuses and not os.environ.get("NO_COLOR")
 
 
-def durable_of(ctx: click.Context) -> Any:
-    """Return the ``Durable`` of the app that ``celery -A`` names."""
-    app = ctx.find_root().obj.app
-    if not hasattr(app, "durable"):
-        raise _Failure(f"{app!r} has no durable orchestrations: make a Durable(app), and name the app by -A", 78)
-    app.loader.import_default_modules()
-    return app.durable
+def styled(text: str, word: str | None = None) -> str:
+    """Return text in the colours of a status, or of another known word."""
+    style = _STYLES.get(text.strip() if word is None else word)
+    return click.style(text, **style) if style is not None and colours() else text
 
 
-def command(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Give a command the ``Durable`` first, and turn errors into a message and an exit code."""
+def visible(text: str) -> str:
+    """Return text on one line, without what would steer a terminal."""
+    text = " ".join(text.split())
+    return (
+        text if text.isprintable() else "".join(each if each.isprintable() else f"\\u{ord(each):04x}" for each in text)
+    )
 
-    @click.pass_context
-    @functools.wraps(function)
-    def run(ctx: click.Context, *args: Any, **options: Any) -> Any:
-        try:
-            return function(durable_of(ctx), *args, **options)
-        except (DurableError, ValueError, TypeError) as error:
-            code = next(code for kind, code in _EXIT_CODES if isinstance(error, kind))
-            raise _Failure(str(error), code) from error
 
-    return run
+def give(text: str) -> None:
+    """Print an id: exactly where a program reads it, and as it can be shown on a terminal."""
+    click.echo(visible(text) if sys.stdout.isatty() else text, color=True)
+
+
+def say(text: str) -> None:
+    """Print a line for people."""
+    click.echo(text, color=colours())
+
+
+def say_lines(text: str) -> None:
+    """Print lines for people, with their indentation."""
+    for line in text.splitlines():
+        say(" " * (len(line) - len(line.lstrip(" "))) + visible(line))
 
 
 def tell(message: str) -> None:
     """Say something to the person, beside the data."""
-    click.echo(message, err=True)
+    click.echo(visible(message), err=True)
 
 
 def formatted(*, has_ids: bool = True) -> Callable[[Any], Any]:
@@ -79,7 +95,8 @@ def formatted(*, has_ids: bool = True) -> Callable[[Any], Any]:
     )
 
 
-def _chosen(form: str | None) -> str:
+def chosen_form(form: str | None) -> str:
+    """Return the format that was asked for, or that of where the output goes."""
     return form or ("table" if sys.stdout.isatty() else "json")
 
 
@@ -87,56 +104,61 @@ def show_rows(
     rows: Iterable[Mapping[str, Any]], columns: Sequence[str], form: str | None, key: str = "id", **more: Any
 ) -> None:
     """Print rows: in a table the columns alone; in JSON everything, and ``more`` beside the items."""
-    form = _chosen(form)
+    form = chosen_form(form)
     if form == "table":
         _table([dict(row) for row in rows], columns)
     elif form == "json":
         click.echo(json.dumps({"schema": SCHEMA, "items": list(rows), **more}, indent=2, ensure_ascii=False))
     else:
         for row in rows:
-            click.echo(row[key] if form == "ids" else json.dumps(row, ensure_ascii=False))
+            give(row[key]) if form == "ids" else click.echo(json.dumps(row, ensure_ascii=False))
 
 
 def show_one(shown: Mapping[str, Any], form: str | None) -> None:
     """Print one thing."""
-    form = _chosen(form)
+    form = chosen_form(form)
     if form == "ids":
-        click.echo(shown["id"])
+        give(shown["id"])
     elif form != "table":
         click.echo(json.dumps({"schema": SCHEMA, **shown}, indent=2 if form == "json" else None, ensure_ascii=False))
     else:
         width = max(map(len, shown))
         for name, value in shown.items():
-            text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-            click.echo(f"{name:<{width}}  {'-' if value in (None, {}, []) else text}")
+            text = visible(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))
+            say(f"{name:<{width}}  {'-' if value in (None, {}, []) else styled(text)}")
 
 
 def _table(rows: list[dict[str, Any]], columns: Sequence[str]) -> None:
     cells = [[_cell(row.get(column)) for column in columns] for row in rows]
     heads = [column.replace("_", " ") for column in columns]
-    widths = [max(len(line[n]) for line in [heads, *cells]) for n in range(len(columns))]
-    for line in [heads, *cells]:
-        click.echo("  ".join(f"{cell:<{width}}" for cell, width in zip(line, widths, strict=True)).rstrip())
+    widths = _widths([heads, *cells])
+    for number, line in enumerate([heads, *cells]):
+        parts = [_fitted(cell, width) for cell, width in zip(line, widths, strict=True)]
+        if number:
+            say("  ".join(styled(part) for part in parts).rstrip())
+        else:
+            say(click.style("  ".join(parts).rstrip(), bold=True) if colours() else "  ".join(parts).rstrip())
+
+
+def _widths(lines: Sequence[Sequence[str]]) -> list[int]:
+    """Return how wide the columns are: on a terminal, the last ones give way until a line fits."""
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    if not sys.stdout.isatty():
+        return widths
+    excess = sum(widths) + 2 * (len(widths) - 1) - shutil.get_terminal_size().columns
+    for number in range(len(widths) - 1, -1, -1):
+        given = min(max(0, excess), max(0, widths[number] - _NARROWEST))
+        widths[number] -= given
+        excess -= given
+    return widths
+
+
+def _fitted(cell: str, width: int) -> str:
+    return f"{cell:<{width}}" if len(cell) <= width else f"{cell[: width - 1]}…"
 
 
 def _cell(value: Any) -> str:
     if value is None or value in ({}, []):
         return "-"
-    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-    text = " ".join(text.split())
-    return text if len(text) <= 60 else f"{text[:57]}..."
-
-
-def moment(_: click.Context, option: click.Parameter, text: str | None) -> datetime | None:
-    """Read an ISO time (UTC where it has no zone), or how long ago: 90s, 15m, 2h, 3d, 1w."""
-    if text is None:
-        return None
-    if text[-1:] in _UNITS and text[:-1].replace(".", "", 1).isdigit():
-        return datetime.now(UTC) - timedelta(**{_UNITS[text[-1]]: float(text[:-1])})
-    try:
-        when = datetime.fromisoformat(text)
-    except ValueError:
-        raise click.BadParameter(
-            f"{text!r} is neither an ISO time nor an age such as 15m, 2h, 3d", param=option
-        ) from None
-    return when if when.tzinfo is not None else when.replace(tzinfo=UTC)
+    text = visible(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))
+    return text if len(text) <= _WIDEST else f"{text[: _WIDEST - 1]}…"

@@ -162,13 +162,15 @@ class ActivityCall(Call):
             self.task_options.setdefault("route_name", str(self.kwargs["task"]["task"]))
         self.input = execution.codec.encode([list(self.args), self.kwargs])
         self.is_held = options.is_held
+        #: The number of the rewind since which it is done again, after a saga had undone it.
+        self.redo = 0
 
     def _schedule_command(self) -> Command:
         chosen = self.options
         return ScheduleActivity(
             self.command, self.attempt, self.task, self.input, self.args, self.kwargs, self.task_options,
             timeout=chosen.timeout, start_timeout=chosen.start_timeout, heartbeat_timeout=chosen.heartbeat_timeout,
-            window=chosen.window, is_held=self.is_held,
+            window=chosen.window, is_held=self.is_held, title=chosen.label, redo=self.redo,
         )  # fmt: skip
 
     def cancel_command(self) -> Command:
@@ -225,7 +227,9 @@ class ChildCall(Call):
 
     def _schedule_command(self) -> Command:
         self._set_deadline()
-        return StartChild(self.command, self.attempt, self.name, self.child_id, self.input, self.task_options)
+        return StartChild(
+            self.command, self.attempt, self.name, self.child_id, self.input, self.task_options, self.options.label
+        )
 
     def cancel_command(self) -> Command:
         return CancelChild(self.command, self.attempt, self.child_id)

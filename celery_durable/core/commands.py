@@ -30,10 +30,12 @@ __all__ = [
     "ScheduleActivity",
     "SendEvent",
     "StartChild",
+    "shown_in",
 ]
 
 
 _OWN = "celery_durable."
+_LONGEST_SHOWN = 1024  # as in celery.app.amqp
 _EXECUTION = re.compile("[0-9a-f]{20}")
 
 
@@ -88,9 +90,17 @@ class Command:
         return None
 
 
+def shown_in(facts: Mapping[str, Any]) -> dict[str, str]:
+    """Return how a caller wants arguments to be shown, by Celery's own options, which the event of a call keeps as facts."""
+    return {key: str(facts[key])[:_LONGEST_SHOWN] for key in ("argsrepr", "kwargsrepr") if facts.get(key) is not None}
+
+
 @dataclass(slots=True)
 class ScheduleActivity(Command):
-    """Run a Celery task. Times are microseconds; ``input`` is the encoded ``[args, kwargs]``."""
+    """Run a Celery task. Times are microseconds; ``input`` is the encoded ``[args, kwargs]``.
+
+    ``title`` is a name for people; ``redo`` is the number of the rewind that has it done again after a saga had undone it.
+    """
 
     takes_arguments: ClassVar[bool] = True
     attempt: int
@@ -104,6 +114,8 @@ class ScheduleActivity(Command):
     heartbeat_timeout: int | None = None
     window: int | None = None
     is_held: bool = False
+    title: str | None = None
+    redo: int = 0
 
     @property
     def label(self) -> str:
@@ -115,6 +127,9 @@ class ScheduleActivity(Command):
 
     def _payload(self) -> str | None:
         return self.input
+
+    def _facts(self) -> dict[str, Any] | None:
+        return {**({"label": self.title} if self.title else {}), **shown_in(self.options)} or None
 
 
 @dataclass(slots=True)
@@ -152,6 +167,7 @@ class StartChild(Command):
     child_id: str
     input: str
     options: Mapping[str, Any] = field(default_factory=dict)
+    title: str | None = None
 
     @property
     def label(self) -> str:
@@ -165,7 +181,7 @@ class StartChild(Command):
         return self.input
 
     def _facts(self) -> dict[str, Any] | None:
-        return {"id": self.child_id}
+        return {"id": self.child_id, **({"label": self.title} if self.title else {}), **shown_in(self.options)}
 
 
 @dataclass(slots=True)

@@ -70,14 +70,23 @@ def refuse_inside_orchestrator(what: str) -> None:
 
 class _ReplayFilter(logging.LoggerAdapter):  # type: ignore[type-arg]
     def __init__(self, logger: logging.Logger, execution: Execution) -> None:
-        super().__init__(logger, {"instance_id": execution.facts.instance_id})
+        facts = execution.facts
+        super().__init__(
+            logger,
+            {
+                "instance_id": facts.instance_id,
+                "durable_instance": facts.instance_id,
+                "durable_orchestration": facts.name,
+            },
+        )
         self._execution = execution
 
     def isEnabledFor(self, level: int) -> bool:  # noqa: N802
         return not self._execution.is_replaying and super().isEnabledFor(level)
 
     def process(self, msg: Any, kwargs: MutableMapping[str, Any]) -> tuple[Any, MutableMapping[str, Any]]:
-        kwargs["extra"] = {**(kwargs.get("extra") or {}), **(self.extra or {})}
+        turn = {"durable_turn": self._execution.sequence + 1}
+        kwargs["extra"] = {**(kwargs.get("extra") or {}), **(self.extra or {}), **turn}
         return f"[{self._execution.facts.instance_id}] {msg}", kwargs
 
 
@@ -151,7 +160,7 @@ class OrchestrationContext:
             start_timeout: until a worker is first seen to run it.
             heartbeat_timeout: between two ``durable_context().heartbeat()``.
             on_exhausted: after the last failed attempt raise here, or suspend the instance.
-            label: a name for people.
+            label: a name for people: history and pictures show it.
 
         Raises:
             TypeError: ``signature`` is not a Celery signature.
@@ -389,6 +398,8 @@ def _call_options(
         raise ValueError(f"on_exhausted must be 'raise' or 'suspend', not {on_exhausted!r}")
     if retry is not None and not isinstance(retry, RetryPolicy):
         raise TypeError(f"retry must be a RetryPolicy, not {type(retry).__name__}")
+    if label is not None and not isinstance(label, str):
+        raise TypeError(f"label must be a string, not {type(label).__name__}")
     return CallOptions(
         retry=retry,
         timeout=_optional(timeout, "timeout"),

@@ -179,6 +179,8 @@ class Execution:
         self._cancel_was_requested = False
         self._cancel_reason: str | None = None
         self._is_abandoned = False
+        #: What an observer outside remembers of this execution; nothing in here looks at it.
+        self.observed: Any = None
 
     @property
     def now(self) -> int:
@@ -528,11 +530,14 @@ class Execution:
         self._renewals += 1
         kept = {int(command): bool(rewinds) for command, rewinds in (event.facts or {}).get("kept", ())}
         timers = sorted((command, due) for command, (due, _) in self._timers.items())
+        undone = {int(command) for command in (event.facts or {}).get("undone", ())}
         self._joins, out = {}, dict[int, int]()
         for command, call in sorted(self._calls.items()):
             if isinstance(call, ChildCall):
                 call.renew(is_kept=command in kept, rewinds=kept.get(command, False))
                 continue
+            if isinstance(call, ActivityCall) and command in undone:
+                call.redo = self._renewals
             if isinstance(call, ActivityCall) and (window := call.options.window) is not None:
                 out[window] = out.get(window, 0) + 1
                 call.is_held = out[window] > call.options.width
@@ -680,9 +685,8 @@ class Execution:
     def call(self, signature: Mapping[str, Any], options: CallOptions) -> asyncio.Future[Any]:
         """Run a signature of any shape; only leaves travel."""
         if not isinstance(signature, Mapping) or "task" not in signature:
-            raise TypeError(
-                f"ctx.call() takes a Celery signature such as my_task.s(1, 2), not {type(signature).__name__}"
-            )
+            given = "the task itself" if hasattr(signature, "s") else type(signature).__name__
+            raise TypeError(f"ctx.call() takes a Celery signature such as my_task.s(1, 2), not {given}")
         shape = _SHAPES.get(signature.get("subtask_type") or signature["task"])
         return shape(self, signature, options) if shape is not None else self._leaf(signature, options).future
 

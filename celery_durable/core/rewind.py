@@ -94,7 +94,7 @@ def rewind(
             trace = _Trace(make(), history, instead, without)
             trace.run()
             without = without | trace.stale_grants()
-        return trace.execution, trace.decide(request, causes.children)
+        return trace.execution, trace.decide(request, causes)
     except BaseException:
         trace.execution.abandon()
         raise
@@ -102,10 +102,11 @@ def rewind(
 
 @dataclass
 class _Causes:
-    """The places in history of what made an execution fail, and which children failed by themselves."""
+    """The places in history of what made an execution fail, which children failed by themselves, and what was undone."""
 
     places: set[int] = field(default_factory=set)
     children: set[int] = field(default_factory=set)
+    undone: set[int] = field(default_factory=set)
 
 
 class _Trace:
@@ -184,7 +185,7 @@ class _Trace:
             and not (self._history[self._failures[command][0]].facts or {}).get("refused")
         }  # fmt: skip
         places = {self._failures[command][0] for command in guilty | undone if command in self._failures}
-        return _Causes(places | {self._completions[c] for c in undone if c in self._completions}, children)
+        return _Causes(places | {self._completions[c] for c in undone if c in self._completions}, children, undone)
 
     def stale_grants(self) -> set[int]:
         """Return the places of the locks that the code holds now: they were given back when it failed."""
@@ -196,16 +197,18 @@ class _Trace:
             if event.kind is EventKind.EVENT_RAISED and event.command in commands
         }
 
-    def decide(self, request: Event, failed_children: set[int]) -> Decision:
+    def decide(self, request: Event, causes: _Causes) -> Decision:
         """Return what to commit: history as it is now, and all that is under way asked for again."""
-        execution = self.execution
+        execution, failed_children = self.execution, causes.children
         kept = [
             [call.command, call.command in failed_children]
             for call in execution.calls
             if isinstance(call, ChildCall) and call.command in self._agreed and self._is_there(call, failed_children)
         ]
         note = Event(EventKind.HISTORY_REWRITTEN, request.at, facts=request.facts)
+        undone = sorted(causes.undone.intersection(call.command for call in execution.calls))
         facts = {**({"kept": kept} if kept else {}), **self._used({command for command, _ in kept})}
+        facts |= {"undone": undone} if undone else {}
         renewal = Event(EventKind.WORK_RENEWED, request.at, facts=facts or None)
         return execution.renew(Decision([note, *self._kept], self._commands), renewal)
 

@@ -11,8 +11,8 @@ import logging
 import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal
+from dataclasses import dataclass, field
+from typing import Any, Literal, NamedTuple
 
 from ..core.context import refuse_inside_orchestrator
 from ..core.entity import RESERVED
@@ -23,7 +23,7 @@ from ..core.status import RuntimeStatus
 from ..errors import ConfigurationError, DurableError, InstanceExists, InstanceNotFound, InvalidState, PayloadError
 from .decisions import new_execution_id
 from .entities import releases_in
-from .protocols import Publisher
+from .protocols import NoTransactions, Publisher, Transaction, Transactions
 from .records import (
     AlreadyWaitsError,
     Filters,
@@ -41,7 +41,7 @@ from .repair import Forecast, call_in, forecast, fork_rows
 from .turn import TurnRunner, current_events, events_of
 from .verbs import acts
 
-__all__ = ["Client", "IfExists", "StartRequest", "check_instance_id"]
+__all__ = ["Client", "IfExists", "StartRequest", "Started", "check_instance_id"]
 
 log = logging.getLogger("celery_durable.client")
 IfExists = Literal["return", "raise", "restart", "replace"]
@@ -95,6 +95,13 @@ class StartRequest:
     root_id: str | None = None
 
 
+class Started(NamedTuple):
+    """What was started; ``nudge`` sends its first turn again, where a transaction was joined."""
+
+    id: str
+    nudge: Callable[[], None] | None = None
+
+
 @dataclass(slots=True)
 class Client:
     """The verbs, over a store, a publisher and the registry of this process."""
@@ -104,6 +111,7 @@ class Client:
     codec: Codec
     publisher: Publisher
     runner: TurnRunner
+    transactions: Transactions = field(default_factory=NoTransactions)
 
     # -- start ------------------------------------------------------------------------------------------
 
@@ -127,13 +135,16 @@ class Client:
             payload = self.codec.encode([list(request.args), dict(request.kwargs)])
             canvas = self.codec.encode(dict(request.canvas)) if request.canvas else None
         except PayloadError as error:
-            raise PayloadError(f"orchestration {instance_id!r} ({request.name}) cannot start: {error}") from error
+            raise PayloadError(
+                f"orchestration {instance_id!r} ({request.name}) cannot start: {error}", **error.facts
+            ) from error
         new = NewInstance(
             instance_id, new_execution_id(), request.name, definition.version if definition else None, payload,
             queue=request.queue, canvas=canvas, tags=dict(request.tags or {}), root_id=request.root_id,
             start_at=request.start_at, check_after=self._check_after(request.start_at),
         )  # fmt: skip
         self.runner.flows.dress(new, definition, debounces=True)
+        self.runner.observation.starting(new)
         return new
 
     def _check_after(self, start_at: int | None) -> int:
@@ -142,18 +153,44 @@ class Client:
         is_far = start_at is not None and start_at - self.store.now() > horizon
         return -horizon if is_far else _CHECK_AFTER
 
-    def start(self, request: StartRequest) -> str:
-        """Start an orchestration and return its id.
+    def start(self, request: StartRequest, session: Any = None) -> Started:
+        """Start an orchestration, within the caller's transaction where there is one.
 
         Raises:
             InstanceExists: the id is taken and ``if_exists`` is "raise".
             InvalidState: ``if_exists`` is "restart" and the one there is not over.
             StoreError: the store cannot be reached; nothing was started.
+            ConfigurationError: the start cannot join the transaction.
         """
+        if (transaction := self.transactions.find(session)) is not None:
+            return self._start_within(transaction, request)
+        return self._start_alone(request)
+
+    def _start_alone(self, request: StartRequest) -> Started:
         new = self.prepare(request)
         if self.runner.settings.start_inline and self.runner.begin(new):
-            return new.id
-        return self.start_prepared(new, request.if_exists)
+            return Started(new.id)
+        return Started(self.start_prepared(new, request.if_exists))
+
+    def _start_within(self, transaction: Transaction, request: StartRequest) -> Started:
+        if request.if_exists not in ("return", "raise"):
+            raise ConfigurationError(
+                "a start that joins a transaction takes if_exists='return' or 'raise', not "
+                f"{request.if_exists!r}: that would lock the orchestration until the commit. Start it after the commit"
+            )
+        new = self.prepare(request)
+        if new.admission is not None and new.admission.debounce is not None:
+            raise ConfigurationError(
+                f"{new.name} is debounced: a start that joins a transaction would hold up all others of its key until the "
+                "commit. Start it after the commit"
+            )
+        is_new = transaction.write(lambda store, cursor: store.insert_instance_with(cursor, new))
+        if not is_new and request.if_exists == "raise":
+            raise InstanceExists(f"there is an orchestration {new.id!r} already", instance_id=new.id)
+        if not is_new:
+            return Started(new.id)
+        transaction.after_commit(lambda: self.nudge(new))
+        return Started(new.id, lambda: self.nudge(new))
 
     def start_prepared(self, new: NewInstance, if_exists: IfExists = "return") -> str:
         """Insert what ``prepare`` returned and bring about its first turn; return the id of what was started.
@@ -174,6 +211,7 @@ class Client:
 
     def nudge(self, new: NewInstance) -> None:
         """Bring about the first turn of an instance that is committed, or its admission."""
+        self.runner.observation.started(new)
         if new.admission is not None:
             self.runner.flows.admit(new.name)
             return
@@ -231,15 +269,30 @@ class Client:
 
     # -- steer ------------------------------------------------------------------------------------------
 
-    def raise_event(self, instance_id: str, name: str, data: Any, event_id: str | None) -> None:
-        """Put an external event into an instance's inbox; see ``event_message``.
+    def raise_event(
+        self, instance_id: str, name: str, data: Any, event_id: str | None, session: Any = None
+    ) -> None:  # fmt: skip
+        """Put an external event into an instance's inbox, within the caller's transaction where there is one.
 
         Raises:
             InvalidState: the orchestration is over.
             InstanceNotFound: there is none.
         """
         message = self.event_message(instance_id, name, data, event_id)
-        self._send(message, "raise_event")
+        if (transaction := self.transactions.find(session)) is None:
+            self._send(message, "raise_event")
+            return
+
+        def put(store: Any, cursor: Any) -> RuntimeStatus | None:
+            if store.put_with(cursor, [message]):
+                return RuntimeStatus.RUNNING
+            status: RuntimeStatus | None = store.status_with(cursor, instance_id)
+            return status
+
+        if (status := transaction.write(put)) is None:
+            raise InstanceNotFound(f"there is no orchestration {instance_id!r}", instance_id=instance_id)
+        acts("raise_event", status, instance_id)
+        transaction.after_commit(lambda: self._publish([instance_id]))
 
     def event_message(self, instance_id: str, name: str, data: Any, event_id: str | None) -> NewInbox:
         """Return the inbox row of an external event; ``event_id`` deduplicates within an execution."""
@@ -302,14 +355,11 @@ class Client:
                 execution=instance.execution, facts={"reason": reason} if reason else None, check_after=_CHECK_AFTER,
             )  # fmt: skip
             has_begun = self._has_begun(instance_id)
-            committed = self.store.commit_turn(
-                TurnCommit(
-                    instance_id, instance.execution, instance.sequence, (RuntimeStatus.SUSPENDED,), events="[]",
-                    status=RuntimeStatus.RUNNING if has_begun else RuntimeStatus.PENDING,
-                    own_inbox=[wake] if has_begun else [], wakes_all=True,
-                )
-            )  # fmt: skip
-            return committed is not None
+            return self.runner.commit_alone(instance, TurnCommit(
+                instance_id, instance.execution, instance.sequence, (RuntimeStatus.SUSPENDED,), events="[]",
+                status=RuntimeStatus.RUNNING if has_begun else RuntimeStatus.PENDING,
+                own_inbox=[wake] if has_begun else [], wakes_all=True,
+            ))  # fmt: skip
 
         self._administer(instance_id, commit)
         self._publish([instance_id])
@@ -350,7 +400,7 @@ class Client:
             old.name, args, kwargs, instance_id=instance_id if new_id is None else new_id, tags=old.tags, queue=old.queue,
             canvas=self.codec.decode(canvas) if canvas else None, if_exists="restart" if new_id is None else "raise",
         )  # fmt: skip
-        return self.start(request)
+        return self._start_alone(request).id  # as all verbs: at once, whatever transaction is open
 
     def rewind(self, instance_id: str, reason: str | None, *, override: Override | None = None) -> None:
         """Let a failed orchestration run what failed again, and keep what has succeeded; see ``Orchestration.rewind``.
@@ -466,13 +516,14 @@ class Client:
         )  # fmt: skip
         if not self.store.insert_fork(new, rows, message):
             raise InstanceExists(f"there is an orchestration {new.id!r} already", instance_id=new.id)
+        self.runner.observation.started(new)
         self._publish([new.id])
         return new.id
 
     def _canvas_again(self, old: InstanceRecord) -> str | None:
         """Return what of an orchestration's canvas holds for another one: nobody waits for its end twice."""
         canvas = self.codec.decode(old.canvas) if old.canvas else {}
-        kept = {key: canvas[key] for key in ("options", "ignore_result") if key in canvas}
+        kept = {key: canvas[key] for key in ("options", "ignore_result", "shown") if key in canvas}
         return self.codec.encode(kept) if kept else None
 
     def _publish(self, ids: Sequence[str]) -> None:
@@ -503,7 +554,8 @@ class Client:
             for child in self.children(instance_id):
                 if child.status.is_terminal:
                     self.purge(child.id)
-        self.store.purge(instance_id, record.execution)
+        if self.store.purge(instance_id, record.execution):
+            self.runner.observation.purged(instance_id, record.name)
 
     def children(self, instance_id: str) -> list[InstanceRecord]:
         """Return the direct sub-orchestrations, oldest first."""
@@ -524,13 +576,3 @@ class Client:
         raise DurableError(
             f"orchestration {instance_id!r} moves too fast to be changed; try again", instance_id=instance_id
         )
-
-
-def check_session_policy(if_exists: IfExists) -> None:
-    """Refuse policies that would lock an instance for the length of the caller's transaction.
-
-    Raises:
-        ConfigurationError: ``if_exists`` is neither "return" nor "raise".
-    """
-    if if_exists not in ("return", "raise"):
-        raise ConfigurationError(f"with session= only if_exists='return' or 'raise' can be used, not {if_exists!r}")

@@ -31,6 +31,7 @@ from ..core.replay import Codec, Decision, Execution
 from ..core.status import RuntimeStatus
 from ..errors import InstanceExists, InstanceNotFound
 from .entities import farewell, new_entity
+from .observation import Carried
 from .protocols import Publisher
 from .records import (
     ActivityRow,
@@ -51,6 +52,7 @@ PRESUMED_SENT = 1_000
 WHOLE_INSTANCE = 0
 MOVING = (RuntimeStatus.PENDING, RuntimeStatus.RUNNING)
 _CHECK_WAKE_AFTER = 2_000_000
+_NOTHING = Carried()
 
 
 def new_execution_id() -> str:
@@ -70,6 +72,7 @@ class _Draft:
     codec: Codec
     leaves_rest: bool
     max_activities: int | None = None
+    carried: Carried = _NOTHING
 
     @property
     def execution(self) -> str:
@@ -84,8 +87,9 @@ def translate(
     publisher: Publisher,
     codec: Codec,
     max_activities: int | None = None,
+    carried: Carried | None = None,
 ) -> TurnCommit:
-    """Return the commit that carries out a decision."""
+    """Return the commit that carries out a decision; ``carried`` goes with what it sends."""
     instance = snapshot.instance
     commit = TurnCommit(instance.id, instance.execution, instance.sequence, MOVING)
     commit.custom_status = decision.custom_status
@@ -96,7 +100,7 @@ def translate(
         commit.status = RuntimeStatus.RUNNING
     draft = _Draft(
         commit, snapshot, decision, settings, publisher, codec, execution.has_outstanding,
-        max_activities or settings.max_instance_activities or None,
+        max_activities or settings.max_instance_activities or None, carried or _NOTHING,
     )  # fmt: skip
     commit.max_activities = draft.max_activities
     for command in decision.commands:
@@ -143,15 +147,19 @@ def _schedule_activity(draft: _Draft, command: ScheduleActivity) -> None:
     if draft.max_activities is not None and window is None:
         window, is_held = WHOLE_INSTANCE, True  # the commit lets as many go as there is room for
     is_sent = sum(1 for new in commit.activities if not new.is_held) < PRESUMED_SENT
+    options = command.options
+    carried = {**draft.carried.headers, **({"durable_redo": command.redo} if command.redo else {})}
+    if carried:
+        options = {**options, "headers": {**(options.get("headers") or {}), **carried}}
     commit.activities.append(
         NewActivity(
             command.command, command.attempt, "activity", command.task,
-            message=draft.codec.encode([command.input, dict(command.options)]),
+            message=draft.codec.encode([command.input, dict(options)]),
             queue=draft.publisher.route(command.task, command.options),
             join_command=draft.decision.joins.get(command.command),
             window_command=window, is_held=is_held, is_sent=is_sent,
             timeout=command.timeout, start_timeout=command.start_timeout, heartbeat_timeout=command.heartbeat_timeout,
-            signature=(command.args, command.kwargs, command.options),
+            signature=(command.args, command.kwargs, options),
         )
     )  # fmt: skip
 
@@ -206,6 +214,7 @@ def _start_child(draft: _Draft, command: StartChild) -> None:
             root_id=instance.root_id or instance.id, parent_id=instance.id, parent_execution=draft.execution,
             parent_command=command.command, parent_attempt=command.attempt, check_after=_CHECK_WAKE_AFTER * 2,
             refusal=reply(EventKind.CHILD_FAILED, draft.codec.encode_failure(refusal)),
+            facts=dict(draft.carried.child) or None,
         )
     )  # fmt: skip
 
@@ -296,7 +305,7 @@ def _continue_as_new(draft: _Draft, command: ContinueAsNew) -> None:
     commit.own_inbox.append(
         NewInbox(
             commit.instance_id, EventKind.EXECUTION_STARTED, f"start:{commit.next_execution}",
-            execution=commit.next_execution, wakes=not command.rests,
+            execution=commit.next_execution, facts=dict(draft.carried.successor) or None, wakes=not command.rests,
             check_after=None if command.rests else _CHECK_WAKE_AFTER * 2,
         )
     )  # fmt: skip

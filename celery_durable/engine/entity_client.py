@@ -69,18 +69,20 @@ class Entities:
         record = self.store.fetch(instance_id)
         return None if record is None else self._record(record)
 
-    def page(self, name: str | None, limit: int, cursor: str | None) -> tuple[list[EntityRecord], str | None]:
-        """Return entities of one class or of all, newest first, and the cursor of the next page."""
+    def page(
+        self, name: str | None, limit: int, cursor: str | None
+    ) -> tuple[list[EntityRecord], str | None, str | None]:
+        """Return entities of one class or of all, newest first, and the cursors of the next page and of the one before."""
         chosen = Filters(name=None if name is None else orchestrator_of(name), entities=True)
-        records, next_cursor = self.store.find(chosen, limit, cursor, with_payloads=True)
-        return [found for record in records if (found := self._record(record)) is not None], next_cursor
+        records, *cursors = self.store.find_page(chosen, limit, cursor, with_payloads=True)
+        return [found for record in records if (found := self._record(record)) is not None], *cursors
 
     def clean(self, name: str | None) -> int:
         """Delete the entities that are empty, and return how many there were."""
         refuse_inside_orchestrator("durable.clean_entities()")
         deleted, cursor = 0, None
         while True:
-            records, cursor = self.page(name, _BATCH, cursor)
+            records, cursor, _ = self.page(name, _BATCH, cursor)
             for record in records:
                 if record.is_empty and record.locked_by is None and not record.waiting:
                     deleted += self.store.clean_entity(record.id, record.execution)

@@ -16,7 +16,7 @@ from .flow import waits_in_words
 from .records import InstanceRecord, Outstanding, Pending
 from .turn import TurnRunner, events_of, replay_rows
 
-__all__ = ["Explanation", "explain"]
+__all__ = ["Explanation", "awaited_events", "explain"]
 
 _SECOND = 1_000_000
 _FAILURES = (EventKind.ACTIVITY_FAILED, EventKind.CHILD_FAILED)
@@ -61,9 +61,12 @@ def explain(store: Any, runner: TurnRunner, record: InstanceRecord) -> Explanati
     if pending.next_timer is not None:
         found.waits_for.append(f"a timer that is due {_ahead(pending.next_timer, now)}")
     if pending.overdue_since is not None:
-        found.waits_for.append(f"a worker to take its next turn, {_ago(pending.overdue_since, now)}")
+        found.waits_for.append(f"a worker to take its next turn, which was due {_ago(pending.overdue_since, now)}")
     found.last_error = _last_error(store, runner, record)
     found.advice = _advice(record, found, pending, now)
+    if found.advice == _WAIT and (pending.activities or pending.overdue_since is not None):
+        lease = int(runner.settings.worker_lease * _SECOND)
+        found.advice = _WAIT if store.living_workers(lease) else "no worker is alive: start one, with this store"
     return found
 
 
@@ -75,7 +78,7 @@ def _admission(store: Any, runner: TurnRunner, record: InstanceRecord, now: int)
 
 
 def _state(record: InstanceRecord, now: int) -> str:
-    reason = f": {record.reason}" if record.reason else ""
+    reason = f": {record.reason.rstrip('.')}" if record.reason else ""
     version = f" v{record.version}" if record.version is not None else ""
     return (
         f"{record.id} ({record.name}{version}) is {record.status}{reason}; it last moved {_ago(record.updated_at, now)}"
@@ -99,16 +102,28 @@ def _activity(row: Outstanding, now: int) -> str:
 def _awaited(store: Any, runner: TurnRunner, record: InstanceRecord) -> list[str]:
     if record.name.startswith(ORCHESTRATORS):
         return ["its next message"]
+    events, answers = _asked(store, runner, record)
+    return [*(f"event {name!r}" for name in events), *answers]
+
+
+def awaited_events(store: Any, runner: TurnRunner, record: InstanceRecord) -> list[str]:
+    """Return the names of the external events that the code of an instance waits for; none where it is not registered."""
+    return [] if record.name.startswith(ORCHESTRATORS) else _asked(store, runner, record)[0]
+
+
+def _asked(store: Any, runner: TurnRunner, record: InstanceRecord) -> tuple[list[str], list[str]]:
+    """Replay what an instance has lived through, and return the events and the answers that it waits for."""
     definition = runner.registry.get(record.name, record.version)
     snapshot = store.load(record.id, None)
     if definition is None or snapshot is None:
-        return []
+        return [], []
     execution = runner.new_execution(snapshot.instance, definition)
     try:
-        replay_rows(execution, snapshot.history)
-        return [*(f"event {name!r}" for name in execution.awaited_events), *execution.awaited_answers]
+        with runner.watchdog.watching(record.id):
+            replay_rows(execution, snapshot.history)
+        return execution.awaited_events, execution.awaited_answers
     except DurableError:
-        return []  # its reason says that already
+        return [], []  # its reason says that already
     finally:
         execution.abandon()
 
@@ -135,16 +150,16 @@ def _backwards(store: Any, record: InstanceRecord) -> Iterator[Event]:
 
 def _advice(record: InstanceRecord, found: Explanation, pending: Pending, now: int) -> str:
     if record.status is RuntimeStatus.SUSPENDED:
-        return "resume() it once the reason is gone; what arrives is kept until then"
+        return "resume it once the reason is gone; what arrives is kept until then"
     if record.reason is not None:
-        return "start a worker that has this code and consumes its queue, or terminate() it"
+        return "start a worker that has this code and consumes its queue, or terminate it"
     if pending.overdue_since is not None and now - pending.overdue_since > 60 * _SECOND:
         return "no worker takes its turns: is one running that knows the orchestrator and consumes its queue?"
     if any(row.sends >= 3 and row.holder is None for row in pending.activities):
         return "an activity is sent again and again and never runs: does a worker consume its queue?"
     if not found.waits_for:
         return "it waits for an event or a lock of its own code; load the code here to see which"
-    return "nothing to do: it goes on when that has happened"
+    return _WAIT
 
 
 def _moment(micros: int) -> str:
@@ -159,9 +174,10 @@ def _ahead(micros: int, now: int) -> str:
     return f"in {timedelta(seconds=max(0, micros - now) // _SECOND)} ({_moment(micros)})"
 
 
+_WAIT = "nothing to do: it goes on when that has happened"
 _ADVICE = {
-    RuntimeStatus.COMPLETED: "it is done: see .output",
-    RuntimeStatus.FAILED: "see .failure and .history(); rewind() runs again what failed, restart() everything",
-    RuntimeStatus.CANCELED: "it was canceled; restart() begins once more with the same input",
-    RuntimeStatus.TERMINATED: "it was terminated; restart() begins once more with the same input",
+    RuntimeStatus.COMPLETED: "it is done: see its output",
+    RuntimeStatus.FAILED: "see its failure and its history; rewind runs again what failed, restart everything",
+    RuntimeStatus.CANCELED: "it was canceled; restart begins once more with the same input",
+    RuntimeStatus.TERMINATED: "it was terminated; restart begins once more with the same input",
 }

@@ -20,8 +20,8 @@ from ..core.context import EPOCH
 from ..core.flow import Debounce, Limit, Rate, check_key, key_of
 from ..core.replay import Codec, Decision
 from ..core.retry import in_microseconds
-from ..core.status import RuntimeStatus
 from ..errors import ConfigurationError, StoreError
+from .observation import Observation
 from .protocols import Publisher
 from .records import Admission, InstanceRow, NewInstance, Place, TurnAddress, TurnCommit, Waiting
 
@@ -149,8 +149,6 @@ def _settle(commit: TurnCommit, instance: InstanceRow) -> None:
     keep, commit.frees_place = _read_policy(instance.policy)
     period = keep.get(str(commit.status))
     commit.keeps_for = period if isinstance(period, int) and not isinstance(period, bool) else None
-    if commit.frees_place and instance.status is RuntimeStatus.PENDING:
-        commit.clears = True  # its start message may lie there still
 
 
 # -- what the engine does ------------------------------------------------------------------------------------------
@@ -167,6 +165,8 @@ class _Engine(Protocol):
     def settings(self) -> Settings: ...
     @property
     def publisher(self) -> Publisher: ...
+    @property
+    def observation(self) -> Observation: ...
 
 
 @dataclass(slots=True)

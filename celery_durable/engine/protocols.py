@@ -1,14 +1,16 @@
-"""What the engine needs of Celery, said without Celery."""
+"""What the engine needs of Celery and of its callers' transactions, said without either."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol, TypeVar
 
 from ..core.status import RuntimeStatus
 from .records import ActivityRow, ActivityTicket, TurnAddress
 
-__all__ = ["Publisher"]
+__all__ = ["NoTransactions", "Publisher", "Transaction", "Transactions"]
+
+T = TypeVar("T")
 
 
 class Publisher(Protocol):
@@ -48,3 +50,28 @@ class Publisher(Protocol):
 
     def finish_again(self, row: ActivityRow) -> None:
         """Send the last message of an orchestration once more."""
+
+
+class Transaction(Protocol):
+    """A transaction of the caller's, on the store's database: what joins it commits or rolls back with the caller's rows."""
+
+    def write(self, work: Callable[[Any, Any], T]) -> T:
+        """Return ``work(store, cursor)``: the store's tables, and a cursor, on the caller's connection."""
+
+    def after_commit(self, call: Callable[[], None]) -> None:
+        """Call once the outermost transaction has really committed, where that can be told; never before, nor else."""
+
+
+class Transactions(Protocol):
+    """Tells which transaction a start, an event or a signal joins."""
+
+    def find(self, session: Any = None) -> Transaction | None:
+        """Return the one that the caller names, or else the one that is open around the caller; None if there is none."""
+
+
+class NoTransactions:
+    """Nobody has a transaction open."""
+
+    def find(self, session: Any = None) -> Transaction | None:
+        """Return None."""
+        return None

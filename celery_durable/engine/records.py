@@ -245,7 +245,10 @@ class Waiting:
 
 @dataclass(slots=True)
 class NewInstance:
-    """An orchestration to begin, with its start message; one that ``rests`` begins with its first other message."""
+    """An orchestration to begin, with its start message; one that ``rests`` begins with its first other message.
+
+    ``facts`` are what its start notes beside the input; ``is_told`` once observers know of it.
+    """
 
     id: str
     execution: str
@@ -265,6 +268,8 @@ class NewInstance:
     policy: str | None = None
     admission: Admission | None = None
     rests: bool = False
+    facts: dict[str, Any] | None = None
+    is_told: bool = False
 
 
 @dataclass(slots=True)
@@ -371,11 +376,17 @@ class Committed:
 
 @dataclass(slots=True)
 class Outcome:
-    """How one attempt of an activity ended."""
+    """How one attempt of an activity ended; ``ran`` is how many microseconds its body took, None if nobody saw it."""
 
     ticket: ActivityTicket
     payload: str
     has_failed: bool
+    ran: int | None = None
+
+    @property
+    def facts(self) -> dict[str, Any] | None:
+        """What its event notes beside the payload; no orchestrator sees it, and replay does not depend on it."""
+        return None if self.ran is None else {"ran": self.ran}
 
 
 @dataclass(slots=True)
@@ -427,6 +438,7 @@ class Filters:
     created_before: int | None = None
     parent_id: str | None = None
     stuck: bool | None = None
+    roots: bool | None = None
     entities: bool | None = None
 
 

@@ -255,7 +255,7 @@ class Recovery:
         if not self.store.move_wake(wake, 30 * _SECOND):
             return
         if self.store.finish_join(wake.execution or "", wake.instance, wake.command):
-            log.info("join %d of %r was complete, but nobody had said so", wake.command, wake.instance)
+            log.debug("join %d of %r was complete, but nobody had said so", wake.command, wake.instance)
             self._wake(wake)
 
     def _send_turn(self, wake: DueWake, room: Room, told: set[str]) -> None:
@@ -355,7 +355,7 @@ class Recovery:
     def _record(self, ticket: ActivityTicket, error: Exception) -> None:
         recorded = self.store.record_outcome(Outcome(ticket, self.codec.encode_failure(error), has_failed=True))
         if recorded is not None:
-            log.info("%s", error)
+            log.debug("%s", error)
             self.runner.wake_after(ticket, recorded, self._publish_turn)
 
     def _publish_turn(self, instance_id: str) -> None:

@@ -400,6 +400,8 @@ class _Pass:
         return new
 
     def _send(self, new: NewInstance, now: int) -> None:
+        if self.flows is not None:
+            self.flows.engine.observation.started(new)
         if new.admission is not None and self.flows is not None:
             self.flows.admit(new.name)
             return

@@ -27,6 +27,7 @@ from .cache import LiveExecutions, known_of
 from .clock import StoreClock
 from .decisions import activity_rows, termination, translate
 from .flow import Flows
+from .observation import Observation, at_turn, life_of
 from .protocols import Publisher
 from .records import (
     ActivityRow,
@@ -92,9 +93,11 @@ class TurnRunner:
     clock: StoreClock = field(init=False)
     watchdog: Watchdog = field(init=False)
     flows: Flows = field(init=False)
+    observation: Observation = field(init=False)
 
     def __post_init__(self) -> None:
         self.flows = Flows(self)
+        self.observation = Observation()
         self.clock = StoreClock(self.store.now)
         self.watchdog = Watchdog(self.settings.turn_timeout)
 
@@ -130,7 +133,8 @@ class TurnRunner:
                     cached.abandon()
                 return TurnState.MISSING
             progress.takes_all, took_all = False, progress.takes_all
-            state = self._turn(snapshot, cached, progress, took_all)
+            with at_turn(snapshot):
+                state = self._turn(snapshot, cached, progress, took_all)
             if state is not None:
                 return state
             if not progress.takes_all:
@@ -298,12 +302,16 @@ class TurnRunner:
         """Make a failed instance one that runs, for a rewind to follow; False if it has moved meanwhile."""
         instance = snapshot.instance
         note = Event(EventKind.EXECUTION_REWOUND, snapshot.now, facts={"reason": reason})
-        committed = self.store.commit_turn(
-            TurnCommit(
-                instance.id, instance.execution, instance.sequence, (RuntimeStatus.FAILED,), events=dump_events([note]),
-                status=RuntimeStatus.RUNNING, own_inbox=[] if wish is None else [wish], reopens=True,
-            )
-        )  # fmt: skip
+        return self.commit_alone(instance, TurnCommit(
+            instance.id, instance.execution, instance.sequence, (RuntimeStatus.FAILED,), events=dump_events([note]),
+            status=RuntimeStatus.RUNNING, own_inbox=[] if wish is None else [wish], reopens=True,
+        ))  # fmt: skip
+
+    def commit_alone(self, instance: InstanceRow, commit: TurnCommit) -> bool:
+        """Commit what no orchestrator decided, and nothing is to be sent for; False if the instance has moved meanwhile."""
+        committed = self.store.commit_turn(commit)
+        if committed is not None:
+            self.observation.committed(instance, commit, committed)
         return committed is not None
 
     def _decide(
@@ -326,8 +334,18 @@ class TurnRunner:
             if decision is None:
                 with self.watchdog.watching(snapshot.instance.id):
                     decision = execution.take(event for _, event in messages)
+            carried = self.observation.carried(
+                execution, snapshot, history, decision, lambda: self.store.load(snapshot.instance.id, None)
+            )
             commit = translate(
-                decision, snapshot, execution, self.settings, self.publisher, self.codec, definition.max_activities
+                decision,
+                snapshot,
+                execution,
+                self.settings,
+                self.publisher,
+                self.codec,
+                definition.max_activities,
+                carried,
             )
             self.flows.complete(commit, snapshot.instance, decision, snapshot.now)
         except BaseException:
@@ -350,13 +368,12 @@ class TurnRunner:
     ) -> None:
         """Publish what was committed, and keep the live execution."""
         execution.sequence += 1
+        self.observation.committed(instance, commit, committed, decision, lambda: execution.observed)
         if decision.final is not None:
             execution.abandon()
         else:
             self.live.put(execution)
         self.publish(instance, commit, committed)
-        if commit.status is not None and commit.status is not RuntimeStatus.RUNNING:
-            log.info("orchestration %r (%s) is %s", instance.id, instance.name, commit.status)
 
     # -- a turn together with the start ---------------------------------------------------------------
 
@@ -376,8 +393,12 @@ class TurnRunner:
             new.id, new.execution, new.name, new.version, RuntimeStatus.PENDING, 0, new.parent_id, new.parent_execution,
             new.parent_command, new.parent_attempt, new.root_id, new.queue, 0, new.input, new.canvas, new.policy,
         )  # fmt: skip
-        row = InboxRow(0, EventKind.EXECUTION_STARTED, new.execution, 0, 0, None, None, None, now, now)
+        row = InboxRow(0, EventKind.EXECUTION_STARTED, new.execution, 0, 0, None, None, new.facts, now, now)
         snapshot = Snapshot(instance, [], [row], now)
+        with at_turn(snapshot):
+            return self._begin(new, snapshot, definition)
+
+    def _begin(self, new: NewInstance, snapshot: Snapshot, definition: Definition) -> bool:
         try:
             execution, decision, commit = self._decide(snapshot, [], None, definition, _in_order(snapshot))
         except Exception:
@@ -390,7 +411,9 @@ class TurnRunner:
         finally:
             execution.abandon()
         if committed is not None:
-            self.publish(instance, commit, committed)
+            self.observation.started(new)
+            self.observation.committed(snapshot.instance, commit, committed, decision, lambda: execution.observed)
+            self.publish(snapshot.instance, commit, committed)
         return committed is not None
 
     # -- a turn together with an outcome --------------------------------------------------------------
@@ -408,12 +431,18 @@ class TurnRunner:
             return False
         row = InboxRow(
             0, EventKind.ACTIVITY_FAILED if outcome.has_failed else EventKind.ACTIVITY_COMPLETED, ticket.execution,
-            ticket.command, ticket.attempt, None, outcome.payload, None, start.time_now(), 0,
+            ticket.command, ticket.attempt, None, outcome.payload, outcome.facts, start.time_now(), 0,
         )  # fmt: skip
         snapshot = Snapshot(instance, start.history, [row], row.visible_at)
-        messages = _in_order(snapshot)
+        with at_turn(snapshot):
+            return self._complete(snapshot, cached, definition, ticket)
+
+    def _complete(
+        self, snapshot: Snapshot, cached: Execution | None, definition: Definition, ticket: ActivityTicket
+    ) -> bool:
+        instance, messages = snapshot.instance, _in_order(snapshot)
         try:
-            execution, decision, commit = self._decide(snapshot, start.history, cached, definition, messages)
+            execution, decision, commit = self._decide(snapshot, snapshot.history, cached, definition, messages)
         except Exception:
             log.debug("turn of %r undone; its outcome is recorded alone", instance.id, exc_info=True)
             return False
@@ -531,8 +560,9 @@ class TurnRunner:
             return False
         if (live := self.live.take_instance(snapshot.instance.id)) is not None:
             live.abandon()
+        rows = snapshot.history
+        self.observation.committed(snapshot.instance, commit, committed, life=lambda: life_of(rows))
         self.publish(snapshot.instance, commit, committed)
-        log.info("orchestration %r (%s) is TERMINATED", snapshot.instance.id, snapshot.instance.name)
         return True
 
     def _suspend(self, snapshot: Snapshot, error: Exception) -> bool:
@@ -569,13 +599,10 @@ class TurnRunner:
         """Suspend an instance; False if it has moved meanwhile."""
         instance = snapshot.instance
         note = Event(EventKind.EXECUTION_SUSPENDED, snapshot.now, facts={"reason": reason})
-        committed = self.store.commit_turn(
-            TurnCommit(
-                instance.id, instance.execution, instance.sequence, MOVING, events=dump_events([note]),
-                status=RuntimeStatus.SUSPENDED, reason=reason, parks_inbox=True,
-            )
-        )  # fmt: skip
-        return committed is not None
+        return self.commit_alone(instance, TurnCommit(
+            instance.id, instance.execution, instance.sequence, MOVING, events=dump_events([note]),
+            status=RuntimeStatus.SUSPENDED, reason=reason, parks_inbox=True,
+        ))  # fmt: skip
 
 
 def current_rows(rows: Sequence[str]) -> int:

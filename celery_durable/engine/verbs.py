@@ -11,7 +11,7 @@ from ..core.status import RuntimeStatus
 from ..errors import DurableError, InstanceNotFound, InvalidState
 from .records import Filters
 
-__all__ = ["EFFECTS", "BulkResult", "Effect", "acts", "apply_to_all", "statuses_of"]
+__all__ = ["EFFECTS", "WITHOUT_REASON", "BulkResult", "Effect", "acts", "apply_to_all", "statuses_of"]
 
 _BATCH = 200
 _MOVING = (RuntimeStatus.PENDING, RuntimeStatus.RUNNING)
@@ -44,6 +44,10 @@ EFFECTS: Mapping[str, Mapping[RuntimeStatus, Effect]] = {
     "fork": _effects(tuple(status for status in RuntimeStatus if status is not RuntimeStatus.PENDING), ()),
     "purge": _effects(_OVER, ()),
 }
+
+
+#: The verbs that take no reason: nothing would keep it.
+WITHOUT_REASON = frozenset({"raise_event", "restart", "purge"})
 
 
 def statuses_of(verb: str, effect: Effect = Effect.ACTS) -> tuple[RuntimeStatus, ...]:

@@ -15,7 +15,7 @@ from typing import Any
 
 from ..core.flow import scope_of
 from ..engine.records import Admission, AlreadyWaitsError, NewInstance, Place, Waiting
-from .database import Cursor, Database, Statement
+from .database import Cursor, Runner, Statement
 
 __all__ = ["FAR", "AdmissionTables"]
 
@@ -107,7 +107,7 @@ DELETE_EXPIRED = Statement("DELETE FROM durable_places WHERE expires_at <= {once
 class AdmissionTables:
     """The part of the store that lets limited instances in (``engine.flow.AdmissionStore``)."""
 
-    database: Database
+    database: Runner
 
     # -- inside others' transactions --------------------------------------------------------------------------
 

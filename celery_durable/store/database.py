@@ -15,14 +15,16 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any, TypeVar
 
 import sqlalchemy as sa
 
 from ..errors import ConfigurationError, StoreError
+from ..filesystem import refuse_network
+from .addresses import address_of
 
-__all__ = ["Database", "Statement"]
+__all__ = ["Database", "Runner", "Statement", "family_of"]
 
 log = logging.getLogger("celery_durable.store")
 T = TypeVar("T")
@@ -93,24 +95,122 @@ class Statement:
         self.sql = sql
         self._compiled: dict[str, tuple[str, list[str] | None]] = {}
 
-    def compiled(self, database: Database) -> tuple[str, list[str] | None]:
+    def compiled(self, runner: Runner) -> tuple[str, list[str] | None]:
         """Return the driver's text, and the order of parameters where they are positional."""
-        key = f"{database.family}+{database.engine.dialect.driver}"
+        dialect = runner.dialect
+        key = f"{runner.family}+{dialect.driver}+{dialect.paramstyle}+{runner.clock}"
         if key not in self._compiled:
             sql = self.sql
-            for name, text in _FRAGMENTS[database.family].items():
+            for name, text in runner.fragments.items():
                 sql = sql.replace("{" + name + "}", text)
-            compiled = sa.text(sql).compile(dialect=database.engine.dialect)
+            compiled = sa.text(sql).compile(dialect=dialect)
             order = list(compiled.positiontup) if compiled.positiontup is not None else None  # type: ignore[attr-defined]
             self._compiled[key] = str(compiled), order
         return self._compiled[key]
 
 
-class Database:
+class Runner:
+    """Runs statements on a cursor and judges errors, whoever the connection belongs to."""
+
+    url: sa.URL
+    family: str
+    options: dict[str, Any]
+    #: Names the clock that the fragments tell the time by.
+    clock = "own"
+
+    @property
+    def fragments(self) -> Mapping[str, str]:
+        """What the ``{fragments}`` of statements stand for."""
+        return _FRAGMENTS[self.family]
+
+    @property
+    def dialect(self) -> sa.Dialect:
+        """What statements are compiled for."""
+        raise NotImplementedError
+
+    @property
+    def is_current(self) -> bool:
+        """Whether this still is the database that the settings mean."""
+        return True
+
+    def using(self) -> AbstractContextManager[sa.Engine]:
+        """Give the engine for one use of a connection."""
+        raise NotImplementedError
+
+    def cursor(self) -> AbstractContextManager[Cursor]:
+        """Give a cursor, in autocommit if no transaction is open.
+
+        Raises:
+            StoreError: the database cannot be reached, or refuses.
+            ConfigurationError: its schema is not ours.
+        """
+        raise NotImplementedError
+
+    def dispose(self) -> None:
+        """Close what was opened here."""
+
+    def __str__(self) -> str:
+        return self.url.render_as_string(hide_password=True)
+
+    def run(self, cursor: Cursor, statement: Statement, **parameters: Any) -> Cursor:
+        """Run one statement and return the cursor."""
+        sql, order = statement.compiled(self)
+        if order is None:
+            cursor.execute(sql, parameters)
+        else:
+            cursor.execute(sql, [parameters[name] for name in order])
+        return cursor
+
+    def run_many(self, cursor: Cursor, statement: Statement, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Run one statement for many rows."""
+        if not rows:
+            return
+        sql, order = statement.compiled(self)
+        cursor.executemany(sql, rows if order is None else [[row[name] for name in order] for row in rows])
+
+    def transact(self, work: Callable[[Cursor], T], *, begin: bool = True) -> T:
+        """Run ``work`` in one transaction, again from the start when the database asks for it.
+
+        Raises:
+            StoreError: the database cannot be reached; it is not known whether a commit under way took place.
+        """
+        raise NotImplementedError
+
+    def read(self, work: Callable[[Cursor], T]) -> T:
+        """Run reads, or one statement that is a transaction by itself."""
+        return self.transact(work, begin=False)
+
+    def fetch_one(self, statement: Statement, **parameters: Any) -> Any:
+        """Run one reading statement by itself and return its first row, or None."""
+        return self.read(lambda cursor: self.run(cursor, statement, **parameters).fetchone())
+
+    def change_one(self, statement: Statement, **parameters: Any) -> bool:
+        """Run one writing statement by itself; True if it met exactly one row."""
+        return self.read(lambda cursor: int(self.run(cursor, statement, **parameters).rowcount)) == 1
+
+    def may_repeat(self, error: Exception) -> bool:
+        """Tell whether the database asks for its transaction to be run again."""
+        original = getattr(error, "orig", None) or error
+        return _code(error) in _RETRYABLE or (self.family == "sqlite" and _is_busy(original))
+
+    def store_error(self, error: Exception) -> Exception:
+        """Return what is raised for an error of the driver or of SQLAlchemy."""
+        if _code(error) in _NO_TABLE or (self.family == "sqlite" and "no such table" in str(error)):
+            return ConfigurationError(
+                f"the tables in {self} are missing or behind this release ({error}); run durable.migrate()"
+            )
+        original = getattr(error, "orig", None) or error
+        driver: Any = self.dialect.loaded_dbapi
+        refusals = (driver.DataError, driver.IntegrityError, driver.ProgrammingError)
+        is_permanent = isinstance(original, refusals) or _code(error) in _TOO_LARGE
+        return StoreError(f"the store {self} failed: {type(original).__name__}: {original}", is_permanent=is_permanent)
+
+
+class Database(Runner):
     """One SQL database, safe to use from any thread and after a fork.
 
     Args:
-        url: an SQLAlchemy URL.
+        url: an SQLAlchemy URL, or a name that ``address_of`` knows.
         options: extra keyword arguments of ``create_engine``.
         on_first_use: called once per process with the database, before its first statement.
     """
@@ -118,21 +218,16 @@ class Database:
     def __init__(
         self, url: str, options: Mapping[str, Any] | None = None, on_first_use: Callable[[Database], None] | None = None
     ) -> None:
-        self.url = sa.make_url(url)
+        self.address = address_of(url)
+        self.url = self.address.url
         if secret := next((name for name in self.url.query if _SECRET.search(name)), None):
             raise ConfigurationError(
                 f"durable_backend_url has {secret!r} in its query, where logs and `celery report` would show it: write the "
                 "password before the host, or put it into durable_backend_options['connect_args']",
                 setting="durable_backend_url",
             )
-        self.family = {"postgresql": "postgresql", "sqlite": "sqlite", "mysql": "mysql", "mariadb": "mysql"}.get(
-            self.url.get_backend_name(), ""
-        )
-        if not self.family:
-            raise ConfigurationError(
-                f"durable_backend_url names {self.url.get_backend_name()!r}; SQLite, PostgreSQL and MySQL/MariaDB are supported"
-            )
-        self.options = dict(options or {})
+        self.family = family_of(self.url)
+        self.options = _merged(self.address.options, options or {})
         self._on_first_use = on_first_use
         self._lock = threading.RLock()
         self._engine: sa.Engine | None = None
@@ -173,10 +268,17 @@ class Database:
                 self._in_use -= 1
                 self._gate.notify_all()
 
-    def __str__(self) -> str:
-        return self.url.render_as_string(hide_password=True)
-
     # -- connections --------------------------------------------------------------------------------
+
+    @property
+    def dialect(self) -> sa.Dialect:
+        """What statements are compiled for."""
+        return self.engine.dialect
+
+    @property
+    def is_current(self) -> bool:
+        """Whether this still is the database that the settings mean: an alias may come to mean another one."""
+        return self.address.is_current()
 
     @property
     def engine(self) -> sa.Engine:
@@ -197,7 +299,11 @@ class Database:
         if self.family == "sqlite":
             arguments["timeout"] = 20
             if self.url.database in (None, "", ":memory:"):
-                raise ConfigurationError("the store cannot live in memory: no other process would see it")
+                raise ConfigurationError(
+                    "the store cannot live in memory: no other process would see it. Let durable_backend_url name a file; "
+                    "in a Django test, use DurableTestMixin or durable_inline()"
+                )
+            refuse_network(self.url.database.removeprefix("file:").partition("?")[0], "the store")
         else:
             options.update(pool_size=2, max_overflow=30, pool_recycle=1800)
         if self.family == "mysql":
@@ -228,6 +334,11 @@ class Database:
         elif "prepare_threshold" not in (self.options.get("connect_args") or {}):
             sa.event.listen(engine, "connect", _prepare_postgres)
         return engine
+
+    def schema_engine(self) -> sa.Engine:
+        """Return an engine for work on the schema, without a pool; its connections are not in autocommit."""
+        arguments = self.options.get("connect_args") or {}
+        return sa.create_engine(self.engine.url, poolclass=sa.pool.NullPool, connect_args=arguments)
 
     def dispose(self) -> None:
         """Close this process's connections."""
@@ -265,6 +376,10 @@ class Database:
             raise self.store_error(error) from error
         except engine.dialect.loaded_dbapi.Error as error:
             raise self.store_error(error) from error
+        except TypeError as error:
+            raise ConfigurationError(
+                f"durable_backend_options['connect_args'] do not fit the driver of {self}: {error}"
+            ) from error
         try:
             cursor = connection.cursor()
             yield cursor
@@ -284,22 +399,6 @@ class Database:
 
     # -- running ----------------------------------------------------------------------------------------
 
-    def run(self, cursor: Cursor, statement: Statement, **parameters: Any) -> Cursor:
-        """Run one statement and return the cursor."""
-        sql, order = statement.compiled(self)
-        if order is None:
-            cursor.execute(sql, parameters)
-        else:
-            cursor.execute(sql, [parameters[name] for name in order])
-        return cursor
-
-    def run_many(self, cursor: Cursor, statement: Statement, rows: Sequence[Mapping[str, Any]]) -> None:
-        """Run one statement for many rows."""
-        if not rows:
-            return
-        sql, order = statement.compiled(self)
-        cursor.executemany(sql, rows if order is None else [[row[name] for name in order] for row in rows])
-
     def transact(self, work: Callable[[Cursor], T], *, begin: bool = True) -> T:
         """Run ``work`` in one transaction, again from the start when the database asks for it.
 
@@ -316,18 +415,6 @@ class Database:
             time.sleep(random.uniform(0, 0.004 * 2 ** min(attempt, 6)))  # noqa: S311
         raise AssertionError("unreachable")
 
-    def read(self, work: Callable[[Cursor], T]) -> T:
-        """Run reads, or one statement that is a transaction by itself."""
-        return self.transact(work, begin=False)
-
-    def fetch_one(self, statement: Statement, **parameters: Any) -> Any:
-        """Run one reading statement by itself and return its first row, or None."""
-        return self.read(lambda cursor: self.run(cursor, statement, **parameters).fetchone())
-
-    def change_one(self, statement: Statement, **parameters: Any) -> bool:
-        """Run one writing statement by itself; True if it met exactly one row."""
-        return self.read(lambda cursor: int(self.run(cursor, statement, **parameters).rowcount)) == 1
-
     def _attempt(self, cursor: Cursor, work: Callable[[Cursor], T]) -> T:
         cursor.execute(_BEGIN[self.family])
         try:
@@ -341,28 +428,34 @@ class Database:
             raise
         return result
 
-    def may_repeat(self, error: Exception) -> bool:
-        """Tell whether the database asks for its transaction to be run again."""
-        original = getattr(error, "orig", None) or error
-        return _code(error) in _RETRYABLE or (self.family == "sqlite" and _is_busy(original))
-
     def _may_repeat(self, error: Exception, attempt: int) -> bool:
         if self.may_repeat(error):
             return True
         # a pooled connection that the server closed long ago: once more on a fresh one
         return attempt == 1 and getattr(error, "durable_is_disconnect", False)
 
-    def store_error(self, error: Exception) -> Exception:
-        """Return what is raised for an error of the driver or of SQLAlchemy."""
-        if _code(error) in _NO_TABLE or (self.family == "sqlite" and "no such table" in str(error)):
-            return ConfigurationError(
-                f"the tables in {self} are missing or behind this release ({error}); run durable.migrate()"
-            )
-        original = getattr(error, "orig", None) or error
-        driver = self.engine.dialect.loaded_dbapi
-        refusals = (driver.DataError, driver.IntegrityError, driver.ProgrammingError)
-        is_permanent = isinstance(original, refusals) or _code(error) in _TOO_LARGE
-        return StoreError(f"the store {self} failed: {type(original).__name__}: {original}", is_permanent=is_permanent)
+
+def family_of(url: sa.URL) -> str:
+    """Return which kind of database a URL names: "postgresql", "sqlite" or "mysql".
+
+    Raises:
+        ConfigurationError: it is none of these.
+    """
+    known = {"postgresql": "postgresql", "sqlite": "sqlite", "mysql": "mysql", "mariadb": "mysql"}
+    family = known.get(url.get_backend_name())
+    if family is None:
+        raise ConfigurationError(
+            f"durable_backend_url names {url.get_backend_name()!r}; SQLite, PostgreSQL and MySQL/MariaDB are supported"
+        )
+    return family
+
+
+def _merged(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str, Any]:
+    """Return options of ``create_engine``, the second before the first, also within ``connect_args``."""
+    merged = {**first, **second}
+    if arguments := {**(first.get("connect_args") or {}), **(second.get("connect_args") or {})}:
+        merged["connect_args"] = arguments
+    return merged
 
 
 def _code(error: BaseException) -> Any:

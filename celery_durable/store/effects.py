@@ -18,11 +18,11 @@ from sqlalchemy.orm import Session
 from ..engine.effects import CommitInDoubt, OutcomeRefused, is_begun, may_begin, waiting_mark
 from ..engine.records import ActivityTicket, Outcome, Recorded
 from ..errors import ConfigurationError
-from .database import Cursor, Database, Statement
+from .database import Cursor, Runner, Statement
 from .sweep import SweepTables
 from .turns import NEXT_LOOK
 
-__all__ = ["ISOLATION_LEVELS", "EffectTables"]
+__all__ = ["ISOLATION_LEVELS", "AgainError", "EffectTables", "repeated"]
 
 log = logging.getLogger("celery_durable.store")
 T = TypeVar("T")
@@ -110,29 +110,24 @@ class EffectTables(SweepTables):
         """
         with self.database.cursor():  # the first use of a process checks the schema
             pass
-        most = _REPEATS if repeats else 1
-        for attempt in range(1, most + 1):
+
+        def once() -> tuple[T, Recorded | None]:
             with self.database.using() as engine:
-                joint = _Joint(self.database, engine, isolation_level)
-                try:
-                    return joint.run(work, self._recorder(outcome_of))
-                except _AgainError as again:
-                    if attempt == most or (again.is_disconnect and attempt > 1):
-                        raise again.error from again.error.__cause__
-            time.sleep(random.uniform(0, 0.01 * 2**attempt))  # noqa: S311
-        raise AssertionError("unreachable")
+                return _Joint(self.database, engine, isolation_level).run(work, self._recorder(outcome_of))
+
+        return repeated(once, repeats=repeats)
 
     def _recorder(self, outcome_of: Callable[[T], Outcome] | None) -> Callable[[Cursor, T], Recorded | None] | None:
         if outcome_of is None:
             return None
 
         def record(cursor: Cursor, result: T) -> Recorded | None:
-            return self._record(cursor, outcome_of(result))
+            return self.record_with(cursor, outcome_of(result))
 
         return record
 
 
-class _AgainError(Exception):
+class AgainError(Exception):
     """The transaction was rolled back, and may well succeed when it is run once more."""
 
     def __init__(self, error: Exception, *, is_disconnect: bool) -> None:
@@ -141,10 +136,27 @@ class _AgainError(Exception):
         self.is_disconnect = is_disconnect
 
 
+def repeated(once: Callable[[], T], *, repeats: bool = True) -> T:
+    """Run a transaction, and the whole of it again, a few times, as long as it asks for that by ``AgainError``.
+
+    Raises:
+        Exception: the error that it was asked for with, when it was run often enough, or a connection was lost twice.
+    """
+    most = _REPEATS if repeats else 1
+    for attempt in range(1, most + 1):
+        try:
+            return once()
+        except AgainError as again:
+            if attempt == most or (again.is_disconnect and attempt > 1):
+                raise again.error from again.error.__cause__
+        time.sleep(random.uniform(0, 0.01 * 2**attempt))  # noqa: S311
+    raise AssertionError("unreachable")
+
+
 class _Joint:
     """One try of one transaction."""
 
-    def __init__(self, database: Database, engine: sa.Engine, isolation_level: str | None) -> None:
+    def __init__(self, database: Runner, engine: sa.Engine, isolation_level: str | None) -> None:
         self.database = database
         self.engine = engine
         self.isolation_level = isolation_level or ISOLATION_LEVELS[0]
@@ -194,7 +206,7 @@ class _Joint:
                 connection.invalidate(error)
             wrapped = self.database.store_error(error)
             if self.database.may_repeat(error):
-                raise _AgainError(wrapped, is_disconnect=False) from error
+                raise AgainError(wrapped, is_disconnect=False) from error
             raise wrapped from error
         finally:
             cursor.close()
@@ -235,9 +247,9 @@ class _Joint:
         if not isinstance(error, Exception) or all(error is not own for own in self.errors):
             return
         if connection.invalidated:
-            raise _AgainError(self.database.store_error(error), is_disconnect=True) from error
+            raise AgainError(self.database.store_error(error), is_disconnect=True) from error
         if self.database.may_repeat(error):
-            raise _AgainError(error, is_disconnect=False) from error
+            raise AgainError(error, is_disconnect=False) from error
 
     def _close(self, connection: sa.Connection) -> None:
         is_unusual = self.database.family == "mysql" and self.isolation_level != ISOLATION_LEVELS[0]

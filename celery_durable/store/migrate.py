@@ -5,24 +5,42 @@ Alembic is imported only when something is to be done: importing it costs more t
 
 from __future__ import annotations
 
+import io
 import os
 import threading
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
 
 from ..errors import ConfigurationError
-from .database import Database, Statement
+from .database import Database, Runner, Statement
 
-__all__ = ["HEAD", "check_schema", "downgrade", "found_revision", "migrate", "store_id"]
+__all__ = [
+    "HEAD",
+    "check_schema",
+    "downgrade",
+    "found_revision",
+    "make_revision",
+    "migrate",
+    "migration_sql",
+    "store_id",
+    "unmake_revision",
+]
 
 #: The revision that this release works with.
 HEAD = "0004"
 _REVISION = Statement("SELECT version_num FROM durable_alembic_version")
 _STORE_ID = Statement("SELECT value FROM durable_meta WHERE name = 'store_id'")
-_NEW_STORE_ID = Statement("{insert_new} durable_meta (name, value) VALUES ('store_id', :value) {if_new}")
+_NEW_STORE_ID = "INSERT INTO durable_meta (name, value) VALUES ('store_id', :value)"
+_NAME_STORE = (
+    "INSERT INTO durable_meta (name, value) SELECT 'store_id', '{}' FROM (SELECT 1 AS one) AS one_row "
+    "WHERE NOT EXISTS (SELECT 1 FROM durable_meta WHERE name = 'store_id');"
+)
+_SCRIPTS = str(Path(__file__).parent / "alembic")
 
 
 _alembic = threading.Lock()  # it keeps what it works on in globals of the process
@@ -39,12 +57,59 @@ os.register_at_fork(after_in_child=_renew_lock)
 def migrate(database: Database) -> None:
     """Make the tables, or bring them to this release; safe to run from several processes at once."""
     _run(database, "upgrade", HEAD)
-    database.read(lambda cursor: database.run(cursor, _NEW_STORE_ID, value=uuid.uuid4().hex))
+
+
+def migration_sql(database: Database, since: str | None = None) -> str:
+    """Return the SQL that brings the tables to this release, for those who may change a schema; empty if they are there.
+
+    Args:
+        database: whose tables, and in whose dialect.
+        since: the revision to begin at, "base" for no tables at all; then the database is not asked.
+
+    Raises:
+        ValueError: there is no such revision.
+    """
+    if since is not None:
+        return _sql_since(database, None, since)
+    with _looking_at(database) as connection:
+        found = revision_in(connection) or "base"
+        return "" if found == HEAD else _sql_since(database, connection, found)
+
+
+def _sql_since(database: Database, connection: sa.Connection | None, since: str) -> str:
+    from alembic import command
+    from alembic.config import Config
+    from alembic.util import CommandError
+
+    written = io.StringIO()
+    with _alembic:
+        config = Config(output_buffer=written)
+        config.set_main_option("script_location", _SCRIPTS)
+        config.attributes.update(connection=connection, dialect=database.engine.dialect.name)
+        try:
+            command.upgrade(config, f"{since}:{HEAD}", sql=True)
+        except CommandError as error:
+            raise ValueError(f"{since!r} is no revision of this release's: {error}") from error
+    return f"{written.getvalue().rstrip()}\n\n{_NAME_STORE.format(uuid.uuid4().hex)}\n"
 
 
 def downgrade(database: Database) -> None:
     """Drop all tables of the store, with everything in them."""
     _run(database, "downgrade", "base")
+
+
+def make_revision(connection: sa.Connection, revision: str) -> None:
+    """Bring the tables up to a revision, within the transaction that is open on a connection; never down."""
+    found = revision_in(connection)
+    if found is None or found < revision:
+        _step(connection, "upgrade", revision)
+
+
+def unmake_revision(connection: sa.Connection, revision: str, before: str | None) -> None:
+    """Take a revision back, and those after it, within the transaction that is open on a connection."""
+    found = revision_in(connection)
+    if found is not None and found >= revision:
+        _step(connection, "downgrade", before or "base")
 
 
 def check_schema(database: Database) -> None:
@@ -60,48 +125,75 @@ def check_schema(database: Database) -> None:
         migrate(database)
         return
     state = "has no tables of celery-durable" if found is None else f"is at revision {found}, this release needs {HEAD}"
+    advice = (
+        'Run durable.migrate() once, for example: python -c "from your_app import durable; durable.migrate()"'
+        if database.address.name is None
+        else "Run manage.py migrate"
+    )
     raise ConfigurationError(
-        f"the store {database} {state}. Run durable.migrate() once, for example: "
-        'python -c "from your_app import durable; durable.migrate()"',
+        f"the store {database} {state}. {advice}",
         found=found, needed=HEAD,
     )  # fmt: skip
 
 
-def store_id(database: Database) -> str:
+def store_id(database: Runner) -> str:
     """Return the id of this very store, which messages carry."""
     return str(database.read(lambda cursor: database.run(cursor, _STORE_ID).fetchone())[0])
 
 
-def found_revision(database: Database) -> str | None:
+def found_revision(database: Runner) -> str | None:
     """Return the revision that the tables are at; None if there are none."""
-    with database.engine.connect() as connection:
-        if not sa.inspect(connection).has_table("durable_alembic_version"):
-            return None
-        row = connection.execute(sa.text(_REVISION.sql)).first()
+    with _looking_at(database) as connection:
+        return revision_in(connection)
+
+
+@contextmanager
+def _looking_at(database: Runner) -> Iterator[sa.Connection]:
+    try:
+        with database.using() as engine, engine.connect() as connection:
+            yield connection
+    except sa.exc.DBAPIError as error:
+        raise database.store_error(error) from error
+
+
+def revision_in(connection: sa.Connection) -> str | None:
+    """Return the revision of the tables that a connection sees; None if there are none."""
+    if not sa.inspect(connection).has_table("durable_alembic_version"):
+        return None
+    row = connection.execute(sa.text(_REVISION.sql)).first()
     return None if row is None else str(row[0])
 
 
 def _run(database: Database, direction: str, revision: str) -> None:
-    from alembic import command
-    from alembic.config import Config
-
-    with _alembic:
-        _run_alembic(command, Config(), database, direction, revision)
-
-
-def _run_alembic(command: Any, config: Any, database: Database, direction: str, revision: str) -> None:
-    config.set_main_option("script_location", str(Path(__file__).parent / "alembic"))
-    engine = sa.create_engine(database.engine.url, poolclass=sa.pool.NullPool)
+    engine = database.schema_engine()
     try:
         with engine.connect() as connection:
             _one_at_a_time(connection)
-            config.attributes["connection"] = connection
-            getattr(command, direction)(config, revision)
+            _step(connection, direction, revision)
             connection.commit()
     except sa.exc.DBAPIError as error:
         raise database.store_error(error) from error
     finally:
         engine.dispose()
+
+
+def _step(connection: sa.Connection, direction: str, revision: str) -> None:
+    from alembic import command
+    from alembic.config import Config
+
+    with _alembic:
+        config = Config()
+        config.set_main_option("script_location", _SCRIPTS)
+        config.attributes["connection"] = connection
+        getattr(command, direction)(config, revision)
+    if direction == "upgrade":
+        _name_store(connection)
+
+
+def _name_store(connection: sa.Connection) -> None:
+    """Give the store its id, if it has none."""
+    if connection.execute(sa.text(_STORE_ID.sql)).first() is None:
+        connection.execute(sa.text(_NEW_STORE_ID), {"value": uuid.uuid4().hex})
 
 
 def _one_at_a_time(connection: Any) -> None:

@@ -7,6 +7,7 @@ else; any other commit goes the long way.
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 from ..core.status import RuntimeStatus
@@ -110,8 +111,9 @@ BEGIN = Statement(
 RECORD = Statement(
     "WITH gone AS (DELETE FROM durable_outbox WHERE execution = :execution AND command = :command AND attempt = :attempt "
     "AND kind = 'activity' RETURNING instance, join_command, window_command, {now} AS now), "
-    "put AS (INSERT INTO durable_inbox (instance, dedup, kind, execution, command, attempt, payload, visible_at, wake_at, "
-    "check_at, sends) SELECT instance, :dedup, :kind, :execution, :command, :attempt, CAST(:payload AS BYTEA), now, "
+    "put AS (INSERT INTO durable_inbox (instance, dedup, kind, execution, command, attempt, payload, facts, visible_at, wake_at, "
+    "check_at, sends) SELECT instance, :dedup, :kind, :execution, :command, :attempt, CAST(:payload AS BYTEA), "
+    "CAST(:facts AS TEXT), now, "
     "CASE WHEN join_command IS NULL OR CAST(:has_failed AS BOOLEAN) THEN now END, "
     "CASE WHEN join_command IS NULL OR CAST(:has_failed AS BOOLEAN) THEN now + :resend_after END, 0 FROM gone) "
     "SELECT instance, join_command FROM gone"
@@ -121,8 +123,8 @@ START = Statement(
     "parent_execution, parent_command, parent_attempt, root_id, tags, canvas, queue, policy, crashes, created_at, updated_at) "
     "VALUES (:id, :execution, :name, :version, 'PENDING', 0, :input, NULL, NULL, NULL, NULL, :root_id, :tags, :canvas, :queue, "
     ":policy, 0, {now}, {now}) ON CONFLICT DO NOTHING RETURNING created_at AS now) "
-    "INSERT INTO durable_inbox (instance, dedup, kind, execution, command, attempt, visible_at, wake_at, check_at, sends) "
-    "SELECT :id, :dedup, :kind, :execution, 0, 0, now, now, now + CAST(:check_after AS BIGINT), 0 FROM i"
+    "INSERT INTO durable_inbox (instance, dedup, kind, execution, command, attempt, facts, visible_at, wake_at, check_at, sends) "
+    "SELECT :id, :dedup, :kind, :execution, 0, 0, CAST(:facts AS TEXT), now, now, now + CAST(:check_after AS BIGINT), 0 FROM i"
 )
 
 
@@ -239,8 +241,10 @@ class PostgresStore(Store):
         if release or not self.uses_fast_path:
             return super().record_outcome(outcome, release=release)
         message = inbox_values(outcome_message(outcome, "", True, self.resend_after), 0)
-        row = self.database.fetch_one(RECORD, **outcome.ticket._asdict(), dedup=message["dedup"], kind=message["kind"],
-                payload=message["payload"], has_failed=outcome.has_failed, resend_after=self.resend_after)  # fmt: skip
+        row = self.database.fetch_one(
+            RECORD, **outcome.ticket._asdict(), dedup=message["dedup"], kind=message["kind"], payload=message["payload"],
+            facts=message["facts"], has_failed=outcome.has_failed, resend_after=self.resend_after,
+        )  # fmt: skip
         if row is None:
             return None
         return Recorded(row[0], row[1], row[1] is None or outcome.has_failed)
@@ -252,5 +256,6 @@ class PostgresStore(Store):
                 cursor, START, id=new.id, execution=new.execution, name=new.name, version=new.version,
                 input=blob(new.input), root_id=new.root_id, tags=tags_text(new.tags), canvas=blob(new.canvas), queue=new.queue,
                 dedup=message.dedup, kind=message.kind, check_after=new.check_after, policy=new.policy,
+                facts=json.dumps(message.facts) if message.facts else None,
             ).rowcount == 1
         )  # fmt: skip

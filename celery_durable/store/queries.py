@@ -6,7 +6,7 @@ import base64
 import binascii
 import json
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
@@ -14,13 +14,14 @@ from ..core.entity import ORCHESTRATORS
 from ..core.status import RuntimeStatus
 from ..engine.records import Filters, InstanceRecord, Outstanding, Pending, TurnAddress
 from .admissions import FAR
-from .database import Database, Statement
+from .database import Database, Runner, Statement
 from .effects import EffectTables
 from .migrate import store_id
 from .schema import history, inbox, instances, outbox, workers
 from .turns import CLEAR_EXECUTION, CLEAR_HISTORY, CLEAR_INBOX, text_of
+from .waits import Waits, gathered, waits_statement
 
-__all__ = ["Store"]
+__all__ = ["Store", "is_stuck", "tags_of"]
 
 PURGE_OUTBOX = Statement("DELETE FROM durable_outbox WHERE execution = :execution")
 PURGE_INSTANCE = Statement(
@@ -50,7 +51,7 @@ CLEAN_ENTITY = Statement(
     "AND NOT EXISTS (SELECT 1 FROM durable_inbox b WHERE b.instance = :id AND b.kind <> 'ExecutionStarted')"
 )
 _MOST_SHOWN = 100
-_STUCK_AFTER = 60_000_000
+STUCK_AFTER = 60_000_000
 _BRIEF = [
     column for column in instances.c if column.name not in ("input", "output", "failure", "custom_status", "canvas")
 ]
@@ -72,6 +73,10 @@ def _condition(filters: Filters, family: str, now: int) -> sa.ColumnElement[bool
         found.append(place(c.tags, "\n" + json.dumps(list(pair), ensure_ascii=True) + "\n") > 0)
     if filters.id_prefix:
         found += [c.id >= filters.id_prefix, sa.func.substr(c.id, 1, len(filters.id_prefix)) == filters.id_prefix]
+        if (end := _after(filters.id_prefix)) is not None:
+            found.append(c.id < end)
+    if filters.roots is not None:
+        found.append(c.parent_id.is_(None) if filters.roots else c.parent_id.is_not(None))
     if filters.created_after is not None:
         found.append(c.created_at >= filters.created_after)
     if filters.created_before is not None:
@@ -80,23 +85,29 @@ def _condition(filters: Filters, family: str, now: int) -> sa.ColumnElement[bool
         is_entity = sa.func.substr(c.name, 1, len(ORCHESTRATORS)) == ORCHESTRATORS
         found.append(is_entity if filters.entities else sa.not_(is_entity))
     if filters.stuck is not None:
-        found.append(_is_stuck(now) if filters.stuck else sa.not_(_is_stuck(now)))
+        found.append(is_stuck(now) if filters.stuck else sa.not_(is_stuck(now)))
     return sa.and_(*found)
 
 
-def _is_stuck(now: int) -> sa.ColumnElement[bool]:
+def is_stuck(now: int) -> sa.ColumnElement[bool]:
     """Tell what does not move and should: a turn that nobody takes, a message that nobody runs, code that nobody has."""
     c, m, o = instances.c, inbox.c, outbox.c
-    overdue = sa.exists().where(m.instance == c.id, m.wake_at <= now - _STUCK_AFTER)
+    overdue = sa.exists().where(m.instance == c.id, m.wake_at <= now - STUCK_AFTER)
     unseen = sa.exists().where(
         o.execution == c.execution,
         o.kind == "activity",
         o.holder.is_(None),
         o.sends >= 3,
-        o.sent_at <= now - _STUCK_AFTER,
+        o.sent_at <= now - STUCK_AFTER,
     )
     waits = sa.and_(c.status.in_(["PENDING", "RUNNING"]), sa.or_(c.reason.is_not(None), overdue, unseen))
     return sa.and_(sa.true(), sa.func.coalesce(waits, sa.false()))
+
+
+def _after(prefix: str) -> str | None:
+    """Return the text that follows all that begin with a prefix; None where there is no such character."""
+    last = ord(prefix[-1]) + 1
+    return None if 0xD800 <= last <= 0xDFFF or last > 0x10FFFF else prefix[:-1] + chr(last)
 
 
 def _is_whole(text: str) -> bool:
@@ -118,6 +129,10 @@ class Store(EffectTables):
     def database_without_check(self) -> Database:
         """Return the database for work on the schema itself, which does not need it to be there."""
         return Database(self.database.url.render_as_string(hide_password=False), self.database.options)
+
+    def through(self, database: Runner) -> Store:
+        """Return this store as it is reached through other connections to its database."""
+        return Store(database, resend_after=self.resend_after, timer_horizon=self.timer_horizon)
 
     def _query(self, statement: sa.Executable) -> Sequence[sa.Row[Any]]:
         with self.database.cursor():  # the first use of a process checks the schema
@@ -160,17 +175,30 @@ class Store(EffectTables):
         self, filters: Filters, limit: int, cursor: str | None, *, with_payloads: bool = False
     ) -> tuple[list[InstanceRecord], str | None]:
         """Return a page, newest first, and the cursor of the next one."""
+        records, next_cursor, _ = self.find_page(filters, limit, cursor, with_payloads=with_payloads)
+        return records, next_cursor
+
+    def find_page(
+        self, filters: Filters, limit: int, cursor: str | None, *, with_payloads: bool = False
+    ) -> tuple[list[InstanceRecord], str | None, str | None]:
+        """Return a page, newest first, and the cursors of the next one (older) and of the one before (newer)."""
         c = instances.c
-        columns = list(instances.c) if with_payloads else _BRIEF
-        statement = sa.select(*columns).where(self._condition(filters)).order_by(c.created_at.desc(), c.id.desc())
-        if cursor is not None:
-            created_at, id_ = _read_cursor(cursor)
-            statement = statement.where(
-                sa.or_(c.created_at < created_at, sa.and_(c.created_at == created_at, c.id < id_))
-            )
+        place = None if cursor is None else _read_cursor(cursor)
+        goes_back = place is not None and place.goes_back
+        order = (c.created_at, c.id) if goes_back else (c.created_at.desc(), c.id.desc())
+        statement = sa.select(*(list(c) if with_payloads else _BRIEF)).where(self._condition(filters)).order_by(*order)
+        if place is not None:
+            statement = statement.where(_beyond(place))
         rows = self._query(statement.limit(limit + 1))
-        records = [_record(row) for row in rows[:limit]]
-        return records, _cursor(records[-1]) if len(rows) > limit else None
+        has_more, records = len(rows) > limit, [_record(row) for row in rows[:limit]]
+        if goes_back:
+            records.reverse()
+        has_older, has_newer = (True, has_more) if goes_back else (has_more, place is not None)
+        return (
+            records,
+            _cursor(records[-1]) if records and has_older else None,
+            _cursor(records[0], "back") if records and has_newer else None,
+        )
 
     def count(self, filters: Filters) -> int:
         """Return how many instances match."""
@@ -241,6 +269,15 @@ class Store(EffectTables):
             first["timer"],
             first["overdue"],
         )
+
+    def waits(self, records: Sequence[InstanceRecord]) -> dict[str, Waits]:
+        """Return what these instances wait for, as far as rows tell, by id; nothing for one of which they tell nothing."""
+        found: dict[str, Waits] = {}
+        for start in range(0, len(records), 500):
+            id_of = {record.execution: record.id for record in records[start : start + 500]}
+            rows = self._query(waits_statement(list(id_of), list(id_of.values()), self.now()))
+            found |= gathered(map(tuple, rows), id_of)
+        return found
 
     def living_workers(self, lease: int) -> list[str]:
         """Return the host names of workers that were seen within ``lease`` microseconds."""
@@ -321,7 +358,7 @@ def _record(row: sa.Row[Any]) -> InstanceRecord:
     return InstanceRecord(
         id=values["id"], execution=values["execution"], name=values["name"], version=values["version"],
         status=RuntimeStatus(values["status"]), reason=values["reason"], sequence=values["sequence"],
-        parent_id=values["parent_id"], root_id=values["root_id"], tags=_tags(values["tags"] or ""),
+        parent_id=values["parent_id"], root_id=values["root_id"], tags=tags_of(values["tags"] or ""),
         created_at=values["created_at"], started_at=values["started_at"], updated_at=values["updated_at"],
         completed_at=values["completed_at"], queue=values["queue"], **{
             name: text_of(values[name])
@@ -330,7 +367,7 @@ def _record(row: sa.Row[Any]) -> InstanceRecord:
     )  # fmt: skip
 
 
-def _tags(text: str) -> dict[str, str]:
+def tags_of(text: str) -> dict[str, str]:
     """Decode tags; a damaged one is left out, so that its instance can still be found."""
     found: dict[str, str] = {}
     for line in text.split("\n"):
@@ -343,16 +380,36 @@ def _tags(text: str) -> dict[str, str]:
     return found
 
 
-def _cursor(record: InstanceRecord) -> str:
-    return base64.urlsafe_b64encode(json.dumps([record.created_at, record.id]).encode()).decode()
+class _Place(NamedTuple):
+    """A row that a page begins after, or before if it ``goes_back``."""
+
+    created_at: int
+    id: str
+    goes_back: bool
 
 
-def _read_cursor(cursor: str) -> tuple[int, str]:
+def _beyond(place: _Place) -> sa.ColumnElement[bool]:
+    """Tell what lies beyond a place; the bound on the time alone is what lets an index begin there."""
+    c = instances.c
+    if place.goes_back:
+        is_beyond = sa.or_(c.created_at > place.created_at, c.id > place.id)
+        return sa.and_(c.created_at >= place.created_at, is_beyond)
+    is_beyond = sa.or_(c.created_at < place.created_at, c.id < place.id)
+    return sa.and_(c.created_at <= place.created_at, is_beyond)
+
+
+def _cursor(record: InstanceRecord, *direction: str) -> str:
+    return base64.urlsafe_b64encode(json.dumps([record.created_at, record.id, *direction]).encode()).decode()
+
+
+def _read_cursor(cursor: str) -> _Place:
     try:
-        created_at, id_ = json.loads(base64.urlsafe_b64decode(cursor.encode()))
+        created_at, id_, *direction = json.loads(base64.urlsafe_b64decode(cursor.encode()))
         if not (isinstance(created_at, int) and 0 <= created_at < 2**63 and isinstance(id_, str) and "\x00" not in id_):
             raise ValueError("not a moment and an id")
+        if direction not in ([], ["back"]):
+            raise ValueError("no direction")
         id_.encode()
-        return created_at, id_
+        return _Place(created_at, id_, bool(direction))
     except (ValueError, TypeError, RecursionError, binascii.Error) as error:
         raise ValueError(f"{cursor!r} is not a cursor that find() gave") from error

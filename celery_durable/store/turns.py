@@ -32,7 +32,7 @@ from ..engine.records import (
     TurnCommit,
 )
 from .admissions import FAR, AdmissionTables
-from .database import Cursor, Database, Statement
+from .database import Cursor, Runner, Statement
 
 __all__ = ["TurnTables"]
 
@@ -282,7 +282,7 @@ class TurnTables(AdmissionTables):
     """The part of the store that turns and outcomes go through (``engine.records.TurnStore``)."""
 
     def __init__(
-        self, database: Database, *, resend_after: int = RESEND_AFTER, timer_horizon: int = TIMER_HORIZON
+        self, database: Runner, *, resend_after: int = RESEND_AFTER, timer_horizon: int = TIMER_HORIZON
     ) -> None:
         self.database = database
         self.timer_horizon = timer_horizon
@@ -556,9 +556,10 @@ class TurnTables(AdmissionTables):
 
     def record_outcome(self, outcome: Outcome, *, release: bool = True) -> Recorded | None:
         """Record an outcome once; see ``TurnStore``."""
-        return self.database.transact(lambda cursor: self._record(cursor, outcome))
+        return self.database.transact(lambda cursor: self.record_with(cursor, outcome))
 
-    def _record(self, cursor: Cursor, outcome: Outcome) -> Recorded | None:
+    def record_with(self, cursor: Cursor, outcome: Outcome) -> Recorded | None:
+        """Record an outcome on a cursor inside somebody's transaction; None if it is not wanted any more."""
         run, ticket = self.database.run, outcome.ticket
         row = run(cursor, LOCK_OUTCOME, **ticket._asdict()).fetchone()
         if row is None:
@@ -601,6 +602,11 @@ class TurnTables(AdmissionTables):
             run(cursor, CLEAR_HISTORY, id=new.id)
             self._insert_instance(cursor, new, now)
         return int(run(cursor, SEND_INBOX, **values).rowcount)
+
+    def status_with(self, cursor: Cursor, instance_id: str) -> RuntimeStatus | None:
+        """Return a status as somebody's transaction sees it."""
+        row = self.database.run(cursor, END_OF, id=instance_id).fetchone()
+        return None if row is None else RuntimeStatus(row[0])
 
     def insert_instance(self, instance: NewInstance) -> bool:
         """Insert an orchestration with its start message; False if the id is taken."""
@@ -678,9 +684,11 @@ def start_message(new: NewInstance) -> NewInbox:
     """Return the message that makes a new orchestration begin; one that waits for admission does not see it."""
     if new.admission is not None:
         dedup = f"start:{new.execution}"
-        return NewInbox(new.id, "ExecutionStarted", dedup, execution=new.execution, visible_at=FAR, wakes=False)
+        return NewInbox(
+            new.id, "ExecutionStarted", dedup, execution=new.execution, facts=new.facts, visible_at=FAR, wakes=False
+        )
     return NewInbox(
-        new.id, "ExecutionStarted", f"start:{new.execution}", execution=new.execution,
+        new.id, "ExecutionStarted", f"start:{new.execution}", execution=new.execution, facts=new.facts,
         visible_at=new.start_at, wakes=not new.rests, check_after=new.check_after,
     )  # fmt: skip
 
@@ -691,7 +699,7 @@ def outcome_message(outcome: Outcome, instance: str, wakes: bool, resend_after: 
     return NewInbox(
         instance, "ActivityFailed" if outcome.has_failed else "ActivityCompleted", outcome_dedup(ticket),
         execution=ticket.execution, command=ticket.command, attempt=ticket.attempt, payload=outcome.payload,
-        wakes=wakes, check_after=resend_after if wakes else None,
+        facts=outcome.facts, wakes=wakes, check_after=resend_after if wakes else None,
     )  # fmt: skip
 
 

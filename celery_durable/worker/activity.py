@@ -13,6 +13,7 @@ import logging
 import random
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
@@ -25,6 +26,7 @@ from ..core.context import EPOCH
 from ..core.replay import Execution
 from ..engine.cache import known_of
 from ..engine.effects import CommitInDoubt, OutcomeRefused, level_of, new_mark
+from ..engine.observation import Scope
 from ..engine.records import ActivityStart, ActivityTicket, Outcome, Recorded
 from ..engine.turn import address_of
 from ..errors import ActivityError, ActivityInterrupted, ConfigurationError, DurableError, PayloadError, StoreError
@@ -52,6 +54,7 @@ class ActivityContext:
     _asked_at: float = field(default=0.0, repr=False)
     _is_canceled: bool = field(default=False, repr=False)
     _attempt: _Attempt | None = field(default=None, repr=False)
+    scope: Scope | None = field(default=None, repr=False)
 
     @property
     def cancelled(self) -> bool:
@@ -76,6 +79,13 @@ class ActivityContext:
 def durable_context() -> ActivityContext | None:
     """Return the context of the activity that runs here, or None outside an orchestration."""
     return _current.get()
+
+
+def _key_of(ticket: ActivityTicket, request: Any) -> str:
+    """Return the key under which a call is the same thing in all its attempts: another one once a saga has undone it."""
+    headers = getattr(request, "headers", None)
+    redo = (headers if isinstance(headers, dict) else {}).get("durable_redo") or getattr(request, "durable_redo", None)
+    return f"{ticket.execution}-{ticket.command}" + (f"-{redo}" if redo else "")
 
 
 def attempt_of(function: object) -> _Attempt | None:
@@ -157,6 +167,7 @@ class _Attempt:
         self.is_copy = bool(header.get("n")) or bool((self.request.delivery_info or {}).get("redelivered"))
         self.store_tag = header.get("s")
         self.began = time.monotonic()
+        self.body_began = self.body_ended = 0
         self.is_once = bool(getattr(task, "at_most_once", False))
         self.mark = 0
         self.start: ActivityStart | None = None
@@ -208,14 +219,14 @@ class _Attempt:
                 may_run = not must_claim or self._claim()
             if not may_run:
                 self._keep(live)
-                log.info("activity %s is run by another worker already; this copy is dropped", self.request.id)
+                log.debug("activity %s is run by another worker already; this copy is dropped", self.request.id)
                 raise Ignore
         except StoreError as error:
             self._keep(live)
             raise self._unrecorded(error) from error
         if start is None:
             self._keep(live)
-            log.info("activity %s is not wanted any more and does not start", self.request.id)
+            log.debug("activity %s is not wanted any more and does not start", self.request.id)
             raise Ignore
         self.start = start
         return start
@@ -266,18 +277,30 @@ class _Attempt:
     def _run_body(
         self, start: ActivityStart, body: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Any:
+        instance, ticket, tracing = start.instance, self.ticket, self.runtime.tracing
+        scope = Scope(instance.id, instance.name, instance.sequence, self.task.name, ticket.attempt)
         deadline = None if start.deadline_at is None else EPOCH + timedelta(microseconds=start.deadline_at)
         context = ActivityContext(
-            start.instance.id, self.ticket.attempt, f"{self.ticket.execution}-{self.ticket.command}",
+            start.instance.id, self.ticket.attempt, _key_of(self.ticket, self.request),
             deadline.astimezone(UTC) if deadline else None,
             None if start.details is None else self.runtime.codec.decode(start.details), self.runtime, self.ticket,
-            _attempt=self,
+            _attempt=self, scope=scope,
         )  # fmt: skip
         token = _current.set(context)
         try:
-            return body(*args, **kwargs)
+            with scope, nullcontext() if tracing is None else tracing.activity(scope, ticket, self.request):
+                self.body_began = time.monotonic_ns()
+                try:
+                    return body(*args, **kwargs)
+                finally:
+                    self.body_ended = time.monotonic_ns()
         finally:
             _current.reset(token)
+
+    @property
+    def ran(self) -> int:
+        """How many microseconds the body has run, so far or altogether."""
+        return ((self.body_ended or time.monotonic_ns()) - self.body_began) // 1000
 
     def _control(self, control: BaseException) -> None:
         """Celery's own control flow: a retry waits, a replacement goes on elsewhere, the rest has failed."""
@@ -294,7 +317,7 @@ class _Attempt:
             else:
                 name = "ignored" if isinstance(control, Ignore) else "rejected"
                 error = ActivityError(name, type=f"celery.exceptions.{type(control).__name__}", message=name)
-                self._record_alone(Outcome(ticket, runtime.codec.encode_failure(error), has_failed=True))
+                self._record_alone(Outcome(ticket, runtime.codec.encode_failure(error), has_failed=True, ran=self.ran))
                 runtime.just_recorded.task_id = self.request.id
         except DurableError:
             log.exception("what became of activity %s could not be noted; recovery will find it", self.request.id)
@@ -332,10 +355,10 @@ class _Attempt:
         codec = self.runtime.codec
         if error is None:
             try:
-                return Outcome(self.ticket, codec.encode(result), has_failed=False), None
+                return Outcome(self.ticket, codec.encode(result), has_failed=False, ran=self.ran), None
             except PayloadError as problem:
                 error = PayloadError(f"activity {self.task.name} returned {problem}")
-        return Outcome(self.ticket, codec.encode_failure(error), has_failed=True), error
+        return Outcome(self.ticket, codec.encode_failure(error), has_failed=True, ran=self.ran), error
 
     # -- commit -------------------------------------------------------------------------------------------
 
@@ -432,7 +455,7 @@ class _Attempt:
 
     def _success(self, result: Any) -> Outcome:
         try:
-            return Outcome(self.ticket, self.runtime.codec.encode(result), has_failed=False)
+            return Outcome(self.ticket, self.runtime.codec.encode(result), has_failed=False, ran=self.ran)
         except PayloadError as problem:
             raise PayloadError(f"activity {self.task.name} returned {problem}") from None
 

@@ -50,6 +50,9 @@ class RecoveryStep(bootsteps.StartStopStep):  # type: ignore[misc]
         watch_revoke(worker.app)
         runtime.worker_id = uuid.uuid4().hex
         runtime.publisher.queues = frozenset(worker.app.amqp.queues.consume_from)
+        runtime.announcer.hostname = str(worker.hostname)
+        if runtime.events is not None:
+            runtime.events.share(worker.hostname, bool(worker.task_events))
         self._runtime = runtime
         try:
             log.info("durable store: %s (%s...)", runtime.store.database, runtime.store.id[:12])
@@ -120,6 +123,7 @@ class RecoveryStep(bootsteps.StartStopStep):  # type: ignore[misc]
         is_down = False
         while not self._stop.wait(runtime.settings.recovery_interval):
             try:
+                self._turn_events(worker, runtime)
                 recovery.tick(self._held, lambda tickets: self._acknowledge(worker, tickets))
                 self._free_lost(runtime, runtime.worker_id)
                 is_down = False
@@ -129,6 +133,12 @@ class RecoveryStep(bootsteps.StartStopStep):  # type: ignore[misc]
                 is_down = True
             except Exception:
                 log.exception("recovery failed; it goes on")
+
+    def _turn_events(self, worker: Any, runtime: Runtime) -> None:
+        """Follow Celery's own events, which a monitor may turn on and off at any time."""
+        dispatcher = getattr(getattr(worker, "consumer", None), "event_dispatcher", None)
+        if dispatcher is not None and runtime.events is not None:
+            runtime.events.turn(bool(dispatcher.enabled) and (not dispatcher.groups or "task" in dispatcher.groups))
 
     def _held(self) -> list[ActivityTicket]:
         """Return the activities that were running at the last look already, and run still."""

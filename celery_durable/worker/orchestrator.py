@@ -18,12 +18,14 @@ from celery import Task
 from celery.app.task import Context
 from celery.exceptions import Ignore, Reject
 
+from ..core.commands import shown_in
 from ..core.status import RuntimeStatus
 from ..engine.client import StartRequest
 from ..engine.records import TurnAddress
 from ..engine.turn import TurnState
 from ..errors import StoreError
 from ..result import Orchestration
+from .announcer import shown_otherwise
 from .backend import is_rpc
 from .runtime import Runtime, header_of, runtime_of
 from .tracing import QuietTracer, raise_pending
@@ -91,7 +93,8 @@ class OrchestratorTask(Task):  # type: ignore[misc]
         if new.admission is not None:
             runtime.client.start_prepared(new)
             return
-        runtime.store.insert_instance(new)
+        if runtime.store.insert_instance(new):
+            runtime.runner.observation.started(new)
         runtime.runner.run(request.id)
 
     def _take_turns(self, runtime: Runtime, header: Mapping[str, Any]) -> None:
@@ -183,15 +186,15 @@ class OrchestratorTask(Task):  # type: ignore[misc]
             root_id=options.get("root_id"),
         )  # fmt: skip
         try:
-            instance_id = runtime.client.start(request)
+            started = runtime.client.start(request)
         except StoreError:
-            if self.app.current_worker_task is None:
-                raise
+            if self.app.current_worker_task is None or runtime.client.transactions.find() is not None:
+                raise  # nothing is sent before the commit that decides it
             log.warning("the store cannot be reached: %s is started by a plain message", self.name, exc_info=True)
             given = {key: value for key, value in options.items() if value is not None}
             self.publish(tuple(args or ()), dict(kwargs or {}), task_id=task_id, **given)
             return Orchestration(task_id or "", app=self.app)
-        result = Orchestration(instance_id, app=self.app)
+        result = Orchestration(started.id, app=self.app, nudge=started.nudge)
         parent = self.app.current_worker_task
         if parent is not None and options.get("add_to_parent", True):
             parent.add_trail(result)
@@ -258,6 +261,8 @@ def _canvas_of_options(task: Task, options: Mapping[str, Any]) -> dict[str, Any]
         kept["reply"] = {"reply_to": options["reply_to"]}
     if options.get("ignore_result", task.ignore_result):
         kept["ignore_result"] = True
+    if shown := shown_in(options):
+        kept["shown"] = shown
     return kept
 
 
@@ -284,6 +289,8 @@ def _canvas_of_request(request: Context) -> dict[str, Any]:
         kept["reply"] = {"reply_to": request.reply_to, "correlation_id": request.correlation_id}
     if request.ignore_result:
         kept["ignore_result"] = True
+    if shown := shown_otherwise(request):
+        kept["shown"] = shown
     return kept
 
 

@@ -9,12 +9,13 @@ from __future__ import annotations
 import logging
 import threading
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from celery import Celery
-from celery.app.task import Context
+from celery.app.task import Context, extract_exec_options
 from celery.backends.base import DisabledBackend
 
 from ..core.status import RuntimeStatus
@@ -22,8 +23,12 @@ from ..engine.records import ActivityRow, ActivityTicket, TurnAddress
 from ..engine.registry import Registry
 from ..errors import OrchestrationRevoked, PayloadError
 from ..payload import PayloadCodec
+from .announcer import NoSentEvent
 from .countdowns import Countdowns
 from .light import LightSender
+
+if TYPE_CHECKING:
+    from .runtime import Tracing
 
 __all__ = ["CeleryPublisher"]
 
@@ -55,6 +60,7 @@ class CeleryPublisher:
         self._eager = threading.local()
         self._light = LightSender(app)
         self._countdowns = Countdowns()
+        self.tracing: Tracing | None = None
 
     # -- where to ---------------------------------------------------------------------------------------
 
@@ -118,11 +124,15 @@ class CeleryPublisher:
         options.update(task_id=row.ticket.task_id, root_id=root_id, parent_id=row.instance, headers=headers)
         task = self.app.tasks.get(row.name)
         if task is not None and self._light.can_send(task, options):
-            self._light.send(task, tuple(args), dict(kwargs), options, row.queue)
-        elif task is not None:
-            task.apply_async(tuple(args), dict(kwargs), **options)
+            with _misfits_sent(task, args, kwargs, options):
+                self._light.send(task, tuple(args), dict(kwargs), options, row.queue)
         else:
-            self.app.send_task(row.name, tuple(args), dict(kwargs), **options)
+            with nullcontext() if self.tracing is None else self.tracing.sending(headers):
+                if task is not None:
+                    with _misfits_sent(task, args, kwargs, options):
+                        task.apply_async(tuple(args), dict(kwargs), **options)
+                else:
+                    self.app.send_task(row.name, tuple(args), dict(kwargs), **options)
 
     def _stored_signature(self, row: ActivityRow) -> tuple[Sequence[Any], Mapping[str, Any], Mapping[str, Any]]:
         match self.codec.decode(row.message):
@@ -193,6 +203,8 @@ class CeleryPublisher:
             "root_id": address.root_id or address.id, "parent_id": None, **options, "task_id": address.id,
             "headers": headers, "expires": None, "ignore_result": ignore_result,
         }  # fmt: skip
+        if self.app.conf.task_send_sent_event:
+            options["event_dispatcher"] = NoSentEvent()
         task = self.app.tasks.get(address.name)
         if task is None:
             self.app.send_task(address.name, (), {}, **options)
@@ -298,3 +310,34 @@ class CeleryPublisher:
             log.warning("%s could not be sent, recovery will: %s: %s", what, type(error).__name__, error)
             return error
         return None
+
+
+@contextmanager
+def _misfits_sent(
+    task: Any, args: Sequence[Any], kwargs: Mapping[str, Any], options: Mapping[str, Any]
+) -> Iterator[None]:
+    """Send arguments that ``apply_async`` refuses here: the body refuses them in the worker, and that is an outcome.
+
+    Without it nothing would ever be sent, and the orchestration would wait for it for ever.
+    """
+    try:
+        yield
+    except TypeError:
+        if _takes(task, args, kwargs):
+            raise
+        if task.app.conf.task_always_eager:
+            task.apply(tuple(args), dict(kwargs), **options)
+        else:
+            task.app.send_task(task.name, tuple(args), dict(kwargs), **{**extract_exec_options(task), **options})
+
+
+def _takes(task: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> bool:
+    """Tell whether a task takes these arguments, by the check that ``apply_async`` makes."""
+    header = getattr(task, "__header__", None)
+    if header is None or not task.typing:
+        return True
+    try:
+        header(*args, **kwargs)
+    except TypeError:
+        return False
+    return True

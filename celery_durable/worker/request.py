@@ -33,6 +33,9 @@ def hold_messages(app: Celery) -> None:
         if "_durable_request" not in cls.__dict__:
             cls.Request = durable_request(cls.Request)
             cls._durable_request = True
+            if hasattr(cls, "durable_versions"):
+                cls.durable_send_events = cls.send_events  # turns are not news: see the announcer
+                cls.send_events = False
         if getattr(cls, "at_most_once", False):
             # only the body itself may ask to be run again
             cls.retry_on_worker_lost = cls.reject_on_worker_lost = False

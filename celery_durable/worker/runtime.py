@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import threading
 from collections import deque
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 from celery import Celery
 from celery.exceptions import Ignore
@@ -13,10 +15,13 @@ from celery.exceptions import Ignore
 from ..conf import Settings
 from ..engine.cache import LiveExecutions
 from ..engine.client import Client
+from ..engine.observation import Scope
 from ..engine.records import ActivityTicket
 from ..engine.registry import Registry
 from ..engine.turn import TurnRunner
 from ..payload import PayloadCodec
+from .announcer import Announcer
+from .events import EventSender
 from .marks import TurnMarks
 
 __all__ = ["OutcomeLost", "Runtime", "header_of", "runtime_of"]
@@ -24,6 +29,16 @@ __all__ = ["OutcomeLost", "Runtime", "header_of", "runtime_of"]
 
 class OutcomeLost(Ignore):  # type: ignore[misc]
     """An activity that must not run again has run, or may have, and the store could not be told."""
+
+
+class Tracing(Protocol):
+    """What makes the body of an activity visible while it runs."""
+
+    def activity(self, scope: Scope, ticket: ActivityTicket, request: Any) -> AbstractContextManager[Any]:
+        """Surround a body; what it raises passes through."""
+
+    def sending(self, headers: Mapping[str, Any]) -> AbstractContextManager[Any]:
+        """Surround the sending of an activity whose message has these headers."""
 
 
 @dataclass(slots=True)
@@ -39,11 +54,19 @@ class Runtime:
     publisher: Any
     runner: TurnRunner
     client: Client
+    announcer: Announcer
     worker_id: str | None = None
     queues: frozenset[str] | None = None
     just_recorded: threading.local = field(default_factory=threading.local)
     lost: deque[ActivityTicket] = field(default_factory=deque)
     marks: TurnMarks = field(default_factory=TurnMarks)
+    tracing: Tracing | None = None
+    events: EventSender | None = None
+
+    @property
+    def is_current(self) -> bool:
+        """Whether it is still to be used: a worker keeps to the store that it has begun with."""
+        return self.worker_id is not None or bool(self.store.database.is_current)
 
 
 def runtime_of(app: Celery) -> Runtime:

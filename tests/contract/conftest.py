@@ -17,6 +17,7 @@ from celery_durable.store.migrate import migrate
 from celery_durable.store.schema import metadata
 from tests.conftest import MARIADB, POSTGRES, absent
 
+from .shop import Shop
 from .world import World
 
 RESEND_AFTER = 200_000
@@ -167,3 +168,9 @@ def sqlite_store(empty_sqlite: str, open_url: Callable[..., Store]) -> Store:
 def runner(store: Store) -> World:
     """A process that runs orchestrations over the store, deterministically."""
     return World(store, resend_after=RESEND_AFTER / 1_000_000)
+
+
+@pytest.fixture(params=[100, 0], ids=["live", "replay"])
+def shop(store: Store, request: pytest.FixtureRequest) -> Shop:
+    """A world to rewind, with and without a cache."""
+    return Shop(store, request.param)

@@ -79,5 +79,7 @@ def test_the_client(durable: Any) -> None:
         assert await client.read_entity_state(entity) == df.EntityStateResponse(False)
         await client.signal_entity(entity, "add", 5)
         assert await client.read_entity_state(entity) == df.EntityStateResponse(True, {"value": 5})
+        with pytest.raises(AttributeError, match="'_send' is private"):
+            await client.signal_entity(entity, "_send", {"lock": "mine"})
 
     asyncio.run(main())

@@ -19,11 +19,12 @@ from celery_durable import RuntimeStatus
 from celery_durable.cli import durable as group
 from celery_durable.cli.commands import COMMANDS
 from celery_durable.engine.registry import Definition
+from celery_durable.store.schema import metadata
 
 #: every command that a user may look for
 NAMED = set(
     "start list count show history watch wait result event suspend resume cancel terminate rewind restart fork purge explain "
-    "override export replay verify orchestrators schedules entities migrate check doctor".split()
+    "override export replay verify orchestrators schedules entities migrate check doctor exporter".split()
 )
 
 
@@ -76,6 +77,7 @@ def test_every_command_is_there_and_says_what_it_does(shell: Shell) -> None:
     for name in NAMED:
         assert f"\n  {name} " in listed
         assert "Usage:" in shell.run(name, "--help").stdout
+    assert "\\" not in listed
 
 
 # -- start and look ---------------------------------------------------------------------------------------------
@@ -153,11 +155,20 @@ def test_lists_have_filters_pages_and_formats(shell: Shell) -> None:
     assert [item["id"] for item in [*page["items"], *rest["items"]]] == ["s4", "s3", "s2", "s1", "s0"]
     assert len(shell.json("list", "--limit", "2", "--all")["items"]) == 5
     table = shell.run("list", "--limit", "1", "--format", "table")
-    assert table.stdout.splitlines()[0].split() == ["id", "name", "status", "age", "reason"]
+    assert table.stdout.splitlines()[0].split() == "id name status age waits for reason".split()
     assert "there are more" in table.stderr
     assert shell.run("count", "--status", "completed").stdout == "4\n"
     assert shell.run("count", "--stuck").stdout == "0\n"
-    for wrong in (["--status", "odd"], ["--since", "yesterday"], ["--limit", "0"], ["--cursor", "x"], ["--tag", "x"]):
+    too_long = ["--since", "9" * 20 + "d"]
+    for wrong in (
+        ["--status", "odd"],
+        ["--since", "yesterday"],
+        too_long,
+        ["--since", "²d"],
+        ["--limit", "0"],
+        ["--cursor", "x"],
+        ["--tag", "x"],
+    ):
         shell.run("list", *wrong, code=2)
 
 
@@ -179,13 +190,51 @@ def test_one_is_shown_with_its_history(shell: Shell) -> None:
         assert "no orchestration 'nix'" in shell.run(name, "nix", code=3).stderr
 
 
+def test_lists_and_shows_say_what_each_waits_for(shell: Shell) -> None:
+    shell.start("slow", "s1")
+    shell.start("a", "s2")
+    assert {item["id"]: item["waits_for"] for item in shell.json("list")["items"]} == {"s1": "event or code", "s2": "-"}
+    assert shell.json("show", "s1")["waits_for"] == "event or code"
+
+
+def test_one_is_drawn(shell: Shell, tmp_path: Path) -> None:
+    shell.start("bad", "s1")
+    told = shell.run("show", "s1", "--html", str(tmp_path / "s1.html"))
+    assert (told.stdout, told.stderr) == ("", f"wrote {tmp_path / 's1.html'}\n")
+    page = (tmp_path / "s1.html").read_text()
+    assert page.startswith("<!DOCTYPE html>")
+    assert "KeyError" in page
+    assert '"bad"' not in page
+    assert "&quot;bad&quot;" in shell.run("show", "s1", "--html", "-", "--payloads").stdout
+    shell.run("show", "s1", "--svg", str(tmp_path / "s1.svg"))
+    assert (tmp_path / "s1.svg").read_text().startswith("<svg ")
+    assert shell.run("show", "s1", "--mermaid").stdout.startswith("gantt\n")
+    assert "No such file" in shell.run("show", "s1", "--html", str(tmp_path / "no" / "s1.html"), code=2).stderr
+    shell.run("show", "s1", "--html", str(tmp_path), code=2)
+    shell.run("show", "s1", "--mermaid", "--format", "json", code=2)
+    shell.run("show", "nix", "--html", str(tmp_path / "nix.html"), code=3)
+    assert not (tmp_path / "nix.html").exists()
+
+
+def test_what_would_steer_a_terminal_is_shown_by_its_number(shell: Shell) -> None:
+    odd = "s\x1b[31m\u202e"
+    shell.start("slow", odd)
+    shell.app.durable.suspend(odd, reason="\x9bred")
+    shown = shell.run("list", "--format", "table").stdout + shell.run("show", odd, "--format", "table").stdout
+    shown += shell.run("terminate", odd, "--dry-run").stdout
+    assert "\\u001b[31m\\u202e" in shown
+    assert "\\u009bred" in shown
+    assert not {"\x1b", "\u202e", "\x9b"} & set(shown)
+    assert shell.run("list", "--format", "ids").stdout == f"{odd}\n"
+
+
 def test_waiting_for_results(shell: Shell) -> None:
     shell.start("a", "good")
     shell.start("bad", "bad")
     shell.start("slow", "slow")
     assert json.loads(shell.run("result", "good").stdout) == ["charged a", 0]
     assert "bad is FAILED" in shell.run("result", "bad", code=5).stderr
-    assert "slow is RUNNING" in shell.run("result", "slow", code=6).stderr
+    assert shell.run("result", "slow", code=6).stderr == "slow is RUNNING: it has no result yet\n"
     assert shell.run("wait", "good").stdout == "good COMPLETED\n"
     assert shell.run("wait", "good", "bad", code=5).stdout == "good COMPLETED\nbad FAILED\n"
     assert "slow RUNNING" in shell.run("wait", "good", "slow", "--timeout", "0.05", code=6).stdout
@@ -195,6 +244,7 @@ def test_watching_prints_events_and_progress_until_the_end(shell: Shell) -> None
     shell.start("a", "good")
     told = shell.run("watch", "good").stdout
     assert "ActivityScheduled  cli.charge" in told
+    assert "ActivityCompleted  cli.charge" in told
     assert told.splitlines()[-1] == "good is COMPLETED  [##########..........] 1 of 2"
     shell.start("bad", "bad")
     assert "KeyError" in shell.run("watch", "bad", code=5).stdout
@@ -288,6 +338,25 @@ def test_what_is_declared_is_listed(shell: Shell) -> None:
     assert shell.run("schedules", "--format", "ids").stdout == "nightly\n"
 
 
+def test_schedules_are_steered(shell: Shell) -> None:
+    sale = shell.app.tasks["cli.sale"]
+    shell.app.durable.schedule("nightly", sale.s("a"), cron="0 3 * * *", tz="Europe/Berlin")
+    shell.run("schedules", "pause", "nightly", "--reason", "stock count")
+    shown = shell.json("schedules", "show", "nightly")
+    assert (shown["is_paused"], shown["reason"], shown["next_at"]) == (True, "stock count", None)
+    shell.run("schedules", "resume", "nightly")
+    assert shell.json("schedules", "show", "nightly")["is_paused"] is False
+    started = shell.run("schedules", "trigger", "nightly").stdout.strip()
+    assert shell.app.durable.get(started).name == "cli.sale"
+    shell.run("schedules", "delete", "nightly", input="n\n", code=1)
+    assert len(shell.app.durable.schedules()) == 1
+    shell.run("schedules", "delete", "nightly", "--yes")
+    assert shell.app.durable.schedules() == []
+    for verb in ("show", "pause", "resume", "trigger", "delete"):
+        assert "nightly" in shell.run("schedules", verb, "nightly", code=3).stderr
+    shell.run("schedules", "--format", "ids", "pause", "nightly", code=2)
+
+
 def test_entities_are_listed_and_cleaned(shell: Shell) -> None:
     class Visits:
         total: int = 0
@@ -317,6 +386,57 @@ def test_the_installation_is_checked(shell: Shell) -> None:
     assert "1 alive: host-1" in shell.run("doctor").stdout
 
 
+def test_a_store_without_tables_is_told_so(shell: Shell) -> None:
+    assert "the store has no tables: run migrate" in shell.run("migrate", "--check", code=78).stderr
+
+
+def test_tracing_without_its_package_is_an_error(new_app: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("celery_durable.checks.find_spec", lambda name: None)
+    checked = Shell(new_app(durable_tracing=True)).run("check", code=78)
+    assert "durable_tracing needs the package opentelemetry-api. pip install" in checked.stderr
+
+
+def test_the_doctor_says_once_what_is_wrong_with_all(new_app: Callable[..., Any]) -> None:
+    shell = Shell(new_app(durable_backend_url="sqlite://"))
+    found = shell.run("doctor", code=5).stdout
+    assert found.count("cannot live in memory") == 1
+    assert "PROBLEM  clock: see above" in found
+
+
+def test_the_doctor_tells_of_code_and_schedules(shell: Shell) -> None:
+    durable = shell.app.durable
+    durable.runtime.store.beat("w", "host-1")
+    shell.start("slow", "s1")
+    durable.schedule("often", shell.app.tasks["cli.sale"].s("a"), interval=60)
+    assert "1, none is late" in shell.run("doctor").stdout
+    instances, schedules = metadata.tables["durable_instances"], metadata.tables["durable_schedules"]
+    with durable.runtime.store.database.engine.begin() as connection:
+        connection.execute(instances.update().values(name="gone"))
+        connection.execute(schedules.update().values(next_at=1))
+    found = shell.run("doctor", code=5).stdout
+    assert "PROBLEM  code: 1 orchestrations that are not over need gone" in found
+    assert "PROBLEM  schedules: due for more than a minute, and no worker has started them: often" in found
+
+
+def test_migrations_are_printed_as_sql(shell: Shell) -> None:
+    shell.run("migrate")
+    printed = shell.run("migrate", "--sql")
+    assert (printed.stdout, printed.stderr) == ("", "nothing is to be done: the tables fit this release\n")
+    assert "CREATE TABLE durable_instances" in shell.run("migrate", "--sql", "--from", "base").stdout
+    assert "CREATE TABLE durable_instances" not in shell.run("migrate", "--sql", "--from", "0003").stdout
+    shell.run("migrate", "--sql", "--from", "7777", code=2)
+    shell.run("migrate", "--sql", "--check", code=2)
+    shell.run("migrate", "--from", "0003", code=2)
+
+
+def test_an_app_as_the_context_needs_no_option(shell: Shell) -> None:
+    shell.start("a", "s1")
+    result = CliRunner().invoke(group, ["count"], obj=shell.app)
+    assert (result.exit_code, result.stdout) == (0, "1\n")
+    nothing = CliRunner().invoke(group, ["count"])
+    assert (nothing.exit_code, "no application" in nothing.stderr) == (78, True)
+
+
 def test_an_app_without_orchestrations_is_told() -> None:
     from celery import Celery
 
@@ -327,7 +447,9 @@ def test_an_app_without_orchestrations_is_told() -> None:
 
 def test_a_store_that_is_away_is_told(new_app: Callable[..., Any]) -> None:
     shell = Shell(new_app(durable_backend_url="postgresql+psycopg://nobody@127.0.0.1:1/none"))
-    assert "127.0.0.1:1" in shell.run("list", code=69).stderr
+    for args in (["list"], ["migrate", "--check"], ["migrate", "--sql"], ["watch", "s1"], ["schedules"]):
+        assert "127.0.0.1:1" in shell.run(*args, code=69).stderr
+    assert "CREATE TABLE durable_instances" in shell.run("migrate", "--sql", "--from", "base").stdout
 
 
 def test_ids_are_completed(shell: Shell) -> None:
@@ -336,12 +458,15 @@ def test_ids_are_completed(shell: Shell) -> None:
     shell.start("a", "other")
     completion = ShellComplete(group, {"obj": SimpleNamespace(app=shell.app)}, "durable", "_X")
     assert {item.value for item in completion.get_completions(["show"], "order-")} == {"order-1", "order-2"}
+    shell.app.durable.schedule("nightly", shell.app.tasks["cli.sale"].s("a"), interval=60)
+    assert [item.value for item in completion.get_completions(["schedules", "pause"], "n")] == ["nightly"]
+    assert [item.value for item in completion.get_completions(["start"], "cli.")] == ["cli.sale"]
 
 
 def test_other_commands_import_nothing_but_click() -> None:
     code = (
         "import sys; from importlib.metadata import entry_points; "
         "[entry.load() for entry in entry_points(group='celery.commands') if entry.name == 'durable']; "
-        "print([name for name in sys.modules if name.partition('.')[0] in ('sqlalchemy', 'alembic', 'celery', 'kombu')])"
+        "print([name for name in sys.modules if name.partition('.')[0] in ('sqlalchemy', 'alembic', 'celery', 'kombu', 'rich')])"
     )
     assert subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout == "[]\n"

@@ -69,6 +69,7 @@ def stuck(world: World) -> list[str]:
 
 def test_all_that_it_waits_for_is_told(world: World, store: Store) -> None:
     halfway(world)
+    store.beat("w1", "celery@here")
     found = told(world)
     text = str(found)
     assert "activity ship (call 2, attempt 1), sent 0:00:0" in text and "not seen running yet" in text
@@ -92,6 +93,13 @@ def test_the_worker_that_runs_an_activity_is_named(world: World, store: Store) -
     assert any("runs on a worker that is not seen any more" in what for what in told(world).waits_for)
     store.beat("w1", "celery@here")
     assert any("which runs on celery@here" in what for what in told(world).waits_for)
+
+
+def test_without_a_worker_it_says_so(world: World, store: Store) -> None:
+    halfway(world)
+    assert told(world).advice == "no worker is alive: start one, with this store"
+    store.beat("w1", "celery@here")
+    assert "nothing to do" in told(world).advice
 
 
 def test_a_turn_that_nobody_takes_is_stuck(world: World, store: Store) -> None:
@@ -125,7 +133,7 @@ def test_a_suspended_one_waits_for_people(world: World, store: Store) -> None:
     world.client.suspend("i", "the bank is down")
     found = told(world)
     assert (found.status, "the bank is down" in found.state) == (RuntimeStatus.SUSPENDED, True)
-    assert "resume() it" in found.advice
+    assert "resume it" in found.advice
     assert stuck(world) == []
 
 
@@ -135,10 +143,25 @@ def test_without_its_code_here_events_are_not_known(world: World, store: Store) 
     assert [what for what in told(elsewhere).waits_for if "event" in what] == []
 
 
+def test_code_that_does_not_come_to_an_end_keeps_nobody_waiting_who_looks(world: World) -> None:
+    halfway(world)
+
+    @world.orchestrator
+    async def sale(ctx: Any) -> None:
+        while True:
+            pass
+
+    world.runner.watchdog.limit = 0.2
+    found = told(world)
+    assert any("charge" in what or "ship" in what for what in found.waits_for)
+    assert not any("event" in what for what in found.waits_for)
+
+
 def test_one_that_is_over_waits_for_nothing(world: World, store: Store) -> None:
     halfway(world)
-    world.client.terminate("i", "enough", None)
+    world.client.terminate("i", "It is enough.", None)
     found = told(world)
+    assert "TERMINATED: It is enough; it last moved" in found.state
     assert (found.waits_for, "was terminated" in found.advice) == ([], True)
 
 

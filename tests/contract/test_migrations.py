@@ -17,7 +17,7 @@ from celery_durable.conf import Settings
 from celery_durable.core.status import RuntimeStatus
 from celery_durable.engine.records import Filters
 from celery_durable.errors import ConfigurationError
-from celery_durable.store import Store, open_store
+from celery_durable.store import Store, addresses, open_store
 from celery_durable.store.database import Database
 from celery_durable.store.migrate import HEAD, downgrade, migrate
 from celery_durable.store.migrate import _run as step
@@ -216,13 +216,21 @@ def test_tables_of_a_later_release_are_refused(
 
 @pytest.mark.parametrize("url", ["sqlite://", "sqlite:///:memory:"])
 def test_a_store_in_memory_is_refused(url: str) -> None:
-    with pytest.raises(ConfigurationError, match="memory"):
+    with pytest.raises(ConfigurationError, match="memory.*Let durable_backend_url name a file"):
         open_store(Settings(backend_url=url)).now()
 
 
 def test_an_unknown_kind_of_database_is_refused() -> None:
     with pytest.raises(ConfigurationError, match="oracle"):
         open_store(Settings(backend_url="oracle://scott:tiger@host/db"))
+
+
+def test_a_name_whose_package_is_not_installed_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(addresses._RESOLVERS, "flask", "not_installed.database:address_of")
+    with pytest.raises(
+        ConfigurationError, match=r"not_installed is not installed: pip install 'celery-durable\[flask\]'"
+    ):
+        open_store(Settings(backend_url="flask://default")).now()
 
 
 SECRET = "s3cr3t-Pa55"

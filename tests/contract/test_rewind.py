@@ -14,45 +14,14 @@ from celery_durable.core.retry import RetryPolicy
 from celery_durable.core.status import RuntimeStatus
 from celery_durable.engine.records import Filters
 from celery_durable.engine.registry import Definition
-from celery_durable.engine.verification import Verifier, export_history
 from celery_durable.errors import DurableError, InstanceExists, InstanceNotFound, InvalidState
 from celery_durable.store import Store
 
 from .builders import everything
+from .shop import Shop, replays, what_of
 from .world import World, sig
 
 RUNNING, FAILED, COMPLETED = RuntimeStatus.RUNNING, RuntimeStatus.FAILED, RuntimeStatus.COMPLETED
-
-
-class Shop:
-    """A world whose activities fail while they are told to."""
-
-    def __init__(self, store: Store, cache_size: int = 100) -> None:
-        self.world = World(store, cache_size=cache_size)
-        self.broken: set[str] = set()
-        self.calls: Counter[str] = Counter()
-        self.world.tasks.update(do=self.do, double=lambda n: 2 * n)
-
-    def do(self, what: str) -> str:
-        self.calls[what] += 1
-        if what in self.broken:
-            raise KeyError(what)
-        return what
-
-    def fail(self, id_: str = "i") -> None:
-        self.world.pump_until(lambda: self.world.status(id_) is FAILED, "the failure")
-
-
-@pytest.fixture(params=[100, 0], ids=["live", "replay"])
-def shop(store: Store, request: pytest.FixtureRequest) -> Shop:
-    return Shop(store, request.param)
-
-
-def replays(world: World, id_: str = "i") -> int:
-    """Replay what the store holds on the code that there is; return the number of events."""
-    record = world.client.fetch(id_)
-    verifier = Verifier(world.store, world.registry, world.runner)
-    return verifier.replay(export_history(record, world.store.events(id_)), checks_arguments=True)
 
 
 # -- rewind -----------------------------------------------------------------------------------------------------
@@ -289,6 +258,37 @@ def test_what_a_saga_undid_is_done_again(shop: Shop) -> None:
     assert world.output() == "before"
     assert shop.calls == {"before": 1, "reserve": 2, "release": 1, "halve": 1, "charge": 2}
     assert world.runs["double"] == 4
+    assert replays(world) > 0
+
+
+def test_what_was_undone_twice_has_a_third_key(shop: Shop) -> None:
+    world, keys = shop.world, dict[str, list[Any]]()
+    send = world.publisher.publish_activities
+
+    def note(rows: Any) -> Any:
+        for row in rows:
+            keys.setdefault(what_of(world, row), []).append(row.signature[2].get("headers", {}).get("durable_redo"))
+        return send(rows)
+
+    world.publisher.publish_activities = note
+
+    @world.orchestrator
+    async def sale(ctx: Any) -> Any:
+        async with ctx.saga() as saga:
+            await saga.call(sig("do", "reserve"), undo=sig("do", "release"), retry=RetryPolicy(max_attempts=2))
+            await saga.call(sig("do", "charge"))
+
+    shop.broken = {"charge"}
+    world.start("sale")
+    shop.fail()
+    world.client.rewind("i", None)
+    shop.fail()
+    shop.broken = set()
+    world.client.rewind("i", None)
+    world.pump()
+    assert world.status() is RuntimeStatus.COMPLETED
+    assert keys["reserve"] == [None, 1, 2]
+    assert set(keys["charge"]) == {None}
     assert replays(world) > 0
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import Counter
 from typing import Any
 
 import pytest
@@ -19,45 +18,13 @@ from celery_durable.engine.effects import new_mark
 from celery_durable.engine.flow import Flow
 from celery_durable.engine.records import InboxKind, NewInbox
 from celery_durable.engine.registry import Definition
-from celery_durable.engine.verification import Verifier, export_history
 from celery_durable.store import Store
 from celery_durable.store.schema import metadata
 
+from .shop import Shop, replays, what_of
 from .world import World, sig
 
 RUNNING, FAILED, COMPLETED = RuntimeStatus.RUNNING, RuntimeStatus.FAILED, RuntimeStatus.COMPLETED
-
-
-class Shop:
-    def __init__(self, store: Store, cache_size: int = 100) -> None:
-        self.world = World(store, cache_size=cache_size)
-        self.broken: set[str] = set()
-        self.calls: Counter[str] = Counter()
-        self.world.tasks.update(do=self.do)
-
-    def do(self, what: str) -> str:
-        self.calls[what] += 1
-        if what in self.broken:
-            raise KeyError(what)
-        return what
-
-    def fail(self, id_: str = "i") -> None:
-        self.world.pump_until(lambda: self.world.status(id_) is FAILED, "the failure")
-
-
-@pytest.fixture(params=[100, 0], ids=["live", "replay"])
-def shop(store: Store, request: pytest.FixtureRequest) -> Shop:
-    return Shop(store, request.param)
-
-
-def replays(world: World, id_: str = "i") -> int:
-    record = world.client.fetch(id_)
-    verifier = Verifier(world.store, world.registry, world.runner)
-    return verifier.replay(export_history(record, world.store.events(id_)), checks_arguments=True)
-
-
-def what_of(world: World, row: Any) -> str:
-    return world.codec.decode(world.codec.decode(row.message)[0])[0][0]
 
 
 def test_a_late_copy_of_before_a_rewind_is_not_taken_for_another_call(shop: Shop) -> None:

@@ -8,6 +8,7 @@ import sys
 from typing import Any
 
 import pytest
+from celery import _state
 
 from celery_durable import Durable
 from celery_durable import orchestrator as shared_orchestrator
@@ -136,6 +137,28 @@ def test_shared_orchestrators_have_versions_too(new_app: Any, monkeypatch: pytes
     app = new_app()
     app.finalize()
     assert app.durable.registry.versions("shared.versions") == ["1", "2"]
+
+
+def test_shared_orchestrators_of_a_module_that_is_imported_late_are_known(
+    new_app: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("celery_durable.app._shared", {})
+    app = new_app(task_always_eager=True)
+    app.finalize()
+    before = set(_state._on_app_finalizers)
+    try:
+
+        @shared_orchestrator(name="shared.late", version="1")
+        async def first(ctx: Any) -> None: ...
+
+        @shared_orchestrator(name="shared.late", version="2")
+        async def second(ctx: Any) -> str:
+            return "done"
+
+    finally:
+        _state._on_app_finalizers.intersection_update(before)
+    assert app.durable.registry.versions("shared.late") == ["1", "2"]
+    assert app.tasks["shared.late"].delay().get(timeout=10) == "done"
 
 
 # -- disagreements ----------------------------------------------------------------------------------------------

@@ -144,7 +144,7 @@ class World:
     # -- what clients do ----------------------------------------------------------------------------------
 
     def start(self, name: str, *args: Any, id_: str = "i", **request: Any) -> str:
-        return self.client.start(StartRequest(name, args, {}, instance_id=id_, **request))
+        return self.client.start(StartRequest(name, args, {}, instance_id=id_, **request)).id
 
     def raise_event(self, id_: str, name: str, data: Any = None, event_id: str | None = None) -> None:
         self.client.raise_event(id_, name, data, event_id)

@@ -342,6 +342,11 @@ def test_a_plain_task_is_no_orchestrator(stage):
         stage.start(stage.testapp.add.s(1, 2))
 
 
+def test_an_orchestrator_without_its_s_is_named_so(stage):
+    with pytest.raises(TypeError, match="not the orchestrator itself"):
+        stage.start(stage.testapp.wait_for_go)
+
+
 def test_an_unknown_name_is_no_orchestrator(stage):
     with pytest.raises(TypeError, match="not registered"):
         stage.start(stage.app.signature("testapp.nobody"))

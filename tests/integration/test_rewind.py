@@ -35,6 +35,14 @@ def test_a_rewind_ends_as_a_success_for_celery_too(stage):
     stage.assert_nothing_ran_after_its_completion(run.id)
 
 
+def test_what_was_undone_is_done_again_under_another_key(stage):
+    run = fail(stage, stage.testapp.undoable.s("undone"))
+    run.rewind("mended")
+    assert stage.finish(run) is None
+    first, again = (run.key for run in stage.runs("add", 90))
+    assert first != again, "a bank would take the second payment for the first, which was paid back"
+
+
 def test_a_rewind_survives_the_worker_that_took_it(new_stage, redis_url, postgres_url):
     stage = new_stage(redis_url, postgres_url, redis_url)
     first = stage.worker()

@@ -410,6 +410,14 @@ async def rewindable(ctx, key, hold=False):
 
 
 @durable.orchestrator
+async def undoable(ctx, key):
+    """Fail until it is rewound; what was done before is undone."""
+    async with ctx.saga() as saga:
+        await saga.call(add.s(90, 9), undo=double.s(99))
+        await saga.call(flaky.s(key, 1))
+
+
+@durable.orchestrator
 async def trip(ctx, key):
     """Undo two things, the second one slowly."""
     async with ctx.saga() as saga:

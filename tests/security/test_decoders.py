@@ -278,11 +278,11 @@ def test_damaged_tags_are_a_payload_error_or_left_out(tags: str) -> None:
 @example("A")
 def test_a_cursor_gives_a_place_or_a_value_error(cursor: str) -> None:
     try:
-        created_at, id_ = _read_cursor(cursor)
+        place = _read_cursor(cursor)
     except ValueError as error:
         assert "is not a cursor" in str(error)
     else:
-        assert isinstance(created_at, int) and isinstance(id_, str)
+        assert isinstance(place.created_at, int) and isinstance(place.id, str)
 
 
 # -- task ids ----------------------------------------
@@ -355,10 +355,10 @@ def test_a_hostile_message_does_not_stop_the_queue(broker: tuple[Connection, Pat
     "facts", [(None, None, None, None), ("elsewhere", "abc", b"\xff", None), ("{machine}", "abc", 5, "x")], ids=repr
 )
 def test_a_damaged_owner_does_not_stop_the_broker(broker: tuple[Connection, Path], facts: tuple[Any, ...]) -> None:
-    from celery_durable.worker.transport import _machine
+    from celery_durable.worker.brokerfile import machine
 
     connection, path = broker
-    values = tuple(_machine() if value == "{machine}" else value for value in facts)
+    values = tuple(machine() if value == "{machine}" else value for value in facts)
     alter(path, "INSERT INTO owner VALUES ('damaged', ?, ?, ?, ?)", *values)
     file = connection.default_channel.file
     file._tend_at = 0

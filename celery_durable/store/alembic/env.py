@@ -1,15 +1,18 @@
-"""How Alembic reaches the store; always called by ``celery_durable.store.migrate`` with a connection."""
+"""How Alembic reaches the store; always called by ``celery_durable.store.migrate``, with a connection or to write SQL."""
 
 from alembic import context
 
 from celery_durable.store.schema import metadata
 
-connection = context.config.attributes["connection"]
+attributes = context.config.attributes
+connection = attributes["connection"]
+dialect = attributes["dialect"] if connection is None else connection.dialect.name
 context.configure(
     connection=connection,
+    dialect_name=dialect,
     target_metadata=metadata,
     version_table="durable_alembic_version",
-    render_as_batch=connection.dialect.name == "sqlite",
+    render_as_batch=dialect == "sqlite",
     include_name=lambda name, kind, parents: kind != "table" or name in metadata.tables,
 )
 with context.begin_transaction():

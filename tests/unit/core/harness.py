@@ -54,57 +54,57 @@ class After:
 app = Celery("harness", set_as_current=False)
 
 
-@app.task(name="echo")
+@app.task(shared=False, name="echo")
 def echo(value: Any = None) -> Any:
     return value
 
 
-@app.task(name="add")
+@app.task(shared=False, name="add")
 def add(*numbers: Any) -> Any:
     return sum(numbers)
 
 
-@app.task(name="total")
+@app.task(shared=False, name="total")
 def total(numbers: list[Any]) -> Any:
     return sum(numbers)
 
 
-@app.task(name="fail")
+@app.task(shared=False, name="fail")
 def fail(message: str = "broken", *ignored: Any) -> None:
     raise ValueError(message)
 
 
-@app.task(name="slow")
+@app.task(shared=False, name="slow")
 def slow(seconds: float, value: Any = None) -> Any:
     return After(seconds, value)
 
 
-@app.task(name="slow_fail")
+@app.task(shared=False, name="slow_fail")
 def slow_fail(seconds: float, message: str = "broken late") -> Any:
     return After(seconds, ValueError(message))
 
 
-@app.task(name="never")
+@app.task(shared=False, name="never")
 def never(*ignored: Any) -> Any:
     return NEVER
 
 
-@app.task(name="flaky")
+@app.task(shared=False, name="flaky")
 def flaky(*ignored: Any) -> Any:
     raise AssertionError("a test that uses flaky scripts its answers")
 
 
-@app.task(name="child")
+@app.task(shared=False, name="child")
 def child(value: Any = None) -> Any:
     return value
 
 
-@app.task(name="child.fail")
+@app.task(shared=False, name="child.fail")
 def failing_child(message: str = "child is broken") -> None:
     raise KeyError(message)
 
 
-@app.task(name="child.never")
+@app.task(shared=False, name="child.never")
 def endless_child() -> Any:
     return NEVER
 

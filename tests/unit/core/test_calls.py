@@ -56,6 +56,12 @@ def test_an_activity_by_name_needs_no_code_of_it_here():
     assert (command.task, command.args, dict(command.kwargs)) == ("other.app.task", (1,), {"two": 2})
 
 
+def test_history_keeps_the_label():
+    life = live(calling(echo.s(1), label="the first"))
+    assert life.scheduled[0].confirmation(0).facts == {"label": "the first"}
+    assert live(calling(echo.s(1))).scheduled[0].confirmation(0).facts is None
+
+
 def test_the_options_of_a_signature_travel_with_the_activity():
     signature = echo.s(1).set(queue="fast", priority=7, headers={"tenant": "a"}, time_limit=30, task_id="mine")
     options = live(calling(signature)).scheduled[0].options
@@ -108,10 +114,16 @@ def test_what_is_no_signature_is_refused(wrong):
         live(calling(wrong)).value
 
 
+def test_a_task_without_its_s_is_named_so():
+    with pytest.raises(TypeError, match="not the task itself"):
+        live(calling(echo)).value
+
+
 @pytest.mark.parametrize(
     ("options", "error"),
     [
         ({"on_exhausted": "explode"}, ValueError),
+        ({"label": 7}, TypeError),
         ({"retry": 3}, TypeError),
         ({"timeout": -1}, ValueError),
         ({"timeout": "soon"}, TypeError),

@@ -20,8 +20,10 @@ from kombu.asynchronous import Hub
 from kombu.transport import TRANSPORT_ALIASES
 
 from celery_durable.errors import ConfigurationError
+from celery_durable.worker import brokerfile
 from celery_durable.worker import transport as module
-from celery_durable.worker.transport import BrokerFile, register
+from celery_durable.worker.brokerfile import BrokerFile
+from celery_durable.worker.transport import register
 
 ROOT = Path(__file__).parents[3]
 
@@ -53,7 +55,7 @@ def connect(path: Path) -> Iterator[Callable[..., Connection]]:
 @pytest.fixture
 def eager(monkeypatch: pytest.MonkeyPatch) -> None:
     """Tend the file at every poll."""
-    monkeypatch.setattr(module, "TEND_INTERVAL", 0)
+    monkeypatch.setattr(brokerfile, "TEND_INTERVAL", 0)
 
 
 def put(connection: Connection, body: Any, queue: str = "q", **options: Any) -> None:
@@ -176,7 +178,7 @@ class TestFile:
     def test_waits_for_other_writers_then_fails(
         self, path: Path, connect: Callable[..., Connection], monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(module, "BUSY_TIMEOUT", 0.1)
+        monkeypatch.setattr(brokerfile, "BUSY_TIMEOUT", 0.1)
         connection = connect()
         put(connection, 1)
         writer = sqlite3.connect(path, isolation_level=None)
@@ -262,7 +264,7 @@ class TestMessages:
     def test_return_later_when_the_file_was_busy_at_close(
         self, path: Path, connect: Callable[..., Connection], monkeypatch: pytest.MonkeyPatch, eager: None
     ) -> None:
-        monkeypatch.setattr(module, "BUSY_TIMEOUT", 0.1)
+        monkeypatch.setattr(brokerfile, "BUSY_TIMEOUT", 0.1)
         first, second = connect(), connect()
         put(first, 1)
         get(first)
@@ -471,7 +473,7 @@ class TestLeases:
         connection = connect()
         put(connection, 1)
         until = time.time() + 60
-        sql(path, "INSERT INTO owner VALUES ('me', ?, ?, '', ?)", module._machine(), os.getpid(), until)
+        sql(path, "INSERT INTO owner VALUES ('me', ?, ?, '', ?)", brokerfile.machine(), os.getpid(), until)
         sql(path, "UPDATE message SET owner = 'me'")
         connection.transport.file.owner()
         assert get(connection).delivery_info["redelivered"] is True
@@ -484,7 +486,7 @@ class TestLeases:
         message = get(connection)
         file = connection.transport.file
         with file.transaction() as database:
-            module._delete_owner(database, file.owner())
+            brokerfile.delete_owner(database, file.owner())
         sql(path, "UPDATE message SET owner = 'thief'")
         message.ack()  # too late
         file._renew(time.time() + 60)
@@ -496,14 +498,14 @@ class TestLeases:
             connection.drain_events(timeout=0.01)
 
     def test_know_a_process_by_its_start(self) -> None:
-        me, here = os.getpid(), module._machine()
-        started = module._start_time(me)
+        me, here = os.getpid(), brokerfile.machine()
+        started = brokerfile.start_time(me)
         assert started
-        assert not module._is_dead(here, me, started, 0)
-        assert not module._is_dead(here, me, "", 0)
-        assert module._is_dead(here, me, f"{started}0", 0)
-        assert module._is_dead(here, 2**70, started, 0)
-        assert module._start_time(1) is not None
+        assert not brokerfile.is_dead(here, me, started, 0)
+        assert not brokerfile.is_dead(here, me, "", 0)
+        assert brokerfile.is_dead(here, me, f"{started}0", 0)
+        assert brokerfile.is_dead(here, 2**70, started, 0)
+        assert brokerfile.start_time(1) is not None
 
 
 class TestPolling:

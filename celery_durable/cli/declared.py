@@ -1,0 +1,118 @@
+"""What there is beside orchestrations: orchestrators, schedules, entities."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+import click
+
+from ..views import entity_view, schedule_view
+from .entry import command
+from .output import formatted, give, show_one, show_rows
+from .parameters import SCHEDULE, page
+
+__all__ = ["entities", "orchestrators", "schedules"]
+
+
+@click.command()
+@formatted(has_ids=False)
+@command
+def orchestrators(durable: Any, form: str | None) -> None:
+    """List orchestrators and versions: what this process has, and what orchestrations that are not over need."""
+    rows = []
+    for use in durable.versions():
+        definition = durable.registry.get(use.name, use.version)
+        rows.append({
+            "name": use.name, "version": use.version, "live": use.live, "registered": use.is_registered,
+            "safe_to_remove": use.is_safe_to_remove, "source": _source(definition.function) if definition else None,
+        })  # fmt: skip
+    show_rows(rows, ("name", "version", "live", "registered", "safe_to_remove", "source"), form, key="name")
+
+
+def _source(function: Any) -> str | None:
+    function = inspect.unwrap(function)
+    code = getattr(function, "__code__", None)
+    return None if code is None else f"{code.co_filename}:{code.co_firstlineno}"
+
+
+@click.group(invoke_without_command=True)
+@formatted()
+@click.pass_context
+def schedules(ctx: click.Context, form: str | None) -> None:
+    """List schedules, or steer one: pause, resume, trigger, delete."""
+    if ctx.invoked_subcommand is None:
+        ctx.invoke(_list_schedules, form=form)
+    elif form is not None:
+        raise click.UsageError("--format is for the list of schedules")
+
+
+@command
+def _list_schedules(durable: Any, form: str | None) -> None:
+    rows = [schedule_view(schedule) for schedule in durable.schedules()]
+    show_rows(rows, ("name", "orchestrator", "cron", "interval", "next_at", "last_id", "is_paused"), form, key="name")
+
+
+_name = click.argument("name", type=SCHEDULE)
+
+
+@schedules.command()
+@_name
+@formatted(has_ids=False)
+@command
+def show(durable: Any, name: str, form: str | None) -> None:
+    """Show the schedule NAME."""
+    show_one(schedule_view(durable.get_schedule(name)), form)
+
+
+@schedules.command()
+@_name
+@click.option("--reason", help="Shown while it is paused.")
+@command
+def pause(durable: Any, name: str, reason: str | None) -> None:
+    """Start nothing by the schedule NAME until it is resumed."""
+    durable.get_schedule(name).pause(reason=reason)
+
+
+@schedules.command()
+@_name
+@command
+def resume(durable: Any, name: str) -> None:
+    """Go on with the next tick of the schedule NAME."""
+    durable.get_schedule(name).resume()
+
+
+@schedules.command()
+@_name
+@command
+def trigger(durable: Any, name: str) -> None:
+    """Start an extra instance of the schedule NAME now, and print its id."""
+    give(durable.get_schedule(name).trigger().id)
+
+
+@schedules.command()
+@_name
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@command
+def delete(durable: Any, name: str, yes: bool) -> None:
+    """Delete the schedule NAME; what it has started goes on."""
+    schedule = durable.get_schedule(name)
+    if not yes:
+        click.confirm(f"delete the schedule {schedule.name}?", abort=True, err=True)
+    schedule.delete()
+
+
+@click.command()
+@click.argument("name", required=False)
+@page
+@click.option("--clean", is_flag=True, help="Delete those that are empty, instead.")
+@formatted()
+@command
+def entities(durable: Any, name: str | None, limit: int, cursor: str | None, clean: bool, form: str | None) -> None:
+    """List entities, of class NAME or of all."""
+    if clean:
+        click.echo(f"{durable.clean_entities(name)} deleted")
+        return
+    found = durable.entities(name, limit=limit, cursor=cursor)
+    rows = [entity_view(entity) for entity in found.items]
+    show_rows(rows, ("name", "key", "state", "locked_by", "waiting", "updated_at"), form, next_cursor=found.next_cursor)

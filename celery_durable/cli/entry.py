@@ -1,0 +1,86 @@
+"""Where a command begins and how it ends: the application it works on, and errors as messages with exit codes."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any, NoReturn
+
+import click
+from celery import Celery
+
+from ..errors import (
+    ConfigurationError,
+    DurableError,
+    InstanceExists,
+    InstanceNotFound,
+    InvalidState,
+    ScheduleNotFound,
+    StoreError,
+)
+
+__all__ = ["FAILED", "TIMED_OUT", "command", "durable_of", "leave"]
+
+FAILED, TIMED_OUT = 5, 6
+_EXIT_CODES: Sequence[tuple[type[BaseException] | tuple[type[BaseException], ...], int]] = (
+    ((InstanceNotFound, ScheduleNotFound), 3),
+    ((InvalidState, InstanceExists), 4),
+    (StoreError, 69),
+    (ConfigurationError, 78),
+    ((ValueError, TypeError), 2),
+    (DurableError, 1),
+)
+
+
+class _Failure(click.ClickException):
+    def __init__(self, message: str, exit_code: int) -> None:
+        super().__init__(message)
+        self.__dict__["exit_code"] = exit_code
+
+
+def app_of(ctx: click.Context) -> Any:
+    """Return the Celery application of a command: what the context's object is, or has as ``.app``.
+
+    ``celery -A`` puts an object with ``.app`` there; whoever invokes the group by ``obj=app`` needs no ``-A``. While a shell
+    completes words nobody has put anything there yet, and the option itself is read.
+    """
+    root = ctx.find_root()
+    if isinstance(root.obj, Celery):
+        return root.obj
+    app = getattr(root.obj, "app", None)
+    if app is None and (name := root.params.get("app")):
+        from celery.app.utils import find_app
+
+        app = find_app(name) if isinstance(name, str) else name
+    return app
+
+
+def durable_of(ctx: click.Context) -> Any:
+    """Return the ``Durable`` of the application of a command."""
+    app = app_of(ctx)
+    if not hasattr(app, "durable"):
+        whose = "there is no application" if app is None else f"{app!r} has no durable orchestrations"
+        raise _Failure(f"{whose}: make a Durable(app), and name the app by -A", 78)
+    app.loader.import_default_modules()
+    return app.durable
+
+
+def command(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a command the ``Durable`` first, and turn errors into a message and an exit code."""
+
+    @click.pass_context
+    @functools.wraps(function)
+    def run(ctx: click.Context, *args: Any, **options: Any) -> Any:
+        try:
+            return function(durable_of(ctx), *args, **options)
+        except (DurableError, ValueError, TypeError) as error:
+            code = next(code for kind, code in _EXIT_CODES if isinstance(error, kind))
+            raise _Failure(str(error), code) from error
+
+    return run
+
+
+def leave(exit_code: int) -> NoReturn:
+    """End the command with an exit code; all has been said."""
+    click.get_current_context().exit(exit_code)
+    raise AssertionError("unreachable")

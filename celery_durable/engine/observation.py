@@ -1,0 +1,359 @@
+"""What can be seen of the engine from outside: one door, behind every commit that moves an instance.
+
+Observers (traces, events for metrics) are told what was committed, after the commit and never on replay; nothing that they do
+or fail to do changes what the engine does. What has to travel with messages (trace context) is asked of them before the commit.
+With no observer, all this costs a few comparisons; one log line per change of status is written in any case.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, Protocol
+
+from ..core.entity import ORCHESTRATORS
+from ..core.events import RESOLUTIONS, Event, EventKind, load_events
+from ..core.replay import Decision, Execution
+from ..core.status import RuntimeStatus
+from .records import Committed, InstanceRow, NewInstance, Snapshot, TurnCommit
+
+__all__ = [
+    "Asked",
+    "Carried",
+    "Life",
+    "Observation",
+    "Observer",
+    "Scope",
+    "Seen",
+    "at_turn",
+    "change_of",
+    "here",
+    "life_of",
+]
+
+log = logging.getLogger("celery_durable.observation")
+state_log = logging.getLogger("celery_durable.state")
+_LONGEST_REASON = 300
+_ASKED = frozenset({EventKind.ACTIVITY_SCHEDULED, EventKind.TIMER_CREATED, EventKind.CHILD_STARTED})
+_WITHDRAWN = frozenset({EventKind.ACTIVITY_CANCELED, EventKind.TIMER_CANCELED, EventKind.CHILD_CANCELED})
+_thread = threading.local()
+
+
+# -- where this thread is -------------------------------------------------------------------------------------------
+
+
+@dataclass(slots=True)
+class Scope:
+    """What this thread works on: a turn, or an activity. ``snapshot`` is what a turn looked at."""
+
+    instance_id: str
+    orchestration: str
+    turn: int
+    activity: str | None = None
+    attempt: int | None = None
+    snapshot: Snapshot | None = None
+    began: float = field(default_factory=time.monotonic)
+    _outer: Scope | None = None
+
+    def __enter__(self) -> Scope:
+        self._outer = getattr(_thread, "scope", None)
+        _thread.scope = self
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        _thread.scope = self._outer
+
+    @property
+    def lag(self) -> int | None:
+        """How many microseconds the turn was late when it was looked at."""
+        if self.snapshot is None:
+            return None
+        now = self.snapshot.now
+        return max(0, now - min((row.wake_at for row in self.snapshot.inbox if row.wake_at), default=now))
+
+
+def at_turn(snapshot: Snapshot) -> Scope:
+    """Return the scope of a turn about to be taken."""
+    instance = snapshot.instance
+    return Scope(instance.id, instance.name, instance.sequence + 1, snapshot=snapshot)
+
+
+def here() -> Scope | None:
+    """Return what this thread works on, or None."""
+    return getattr(_thread, "scope", None)
+
+
+# -- what is remembered of an execution -------------------------------------------------------------------------------
+
+
+class Asked(NamedTuple):
+    """Something that an execution waits for: an activity, a timer, a child."""
+
+    kind: EventKind
+    at: int
+    name: str
+    attempt: int
+
+
+@dataclass(slots=True)
+class Life:
+    """What its history says of an execution that a single turn does not: since when, for whom, and what is open.
+
+    ``first_at`` is when the instance began, ``begun_at`` when this stretch of it did, after a continue-as-new, a rewind or a
+    fork; microseconds. ``start`` is what came with the start message beside the input.
+    """
+
+    sequence: int = 0
+    first_at: int | None = None
+    begun_at: int | None = None
+    start: Mapping[str, Any] = field(default_factory=dict)
+    seed: str | None = None
+    rewinds: int = 0
+    open: dict[int, Asked] = field(default_factory=dict)
+    came: list[tuple[Event, Asked | None]] = field(default_factory=list)
+
+    def note(self, events: Sequence[Event]) -> None:
+        """Take notice of one history row; ``came`` is then what came in by it for the first time, with what it answers."""
+        self.sequence += 1
+        is_old = bool(events) and events[0].kind is EventKind.HISTORY_REWRITTEN
+        if is_old:
+            self.rewinds += 1
+            self.open.clear()
+        last_renewal = max((n for n, e in enumerate(events) if e.kind is EventKind.WORK_RENEWED), default=-1)
+        self.came = []
+        for number, event in enumerate(events):
+            asked = self._note(event)
+            if (asked is not None or event.kind is EventKind.EVENT_RAISED) and not (is_old and number <= last_renewal):
+                self.came.append((event, asked))
+        if is_old:
+            self.begun_at = events[0].at
+
+    def _note(self, event: Event) -> Asked | None:
+        kind = event.kind
+        if kind in _ASKED:
+            self.open[event.command] = Asked(kind, event.at, event.name, event.attempt)
+        elif kind in RESOLUTIONS:
+            return self.open.pop(event.command, None)
+        elif kind in _WITHDRAWN:
+            self.open.pop(event.command, None)
+        elif kind is EventKind.EXECUTION_STARTED:
+            self.start = event.facts or {}
+            self.begun_at = event.at
+            began = self.start.get("began")
+            self.first_at = began if isinstance(began, int) else event.at
+            seed = self.start.get("seed")
+            self.seed = seed if isinstance(seed, str) else None
+        elif kind is EventKind.WORK_RENEWED and "fork_of" in (event.facts or {}):
+            self.begun_at = self.first_at = event.at
+        return None
+
+
+def life_of(rows: Iterable[str]) -> Life:
+    """Read a life from its whole history; raises what ``load_events`` does."""
+    life = Life()
+    for row in rows:
+        life.note(load_events(row))
+    return life
+
+
+# -- what observers are asked and told --------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Carried:
+    """What travels with what a turn sends: headers of activities, facts of the starts of children and of the next execution."""
+
+    headers: Mapping[str, Any] = field(default_factory=dict)
+    child: Mapping[str, Any] = field(default_factory=dict)
+    successor: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class Seen:
+    """One commit that moved an instance. ``instance`` is as it was before; times are microseconds.
+
+    ``change`` is the new state in a word ("running", "completed", ...), None if it is the old one. ``came`` is what came in by
+    this commit, with what it answers; it and ``life`` are there for observers that follow lives. ``scope`` is the turn in which
+    it was made, None if it was a client's verb.
+    """
+
+    instance: InstanceRow
+    commit: TurnCommit
+    now: int
+    change: str | None
+    came: list[tuple[Event, Asked | None]]
+    fired: set[int]
+    life: Life | None
+    begins: bool
+    scope: Scope | None
+
+
+class Observer(Protocol):
+    """One who is told of commits. What it raises is logged and goes no further."""
+
+    #: Whether it is to be told of the life of an execution, which has to be read from history where it is not known.
+    follows_lives: bool
+
+    @property
+    def is_on(self) -> bool:
+        """Tell whether it wants to know anything now."""
+
+    def starting(self, new: NewInstance) -> Mapping[str, Any]:
+        """Return facts for the start of an instance that is about to be inserted."""
+
+    def started(self, new: NewInstance) -> None:
+        """An instance was inserted."""
+
+    def carried(self, instance: InstanceRow, life: Life) -> Carried:
+        """Return what is to travel with what a turn is about to send."""
+
+    def committed(self, seen: Seen) -> None:
+        """A commit moved an instance."""
+
+
+def change_of(instance: InstanceRow, commit: TurnCommit) -> str | None:
+    """Say in a word what a commit makes of the state of an instance; None if it stays what it was."""
+    if commit.next_execution is not None:
+        return None if commit.rests else "continued as new"
+    if commit.reopens:
+        return "rewound"
+    if commit.status is None:
+        return None
+    if commit.status in (RuntimeStatus.RUNNING, RuntimeStatus.PENDING):
+        return "resumed" if instance.status is RuntimeStatus.SUSPENDED else "running"
+    return str(commit.status).lower()
+
+
+class Observation:
+    """The door of one process; ``observers`` are put there when the engine is made."""
+
+    def __init__(self) -> None:
+        self.observers: list[Observer] = []
+
+    def _awake(self) -> list[Observer]:
+        return [observer for observer in self.observers if observer.is_on] if self.observers else []
+
+    def starting(self, new: NewInstance) -> None:
+        """Let observers add to the start of an instance that is about to be inserted."""
+        for observer in self._awake():
+            new.facts = {**(new.facts or {}), **(_guarded(observer.starting, new) or {})} or None
+
+    def started(self, new: NewInstance) -> None:
+        """Say that an instance was inserted; once, however often it is called."""
+        if new.is_told:
+            return
+        new.is_told = True
+        _log_change(new.id, new.name, 0, "started")
+        for observer in self._awake():
+            _guarded(observer.started, new)
+
+    def purged(self, instance_id: str, name: str) -> None:
+        """Say that an instance was deleted."""
+        _log_change(instance_id, name, 0, "purged")
+
+    def carried(
+        self,
+        execution: Execution,
+        snapshot: Snapshot,
+        history: Sequence[str],
+        decision: Decision,
+        load: Callable[[], Snapshot | None],
+    ) -> Carried | None:
+        """Bring the life of an execution up to what is about to be committed, and return what is to travel.
+
+        Args:
+            execution: the live execution; it is given up if the commit fails.
+            snapshot: the look at its instance.
+            history: the rows that this execution had not seen before the look.
+            decision: what is about to be committed.
+            load: gives the whole history, for an execution that was not observed from its beginning.
+
+        Returns:
+            None if nobody observes.
+        """
+        awake = [observer for observer in self._awake() if observer.follows_lives]
+        if not awake:
+            return None
+        instance = snapshot.instance
+        life: Life | None = _guarded(_caught_up, execution, instance, history, load)
+        if life is None:
+            return None
+        _guarded(life.note, decision.events)
+        found = [_guarded(observer.carried, instance, life) or Carried() for observer in awake]
+        return Carried(
+            {name: value for each in found for name, value in each.headers.items()},
+            {name: value for each in found for name, value in each.child.items()},
+            {name: value for each in found for name, value in each.successor.items()},
+        )
+
+    def committed(
+        self, instance: InstanceRow, commit: TurnCommit, committed: Committed, decision: Decision | None = None,
+        life: Callable[[], Life | None] = lambda: None,
+    ) -> None:  # fmt: skip
+        """Say what was committed: a log line for a change of state, and whatever observers make of it.
+
+        Args:
+            instance: as it was before.
+            commit: what was committed.
+            committed: what came of it.
+            decision: of the turn; None for what no turn decides.
+            life: gives the life of the execution, if it is known.
+        """
+        change = change_of(instance, commit)
+        if change is not None:
+            _log_change(instance.id, instance.name, commit.sequence + 1, change, commit.reason)
+        for child in committed.started_children:
+            _log_change(child.id, child.name, 0, "started")
+        if not (awake := self._awake()):
+            return
+        known: Life | None = _guarded(life) if any(observer.follows_lives for observer in awake) else None
+        is_current = known is not None and decision is not None and known.sequence == commit.sequence + 1
+        begins = (
+            instance.status is RuntimeStatus.PENDING
+            and decision is not None
+            and any(event.kind is EventKind.EXECUTION_STARTED for event in decision.events)
+        )
+        seen = Seen(
+            instance, commit, committed.now, change, known.came if known is not None and is_current else [],
+            decision.fired if decision is not None else set(), known, begins, here(),
+        )  # fmt: skip
+        for observer in awake:
+            _guarded(observer.committed, seen)
+        if known is not None:
+            known.came = []  # results may be large, and the execution may wait for long
+
+
+def _caught_up(
+    execution: Execution, instance: InstanceRow, history: Sequence[str], load: Callable[[], Snapshot | None]
+) -> Life:
+    life: Life | None = execution.observed
+    if life is None or life.sequence + len(history) != instance.sequence:
+        if len(history) != instance.sequence and (whole := load()) is not None:
+            history = whole.history[: instance.sequence]
+        life = Life()
+    for row in history:
+        life.note(load_events(row))
+    execution.observed = life
+    return life
+
+
+def _log_change(instance_id: str, name: str, turn: int, change: str, reason: str | None = None) -> None:
+    level = logging.DEBUG if name.startswith(ORCHESTRATORS) else logging.INFO
+    if not state_log.isEnabledFor(level):
+        return
+    told = f": {reason[:_LONGEST_REASON]}" if reason else ""
+    state_log.log(
+        level, "orchestration %r (%s) is %s%s", instance_id, name, change, told,
+        extra={"durable_instance": instance_id, "durable_orchestration": name, "durable_turn": turn, "durable_change": change},
+    )  # fmt: skip
+
+
+def _guarded(call: Callable[..., Any], *args: Any) -> Any:
+    try:
+        return call(*args)
+    except Exception:
+        log.warning("an observer failed; what it observes is not touched by that", exc_info=True)
+        return None

@@ -1,0 +1,128 @@
+"""A census of the store, for monitoring: how many live instances there are, and what is late.
+
+It counts only what lives. No index tells that apart, so on a large store one census reads the instances' table once; whoever
+takes it regularly is to look at how long it took.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import sqlalchemy as sa
+
+from ..core.events import EventKind
+from ..core.status import RuntimeStatus
+from .migrate import found_revision
+from .queries import Store, is_stuck
+from .schema import inbox, instances, outbox, workers
+
+__all__ = ["Census", "Population", "Queue", "take_census"]
+
+#: How many microseconds after its time a timer counts as overdue.
+OVERDUE_AFTER = 5_000_000
+_LIVE = [str(status) for status in RuntimeStatus if not status.is_terminal]
+
+
+@dataclass(frozen=True)
+class Population:
+    """The live instances of one orchestrator that have one status; times are microseconds since the epoch."""
+
+    name: str
+    status: str
+    count: int
+    stuck: int
+    oldest_at: int
+    most_turns: int
+
+
+@dataclass(frozen=True)
+class Queue:
+    """The activities that wait in one Celery queue for a worker; ``name`` is empty where the queue is not known."""
+
+    name: str
+    count: int
+    oldest_at: int | None
+
+
+@dataclass(frozen=True)
+class Census:
+    """One look at everything that lives."""
+
+    populations: list[Population]
+    queues: list[Queue]
+    running_activities: int
+    overdue_timers: int
+    living_workers: int
+    revision: str | None
+
+
+def take_census(store: Store, lease: int) -> Census:
+    """Count what lives in a store.
+
+    Args:
+        store: to look at.
+        lease: how many microseconds a worker may be silent before it counts as dead.
+
+    Raises:
+        StoreError: the store cannot be reached.
+        ConfigurationError: it has no tables, or those of another release.
+    """
+    now = store.now()
+    waiting, running = _activities(store)
+    overdue = _rows(store, _overdue_timers(now))[0][0]
+    alive = _rows(store, sa.select(sa.func.count()).select_from(workers).where(workers.c.last_seen > now - lease))[0][0]
+    return Census(_populations(store, now), waiting, running, int(overdue), int(alive), found_revision(store.database))
+
+
+def _rows(store: Store, statement: sa.Executable) -> Sequence[sa.Row[Any]]:
+    try:
+        with store.database.using() as engine, engine.connect() as connection:
+            return connection.execute(statement).fetchall()
+    except sa.exc.SQLAlchemyError as error:
+        raise store.database.store_error(error) from error
+
+
+def _populations(store: Store, now: int) -> list[Population]:
+    c = instances.c
+    live = (
+        sa.select(
+            c.name, c.status, c.created_at, c.sequence, sa.case((is_stuck(now), 1), else_=0).label("stuck")
+        )
+        .where(c.status.in_(_LIVE))
+        .subquery()
+    )  # fmt: skip
+    found = sa.select(
+        live.c.name,
+        live.c.status,
+        sa.func.count(),
+        sa.func.sum(live.c.stuck),
+        sa.func.min(live.c.created_at),
+        sa.func.max(live.c.sequence),
+    ).group_by(live.c.name, live.c.status)
+    return [Population(name, status, *map(int, numbers)) for name, status, *numbers in map(tuple, _rows(store, found))]
+
+
+def _activities(store: Store) -> tuple[list[Queue], int]:
+    """Return what waits for a worker, by queue, and how many activities are held by one."""
+    o = outbox.c
+    is_held = sa.case((o.holder.is_not(None), 1), else_=0)
+    statement = (
+        sa.select(o.queue, is_held, sa.func.count(), sa.func.min(sa.func.coalesce(o.sent_at, o.check_at)))
+        .where(o.kind == "activity", o.is_held.is_(sa.false()), o.is_delegated.is_(sa.false()))
+        .group_by(o.queue, is_held)
+    )
+    rows = [tuple(row) for row in _rows(store, statement)]
+    waiting = [Queue(queue or "", int(count), oldest) for queue, held, count, oldest in rows if not held]
+    return waiting, sum(int(count) for _, held, count, _ in rows if held)
+
+
+def _overdue_timers(now: int) -> sa.Select[Any]:
+    """Those of suspended instances are not looked at: their messages are parked."""
+    m = inbox.c
+    return (
+        sa.select(sa.func.count())
+        .select_from(inbox)
+        .where(m.kind == str(EventKind.TIMER_FIRED), m.check_at.is_not(None), m.visible_at <= now - OVERDUE_AFTER)
+    )

@@ -1,0 +1,42 @@
+"""A world to rewind: its activities fail as long as they are told to."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+from celery_durable.core.status import RuntimeStatus
+from celery_durable.engine.verification import Verifier, export_history
+from celery_durable.store import Store
+
+from .world import World
+
+
+class Shop:
+    """A world whose activities fail while they are told to."""
+
+    def __init__(self, store: Store, cache_size: int = 100) -> None:
+        self.world = World(store, cache_size=cache_size)
+        self.broken: set[str] = set()
+        self.calls: Counter[str] = Counter()
+        self.world.tasks.update(do=self.do, double=lambda n: 2 * n)
+
+    def do(self, what: str) -> str:
+        self.calls[what] += 1
+        if what in self.broken:
+            raise KeyError(what)
+        return what
+
+    def fail(self, id_: str = "i") -> None:
+        self.world.pump_until(lambda: self.world.status(id_) is RuntimeStatus.FAILED, "the failure")
+
+
+def replays(world: World, id_: str = "i") -> int:
+    """Replay what the store holds on the code that there is; return the number of events."""
+    record = world.client.fetch(id_)
+    verifier = Verifier(world.store, world.registry, world.runner)
+    return verifier.replay(export_history(record, world.store.events(id_)), checks_arguments=True)
+
+
+def what_of(world: World, row: Any) -> str:
+    return world.codec.decode(world.codec.decode(row.message)[0])[0][0]

@@ -1,0 +1,207 @@
+"""Real workers, several processes: one span for an orchestration that moved between them, fields of log lines, an exporter."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import re
+import subprocess
+import sys
+import urllib.request
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+from celery import _state
+from prometheus_client.parser import text_string_to_metric_families
+
+from tests.conftest import wait_until
+from tests.nodes import ROOT, WorkerProcess
+
+HERE = str(Path(__file__).parent)
+
+
+class Stage:
+    """The application here as a client, and its workers."""
+
+    def __init__(self, directory: Path, broker: str, store: str) -> None:
+        self.directory = directory
+        self.environment = {
+            "MONITORED_DIRECTORY": str(directory), "MONITORED_BROKER": broker, "MONITORED_STORE": store,
+            "MONITORED_QUEUE": f"durable-{uuid.uuid4().hex[:10]}",
+        }  # fmt: skip
+        self.module = self._load()
+        self.workers: list[WorkerProcess] = []
+
+    def _load(self) -> ModuleType:
+        before, shared = dict(os.environ), set(_state._on_app_finalizers)
+        os.environ.update(self.environment)
+        try:
+            spec = importlib.util.spec_from_file_location("monitored", f"{HERE}/monitored.py")
+            assert spec is not None and spec.loader is not None
+            module = importlib.util.module_from_spec(spec)
+            spec.loader.exec_module(module)
+        finally:
+            os.environ.clear()
+            os.environ.update(before)
+        module.app.finalize()
+        _state._on_app_finalizers.intersection_update(shared)
+        module.durable.migrate()
+        return module
+
+    def worker(self, *, concurrency: int = 1) -> WorkerProcess:
+        log = self.directory / f"worker-{len(self.workers)}.log"
+        self.workers.append(
+            WorkerProcess(self.environment, log, app="monitored", paths=[HERE], concurrency=concurrency)
+        )
+        return self.workers[-1]
+
+    def start(self, name: str, *args: Any) -> Any:
+        return self.module.durable.start(self.module.app.tasks[name].s(*args))
+
+    def spans(self, name: str | None = None) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = self.module.spans_in(self.directory)
+        return [span for span in found if name in (None, span["name"])]
+
+    def ready(self) -> None:
+        for worker in self.workers:
+            worker.wait_ready()
+
+    def logs(self) -> str:
+        return "\n".join(worker.text() for worker in self.workers)
+
+    def close(self) -> None:
+        for worker in self.workers:
+            worker.kill()
+        import redis
+
+        with redis.Redis.from_url(self.environment["MONITORED_BROKER"]) as client:
+            if keys := list(client.scan_iter(f"{self.environment['MONITORED_QUEUE']}:*", count=1000)):
+                client.delete(*keys)
+        self.module.durable.runtime.store.database.dispose()
+        self.module.app.close()
+
+
+@pytest.fixture
+def stage(tmp_path: Path, redis_url: str, postgres_url: str, provider: Any) -> Iterator[Stage]:
+    stage = Stage(tmp_path, redis_url, postgres_url)
+    yield stage
+    stage.close()
+
+
+def lines(stage: Stage, message: str) -> list[list[str]]:
+    found = [line.split("|", 7) for line in stage.logs().splitlines() if line.count("|") >= 7]
+    return [parts for parts in found if message in parts[7]]
+
+
+def test_an_orchestration_over_several_workers_is_one_span_and_its_lines_name_it(stage: Stage) -> None:
+    stage.worker()
+    stage.worker()
+    stage.ready()
+    runs = [stage.start("steps", 8) for _ in range(4)]
+    assert [run.get(timeout=60) for run in runs] == [8] * 4
+    wait_until(lambda: len(stage.spans("orchestration:steps")) == 4, what="their spans")
+    wholes = stage.spans("orchestration:steps")
+    pids = {path.name for path in stage.directory.glob("spans-*.jsonl") if path.stat().st_size}
+    assert len(pids) == 2, "both workers took part"
+    for run in runs:
+        (whole,) = [span for span in wholes if span["attributes"]["celery.durable.instance_id"] == run.id]
+        steps = [
+            span for span in stage.spans("activity:step") if span["attributes"]["celery.durable.instance_id"] == run.id
+        ]
+        assert len(steps) == 8
+        assert {span["parent_id"] for span in steps} == {whole["context"]["span_id"]}
+        assert {span["context"]["trace_id"] for span in steps} == {whole["context"]["trace_id"]}
+        for parts in lines(stage, "in step"):
+            assert parts[1] == "monitored" and parts[3] == "steps" and parts[5:7] == ["step", "1"]
+        own = [parts for parts in lines(stage, "in step") if parts[2] == run.id]
+        assert [parts[4] for parts in own if parts[7] == "in step 3"] == ["4"], "the turn that asked for it"
+        first = [parts for parts in lines(stage, "a turn begins") if parts[2] == run.id]
+        assert ["WARNING", "monitored", run.id, "steps", "1", "None", "None"] in [parts[:7] for parts in first]
+        (done,) = [parts for parts in lines(stage, "all steps are done") if parts[2] == run.id]
+        assert done[:7] == ["WARNING", "celery_durable.orchestrator.steps", run.id, "steps", "9", "None", "None"]
+        changes = [parts[:3] + parts[7:] for parts in lines(stage, repr(run.id)) if parts[1] == "celery_durable.state"]
+        assert sorted(parts[3] for parts in changes) == [
+            f"orchestration {run.id!r} (steps) is completed", f"orchestration {run.id!r} (steps) is running",
+        ]  # fmt: skip
+    outside = lines(stage, "ready.")
+    assert outside and all(parts[2:7] == ["None"] * 5 for parts in outside)
+
+
+def test_a_crash_doubles_no_span(stage: Stage) -> None:
+    stage.worker()
+    stage.worker()
+    stage.ready()
+    run = stage.start("risky")
+    assert run.get(timeout=90)[1] == "survived"
+    wait_until(lambda: stage.spans("orchestration:risky"), what="its span")
+    assert sum(not worker.is_running for worker in stage.workers) == 1
+    (whole,) = stage.spans("orchestration:risky")
+    assert [span["parent_id"] for span in stage.spans("activity:deadly")] == [whole["context"]["span_id"]]
+    assert len(stage.spans("activity:step")) == 1
+    changes = [parts[7] for parts in lines(stage, repr(run.id)) if parts[1] == "celery_durable.state"]
+    assert sorted(changes) == [
+        f"orchestration {run.id!r} (risky) is completed", f"orchestration {run.id!r} (risky) is running",
+    ]  # fmt: skip
+
+
+def samples(url: str) -> dict[tuple[str, tuple[str, ...]], float]:
+    with urllib.request.urlopen(url, timeout=10) as answer:  # noqa: S310
+        text = answer.read().decode()
+    return {
+        (sample.name, tuple(sorted(sample.labels.values()))): sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+    }
+
+
+@pytest.fixture
+def exporter(stage: Stage) -> Iterator[Callable[..., str]]:
+    processes: list[subprocess.Popen[bytes]] = []
+
+    def start(*options: str) -> str:
+        log = stage.directory / "exporter.log"
+        command = [sys.executable, "-m", "celery", "-A", "monitored", "durable", "exporter", "--port", "0", *options]
+        with log.open("wb") as out:
+            environment = {**os.environ, **stage.environment, "PYTHONPATH": os.pathsep.join([HERE, str(ROOT)])}
+            processes.append(subprocess.Popen(command, stdout=out, stderr=out, env=environment, cwd=stage.directory))
+        found: Any = wait_until(
+            lambda: re.search(r"http://\S+/metrics", log.read_text()) or processes[-1].poll() is not None,
+            what="its address",
+        )
+        assert processes[-1].poll() is None, log.read_text()
+        return str(found[0])
+
+    yield start
+    for process in processes:
+        process.terminate()
+        process.wait(20)
+
+
+def test_the_exporter_counts_what_workers_do_once_events_are_on(stage: Stage, exporter: Callable[..., str]) -> None:
+    stage.worker(concurrency=2)
+    url = exporter()
+    stage.ready()
+    assert stage.start("mixed").get(timeout=60)
+    assert ("celery_durable_instances_finished_total", ("completed", "mixed")) not in samples(url), "events are off"
+    stage.module.app.control.enable_events()
+    finished = ("celery_durable_instances_finished_total", ("completed", "mixed"))
+
+    def is_counted() -> bool:
+        assert stage.start("mixed").get(timeout=60)
+        return finished in samples(url)
+
+    wait_until(is_counted, what="the worker's children hear of it")
+    found = samples(url)
+    assert found["celery_durable_up", ()] == 1 and found["celery_durable_workers", ()] == 1
+    assert found["celery_durable_instance_duration_seconds_count", ("mixed",)] >= 1
+    assert found["celery_durable_turns_total", ("committed", "mixed")] >= 2
+    assert found["celery_durable_activity_attempts_total", ("failed", "fails")] >= 1
+    assert found["celery_durable_activity_duration_seconds_count", ("fails",)] >= 1
+    assert found["celery_durable_timer_lag_seconds_count", ()] >= 1
+    stage.module.app.control.disable_events()
+    with urllib.request.urlopen(url, timeout=10) as answer:  # noqa: S310
+        assert b"secret" not in answer.read()
