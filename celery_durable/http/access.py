@@ -1,0 +1,113 @@
+"""Who may do what. Closed by default: without an ``authorize`` hook, every request is refused.
+
+The hook is ``authorize(request, verb, instance_id)``. ``request`` is the WSGI environ or Django's request; ``verb`` is one of
+``VERBS``; ``instance_id`` is None where a request is not about a single instance. It is asked once for the verb of a route, and
+once more for ``view_payload`` before anything is shown that an orchestration was given or has said.
+"""
+
+from __future__ import annotations
+
+import hmac
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any
+
+from ..errors import ConfigurationError
+
+__all__ = ["VERBS", "Authorize", "BearerTokens", "Token", "Verdict", "bearer_of", "verdict_of"]
+
+VIEW_PAYLOAD = "view_payload"
+#: every verb that a hook is asked for
+VERBS = (
+    "view", VIEW_PAYLOAD, "start", "raise_event", "suspend", "resume", "terminate", "rewind", "restart", "purge",
+)  # fmt: skip
+_SHORTEST_SECRET = 16
+
+
+class Verdict(Enum):
+    """What a hook may say beside True (allowed) and False (forbidden)."""
+
+    ALLOWED = "allowed"
+    #: Allowed by something that no browser sends on its own, such as a bearer token: no CSRF protection is needed.
+    ALLOWED_BY_TOKEN = "allowed by token"  # noqa: S105  not a secret
+    FORBIDDEN = "forbidden"
+    #: Nobody knows who asks: the answer is 401.
+    ANONYMOUS = "anonymous"
+
+    @property
+    def is_allowed(self) -> bool:
+        """True if the request may go on."""
+        return self in (Verdict.ALLOWED, Verdict.ALLOWED_BY_TOKEN)
+
+
+Authorize = Callable[[Any, str, str | None], "Verdict | bool"]
+
+
+def verdict_of(answer: object) -> Verdict:
+    """Return what a hook's answer means; anything that is not clearly a yes is a no."""
+    if isinstance(answer, Verdict):
+        return answer
+    return Verdict.ALLOWED if answer is True else Verdict.FORBIDDEN
+
+
+@dataclass(frozen=True)
+class Token:
+    """A machine client: its secret, and what it may do.
+
+    Args:
+        secret: at least 16 characters of printable ASCII without blanks; ``secrets.token_urlsafe()`` makes good ones.
+        verbs: those of ``VERBS`` that it may use; payloads are shown to it only with ``view_payload``.
+
+    Raises:
+        ConfigurationError: the secret is too short, or a verb is unknown.
+    """
+
+    secret: str
+    verbs: Iterable[str]
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.secret, str) or len(self.secret) < _SHORTEST_SECRET:
+            raise ConfigurationError(f"a token's secret has at least {_SHORTEST_SECRET} characters")
+        if not self.secret.isascii() or not self.secret.isprintable() or " " in self.secret:
+            raise ConfigurationError("a token's secret is printable ASCII without blanks")
+        chosen = (self.verbs,) if isinstance(self.verbs, str) else tuple(self.verbs)
+        if unknown := sorted(set(chosen) - set(VERBS)):
+            raise ConfigurationError(f"unknown verbs: {', '.join(unknown)}; known are {', '.join(VERBS)}")
+        object.__setattr__(self, "verbs", frozenset(chosen))
+
+    def __repr__(self) -> str:
+        return f"<Token for {', '.join(sorted(self.verbs))}>"
+
+
+class BearerTokens:
+    """An ``authorize`` hook for WSGI: ``Authorization: Bearer <secret>``.
+
+    Args:
+        tokens: of the clients that are let in.
+    """
+
+    def __init__(self, *tokens: Token) -> None:
+        self._tokens = tokens
+
+    def __call__(self, environ: Mapping[str, Any], verb: str, instance_id: str | None = None) -> Verdict:
+        """Return the verdict on a WSGI request."""
+        return self.judge(environ.get("HTTP_AUTHORIZATION"), verb)
+
+    def judge(self, authorization: str | None, verb: str) -> Verdict:
+        """Return the verdict on the value of an ``Authorization`` header."""
+        secret = bearer_of(authorization)
+        if secret is None:
+            return Verdict.ANONYMOUS
+        given = secret.encode("utf-8", "surrogateescape")
+        # every token is compared, in a time that does not tell how much of one was right
+        matching = [token for token in self._tokens if hmac.compare_digest(token.secret.encode(), given)]
+        if not matching:
+            return Verdict.ANONYMOUS
+        return Verdict.ALLOWED_BY_TOKEN if any(verb in token.verbs for token in matching) else Verdict.FORBIDDEN
+
+
+def bearer_of(authorization: str | None) -> str | None:
+    """Return the secret in an ``Authorization`` header, or None if it holds none."""
+    scheme, _, secret = (authorization or "").partition(" ")
+    return secret.strip() or None if scheme.lower() == "bearer" else None
