@@ -1,0 +1,50 @@
+"""How the store's columns look in Django: moments are aware datetimes, payloads are bytes."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from typing import Any
+
+from django.core.exceptions import ValidationError
+from django.db import models
+
+from ...core.context import EPOCH, as_microseconds
+
+__all__ = ["MomentField"]
+
+
+class MomentField(models.Field):
+    """A moment: microseconds since the epoch in the column, an aware UTC ``datetime`` in Python and in lookups."""
+
+    description = "A moment, in microseconds since the epoch"
+
+    def get_internal_type(self) -> str:
+        """Return the kind of column."""
+        return "BigIntegerField"
+
+    def from_db_value(self, value: int | None, expression: Any, connection: Any) -> datetime | None:
+        """Return the moment of a column."""
+        return None if value is None else EPOCH + timedelta(microseconds=int(value))
+
+    def to_python(self, value: Any) -> datetime | None:
+        """Return the moment of a value that a person or a fixture gave.
+
+        Raises:
+            ValidationError: it is none.
+        """
+        if value is None or isinstance(value, datetime):
+            return value
+        try:
+            return EPOCH + timedelta(microseconds=int(value))
+        except (TypeError, ValueError, OverflowError):
+            raise ValidationError(f"{value!r} is no moment") from None
+
+    def get_prep_value(self, value: Any) -> int | None:
+        """Return what the column holds for an aware ``datetime``."""
+        value = super().get_prep_value(value)
+        return as_microseconds(value) if isinstance(value, datetime) else None if value is None else int(value)
+
+    def value_to_string(self, obj: Any) -> str:
+        """Return the moment as a serializer writes it."""
+        moment = self.value_from_object(obj)
+        return "" if moment is None else moment.isoformat()

@@ -1,0 +1,384 @@
+"""The store's tables as read-only Django models: for the admin, permissions, and queries of a project's own.
+
+They are unmanaged: ``celery_durable.store`` declares the tables. Nothing is written through them; ``durable.start()`` and the
+verbs of ``instance.run`` do that. They read the database that the store lives in, whatever its alias.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NoReturn
+
+from django.db import models
+from django.utils.translation import gettext_lazy as _
+
+from ...core.entity import ORCHESTRATORS, parts_of_id
+from ...core.status import RuntimeStatus
+from ...errors import DurableError
+from ...store.queries import tags_of
+from .database import store_alias
+from .fields import MomentField
+from .project import app_of_project, durable_of_project
+
+__all__ = [
+    "PERMISSIONS", "Entity", "History", "InboxMessage", "Instance", "OutboxMessage", "ReadOnlyQuerySet", "Schedule", "Worker",
+]  # fmt: skip
+
+#: Each verb has a permission of its own: ``celery_durable.suspend_instance`` and so on.
+PERMISSIONS = (
+    ("view_payload", "Can view inputs, outputs and other payloads"),
+    ("start_instance", "Can start orchestrations"),
+    ("raise_event_instance", "Can raise events on orchestrations"),
+    ("suspend_instance", "Can suspend orchestrations"),
+    ("resume_instance", "Can resume orchestrations"),
+    ("cancel_instance", "Can cancel orchestrations"),
+    ("terminate_instance", "Can terminate orchestrations"),
+    ("rewind_instance", "Can rewind orchestrations"),
+    ("restart_instance", "Can restart orchestrations"),
+    ("fork_instance", "Can fork orchestrations"),
+    ("override_instance", "Can override outcomes in orchestrations"),
+    ("purge_instance", "Can purge orchestrations"),
+)
+
+
+def _refuse(*_: Any, **__: Any) -> NoReturn:
+    raise DurableError(
+        "the tables of durable orchestrations are read-only in Django: start and steer them by durable.start(...) and the "
+        "verbs of instance.run"
+    )
+
+
+class ReadOnlyQuerySet(models.QuerySet):
+    """A query set that refuses to write."""
+
+    create = get_or_create = update_or_create = bulk_create = bulk_update = update = delete = _refuse
+    acreate = aget_or_create = aupdate_or_create = abulk_create = abulk_update = aupdate = adelete = _refuse
+    _raw_delete = _update = _insert = _refuse
+    delete.queryset_only = True  # type: ignore[attr-defined]
+
+
+class _StoreManager(models.Manager.from_queryset(ReadOnlyQuerySet)):  # type: ignore[misc]
+    """Reads the store's database, and leaves payloads there until they are asked for."""
+
+    use_in_migrations = False
+
+    def get_queryset(self) -> Any:
+        queryset = super().get_queryset().defer(*self.model.payloads)
+        return queryset if self._db else queryset.using(store_alias())
+
+
+class _StoreModel(models.Model):
+    """What all of them have: no way to write."""
+
+    payloads: tuple[str, ...] = ()
+    objects = _StoreManager()
+
+    class Meta:
+        abstract = True
+        managed = False
+        default_permissions = ("view",)
+
+    def save(self, *args: Any, **kwargs: Any) -> NoReturn:
+        """Refuse."""
+        _refuse()
+
+    def delete(self, *args: Any, **kwargs: Any) -> NoReturn:
+        """Refuse."""
+        _refuse()
+
+    def _decoded(self, data: Any) -> Any:
+        return (
+            None if data is None else durable_of_project().runtime.codec.decode(bytes(data).decode("utf-8", "replace"))
+        )
+
+
+class _InstanceManager(_StoreManager.from_queryset(ReadOnlyQuerySet)):  # type: ignore[misc]
+    def orchestrations(self) -> Any:
+        """Return instances that are no entities."""
+        return self.exclude(name__startswith=ORCHESTRATORS)
+
+    def entities(self) -> Any:
+        """Return instances that are entities."""
+        return self.filter(name__startswith=ORCHESTRATORS)
+
+
+class Instance(_StoreModel):
+    """One orchestration or entity."""
+
+    Status = models.TextChoices("Status", [(str(status), str(status)) for status in RuntimeStatus])
+    payloads = ("input_data", "output_data", "failure_data", "custom_status_data", "canvas_data")
+
+    id = models.CharField(_("id"), primary_key=True, max_length=150)
+    execution = models.CharField(_("execution"), max_length=32)
+    name = models.CharField(_("orchestrator"), max_length=200)
+    version = models.CharField(_("version"), max_length=50, null=True)
+    status = models.CharField(_("status"), max_length=12, choices=Status.choices)
+    reason = models.TextField(_("reason"), null=True)
+    sequence = models.IntegerField(_("turns"))
+    input_data = models.BinaryField(db_column="input", null=True)
+    output_data = models.BinaryField(db_column="output", null=True)
+    failure_data = models.BinaryField(db_column="failure", null=True)
+    custom_status_data = models.BinaryField(db_column="custom_status", null=True)
+    parent = models.ForeignKey(
+        "self", models.DO_NOTHING, db_constraint=False, null=True, related_name="children", verbose_name=_("parent")
+    )
+    parent_execution = models.CharField(max_length=32, null=True)
+    parent_command = models.IntegerField(null=True)
+    parent_attempt = models.IntegerField(null=True)
+    root_id = models.CharField(_("root id"), max_length=200, null=True)
+    tags_text = models.TextField(db_column="tags", null=True)
+    canvas_data = models.BinaryField(db_column="canvas", null=True)
+    queue = models.CharField(_("queue"), max_length=200, null=True)
+    crashes = models.IntegerField(_("crashes"))
+    created_at = MomentField(_("created at"))
+    started_at = MomentField(_("started at"), null=True)
+    updated_at = MomentField(_("updated at"))
+    completed_at = MomentField(_("completed at"), null=True)
+    policy = models.TextField(null=True)
+    purge_at = MomentField(_("purge at"), null=True)
+
+    objects = _InstanceManager()
+
+    class Meta(_StoreModel.Meta):
+        abstract = False
+        db_table = "durable_instances"
+        ordering = ("-created_at", "-id")
+        verbose_name = _("orchestration")
+        verbose_name_plural = _("orchestrations")
+        permissions = PERMISSIONS
+
+    def __str__(self) -> str:
+        return str(self.id)
+
+    @property
+    def run(self) -> Any:
+        """The handle (``Orchestration``), with all verbs."""
+        from ...result import Orchestration
+
+        return Orchestration(self.id, app=app_of_project())
+
+    @property
+    def runtime_status(self) -> RuntimeStatus:
+        """The status as an enumeration."""
+        return RuntimeStatus(self.status)
+
+    @property
+    def is_over(self) -> bool:
+        """Whether it has ended."""
+        return self.runtime_status.is_terminal
+
+    @property
+    def is_entity(self) -> bool:
+        """Whether it is an entity."""
+        return str(self.name).startswith(ORCHESTRATORS)
+
+    @property
+    def entity(self) -> tuple[str, str] | None:
+        """The name and key of an entity; None of an orchestration."""
+        return parts_of_id(self.id) if self.is_entity else None
+
+    @property
+    def tags(self) -> dict[str, str]:
+        """The tags that it was started with."""
+        return tags_of(self.tags_text or "")
+
+    @property
+    def input(self) -> dict[str, Any]:
+        """The arguments of the current execution: ``{"args": [...], "kwargs": {...}}``."""
+        args, kwargs = self._decoded(self.input_data) or ([], {})
+        return {"args": args, "kwargs": kwargs}
+
+    @property
+    def output(self) -> Any:
+        """What the orchestrator returned; None before that."""
+        return self._decoded(self.output_data)
+
+    @property
+    def failure(self) -> BaseException | None:
+        """The exception that the orchestrator raised; None otherwise."""
+        if self.failure_data is None:
+            return None
+        codec = durable_of_project().runtime.codec
+        error: BaseException = codec.decode_failure(bytes(self.failure_data).decode("utf-8", "replace"))[0]
+        return error
+
+    @property
+    def custom_status(self) -> Any:
+        """What ``ctx.set_status`` last said."""
+        return self._decoded(self.custom_status_data)
+
+
+class Entity(Instance):
+    """An instance that is an entity, for a permission and pages of its own; ``Instance.objects.entities()`` finds them."""
+
+    class Meta(_StoreModel.Meta):
+        abstract = False
+        proxy = True
+        verbose_name = _("entity")
+        verbose_name_plural = _("entities")
+
+
+class History(_StoreModel):
+    """The events of one turn, as they are stored; ``instance.run.history()`` reads them."""
+
+    payloads = ("events_data",)
+
+    pk = models.CompositePrimaryKey("instance_id", "execution", "sequence")
+    instance = models.ForeignKey(
+        Instance, models.DO_NOTHING, db_column="instance", db_constraint=False, related_name="history"
+    )
+    execution = models.CharField(max_length=32)
+    sequence = models.IntegerField()
+    events_data = models.BinaryField(db_column="events")
+
+    class Meta(_StoreModel.Meta):
+        abstract = False
+        db_table = "durable_history"
+        verbose_name = _("history")
+        verbose_name_plural = _("histories")
+
+
+class InboxMessage(_StoreModel):
+    """What an instance has not taken yet: outcomes, events, timers, wishes."""
+
+    payloads = ("payload_data",)
+
+    id = models.BigAutoField(primary_key=True)
+    instance = models.ForeignKey(
+        Instance, models.DO_NOTHING, db_column="instance", db_constraint=False, related_name="inbox"
+    )
+    dedup = models.CharField(max_length=120)
+    kind = models.CharField(_("kind"), max_length=30)
+    execution = models.CharField(max_length=32, null=True)
+    command = models.IntegerField()
+    attempt = models.IntegerField()
+    name = models.TextField(_("name"), null=True)
+    payload_data = models.BinaryField(db_column="payload", null=True)
+    facts = models.TextField(null=True)
+    visible_at = MomentField(_("visible at"))
+    wake_at = MomentField(_("wakes at"), null=True)
+    check_at = MomentField(_("looked at again"), null=True)
+    sends = models.IntegerField(_("sent"))
+
+    class Meta(_StoreModel.Meta):
+        abstract = False
+        db_table = "durable_inbox"
+        verbose_name = _("inbox message")
+        verbose_name_plural = _("inbox messages")
+
+    @property
+    def payload(self) -> Any:
+        """The decoded payload."""
+        return self._decoded(self.payload_data)
+
+
+class OutboxMessage(_StoreModel):
+    """An activity, or the end of an orchestration for Celery, that is not known to be finished."""
+
+    payloads = ("message_data", "details_data")
+
+    pk = models.CompositePrimaryKey("execution", "command", "attempt")
+    execution = models.CharField(max_length=32)
+    command = models.IntegerField()
+    attempt = models.IntegerField()
+    instance = models.ForeignKey(
+        Instance, models.DO_NOTHING, db_column="instance", db_constraint=False, related_name="outbox"
+    )
+    kind = models.CharField(_("kind"), max_length=10)
+    name = models.CharField(_("task"), max_length=200)
+    message_data = models.BinaryField(db_column="message", null=True)
+    queue = models.CharField(_("queue"), max_length=200, null=True)
+    join_command = models.IntegerField(null=True)
+    window_command = models.IntegerField(null=True)
+    is_held = models.BooleanField(_("held back"))
+    is_delegated = models.BooleanField(_("replaced"))
+    sent_at = MomentField(_("sent at"), null=True)
+    sends = models.IntegerField(_("sent again"))
+    holder = models.CharField(_("worker"), max_length=32, null=True)
+    check_at = MomentField(_("looked at again"), null=True)
+    deadline_at = MomentField(_("deadline"), null=True)
+    start_by = MomentField(null=True)
+    beat_by = MomentField(null=True)
+    beat_timeout = models.BigIntegerField(null=True)
+    details_data = models.BinaryField(db_column="details", null=True)
+    crashes = models.IntegerField(null=True)
+
+    class Meta(_StoreModel.Meta):
+        abstract = False
+        db_table = "durable_outbox"
+        verbose_name = _("outbox message")
+        verbose_name_plural = _("outbox messages")
+
+
+class Worker(_StoreModel):
+    """A worker that has shown that it lives."""
+
+    id = models.CharField(primary_key=True, max_length=32)
+    hostname = models.CharField(_("host name"), max_length=200, null=True)
+    started_at = MomentField(_("started at"))
+    last_seen = MomentField(_("last seen"))
+
+    class Meta(_StoreModel.Meta):
+        abstract = False
+        db_table = "durable_workers"
+        verbose_name = _("worker")
+        verbose_name_plural = _("workers")
+
+    def __str__(self) -> str:
+        return str(self.hostname or self.id)
+
+
+class Schedule(_StoreModel):
+    """A schedule; ``schedule.handle`` has its verbs."""
+
+    payloads = ("input_data", "canvas_data")
+
+    name = models.CharField(_("name"), primary_key=True, max_length=100)
+    orchestrator = models.CharField(_("orchestrator"), max_length=200)
+    input_data = models.BinaryField(db_column="input")
+    canvas_data = models.BinaryField(db_column="canvas", null=True)
+    queue = models.CharField(_("queue"), max_length=200, null=True)
+    cron = models.TextField(_("crontab"), null=True)
+    every = models.BigIntegerField(_("every (microseconds)"), null=True)
+    timezone = models.CharField(_("time zone"), max_length=100)
+    anchor_at = MomentField(_("counted from"))
+    overlap = models.CharField(_("overlap"), max_length=10)
+    catch_up = models.BigIntegerField(_("catch up (microseconds)"))
+    jitter = models.BigIntegerField(_("jitter (microseconds)"))
+    is_paused = models.BooleanField(_("paused"))
+    reason = models.TextField(_("reason"), null=True)
+    next_at = MomentField(_("next at"), null=True)
+    waiting_at = MomentField(_("waiting since"), null=True)
+    last_at = MomentField(_("last at"), null=True)
+    last_id = models.CharField(_("last orchestration"), max_length=150, null=True)
+    skipped = models.BigIntegerField(_("skipped"))
+    check_at = MomentField(null=True)
+    revision = models.BigIntegerField()
+    created_at = MomentField(_("created at"))
+    updated_at = MomentField(_("updated at"))
+
+    class Meta(_StoreModel.Meta):
+        abstract = False
+        db_table = "durable_schedules"
+        ordering = ("name",)
+        verbose_name = _("schedule")
+        verbose_name_plural = _("schedules")
+        permissions = (
+            ("pause_schedule", "Can pause schedules"),
+            ("resume_schedule", "Can resume schedules"),
+            ("trigger_schedule", "Can start orchestrations of schedules now"),
+            ("delete_schedule", "Can delete schedules"),
+        )
+
+    def __str__(self) -> str:
+        return str(self.name)
+
+    @property
+    def handle(self) -> Any:
+        """The handle of ``durable.get_schedule(name)``."""
+        return durable_of_project().get_schedule(self.name)
+
+    @property
+    def input(self) -> dict[str, Any]:
+        """The arguments that it starts with: ``{"args": [...], "kwargs": {...}}``."""
+        args, kwargs = self._decoded(self.input_data) or ([], {})
+        return {"args": args, "kwargs": kwargs}

@@ -1,0 +1,170 @@
+"""The shared Django project, over SQLite and PostgreSQL: in this process, and in processes of its own that can be killed."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sqlite3
+import subprocess
+import sys
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+
+from celery_durable.conf import Settings
+from celery_durable.store import Store, open_store
+from tests.conftest import POSTGRES, _own_database
+
+ROOT = Path(__file__).parents[2]
+MANAGE = [sys.executable, "-m", "tests.django.project.manage"]
+
+
+class Project:
+    """One database, migrated, and the processes of a Django project over it."""
+
+    def __init__(self, directory: Path, database: dict[str, Any], **env: str) -> None:
+        self.database = database
+        self._opened: list[Store] = []
+        self.env = {
+            **{key: value for key, value in os.environ.items() if not key.startswith("DURABLE_DJANGO")},
+            "DJANGO_SETTINGS_MODULE": "tests.django.project.settings",
+            "DURABLE_DJANGO_DIR": str(directory),
+            "DURABLE_DJANGO_DATABASE": json.dumps(database),
+            "DURABLE_DJANGO_BROKER": f"durable:///{directory}/broker.db",
+            "PYTHONPATH": str(ROOT),
+            "PYTHONWARNINGS": "error",
+            **env,
+        }
+
+    def manage(self, *arguments: str, code: int = 0, **env: str) -> str:
+        """Run a command of manage.py, and return what it printed."""
+        done = subprocess.run(
+            [*MANAGE, *arguments], cwd=ROOT, env={**self.env, **env}, capture_output=True, text=True, timeout=120
+        )
+        assert done.returncode == code, f"{arguments}: {done.returncode}\n{done.stdout}\n{done.stderr}"
+        return done.stdout + done.stderr
+
+    def run(self, source: str, *, code: int = 0, **env: str) -> str:
+        """Run a piece of Python within the project, and return what it printed; -9 is the code of one that killed itself."""
+        text = f"import django; django.setup()\n{PRELUDE}\n{source}"
+        done = subprocess.run(
+            [sys.executable, "-c", text], cwd=ROOT, env={**self.env, **env}, capture_output=True, text=True, timeout=120
+        )
+        assert done.returncode == code, f"{done.returncode}\n{done.stdout}\n{done.stderr}"
+        return done.stdout
+
+    def store(self) -> Store:
+        """Return the project's store, as it is seen from outside."""
+        database = self.database
+        if "sqlite" in database["ENGINE"]:
+            url = f"sqlite:///{database['NAME']}"
+        else:
+            url = sa.URL.create(
+                "postgresql+psycopg", database["USER"], database["PASSWORD"] or None, database["HOST"],
+                int(database["PORT"] or 5432), database["NAME"],
+            ).render_as_string(hide_password=False)  # fmt: skip
+        store = open_store(Settings(backend_url=url))
+        self._opened.append(store)
+        return store
+
+    def close(self) -> None:
+        """Give back what was opened."""
+        for store in self._opened:
+            store.database.dispose()
+
+    def worker(self, log: Path, **env: str) -> subprocess.Popen[bytes]:
+        """Start a worker."""
+        with log.open("ab") as stream:
+            return subprocess.Popen(
+                [sys.executable, "-m", "celery", "-A", "tests.django.project", "worker", "-P", "solo", "-l", "INFO",
+                 "--without-gossip", "--without-mingle", "--without-heartbeat"],
+                cwd=ROOT, env={**self.env, "PYTHONWARNINGS": "", **env}, stdout=stream, stderr=stream,
+            )  # fmt: skip
+
+
+PRELUDE = """
+import os, signal
+from django.db import transaction, connection
+from tests.django.project.celery import app, durable
+from tests.django.project.orders.models import *
+from tests.django.project.orders.tasks import *
+from celery_durable.errors import *
+def die(*_, **__): os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def postgres_settings(parsed: sa.URL) -> dict[str, Any]:
+    """Return an entry of ``DATABASES`` for a PostgreSQL URL."""
+    return {
+        "ENGINE": "django.db.backends.postgresql", "NAME": parsed.database, "USER": parsed.username or "",
+        "PASSWORD": parsed.password or "", "HOST": parsed.host or "", "PORT": str(parsed.port or ""),
+    }  # fmt: skip
+
+
+def sqlite_settings(directory: Path) -> dict[str, Any]:
+    """Return an entry of ``DATABASES`` for a file."""
+    return {"ENGINE": "django.db.backends.sqlite3", "NAME": str(directory / "app.db"), "OPTIONS": {"timeout": 20}}
+
+
+@pytest.fixture(scope="session")
+def migrated_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An SQLite file that manage.py has migrated; tests take copies."""
+    directory = tmp_path_factory.mktemp("django")
+    Project(directory, sqlite_settings(directory)).manage("migrate", "-v0")
+    return directory / "app.db"
+
+
+@pytest.fixture(scope="session")
+def migrated_postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[sa.URL]:
+    """A PostgreSQL database that manage.py has migrated; tests take copies."""
+    made = own_postgres()
+    url = sa.make_url(next(made))
+    directory = tmp_path_factory.mktemp("django")
+    Project(directory, postgres_settings(url)).manage("migrate", "-v0")
+    yield url
+    next(made, None)
+
+
+def own_postgres(template: str = "template1") -> Iterator[str]:
+    """Make a database, and drop it afterwards."""
+    name = f"durable_{uuid.uuid4().hex[:12]}"
+    yield from _own_database(
+        POSTGRES, name, f"CREATE DATABASE {{name}} TEMPLATE {template}", "DROP DATABASE {name} WITH (FORCE)"
+    )
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def project(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Project]:
+    """The project over each database, migrated by manage.py."""
+    if request.param == "sqlite":
+        with sqlite3.connect(request.getfixturevalue("migrated_file")) as source:
+            source.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        source.close()
+        shutil.copy(request.getfixturevalue("migrated_file"), tmp_path / "app.db")
+        made, databases = Project(tmp_path, sqlite_settings(tmp_path)), iter(())
+    else:
+        databases = own_postgres(request.getfixturevalue("migrated_postgres").database)
+        made = Project(tmp_path, postgres_settings(sa.make_url(next(databases))))
+    yield made
+    made.close()
+    next(databases, None)
+
+
+@pytest.fixture
+def start_worker(project: Project, tmp_path: Path) -> Iterator[Callable[..., subprocess.Popen[bytes]]]:
+    """Start workers of the project, which are gone after the test."""
+    running: list[subprocess.Popen[bytes]] = []
+
+    def start(**env: str) -> subprocess.Popen[bytes]:
+        running.append(project.worker(tmp_path / "worker.log", **env))
+        return running[-1]
+
+    yield start
+    for process in running:
+        process.kill()
+        process.wait(30)

@@ -1,0 +1,1 @@
+"""An app with a table of its own, and orchestrations about it."""
