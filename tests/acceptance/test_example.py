@@ -1,39 +1,90 @@
-"""The example project: started, steered and killed as its README says."""
+"""The example project: its own tests, its demo, and what a newcomer types."""
 
-import shutil
+import os
+import re
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from tests.conftest import wait_until
 
-EXAMPLE = Path(__file__).resolve().parents[2] / "example_project"
+ROOT = Path(__file__).resolve().parents[2]
+PROJECT = ROOT / "example_project"
 
 
-@pytest.fixture(params=["embedded", "servers"])
-def shop(request, application):
-    variables = {}
-    if request.param == "servers":
-        redis_url = request.getfixturevalue("redis_url")
-        variables = {
-            "SHOP_BROKER": redis_url,
-            "SHOP_BACKEND": redis_url,
-            "SHOP_STORE": request.getfixturevalue("postgres_url"),
-        }
-    app = application(**variables)
-    for module in EXAMPLE.glob("*.py"):
-        shutil.copy(module, app.directory)
-    if variables:
-        # the test's own keys on a Redis that others use too
-        prefix = f"shop-{app.directory.name}:"
-        options = {"global_keyprefix": prefix}
-        with open(app.directory / "shop.py", "a") as module:
-            module.write(f"\napp.conf.broker_transport_options = {options!r}\n")
-            module.write(f"app.conf.result_backend_transport_options = {options!r}\n")
-        app.python("-c", "from shop import durable; durable.migrate()")
-        request.addfinalizer(lambda: forget(variables["SHOP_BROKER"], prefix))
-    app.start_worker()
-    return app
+def environment(tmp_path, **variables):
+    paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
+    others = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("SHOP_", "CELERY_", "DJANGO_", "PYTEST_"))
+    }
+    chosen = {"PYTHONPATH": os.pathsep.join(paths), "TMPDIR": str(tmp_path), "SHOP_DIRECTORY": str(tmp_path / "data")}
+    return {**others, **chosen, **variables}
+
+
+def python(tmp_path, *arguments, timeout=300, **variables):
+    return subprocess.run(
+        [sys.executable, *arguments],
+        cwd=PROJECT, env=environment(tmp_path, **variables), capture_output=True, text=True, timeout=timeout,
+    )  # fmt: skip
+
+
+def manage(tmp_path, *arguments, **variables):
+    return python(tmp_path, "manage.py", *arguments, **variables)
+
+
+def test_its_own_tests_pass(tmp_path):
+    options = ["-q", "-p", "no:cacheprovider", "-p", "pytest_django.plugin"]
+    done = python(tmp_path, "-m", "pytest", *options, timeout=540, PYTEST_DISABLE_PLUGIN_AUTOLOAD="1")
+    assert done.returncode == 0, done.stdout[-8000:] + done.stderr[-2000:]
+    counts = {word: int(count) for count, word in re.findall(r"(\d+) (\w+)", done.stdout.splitlines()[-1])}
+    assert counts["passed"] > 60
+    assert not {"failed", "errors", "skipped", "xfailed"} & set(counts)
+
+
+def check_demo(done):
+    assert done.returncode == 0, done.stdout + done.stderr
+    lines = done.stdout.splitlines()
+    checks = [line for line in lines if line.startswith(("ok ", "FAILED"))]
+    assert len(checks) == 7
+    assert all(line.startswith("ok ") for line in checks)
+    assert any("kill -9" in line for line in lines)
+    assert sum(line.startswith("order-") for line in lines) == 20
+    assert "Everything was as it should be" in lines[-1]
+
+
+def processes_of(tmp_path):
+    """Return the processes that were started with this test's directory."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            words = (process / "environ").read_bytes()
+        except OSError:
+            continue
+        if str(tmp_path).encode() in words and int(process.name) != os.getpid():
+            found.append(process.name)
+    return found
+
+
+def test_the_demo_needs_no_server(tmp_path):
+    done = manage(tmp_path, "demo")
+    check_demo(done)
+    assert [path.name for path in tmp_path.iterdir() if path.name != "data"] == [], "it cleans up"
+    assert not processes_of(tmp_path)
+
+
+def test_the_demo_runs_on_postgresql_and_redis(tmp_path, postgres_url, redis_url):
+    queue = f"shop-{tmp_path.name}"
+    done = manage(
+        tmp_path, "demo", "--configured",
+        SHOP_DATABASE=postgres_url, SHOP_BROKER=redis_url, SHOP_QUEUE=queue, SHOP_KEY_PREFIX=f"{queue}:",
+    )  # fmt: skip
+    forget(redis_url, queue)
+    check_demo(done)
 
 
 def forget(url, prefix):
@@ -45,40 +96,40 @@ def forget(url, prefix):
     client.close()
 
 
-def shown(app, order_id, text):
-    wait_until(lambda: text in app.python("orders.py", "show", order_id), 60, f"{order_id} {text}")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_demo_leaves_nothing_behind(tmp_path, number):
+    process = subprocess.Popen(
+        [sys.executable, "manage.py", "demo"], cwd=PROJECT, env=environment(tmp_path), stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT, text=True, preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )  # fmt: skip
+    assert process.stdout is not None
+    try:
+        for line in process.stdout:
+            if "worker 1 is started" in line:
+                break
+        process.send_signal(number)
+        output, _ = process.communicate(timeout=60)
+    finally:
+        process.kill()
+        process.wait()
+    assert process.returncode == 130, output
+    wait_until(lambda: not processes_of(tmp_path), 20, "the end of what it started")
+    assert [path.name for path in tmp_path.iterdir() if path.name != "data"] == []
 
 
-def test_orders_are_fulfilled_declined_and_canceled(shop):
-    shop.python("orders.py", "start", "order-1", "lamp", "desk")
-    assert "'parcel': 'parcel-order-1'" in shop.python("orders.py", "wait", "order-1")
-
-    shop.python("orders.py", "start", "order-2", "piano", "--total", "900")
-    shown(shop, "order-2", "waiting for approval")
-    shop.kill_worker()
-    shop.start_worker()
-    shop.python("orders.py", "approve", "order-2")
-    assert "'parcel': 'parcel-order-2'" in shop.python("orders.py", "wait", "order-2")
-
-    shop.python("orders.py", "start", "order-3", "piano", "--total", "900")
-    shop.python("orders.py", "decline", "order-3", "--by", "bob")
-    assert "PermissionError: declined by bob" in shop.python("orders.py", "wait", "order-3", code=1)
-    assert "shop.refund" in shop.python("orders.py", "show", "order-3")
-
-    shop.python("orders.py", "start", "order-4", "piano", "--total", "900")
-    shown(shop, "order-4", "waiting for approval")
-    shop.python("orders.py", "cancel", "order-4", "--reason", "changed my mind")
-    assert "OrchestrationRevoked" in shop.python("orders.py", "wait", "order-4", code=1)
-
-    shop.python("orders.py", "start", "order-5", "unicorn")
-    assert "OutOfStock: unicorn" in shop.python("orders.py", "wait", "order-5", code=1)
-
-    assert "5 in all" in shop.python("orders.py", "list")
-    assert "1 in all" in shop.python("orders.py", "list", "--status", "CANCELED")
-    assert "InstanceNotFound" in shop.python("orders.py", "show", "order-6", code=1)
+def test_the_settings_are_checked(tmp_path):
+    assert (
+        "SHOP_DATABASE is a URL of PostgreSQL"
+        in manage(tmp_path, "check", SHOP_DATABASE="mysql://localhost/shop").stderr
+    )
+    assert "SECRET_KEY" in manage(tmp_path, "check", SHOP_DEBUG="0").stderr
+    done = manage(tmp_path, "makemigrations", "--check", "--dry-run")
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_stock_is_taken(shop):
-    counts = shop.python("orders.py", "stock", *[f"item-{number}" for number in range(9)], "unicorn")
-    assert "'item-8': 6" in counts
-    assert "unicorn" not in counts
+def test_seeding_twice_changes_nothing(tmp_path):
+    assert manage(tmp_path, "migrate", "-v", "0").returncode == 0
+    first, second = (manage(tmp_path, "seed", "--customers", "3").stdout for _ in range(2))
+    assert first == second
+    assert "5 customers" in first
+    assert manage(tmp_path, "seed", "--customers", "-1").returncode == 1

@@ -1,0 +1,1 @@
+"""A fake of a payment company: its HTTP API, and its books."""

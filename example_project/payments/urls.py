@@ -1,0 +1,5 @@
+from django.urls import path
+
+from . import views
+
+urlpatterns = [path("charges", views.charges), path("refunds", views.refunds)]

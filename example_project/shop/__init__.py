@@ -1,0 +1,1 @@
+"""The shop: what customers see, and what has to happen after they have ordered."""
