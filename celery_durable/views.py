@@ -144,8 +144,10 @@ def _wait_in_words(record: Any, waits: Any) -> str:
         return _shortened(", ".join(told))
     if waits.turn is not None:
         return _shortened(record.reason or "its next turn")
-    due = waits.timer if waits.start is None else waits.start
-    return f"{'timer' if waits.start is None else 'start'} due {moment_text(due)}"
+    if waits.start is not None:
+        return f"start due {moment_text(waits.start)}"
+    until = moment_text(waits.timer)
+    return _shortened(f"event {waits.event}, until {until}") if waits.event else f"timer due {until}"
 
 
 def _shortened(text: str) -> str:

@@ -144,9 +144,10 @@ class CancelActivity(Command):
 
 @dataclass(slots=True)
 class CreateTimer(Command):
-    """Wake the orchestrator at ``due`` (microseconds since the epoch)."""
+    """Wake the orchestrator at ``due`` (microseconds since the epoch); ``event`` is the name of what it waits for until then."""
 
     due: int
+    event: str = ""
 
     def _facts(self) -> dict[str, Any] | None:
         return {"due": self.due}

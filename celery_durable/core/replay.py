@@ -818,13 +818,13 @@ class Execution:
 
     # -- timers -----------------------------------------------------------------------------------------
 
-    def create_timer(self, due: int, callback: Callable[[], None]) -> int:
-        """Create a durable timer and return its command number."""
+    def create_timer(self, due: int, callback: Callable[[], None], event: str = "") -> int:
+        """Create a durable timer and return its command number; ``event`` is the name of what is waited for until then."""
         command = self.next_command()
         self._timers[command] = due, callback
         if not self.is_replaying:
             self._new_timers[command] = due
-        self.ask(CreateTimer(command, due))
+        self.ask(CreateTimer(command, due, event))
         return command
 
     def cancel_timer(self, command: int) -> None:
@@ -871,7 +871,7 @@ class Execution:
                 if not future.done():
                     future.set_exception(TimeoutError(f"no event {name!r} came in time"))
 
-            command = self.create_timer(self.now + timeout, ran_out)
+            command = self.create_timer(self.now + timeout, ran_out, name)
             future.add_done_callback(lambda _: self.cancel_timer(command))
         return future
 

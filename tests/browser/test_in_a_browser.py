@@ -152,7 +152,7 @@ def test_the_list_finds_by_status_and_tells_what_each_waits_for(log_in, ordered,
     staff.get_by_label("running").check()
     staff.get_by_role("button", name="Filter").click()
     row = staff.locator(f'tr[data-instance="approval-{instance_id.removeprefix("order-")}"]')
-    expect(row).to_contain_text("timer due")
+    expect(row).to_contain_text("event decision, until")
     staff.get_by_label("Search").fill(other)
     staff.get_by_label("running").uncheck()
     staff.get_by_role("button", name="Filter").click()

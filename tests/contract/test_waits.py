@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -16,6 +17,7 @@ from celery_durable.views import current_waits
 from tests.conftest import wait_until
 
 LONG_AGO = 10**15
+EVENTS = ("event", "event in time", "events in time")
 
 
 @pytest.fixture
@@ -38,6 +40,10 @@ def app(new_app: Callable[..., Any], store_url: str) -> Any:
                 await ctx.sleep_until(datetime(2999, 1, 2, 3, 4, 5, tzinfo=UTC))
             case "event":
                 await ctx.wait_event("go")
+            case "event in time":
+                await ctx.wait_event("go", timeout=timedelta(days=300_000))
+            case "events in time":
+                await ctx.any([ctx.wait_event(name, timeout=timedelta(days=300_000)) for name in ("go", "stop")])
             case "child":
                 await ctx.call(any_.s("event").set(task_id="a-child"))
             case "both":
@@ -57,7 +63,7 @@ def waits(app: Any) -> dict[str, str]:
 
 def test_every_wait_has_its_words(app: Any) -> None:
     durable, task = app.durable, app.tasks["any"]
-    for how in ("activity", "activities", "timer", "event", "child", "both", "nothing"):
+    for how in ("activity", "activities", "timer", *EVENTS, "child", "both", "nothing"):
         durable.start(task.s(how), instance_id=how)
     durable.start(task.s("event"), instance_id="later", start_at=datetime(2999, 1, 1, tzinfo=UTC))
     durable.start(task.s("event"), instance_id="stopped").suspend("why")
@@ -67,10 +73,13 @@ def test_every_wait_has_its_words(app: Any) -> None:
     found = waits(app)
     assert found | {} == {
         "activity": "activity charge", "activities": "3 activities", "timer": "timer due 2999-01-02 03:04:05 UTC",
-        "event": "event or code", "child": "child a-child", "a-child": found["a-child"], "both": "activity charge, 2 children",
+        "event": "event or code", "event in time": found["event in time"], "events in time": found["events in time"],
+        "child": "child a-child", "a-child": found["a-child"], "both": "activity charge, 2 children",
         "nothing": "-", "later": "start due 2999-01-01 00:00:00 UTC", "stopped": "resume", "single-1": found["single-1"],
         "single-2": "admission", **{id_: words for id_, words in found.items() if id_.startswith("both:")},
     }  # fmt: skip
+    assert re.fullmatch(r"event go, until 28\d\d-\d\d-\d\d \d\d:\d\d:\d\d UTC", found["event in time"])
+    assert re.fullmatch(r"timer due 28\d\d-\d\d-\d\d .* UTC", found["events in time"])
     assert current_waits(durable, []) == {}
 
 
