@@ -37,6 +37,7 @@ from .engine.verbs import BulkResult, apply_to_all, statuses_of
 from .engine.verification import Verification, Verifier
 from .entities import EntityPage, EntityReference, entities_of, entity_page
 from .errors import ConfigurationError
+from .forks import renew_in_children
 from .payload import PayloadCodec
 from .result import Orchestration
 from .schedule import Schedule, declare_schedule, find_schedule, list_schedules
@@ -81,7 +82,7 @@ class Durable:
         self._declared: dict[str, _Declared] = {}
         self._pending: list[tuple[Callable[..., Any], dict[str, Any]]] = []
         self._entities: dict[str, Declaration] = {}
-        os.register_at_fork(after_in_child=self._renew_lock)
+        renew_in_children(self, Durable._renew_lock)
         if app is not None:
             self.init_app(app)
 

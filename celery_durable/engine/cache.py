@@ -6,11 +6,11 @@ takes one out has it alone.
 
 from __future__ import annotations
 
-import os
 import threading
 from collections import OrderedDict
 
 from ..core.replay import Execution
+from ..forks import renew_in_children
 from .records import Known
 
 __all__ = ["LiveExecutions"]
@@ -24,7 +24,7 @@ class LiveExecutions:
         self._live: OrderedDict[str, Execution] = OrderedDict()
         self._instances: dict[str, str] = {}
         self._lock = threading.Lock()
-        os.register_at_fork(after_in_child=self._start_empty)
+        renew_in_children(self, LiveExecutions._start_empty)
 
     def _start_empty(self) -> None:
         self._live, self._instances, self._lock = OrderedDict(), {}, threading.Lock()

@@ -8,7 +8,6 @@ not busy: it is left alone.
 from __future__ import annotations
 
 import ctypes
-import os
 import sys
 import threading
 import time
@@ -17,6 +16,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from ..errors import TurnLimitExceeded
+from ..forks import renew_in_children
 
 __all__ = ["Watchdog"]
 
@@ -42,7 +42,7 @@ class Watchdog:
     def __init__(self, limit: float) -> None:
         self.limit = limit
         self._renew()
-        os.register_at_fork(after_in_child=self._renew)
+        renew_in_children(self, Watchdog._renew)
 
     def _renew(self) -> None:
         self._turns: set[_Turn] = set()

@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any, TypeVar
+from weakref import WeakSet
 
 import sqlalchemy as sa
 
@@ -235,25 +236,27 @@ class Database(Runner):
         self._is_ready = False
         self._in_use = 0
         self._gate = threading.Condition()
-        os.register_at_fork(
-            before=self._before_fork, after_in_parent=self._after_fork, after_in_child=self._renew_locks
-        )
+        with _fork_lock:
+            _databases.add(self)
 
     # -- forks ----------------------------------------------------------------------------------------
 
     # SQLite keeps its locks per process: a child forked while a connection is open here would write without any, and
     # the parent could delete the log under it. So none is open at the moment of a fork.
 
-    def _before_fork(self) -> None:
+    def before_fork(self) -> None:
+        """Let no connection be in use until ``after_fork``."""
         self._gate.acquire()
         if self.family == "sqlite" and self._engine is not None and self._pid == os.getpid():
             self._gate.wait_for(lambda: self._in_use == 0, timeout=10)
             self._engine.dispose()
 
-    def _after_fork(self) -> None:
+    def after_fork(self) -> None:
+        """Let connections be used again."""
         self._gate.release()
 
-    def _renew_locks(self) -> None:
+    def renew(self) -> None:
+        """Be usable in a child that was just forked."""
         self._lock, self._gate, self._in_use = threading.RLock(), threading.Condition(), 0
 
     @contextmanager
@@ -433,6 +436,35 @@ class Database(Runner):
             return True
         # a pooled connection that the server closed long ago: once more on a fresh one
         return attempt == 1 and getattr(error, "durable_is_disconnect", False)
+
+
+# one hook for all, which keeps none of them alive; the lock is held from before a fork until after it
+_databases: WeakSet[Database] = WeakSet()
+_held: list[Database] = []
+_fork_lock = threading.Lock()
+
+
+def _before_fork() -> None:
+    _fork_lock.acquire()
+    for database in list(_databases):
+        database.before_fork()
+        _held.append(database)
+
+
+def _after_fork_in_parent() -> None:
+    while _held:
+        _held.pop().after_fork()
+    _fork_lock.release()
+
+
+def _after_fork_in_child() -> None:
+    for database in list(_databases):
+        database.renew()
+    _held.clear()
+    _fork_lock.release()
+
+
+os.register_at_fork(before=_before_fork, after_in_parent=_after_fork_in_parent, after_in_child=_after_fork_in_child)
 
 
 def family_of(url: sa.URL) -> str:

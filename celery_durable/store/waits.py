@@ -52,7 +52,7 @@ def waits_statement(executions: Sequence[str], ids: Sequence[str], now: int) -> 
         moment: Any = none,
         event: Any = nothing,
     ) -> sa.Select[Any]:
-        label = sa.literal_column(f"'{what}'").label("what")
+        label: sa.ColumnElement[str] = sa.literal_column(f"'{what}'").label("what")
         return sa.select(label, whose, sa.func.count(), name, attempt, moment, event).group_by(whose)
 
     first = sa.func.min(m.visible_at)

@@ -7,9 +7,10 @@ rows, through recovery, a few seconds late and in bounded batches.
 from __future__ import annotations
 
 import heapq
-import os
 import threading
 import time
+
+from ..forks import renew_in_children
 
 __all__ = ["Countdowns"]
 
@@ -20,7 +21,7 @@ class Countdowns:
     def __init__(self, most: int = 1_000) -> None:
         self._most = most
         self._renew()
-        os.register_at_fork(after_in_child=self._renew)
+        renew_in_children(self, Countdowns._renew)
 
     def _renew(self) -> None:
         self._due: list[float] = []

@@ -10,7 +10,6 @@ from __future__ import annotations
 import atexit
 import logging
 import mmap
-import os
 import threading
 import time
 from collections import deque
@@ -22,6 +21,7 @@ from celery import Celery, signals
 from ..core.events import EventKind
 from ..engine.observation import Carried, Life, Seen
 from ..engine.records import InstanceRow, NewInstance
+from ..forks import renew_in_children
 
 __all__ = ["EventSender"]
 
@@ -54,7 +54,7 @@ class EventSender:
         self._hostname: str | None = None
         self._switch: MutableSequence[int] | mmap.mmap = bytearray([bool(app.conf.task_send_sent_event)])
         self._renew()
-        os.register_at_fork(after_in_child=self._renew)
+        renew_in_children(self, EventSender._renew)
 
     def _renew(self) -> None:
         self._waiting: deque[Iterable[_Made]] = deque(maxlen=_MOST_WAITING)

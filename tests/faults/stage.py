@@ -6,7 +6,6 @@ wires are ours: the broker, the clock, and the probe between the engine and its 
 
 from __future__ import annotations
 
-import os
 import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -95,7 +94,7 @@ class Process:
             return ProbedStore(open_store(replace(settings, backend_options=options)), self)
 
         no_check = mock.patch.object(store_module, "check_schema", lambda database: None)  # it was just made
-        with no_fork_hooks(), no_check, mock.patch.object(app_module, "open_store", open_probed):
+        with no_check, mock.patch.object(app_module, "open_store", open_probed):
             runtime = durable._make_runtime()
             if not _watchdog:
                 _watchdog.append(Watchdog(600))
@@ -471,13 +470,6 @@ def _eyes(url: str) -> sa.Connection:
 
 _connect: list[Callable[[], sqlite3.Connection]] = []
 _LIVE = [str(status) for status in RuntimeStatus if not status.is_terminal]
-
-
-@contextmanager
-def no_fork_hooks() -> Iterator[None]:
-    """Let objects that last for one case not be remembered for ever."""
-    with mock.patch.object(os, "register_at_fork", lambda **_: None):
-        yield
 
 
 @contextmanager
