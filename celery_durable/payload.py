@@ -179,7 +179,7 @@ class PayloadCodec:
         except Exception:
             return None
         if isinstance(trace := facts.get("traceback"), str) and trace:
-            error.add_note("the traceback in the activity was:\n" + trace)
+            error.add_note("it was raised, as recorded there:\n" + trace)
         return error
 
     def _exception_class(self, module: str, name: str) -> type[BaseException] | None:

@@ -7,6 +7,7 @@ import uuid
 
 import pytest
 from celery.contrib.testing.worker import start_worker
+from pytest_celery import CeleryTestBackend
 
 from tests.conftest import wait_until
 from tests.integration.conftest import load_testapp
@@ -29,6 +30,15 @@ def default_redis_backend(tmp_path):
     node = LocalRedis.launch(tmp_path / "backend")
     yield node
     node.teardown()
+
+
+@pytest.fixture
+def celery_redis_backend(default_redis_backend):
+    """A backend whose end asks nothing of the other objects of this process.
+
+    pytest-celery's own looks at the class of every one, and Django's settings raise when asked for it unless they are configured.
+    """
+    return CeleryTestBackend(default_redis_backend)
 
 
 @pytest.fixture(params=["celery_redis_broker"])
