@@ -44,15 +44,21 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     if config.getoption("--no-cache"):
-        gone = [item for item in items if _needs_no_second_run(item)]
+        known = {item.nodeid for item in items}
+        gone = [item for item in items if _needs_no_second_run(item, known)]
         config.hook.pytest_deselected(items=gone)
         items[:] = [item for item in items if item not in set(gone)]
 
 
-def _needs_no_second_run(item: pytest.Item) -> bool:
+def _needs_no_second_run(item: pytest.Item, known: set[str]) -> bool:
     """Tell whether a run without caches says nothing new: it runs without them anyway, or differs by the database alone."""
     chosen = getattr(getattr(item, "callspec", None), "id", "").split("-")
-    return item.get_closest_marker("cache") is not None or bool({"live", "replay", "mariadb"} & set(chosen))
+    with_sqlite = "-".join("sqlite" if each == "postgres" else each for each in chosen)
+    return (
+        item.get_closest_marker("cache") is not None
+        or bool({"live", "replay", "mariadb"} & set(chosen))
+        or ("postgres" in chosen and f"{item.nodeid.partition('[')[0]}[{with_sqlite}]" in known)
+    )
 
 
 @pytest.fixture(autouse=True)

@@ -181,7 +181,7 @@ def _create_timer(draft: _Draft, command: CreateTimer) -> None:
     draft.commit.own_inbox.append(
         NewInbox(
             draft.commit.instance_id, EventKind.TIMER_FIRED, _timer_dedup(draft, command), execution=draft.execution,
-            command=command.command, name=command.event or None, visible_at=command.due,
+            command=command.command, facts={"event": command.event} if command.event else None, visible_at=command.due,
             check_after=_CHECK_WAKE_AFTER if is_near else -horizon,
         )
     )  # fmt: skip

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -38,7 +39,7 @@ class Waits:
 
 
 def waits_statement(executions: Sequence[str], ids: Sequence[str], now: int) -> sa.Executable:
-    """Return the statement; its rows are (what, whose, how many, a name, an attempt, a moment, an event)."""
+    """Return the statement; its rows are (what, whose, how many, a name, an attempt, a moment, facts)."""
     o, c, m, w = outbox.c, instances.c, inbox.c, waiting.c
     none: sa.ColumnElement[Any] = sa.literal_column("0")
     nothing: sa.ColumnElement[Any] = sa.literal_column("''")
@@ -50,17 +51,17 @@ def waits_statement(executions: Sequence[str], ids: Sequence[str], now: int) -> 
         name: Any = nothing,
         attempt: Any = none,
         moment: Any = none,
-        event: Any = nothing,
+        facts: Any = nothing,
     ) -> sa.Select[Any]:
         label: sa.ColumnElement[str] = sa.literal_column(f"'{what}'").label("what")
-        return sa.select(label, whose, sa.func.count(), name, attempt, moment, event).group_by(whose)
+        return sa.select(label, whose, sa.func.count(), name, attempt, moment, facts).group_by(whose)
 
     first = sa.func.min(m.visible_at)
     return sa.union_all(
         per(o.execution, "activity", name=sa.func.min(o.name), attempt=sa.func.max(o.attempt))
         .where(o.execution.in_(executions), o.kind == "activity"),
         per(c.parent_id, "child", name=sa.func.min(c.id)).where(c.parent_id.in_(ids), c.status.not_in(_ENDED)),
-        per(m.instance, "timer", moment=first, event=sa.func.min(m.name)).where(due, m.kind == str(EventKind.TIMER_FIRED)),
+        per(m.instance, "timer", moment=first, facts=sa.func.min(m.facts)).where(due, m.kind == str(EventKind.TIMER_FIRED)),
         per(m.instance, "start", moment=first).where(due, m.kind == str(EventKind.EXECUTION_STARTED)),
         per(m.instance, "turn", moment=sa.func.min(m.wake_at))
         .where(m.instance.in_(ids), m.visible_at <= now, m.wake_at <= now),
@@ -71,7 +72,7 @@ def waits_statement(executions: Sequence[str], ids: Sequence[str], now: int) -> 
 def gathered(rows: Iterable[Sequence[Any]], id_of: dict[str, str]) -> dict[str, Waits]:
     """Return what the rows say, by instance id; ``id_of`` gives the id of an execution."""
     found: dict[str, Waits] = {}
-    for what, whose, number, name, attempt, moment, event in rows:
+    for what, whose, number, name, attempt, moment, facts in rows:
         waits = found.setdefault(id_of[whose] if what == "activity" else whose, Waits())
         match what:
             case "activity":
@@ -79,9 +80,16 @@ def gathered(rows: Iterable[Sequence[Any]], id_of: dict[str, str]) -> dict[str, 
             case "child":
                 waits.children, waits.child = int(number), name
             case "timer":
-                waits.timer, waits.event = int(moment), event or "" if number == 1 else ""
+                waits.timer, waits.event = int(moment), _event_in(facts) if number == 1 else ""
             case "admission":
                 waits.is_waiting_for_admission = True
             case _:
                 setattr(waits, what, int(moment))
     return found
+
+
+def _event_in(facts: str | None) -> str:
+    try:
+        return str(json.loads(facts or "{}").get("event", ""))
+    except (ValueError, AttributeError):  # damaged: the turn will say so
+        return ""
