@@ -245,12 +245,14 @@ class Cluster:
     def run(self, jobs: Sequence[Job], faults: Iterable[Fault] = (), limit: float = LIMIT) -> None:
         """Start all jobs, the last third of them while faults happen, and wait until everything is over."""
         self.jobs.update({job.id: job for job in jobs})
-        began = time.monotonic()
         schedule_, failures = sorted(faults, key=lambda fault: fault.at), list[BaseException]()
+        waiting = self._feed(list(jobs), len(jobs) - len(jobs) // 3, self._start)
+        if jobs and schedule_:
+            _comes_true(self.starts, 60)  # what has not begun cannot be hit
+        began = time.monotonic()
         injector = threading.Thread(target=self._inject, args=(schedule_, began, failures), daemon=True)
         injector.start()
         span = max((fault.at for fault in schedule_), default=0)
-        waiting = list(jobs)
         events = [(job, number) for job in jobs for number in job.events]
         while True:
             elapsed = time.monotonic() - began
