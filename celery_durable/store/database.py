@@ -32,7 +32,9 @@ T = TypeVar("T")
 Cursor = Any
 _ATTEMPTS = 12
 
-# {now} is the clock at the moment it is met, {once} the same for a whole statement: only that can range an index
+# {now} is the clock at the moment it is met, {once} the same for a whole statement: only that can range an index.
+# MySQL's is read in UTC: a connection of others has the server's time zone, and an hour of local time comes twice a year
+_MYSQL_ONCE = "TIMESTAMPDIFF(MICROSECOND, '1970-01-01', UTC_TIMESTAMP(6))"
 _FRAGMENTS = {
     "postgresql": {
         "now": "CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000000 AS BIGINT)",
@@ -63,8 +65,8 @@ _FRAGMENTS = {
         "false": "0",
     },
     "mysql": {
-        "now": "CAST(UNIX_TIMESTAMP(SYSDATE(6)) * 1000000 AS SIGNED)",
-        "once": "CAST(UNIX_TIMESTAMP(NOW(6)) * 1000000 AS SIGNED)",
+        "now": f"({_MYSQL_ONCE} + TIMESTAMPDIFF(MICROSECOND, NOW(6), SYSDATE(6)))",
+        "once": _MYSQL_ONCE,
         "lock_instance": "FOR UPDATE SKIP LOCKED",
         "lock": "FOR UPDATE",
         "skip_locked": "FOR UPDATE SKIP LOCKED",

@@ -17,6 +17,7 @@ from celery_durable.core.status import RuntimeStatus
 from celery_durable.engine.records import ActivityTicket, InboxKind
 from celery_durable.errors import StoreError
 from celery_durable.store import Store
+from celery_durable.store.database import Statement
 from celery_durable.store.schema import metadata
 from tests.conftest import wait_until
 
@@ -318,6 +319,16 @@ def test_the_database_ends_a_transaction_whose_holder_froze(server_store: Store)
         return [str(value) for value in cursor.fetchone()]
 
     assert set(server_store.database.transact(limits)) != {"0"}, "a frozen holder would keep its rows for ever"
+
+
+def test_the_clock_is_not_read_in_local_time_of_which_an_hour_comes_twice_a_year(mariadb_store: Store) -> None:
+    statement, database = Statement("SELECT {now}, {once}"), mariadb_store.database
+    assert "UNIX_TIMESTAMP" not in statement.compiled(database)[0], "the zone is the server's on a connection of others"
+    with database.cursor() as cursor:
+        cursor.execute("SET time_zone = '-05:00'")
+        now, once = database.run(cursor, statement).fetchone()
+        cursor.execute("SET time_zone = '+00:00'")
+    assert 0 <= now - once < SECOND and abs(now - time.time_ns() // 1000) < 60 * SECOND
 
 
 # -- F9: poison ---------------------------------------------------------------------------------------------------------

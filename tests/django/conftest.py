@@ -1,4 +1,4 @@
-"""The shared Django project, over SQLite and PostgreSQL: in this process, and in processes of its own that can be killed."""
+"""The shared Django project over each database: in this process, and in processes of its own that can be killed."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ import sqlalchemy as sa
 
 from celery_durable.conf import Settings
 from celery_durable.store import Store, open_store
-from tests.conftest import POSTGRES, _own_database
+from tests.conftest import MARIADB, POSTGRES, _own_database
 
 ROOT = Path(__file__).parents[2]
 MANAGE = [sys.executable, "-m", "tests.django.project.manage"]
@@ -65,8 +65,9 @@ class Project:
             url = f"sqlite:///{database['NAME']}"
         else:
             url = sa.URL.create(
-                "postgresql+psycopg", database["USER"], database["PASSWORD"] or None, database["HOST"],
-                int(database["PORT"] or 5432), database["NAME"],
+                "mysql+pymysql" if "mysql" in database["ENGINE"] else "postgresql+psycopg",
+                database["USER"], database["PASSWORD"] or None, database["HOST"],
+                int(database["PORT"]) if database["PORT"] else None, database["NAME"],
             ).render_as_string(hide_password=False)  # fmt: skip
         store = open_store(Settings(backend_url=url))
         self._opened.append(store)
@@ -98,10 +99,10 @@ def die(*_, **__): os.kill(os.getpid(), signal.SIGKILL)
 """
 
 
-def postgres_settings(parsed: sa.URL) -> dict[str, Any]:
-    """Return an entry of ``DATABASES`` for a PostgreSQL URL."""
+def server_settings(parsed: sa.URL) -> dict[str, Any]:
+    """Return an entry of ``DATABASES`` for a URL of PostgreSQL or MariaDB."""
     return {
-        "ENGINE": "django.db.backends.postgresql", "NAME": parsed.database, "USER": parsed.username or "",
+        "ENGINE": f"django.db.backends.{parsed.get_backend_name()}", "NAME": parsed.database, "USER": parsed.username or "",
         "PASSWORD": parsed.password or "", "HOST": parsed.host or "", "PORT": str(parsed.port or ""),
     }  # fmt: skip
 
@@ -125,7 +126,18 @@ def migrated_postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[sa.U
     made = own_postgres()
     url = sa.make_url(next(made))
     directory = tmp_path_factory.mktemp("django")
-    Project(directory, postgres_settings(url)).manage("migrate", "-v0")
+    Project(directory, server_settings(url)).manage("migrate", "-v0")
+    yield url
+    next(made, None)
+
+
+@pytest.fixture(scope="session")
+def migrated_mariadb(tmp_path_factory: pytest.TempPathFactory) -> Iterator[sa.URL]:
+    """A MariaDB database that manage.py has migrated; tests take copies."""
+    made = own_mariadb()
+    url = sa.make_url(next(made))
+    directory = tmp_path_factory.mktemp("django")
+    Project(directory, server_settings(url)).manage("migrate", "-v0")
     yield url
     next(made, None)
 
@@ -138,9 +150,27 @@ def own_postgres(template: str = "template1") -> Iterator[str]:
     )
 
 
+def own_mariadb(template: str | None = None) -> Iterator[str]:
+    """Make a database, and drop it afterwards; the copy of another one is without its foreign keys."""
+    name = f"durable_{uuid.uuid4().hex[:12]}"
+    for url in _own_database(MARIADB, name, "CREATE DATABASE {name}", "DROP DATABASE {name}"):
+        if template is not None:
+            engine = sa.create_engine(url)
+            with engine.begin() as connection:
+                for table in sa.inspect(connection).get_table_names(schema=template):
+                    connection.exec_driver_sql(f"CREATE TABLE {table} LIKE {template}.{table}")
+                    connection.exec_driver_sql(f"INSERT INTO {table} SELECT * FROM {template}.{table}")
+            engine.dispose()
+        yield url
+
+
+#: What a database may do its own way runs on MariaDB too.
+on_mariadb_too = pytest.mark.parametrize("project", ["sqlite", "postgres", "mariadb"], indirect=True)
+
+
 @pytest.fixture(params=["sqlite", "postgres"])
 def project(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Project]:
-    """The project over each database, migrated by manage.py."""
+    """The project over a database, migrated by manage.py."""
     if request.param == "sqlite":
         with sqlite3.connect(request.getfixturevalue("migrated_file")) as source:
             source.execute("PRAGMA wal_checkpoint(TRUNCATE)")
@@ -148,8 +178,9 @@ def project(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Project]
         shutil.copy(request.getfixturevalue("migrated_file"), tmp_path / "app.db")
         made, databases = Project(tmp_path, sqlite_settings(tmp_path)), iter(())
     else:
-        databases = own_postgres(request.getfixturevalue("migrated_postgres").database)
-        made = Project(tmp_path, postgres_settings(sa.make_url(next(databases))))
+        own = own_postgres if request.param == "postgres" else own_mariadb
+        databases = own(request.getfixturevalue(f"migrated_{request.param}").database)
+        made = Project(tmp_path, server_settings(sa.make_url(next(databases))))
     yield made
     made.close()
     next(databases, None)

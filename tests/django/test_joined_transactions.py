@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from tests.conftest import wait_until
 
-from .conftest import Project
+from .conftest import Project, on_mariadb_too
 
 NUDGES = """
 nudged = []
@@ -15,6 +15,7 @@ def ids(): return sorted(run.id for run in durable.find().items)
 """
 
 
+@on_mariadb_too
 def test_what_starts_inside_a_block_commits_or_rolls_back_with_it(project: Project) -> None:
     project.run(
         NUDGES
@@ -48,6 +49,7 @@ assert nudged[-1] == "e", "outside a block as ever"
     )
 
 
+@on_mariadb_too
 def test_a_savepoint_that_is_undone_takes_its_starts_along_and_sends_nothing(project: Project) -> None:
     project.run(
         NUDGES
@@ -70,6 +72,7 @@ assert ids() == ["kept", "outer"] and nudged == ["outer", "kept"]
     )
 
 
+@on_mariadb_too
 def test_events_and_signals_join_too(project: Project) -> None:
     project.run(
         NUDGES
@@ -114,6 +117,7 @@ assert Order.objects.filter(name="goes on").exists(), "a refusal does not break 
     )
 
 
+@on_mariadb_too
 def test_ids_that_are_taken(project: Project) -> None:
     project.run(
         NUDGES
@@ -256,6 +260,7 @@ assert Order.objects.count() == 3
     )
 
 
+@on_mariadb_too
 def test_an_open_block_holds_no_lock_that_a_turn_needs(project: Project) -> None:
     if "sqlite" in project.database["ENGINE"]:
         return  # one writer at a time is what SQLite is

@@ -11,12 +11,13 @@ import sqlalchemy as sa
 from celery_durable.store.migrate import HEAD, downgrade, found_revision, migrate
 from tests.contract.test_migrations import describe, differences
 
-from .conftest import Project, own_postgres, postgres_settings, sqlite_settings
+from .conftest import Project, on_mariadb_too, own_postgres, server_settings, sqlite_settings
 
 VERSIONS = Path(__file__).parents[2] / "celery_durable/store/alembic/versions"
 MIGRATIONS = Path(__file__).parents[2] / "celery_durable/contrib/django/migrations"
 
 
+@on_mariadb_too
 def test_both_routes_give_the_same_schema(project: Project) -> None:
     database = project.store().database
     assert found_revision(database) == HEAD
@@ -38,6 +39,7 @@ def test_each_revision_has_a_migration_and_none_is_missing(project: Project) -> 
     assert "No changes detected" in project.manage("makemigrations", "--check", "--dry-run")
 
 
+@on_mariadb_too
 def test_tables_that_are_there_already_are_left_alone_and_each_step_can_be_taken_back(project: Project) -> None:
     project.manage("migrate", "-v0", "celery_durable", "0002")
     store = project.store().database
@@ -62,7 +64,7 @@ assert len(durable.runtime.store.id) == 32
 def test_a_schema_that_is_behind_is_told(kind: str, tmp_path: Path) -> None:
     databases = own_postgres() if kind == "postgres" else iter(())
     url = next(databases, None)
-    project = Project(tmp_path, sqlite_settings(tmp_path) if url is None else postgres_settings(sa.make_url(url)))
+    project = Project(tmp_path, sqlite_settings(tmp_path) if url is None else server_settings(sa.make_url(url)))
     try:
         told = project.manage("check", "--database", "default", code=1)
         assert "celery_durable.E002" in told and "manage.py migrate" in told

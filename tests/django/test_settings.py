@@ -70,6 +70,49 @@ refused(lambda: address_of("nonsense {SECRET}"), "SQLAlchemy URL")
     )
 
 
+def test_an_alias_of_mysql_is_translated_to_what_pymysql_connects_with(sqlite_project: Project) -> None:
+    sqlite_project.run(
+        ADDRESSES
+        + f"""
+import pymysql
+pymysql.install_as_MySQLdb()
+def address(**settings):
+    alias = f"mysql{{len(connections.settings)}}"
+    add(alias, ENGINE="django.db.backends.mysql", **settings)
+    return address_of(f"django://{{alias}}")
+def arguments(**settings):
+    found = dict(address(**settings).options["connect_args"])
+    assert found.pop("charset") == "utf8mb4"
+    return found
+NAMED = dict(NAME="shop", USER="me", PASSWORD="{SECRET}", HOST="db.example", PORT="3307")
+CA = dict(ca="/ca.pem", cert="/me.pem")
+named = dict(database="shop", user="me", password="{SECRET}", host="db.example", port=3307)
+assert arguments(**NAMED, OPTIONS=dict(charset="latin1", init_command="SET @x = 1", isolation_level=None)) == named
+assert str(address(**NAMED).url) == "mysql+pymysql://me@db.example:3307/shop"
+assert arguments(NAME="shop", HOST="/run/mysqld.sock") == dict(database="shop", unix_socket="/run/mysqld.sock")
+assert arguments(NAME="", OPTIONS=dict(passwd="x", db="shop")) == dict(password="x", database="shop")
+file = dict(read_default_file="/etc/shop.cnf", read_default_group="shop")
+assert arguments(NAME="", OPTIONS=file) == file
+
+for options in (dict(ssl=CA), dict(ssl_ca="/ca.pem", ssl_verify_identity=True), dict(ssl_disabled=True)):
+    assert arguments(**NAMED, OPTIONS=options) == {{**named, **options}}
+for options, expected in (
+    (dict(ssl=True), dict(ssl=dict(check_hostname=False))),
+    (dict(ssl_mode="DISABLED"), dict(ssl_disabled=True)),
+    (dict(ssl_mode="PREFERRED"), dict(ssl={{}})),
+    (dict(ssl_mode="REQUIRED"), dict(ssl=dict(check_hostname=False))),
+    (dict(ssl_mode="VERIFY_CA", ssl=CA), dict(ssl=dict(CA, check_hostname=False, verify_mode="required"))),
+    (dict(ssl_mode="VERIFY_IDENTITY", ssl=CA), dict(ssl=dict(CA, check_hostname=True, verify_mode="required"))),
+):
+    assert arguments(**NAMED, OPTIONS=options) == {{**named, **expected}}, options
+for options in (dict(ssl_mode="VERIFY_IDENTITY"), dict(ssl_mode="SOMETIMES")):
+    try: arguments(**NAMED, OPTIONS=options)
+    except ConfigurationError as error: assert options["ssl_mode"] in str(error) and "ssl" in str(error)
+    else: raise AssertionError(options)
+"""
+    )
+
+
 def test_an_alias_that_comes_to_mean_another_database_is_followed(sqlite_project: Project) -> None:
     sqlite_project.manage("migrate", "-v0")
     sqlite_project.run(

@@ -9,7 +9,7 @@ import pytest
 
 from tests.conftest import wait_until
 
-from .conftest import Project
+from .conftest import Project, on_mariadb_too
 
 Worker = subprocess.Popen[bytes]
 
@@ -53,6 +53,7 @@ durable.runtime.publisher.publish_activities = lambda rows: {}
 """
 
 
+@on_mariadb_too
 def test_an_outcome_that_is_not_wanted_any_more_takes_the_rows_along(project: Project) -> None:
     project.run(
         ATTEMPT
@@ -73,6 +74,7 @@ assert keys() == [] and str(durable.get("a").runtime_status) == "TERMINATED"
     )
 
 
+@on_mariadb_too
 def test_a_commit_that_is_refused_leaves_nothing_and_one_in_doubt_is_looked_into(project: Project) -> None:
     project.run(
         ATTEMPT
@@ -104,6 +106,7 @@ for number, when in enumerate(("before", "after")):
     )
 
 
+@on_mariadb_too
 def test_deadlocks_run_it_again_whole_and_errors_of_the_body_do_not(project: Project) -> None:
     project.run(
         ATTEMPT
@@ -112,13 +115,14 @@ from django.db import OperationalError
 import sqlite3
 times = []
 class Deadlock(Exception):
-    sqlstate = "40P01"
+    sqlstate = "40P01" if connection.vendor == "postgresql" else None
 def deadlock(execute, sql, params, many, context):
     if "orders_payment" in sql and "INSERT" in sql:
         times.append(1)
         if len(times) < 3:
-            inner = sqlite3.OperationalError("database is locked") if connection.vendor == "sqlite" else Deadlock()
-            raise OperationalError("deadlock") from inner
+            inner = {"sqlite": sqlite3.OperationalError("database is locked"), "postgresql": Deadlock(),
+                     "mysql": Deadlock(1213, "Deadlock found")}
+            raise OperationalError("deadlock") from inner[connection.vendor]
     return execute(sql, params, many, context)
 ticket = begun("a")
 real = effects._Joint._note_errors

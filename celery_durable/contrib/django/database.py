@@ -26,8 +26,18 @@ _APP = "celery_durable.contrib.django"
 _SCHEME = "django://"
 _FAMILIES = {"postgresql": "postgresql", "sqlite": "sqlite", "mysql": "mysql"}
 _NOT_FOR_US = ("client_encoding", "context", "cursor_factory", "prepare_threshold")  # of Django's own connections
-_MYSQL = {"user": "user", "passwd": "password", "password": "password", "db": "database", "database": "database", "host": "host",
-          "port": "port", "unix_socket": "unix_socket", "charset": "charset", "ssl": "ssl", "ssl_mode": None}  # fmt: skip
+_MYSQL = (  # where Django's connections go, and how safely, in PyMySQL's words; what they are like inside is not for us
+    "user", "password", "database", "host", "port", "unix_socket", "bind_address", "connect_timeout", "max_allowed_packet",
+    "read_default_file", "read_default_group", "auth_plugin_map", "server_public_key", "ssl", "ssl_ca", "ssl_cert", "ssl_key",
+    "ssl_key_password", "ssl_verify_cert", "ssl_verify_identity", "ssl_disabled",
+)  # fmt: skip
+_MYSQL_OLD = {"passwd": "password", "db": "database"}
+_SSL_MODES: dict[str, dict[str, Any]] = {  # of mysqlclient, as PyMySQL's ``ssl``
+    "PREFERRED": {},
+    "REQUIRED": {"check_hostname": False},
+    "VERIFY_CA": {"check_hostname": False, "verify_mode": "required"},
+    "VERIFY_IDENTITY": {"check_hostname": True, "verify_mode": "required"},
+}
 
 
 def address_of_alias(alias: str) -> Address:
@@ -107,15 +117,31 @@ def _sqlite(wrapper: Any) -> tuple[sa.URL, dict[str, Any]]:
 
 
 def _mysql(wrapper: Any) -> tuple[sa.URL, dict[str, Any]]:
-    given = wrapper.get_connection_params()
-    arguments = {
-        ours: given[name] for name, ours in _MYSQL.items() if ours is not None and given.get(name) not in (None, "")
-    }
+    given = {_MYSQL_OLD.get(name, name): value for name, value in wrapper.get_connection_params().items()}
+    arguments = {name: given[name] for name in _MYSQL if given.get(name) not in (None, "")}
+    arguments |= {"charset": "utf8mb4", **_mysql_ssl(given)}
     url = sa.URL.create(
         "mysql+pymysql", username=arguments.get("user"), host=arguments.get("host"), port=arguments.get("port"),
         database=arguments.get("database"),
     )  # fmt: skip
     return url, arguments
+
+
+def _mysql_ssl(given: dict[str, Any]) -> dict[str, Any]:
+    """Return in PyMySQL's words what mysqlclient is told by ``ssl_mode``, or by ``ssl=True``."""
+    files = given.get("ssl")
+    mode = given.get("ssl_mode") or ("REQUIRED" if files is True else None)
+    if mode is None:
+        return {}
+    if mode == "DISABLED":
+        return {"ssl_disabled": True}
+    files = files if isinstance(files, dict) else {}
+    if mode not in _SSL_MODES or (mode == "VERIFY_IDENTITY" and "ca" not in files):
+        raise ImproperlyConfigured(
+            f"the store cannot connect with OPTIONS['ssl_mode'] = {mode!r}: it is one of DISABLED, {', '.join(_SSL_MODES)}, and "
+            "VERIFY_IDENTITY needs OPTIONS['ssl']['ca']"
+        )
+    return {"ssl": {**files, **_SSL_MODES[mode]}}
 
 
 _TRANSLATE = {"postgresql": _postgresql, "sqlite": _sqlite, "mysql": _mysql}

@@ -14,6 +14,10 @@ USE_TZ = True
 DATABASES = {
     "default": json.loads(os.environ["DURABLE_DJANGO_DATABASE"]) if "DURABLE_DJANGO_DATABASE" in os.environ else _SQLITE
 }
+if "mysql" in DATABASES["default"]["ENGINE"]:
+    import pymysql
+
+    pymysql.install_as_MySQLdb()
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 ROOT_URLCONF = "tests.django.project.urls"
 STATIC_URL = "/static/"
