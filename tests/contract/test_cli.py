@@ -260,7 +260,7 @@ def test_events_and_verbs_for_one(shell: Shell) -> None:
     shell.run("event", "s1", "go", "--data", '{"x": 1}', "--event-id", "e1")
     shell.run("resume", "s1")
     assert shell.app.durable.get("s1").get(timeout=10) == {"x": 1}
-    assert "resume needs one that is" in shell.run("resume", "s1", code=4).stderr
+    assert "resume needs one that is SUSPENDED\n" in shell.run("resume", "s1", code=4).stderr
     shell.run("event", "s1", "go", code=4)
     shell.run("restart", "s1")
     shell.run("cancel", "s1", "--reason", "enough")
