@@ -79,13 +79,19 @@ def _about_store(settings: Settings) -> Iterator[Finding]:
 
 def _about_names(conf: Any) -> Iterator[Finding]:
     known = {field.name for field in fields(Settings)}
-    given = {str(key).removeprefix("durable_") for key in conf if str(key).startswith("durable_")}
+    yield from _misspelt(conf, "durable_", known)
+    if conf.prefix:  # of a namespace, as CELERY_ in Django, whose names are in upper case
+        yield from _misspelt(conf, f"{conf.prefix}DURABLE_", {name.upper() for name in known})
+
+
+def _misspelt(conf: Any, prefix: str, known: set[str]) -> Iterator[Finding]:
+    given = {str(key).removeprefix(prefix) for key in conf if str(key).startswith(prefix)}
     for name in sorted(given - known):
         near = get_close_matches(name, known, 1)
         yield Finding(
             "celery_durable.W008",
-            f"there is no setting durable_{name}: it is ignored",
-            f"Is durable_{near[0]} meant?" if near else "Take it away.",
+            f"there is no setting {prefix}{name}: it is ignored",
+            f"Is {prefix}{near[0]} meant?" if near else "Take it away.",
         )
 
 

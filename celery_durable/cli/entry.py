@@ -19,12 +19,12 @@ from ..errors import (
     StoreError,
 )
 
-__all__ = ["FAILED", "TIMED_OUT", "command", "durable_of", "leave"]
+__all__ = ["FAILED", "NOT_POSSIBLE", "TIMED_OUT", "command", "durable_of", "leave"]
 
-FAILED, TIMED_OUT = 5, 6
+NOT_POSSIBLE, FAILED, TIMED_OUT = 4, 5, 6
 _EXIT_CODES: Sequence[tuple[type[BaseException] | tuple[type[BaseException], ...], int]] = (
     ((InstanceNotFound, ScheduleNotFound), 3),
-    ((InvalidState, InstanceExists), 4),
+    ((InvalidState, InstanceExists), NOT_POSSIBLE),
     (StoreError, 69),
     (ConfigurationError, 78),
     ((ValueError, TypeError), 2),

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 import click
 
+from ..core.status import RuntimeStatus
 from ..engine.verbs import WITHOUT_REASON, statuses_of
-from .entry import command
+from ..errors import DurableError, InstanceNotFound, InvalidState
+from .entry import NOT_POSSIBLE, command, leave
 from .looking import print_result
 from .output import give, say, styled, tell, visible
 from .parameters import ID, JSON, ORCHESTRATOR, chosen_filters, filters, instance_id, reason, tags
@@ -83,14 +87,16 @@ def _verb(name: str, text: str, **own: Any) -> click.Command:
         if ids:
             if dry_run:
                 for id_ in ids:
-                    say(f"{visible(id_)} {styled(durable.get(id_).runtime_status)}")
+                    status = durable.get(id_).runtime_status
+                    would_act = "" if status in statuses_of(name) else ", would not be taken"
+                    say(f"{visible(id_)} {styled(status)}{would_act}")
                 return
-            for id_ in ids:
-                verb(id_, **given)
+            _to_each(ids, partial(verb, **given))
             return
         if not chosen:
             raise ValueError("give ids, or at least one filter such as --status")
-        number = durable.count(**({"status": list(statuses_of(name))} | chosen))
+        acting = [status for status in statuses_of(name) if status in chosen.get("status", RuntimeStatus)]
+        number = durable.count(**(chosen | {"status": acting})) if acting else 0
         number = number if limit is None else min(number, limit)
         if dry_run:
             click.echo(f"{number} would be taken")
@@ -101,10 +107,26 @@ def _verb(name: str, text: str, **own: Any) -> click.Command:
         click.echo(f"{done.done} of {done.matched} done")
         for id_, error in done.refused.items():
             tell(f"{id_}: {error}")
+        if done.refused:
+            leave(NOT_POSSIBLE)
 
     for option in own.values():
         run = option(run)
     return click.command(name, help=text)(run if name in WITHOUT_REASON else reason(run))
+
+
+def _to_each(ids: tuple[str, ...], verb: Callable[[str], Any]) -> None:
+    """Apply a verb to every id; the refusals are told, and the last of them gives the exit code."""
+    refused: list[DurableError] = []
+    for id_ in ids:
+        try:
+            verb(id_)
+        except (InstanceNotFound, InvalidState) as error:
+            refused.append(error)
+    for earlier in refused[:-1]:
+        tell(str(earlier))
+    if refused:
+        raise refused[-1]
 
 
 _RECURSIVE = click.option("--recursive/--alone", default=True, help="With its sub-orchestrations, or without.")

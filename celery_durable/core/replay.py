@@ -469,7 +469,7 @@ class Execution:
         if was_rebuilt and not is_rebuilt:
             raise NonDeterminismError(
                 f"orchestration {self.facts.instance_id!r} ({self.facts.name}), {event.describe()}: this process cannot "
-                f"import the exception that history holds: {error}. Restore its class, then resume the instance",
+                f"import the exception that history holds: {error}",
                 instance_id=self.facts.instance_id, event=self.history_length,
             )  # fmt: skip
         return error
@@ -638,8 +638,7 @@ class Execution:
         version = f" v{self.facts.version}" if self.facts.version is not None else ""
         return NonDeterminismError(
             f"orchestration {self.facts.instance_id!r} ({self.facts.name}{version}), event {self.history_length}: "
-            f"history has {history}, the code now asks for {code}. The instance is suspended; nothing is lost. "
-            "Restore the old code, then resume it",
+            f"history has {history}, the code now asks for {code}",
             instance_id=self.facts.instance_id, event=self.history_length, expected=history, actual=code, line=line,
         )  # fmt: skip
 

@@ -60,6 +60,7 @@ _OF_CHILDREN = (EventKind.CHILD_COMPLETED, EventKind.CHILD_FAILED)
 _UNTIL_MENDED = 60_000_000
 _REWRITTEN = '[["HistoryRewritten"'
 _REOPENED = '[["ExecutionRewound"'
+_RESTORE = ". The instance is suspended; nothing is lost. Restore the old code, then resume it"
 _DAMAGE = (TypeError, ValueError, LookupError, AttributeError, OverflowError)
 
 
@@ -571,11 +572,12 @@ class TurnRunner:
             return False
         if isinstance(error, NonDeterminismError):
             error = self._with_line(snapshot.instance, error)
+        advice = _RESTORE if isinstance(error, NonDeterminismError) else ""
         if isinstance(error, (NonDeterminismError, PayloadError, TurnLimitExceeded)):
-            log.error("orchestration %r is suspended: %s", snapshot.instance.id, error)
+            log.error("orchestration %r is suspended: %s%s", snapshot.instance.id, error, advice)
         else:
             log.exception("orchestration %r is suspended by an unexpected error", snapshot.instance.id)
-        return self.suspend(snapshot, f"{type(error).__name__}: {error}")
+        return self.suspend(snapshot, f"{type(error).__name__}: {error}{advice}")
 
     def _with_line(self, instance: InstanceRow, error: NonDeterminismError) -> Exception:
         """Replay once more to learn which line of the code disagrees."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
@@ -63,15 +63,15 @@ def acts(verb: str, status: RuntimeStatus, instance_id: str) -> bool:
     """
     effect = EFFECTS[verb][status]
     if effect is Effect.REFUSED:
-        needed = [status for status, found in EFFECTS[verb].items() if found is not Effect.REFUSED]
+        needed = statuses_of(verb)
         raise InvalidState(
             f"orchestration {instance_id!r} is {status}: {verb} needs one that is {_or(needed)}",
-            instance_id=instance_id, status=status, verb=verb, needed=tuple(needed),
+            instance_id=instance_id, status=status, verb=verb, needed=needed,
         )  # fmt: skip
     return effect is Effect.ACTS
 
 
-def _or(statuses: list[RuntimeStatus]) -> str:
+def _or(statuses: Sequence[RuntimeStatus]) -> str:
     names = [str(status) for status in statuses]
     return " or ".join(filter(None, (", ".join(names[:-1]), names[-1])))
 

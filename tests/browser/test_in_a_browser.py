@@ -178,6 +178,16 @@ def test_the_timeline_shows_each_activity(log_in, ordered, picture, scheme):
     expect(staff.locator("#durable-timeline table")).to_contain_text("reserve_stock")
 
 
+def test_a_long_name_leaves_room_for_the_details_of_events(log_in, ordered):
+    customer, instance_id = ordered(Espresso_machine=1)
+    shows(customer, "waiting for approval")
+    staff = log_in("staff")
+    open_in_admin(staff, instance_id)
+    name = staff.locator("#durable-events tbody td:nth-of-type(3)").first
+    name.evaluate("cell => cell.textContent = 'celery_durable.reply:' + '7'.repeat(40)")
+    assert staff.locator("#durable-events tbody td:last-of-type").first.bounding_box()["width"] > 150
+
+
 def test_an_orchestration_is_suspended_and_resumed_with_a_reason(log_in, ordered):
     customer, instance_id = ordered(Espresso_machine=1)
     shows(customer, "waiting for approval")

@@ -260,7 +260,7 @@ def test_events_and_verbs_for_one(shell: Shell) -> None:
     shell.run("event", "s1", "go", "--data", '{"x": 1}', "--event-id", "e1")
     shell.run("resume", "s1")
     assert shell.app.durable.get("s1").get(timeout=10) == {"x": 1}
-    assert "resume needs one that is" in shell.run("resume", "s1", code=4).stderr
+    assert "resume needs one that is SUSPENDED\n" in shell.run("resume", "s1", code=4).stderr
     shell.run("event", "s1", "go", code=4)
     shell.run("restart", "s1")
     shell.run("cancel", "s1", "--reason", "enough")
@@ -304,6 +304,25 @@ def test_a_verb_for_many_counts_asks_and_acts(shell: Shell) -> None:
     assert shell.app.durable.count(status="TERMINATED") == 2
     shell.run("terminate", code=2)
     shell.run("terminate", "s0", "--name", "cli.sale", code=2)
+
+
+def test_a_verb_for_several_ids_goes_on_after_a_refusal(shell: Shell) -> None:
+    for id_ in ("s1", "s2"):
+        shell.start("slow", id_)
+    shell.start("a", "over")
+    refused = shell.run("suspend", "s1", "nope", "over", "s2", code=4).stderr
+    assert "there is no orchestration 'nope'" in refused
+    assert "'over' is COMPLETED" in refused
+    assert shell.app.durable.count(status="SUSPENDED") == 2
+    assert shell.run("purge", "s1", "over", "--dry-run").stdout == "s1 SUSPENDED, would not be taken\nover COMPLETED\n"
+
+
+def test_a_verb_for_many_that_is_refused_says_so_by_its_exit_code(shell: Shell) -> None:
+    shell.start("a", "over")
+    assert shell.run("suspend", "--status", "completed", "--dry-run").stdout == "0 would be taken\n"
+    refused = shell.run("suspend", "--status", "completed", "--yes", code=4)
+    assert refused.stdout == "0 of 1 done\n"
+    assert "over: orchestration 'over' is COMPLETED" in refused.stderr
 
 
 # -- code and installation --------------------------------------------------------------------------------------

@@ -210,11 +210,12 @@ def test_a_disagreement_names_both_sides_and_the_line(
     other.runner.run("i")
     record = other.client.fetch("i")
     assert record.status is RuntimeStatus.SUSPENDED
-    for part in (f"history has {history}", f"asks for {code}", line):
+    for part in (f"history has {history}", f"asks for {code}", line, "is suspended; nothing is lost"):
         assert part in (record.reason or ""), record.reason
     with pytest.raises(NonDeterminismError) as caught:
         verifier(other).replay(export_history(record, sqlite_store.events("i")[:-1]))
     assert caught.value.line.startswith(line)
+    assert "suspended" not in str(caught.value)
 
 
 def test_a_live_execution_that_meets_foreign_turns_names_the_line_too(sqlite_store: Store) -> None:
@@ -297,6 +298,7 @@ def test_all_that_runs_is_verified_and_nothing_is_changed(store: Store) -> None:
     bad = verifier(changed(world, other_task)).verify_live(Filters(), batch=2)
     assert (bad.checked, sorted(problem.instance_id for problem in bad.problems)) == (4, ["a", "b", "c"])
     assert OTHER_LINE in str(bad)
+    assert "suspended" not in str(bad)
     with pytest.raises(NonDeterminismError, match="4 histories checked, 3 do not fit"):
         bad.raise_for_problems()
 

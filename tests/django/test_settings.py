@@ -166,6 +166,10 @@ connections.settings["default"]["AUTOCOMMIT"] = False
 assert check() == (0, {"W009"})
 connections.settings["default"]["AUTOCOMMIT"] = True
 assert check() == (0, set())
+settings.CELERY_DURABLE_RETENTON = settings.DURABLE_OURS = 5
+assert check() == (0, {"W008"})
+assert "there is no setting CELERY_DURABLE_RETENTON: it is ignored" in said("check")[1]
+del settings.CELERY_DURABLE_RETENTON
 assert check(task_always_eager=True) == (0, {"W004"})
 assert check(task_always_eager=False, durable_serializer="pickle") == (1, {"E003"})
 assert check(durable_serializer=7) == (1, {"E004"})

@@ -181,7 +181,7 @@ def test_each_that_refuses_is_told_and_the_others_are_done(site: Site) -> None:
     page = site.apply("suspend", "open", "done", "held", "gone", "x" * 151, reason="why")
     assert "1 orchestration was suspended." in page.text
     assert "1 orchestration needed nothing: held." in page.text
-    assert "rchestration 'done' is COMPLETED: suspend needs one that is PENDING, RUNNING or SUSPENDED" in page.text
+    assert "rchestration 'done' is COMPLETED: suspend needs one that is PENDING or RUNNING" in page.text
     assert "here is no orchestration 'gone'" in page.text
     assert len(page.find("li", **{"class": "error"})) == 3
     assert site.status("open") == "SUSPENDED"
