@@ -69,7 +69,9 @@ def check(durable: Any) -> None:
     for finding in found:
         tell(f"{'error' if finding.is_error else 'warning'}: {finding.message}. {finding.hint} ({finding.id})")
     if errors := [finding for finding in found if finding.is_error]:
-        raise ConfigurationError(f"the configuration cannot be used: {len(errors)} errors")
+        raise ConfigurationError(
+            f"the configuration cannot be used: {len(errors)} error{'s' if len(errors) > 1 else ''}"
+        )
     durable.app.finalize()
     number = sum(1 for name in durable.registry.names() if not name.startswith("celery_durable."))
     click.echo(f"the configuration is usable; {number} orchestrators, {len(found)} warnings")

@@ -14,7 +14,7 @@ from ..engine.verbs import WITHOUT_REASON, statuses_of
 from ..errors import DurableError, InstanceNotFound, InvalidState
 from .entry import NOT_POSSIBLE, command, leave
 from .looking import print_result
-from .output import give, say, styled, tell, visible
+from .output import give, say, say_lines, styled, tell, visible
 from .parameters import ID, JSON, ORCHESTRATOR, chosen_filters, filters, instance_id, reason, tags
 
 __all__ = ["VERBS", "event", "start"]
@@ -87,9 +87,7 @@ def _verb(name: str, text: str, **own: Any) -> click.Command:
         if ids:
             if dry_run:
                 for id_ in ids:
-                    status = durable.get(id_).runtime_status
-                    would_act = "" if status in statuses_of(name) else ", would not be taken"
-                    say(f"{visible(id_)} {styled(status)}{would_act}")
+                    _foresee(durable.get(id_), name)
                 return
             _to_each(ids, partial(verb, **given))
             return
@@ -113,6 +111,14 @@ def _verb(name: str, text: str, **own: Any) -> click.Command:
     for option in own.values():
         run = option(run)
     return click.command(name, help=text)(run if name in WITHOUT_REASON else reason(run))
+
+
+def _foresee(run: Any, verb: str) -> None:
+    """Say whether a verb would take an orchestration, and what a rewind would do."""
+    acts = run.runtime_status in statuses_of(verb)
+    say(f"{visible(run.id)} {styled(run.runtime_status)}{'' if acts else ', would not be taken'}")
+    if acts and verb == "rewind":
+        say_lines(str(run.rewind(dry_run=True)))
 
 
 def _to_each(ids: tuple[str, ...], verb: Callable[[str], Any]) -> None:

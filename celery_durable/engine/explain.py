@@ -60,7 +60,7 @@ def explain(store: Any, runner: TurnRunner, record: InstanceRecord) -> Explanati
     found.waits_for += _awaited(store, runner, record)
     if pending.next_timer is not None:
         found.waits_for.append(f"a timer that is due {_ahead(pending.next_timer, now)}")
-    if pending.overdue_since is not None:
+    if pending.overdue_since is not None and record.status is not RuntimeStatus.SUSPENDED:
         found.waits_for.append(f"a worker to take its next turn, which was due {_ago(pending.overdue_since, now)}")
     found.last_error = _last_error(store, runner, record)
     found.advice = _advice(record, found, pending, now)

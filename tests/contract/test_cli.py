@@ -285,6 +285,9 @@ def test_repairs(shell: Shell) -> None:
     shell.run("fork", "s1", "--at", "1", "--id", "s2", code=4)
     shell.run("override", "s2", "99", code=2)
     shell.broken.clear()
+    foreseen = shell.run("rewind", "s2", "--dry-run").stdout.splitlines()
+    assert foreseen[:2] == ["s2 FAILED", "it would be RUNNING"]
+    assert any("ScheduleActivity" in line for line in foreseen[2:])
     shell.run("rewind", "s2", "--reason", "mended")
     assert shell.status("s2") is RuntimeStatus.COMPLETED
 

@@ -131,7 +131,9 @@ def test_code_that_nobody_has_is_stuck(world: World, store: Store) -> None:
 def test_a_suspended_one_waits_for_people(world: World, store: Store) -> None:
     halfway(world)
     world.client.suspend("i", "the bank is down")
+    world.client.raise_event("i", "go", None, None)
     found = told(world)
+    assert not any("next turn" in what for what in found.waits_for), "it takes none"
     assert (found.status, "the bank is down" in found.state) == (RuntimeStatus.SUSPENDED, True)
     assert "resume it" in found.advice
     assert stuck(world) == []
