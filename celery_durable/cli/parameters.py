@@ -64,7 +64,7 @@ class _Json(click.ParamType):  # type: ignore[type-arg]
             elif value.startswith("@"):
                 value = Path(value[1:]).read_text()
             return json.loads(value)
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             return self.fail(f"{error}: JSON is needed, @file or -", param, ctx)
 
 

@@ -250,7 +250,7 @@ def _payloads(run: Orchestration, shown: Mapping[str, str]) -> list[tuple[str, s
     given = {what: _attempted(lambda what=what: getattr(run, what)) for what in ("custom_status", "output", "failure")}
     found: list[tuple[str, str]] = []
     if shown:
-        found += [(what.removesuffix("repr"), text) for what, text in shown.items()]
+        found += [(what.removesuffix("repr"), cut(text, _LONG)) for what, text in shown.items()]
     else:
         found.append(("input", pretty(_attempted(lambda: run.input), _LONG)))
     if isinstance(given["failure"], BaseException):
@@ -307,6 +307,7 @@ def pretty(value: Any, longest: int) -> str:
 
 def cut(text: str, longest: int) -> str:
     """Return text, or its beginning and how much more there is."""
+    text = views.encodable(text)
     if len(text) <= longest:
         return text
     return f"{text[:longest]}\n... and {len(text) - longest} more characters: celery durable show --payloads has all"
