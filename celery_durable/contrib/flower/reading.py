@@ -15,7 +15,7 @@ from ... import drawing, views
 from ...core.commands import shown_in
 from ...core.events import Event
 from ...core.status import RuntimeStatus
-from ...engine.verbs import EFFECTS, Effect
+from ...engine.verbs import is_offered
 from ...errors import DurableError
 from ...result import Orchestration
 from ...timeline import timeline_of
@@ -195,7 +195,7 @@ def read_instance(
     whole = InstanceView(
         run.id, run.name, str(status), status.is_terminal, _facts(run), _payloads(run, shown), run.parent_id, run.tags,
         explanation.waits_for, explanation.last_error, explanation.advice, [_row(child, "") for child in run.children()[:PAGE]],
-        [verb for verb in VERBS if EFFECTS[verb][status] is Effect.ACTS],
+        [verb for verb in VERBS if is_offered(verb, run.name, status)],
     )  # fmt: skip
     return _with_history(whole, run, hides=bool(shown), failed_only=failed_only, until=until)
 

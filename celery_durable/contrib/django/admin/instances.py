@@ -120,7 +120,7 @@ class InstanceAdmin(ClosedAdmin):
             "explanation": self._explained(explanation, may_see),
             "parent": None if parent_id is None else {"id": parent_id, "url": self.address("change", parent_id)},
             "payloads": self._payloads(run, key) if may_see else [],
-            "verbs": [verb for verb in self._verbs(request) if verb.fits(run.runtime_status)],
+            "verbs": [verb for verb in self._verbs(request) if verb.fits(run)],
             "apply_url": self.address("apply"),
             "part": quoted(key),
             **self._children(request, key),
