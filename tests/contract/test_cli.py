@@ -110,6 +110,14 @@ def test_input_that_is_nested_too_deeply_is_wrong_usage(shell: Shell) -> None:
     assert "recursion" in shell.run("start", "cli.sale", "--input", "[" * 100_000, code=2).stderr
 
 
+def test_json_that_no_orchestrator_could_read_is_wrong_usage(shell: Shell) -> None:
+    shell.start("slow", "s1")
+    odd = '{"__type__": "datetime", "__value__": "x"}'
+    assert "isoformat" in shell.run("event", "s1", "go", "--data", odd, code=2).stderr
+    assert "isoformat" in shell.run("start", "cli.sale", "--input", odd, code=2).stderr
+    assert shell.status("s1") is RuntimeStatus.RUNNING
+
+
 def test_input_comes_from_a_file_or_standard_input(shell: Shell, tmp_path: Path) -> None:
     (tmp_path / "in.json").write_text('"from file"')
     shell.run("start", "cli.sale", "--input", f"@{tmp_path / 'in.json'}", "--id", "s1")

@@ -196,6 +196,12 @@ class TestList(FlowerCase):
         )
         assert self.act("@Counter@vis/its", "terminate").code == 303
 
+    def test_data_that_no_orchestrator_could_read_is_refused(self) -> None:
+        self.durable.start(self.order.s(), instance_id="i")
+        answer = self.act("i", "raise_event", event="go", data='{"__type__": "datetime", "__value__": "x"}')
+        assert (answer.code, "the data is no JSON" in answer.body.decode()) == (400, True)
+        assert self.status("i") == "RUNNING"
+
     def test_half_a_character_is_shown_by_its_number(self) -> None:
         self.caplog.set_level(logging.ERROR)  # pytest's workers cannot report a log that holds one
 
