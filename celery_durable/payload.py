@@ -21,7 +21,7 @@ from kombu.utils.json import loads as json_loads
 
 from .errors import ActivityError, DurableError, PayloadError
 
-__all__ = ["PayloadCodec"]
+__all__ = ["PayloadCodec", "check_json"]
 
 log = logging.getLogger("celery_durable.payload")
 
@@ -215,6 +215,20 @@ class PayloadCodec:
             return self._encode(value)
         except PayloadError:
             return self._encode(_repr(value))
+
+
+def check_json(text: str) -> None:
+    """Refuse JSON that an orchestrator could not read: what it is read with knows values of its own, such as dates.
+
+    Raises:
+        ValueError: so it is.
+    """
+    try:
+        json_loads(text)
+    except RecursionError:
+        raise
+    except Exception as error:
+        raise ValueError(f"{type(error).__name__}: {error}") from error
 
 
 def _arguments(error: BaseException) -> tuple[Any, ...]:

@@ -23,6 +23,7 @@ from .schedule import Schedule
 __all__ = [
     "SCHEMA",
     "current_waits",
+    "encodable",
     "entity_view",
     "instance_view",
     "is_failure",
@@ -49,6 +50,11 @@ def without_message(text: str | None) -> str | None:
     """Return a reason or an error for those who may not see payloads: what follows its first colon may hold data."""
     head, colon, _rest = (text or "").partition(": ")
     return f"{head} (…)" if colon else text
+
+
+def encodable(text: str) -> str:
+    """Return text as UTF-8 holds it: half a character, as of a file name, becomes its number, as JSON writes it."""
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def plain(value: Any) -> Any:
@@ -105,7 +111,7 @@ def _event_view(codec: Any, number: int, event: Event, payloads: bool) -> dict[s
         shown["facts"]["due"] = iso(int(shown["facts"]["due"]))
     if event.kind.endswith("Failed") and event.payload:
         error, _ = codec.decode_failure(event.payload, may_rebuild=False)
-        shown["error"] = str(error)
+        shown["error"] = encodable(str(error))
     elif payloads and event.payload is not None:
         try:
             shown["payload"] = plain(codec.decode(event.payload))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -15,7 +14,7 @@ from ..errors import DurableError, OrchestrationFailed
 from ..result import Orchestration
 from ..views import age, current_waits, instance_view, is_failure, plain, timeline_view
 from .entry import FAILED, TIMED_OUT, command, leave
-from .output import formatted, say, say_lines, show_one, show_rows, styled, tell, visible
+from .output import formatted, give_json, say, say_lines, show_one, show_rows, styled, tell, visible
 from .parameters import ID, chosen_filters, filters, instance_id, page
 
 __all__ = ["count", "explain", "history", "list_", "print_result", "result", "show", "wait"]
@@ -160,7 +159,7 @@ def print_result(run: Orchestration, timeout: float | None) -> None:
             leave(TIMED_OUT)
         tell(f"{run.id} is {status}: {type(error).__name__}: {error}")
         leave(FAILED)
-    click.echo(json.dumps(plain(output), ensure_ascii=False))
+    give_json(plain(output))
 
 
 @click.command()

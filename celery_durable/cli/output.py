@@ -14,13 +14,14 @@ from typing import Any
 
 import click
 
-from ..views import SCHEMA
+from ..views import SCHEMA, encodable
 
 __all__ = [
     "chosen_form",
     "colours",
     "formatted",
     "give",
+    "give_json",
     "say",
     "say_lines",
     "show_one",
@@ -87,6 +88,11 @@ def tell(message: str) -> None:
     click.echo(visible(message), err=True)
 
 
+def give_json(value: Any, *, indent: int | None = None) -> None:
+    """Print a value as JSON."""
+    click.echo(encodable(json.dumps(value, indent=indent, ensure_ascii=False)))
+
+
 def formatted(*, has_ids: bool = True) -> Callable[[Any], Any]:
     """Return the option ``--format``: a table on a terminal, JSON elsewhere."""
     choices = ["table", "json", "jsonl", *(["ids"] if has_ids else [])]
@@ -108,10 +114,10 @@ def show_rows(
     if form == "table":
         _table([dict(row) for row in rows], columns)
     elif form == "json":
-        click.echo(json.dumps({"schema": SCHEMA, "items": list(rows), **more}, indent=2, ensure_ascii=False))
+        give_json({"schema": SCHEMA, "items": list(rows), **more}, indent=2)
     else:
         for row in rows:
-            give(row[key]) if form == "ids" else click.echo(json.dumps(row, ensure_ascii=False))
+            give(row[key]) if form == "ids" else give_json(row)
 
 
 def show_one(shown: Mapping[str, Any], form: str | None) -> None:
@@ -120,7 +126,7 @@ def show_one(shown: Mapping[str, Any], form: str | None) -> None:
     if form == "ids":
         give(shown["id"])
     elif form != "table":
-        click.echo(json.dumps({"schema": SCHEMA, **shown}, indent=2 if form == "json" else None, ensure_ascii=False))
+        give_json({"schema": SCHEMA, **shown}, indent=2 if form == "json" else None)
     else:
         width = max(map(len, shown))
         for name, value in shown.items():

@@ -14,6 +14,7 @@ import click
 from click.shell_completion import CompletionItem
 
 from ..core.status import RuntimeStatus
+from ..payload import check_json
 from .entry import durable_of
 
 __all__ = [
@@ -63,8 +64,10 @@ class _Json(click.ParamType):  # type: ignore[type-arg]
                 value = sys.stdin.read()
             elif value.startswith("@"):
                 value = Path(value[1:]).read_text()
-            return json.loads(value)
-        except (OSError, ValueError) as error:
+            found = json.loads(value)
+            check_json(value)
+            return found
+        except (OSError, ValueError, RecursionError) as error:
             return self.fail(f"{error}: JSON is needed, @file or -", param, ctx)
 
 

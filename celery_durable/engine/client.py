@@ -294,6 +294,25 @@ class Client:
         acts("raise_event", status, instance_id)
         transaction.after_commit(lambda: self._publish([instance_id]))
 
+    def answer(self, instance_id: str, execution: str, name: str, data: Any, event_id: str) -> None:
+        """Put an external event into an instance's inbox if it still is in this execution; at once, as verbs do.
+
+        Raises:
+            InvalidState: the orchestration is over, or in another execution.
+            InstanceNotFound: there is none.
+        """
+        message = self.event_message(instance_id, name, data, event_id)
+
+        def commit(snapshot: Snapshot) -> bool:
+            instance = snapshot.instance
+            acts("raise_event", instance.status, instance_id)
+            if instance.execution != execution:
+                raise InvalidState(f"orchestration {instance_id!r} is in another execution", instance_id=instance_id)
+            return bool(self.store.put_into(message, execution))
+
+        self._administer(instance_id, commit)
+        self._publish([instance_id])
+
     def event_message(self, instance_id: str, name: str, data: Any, event_id: str | None) -> NewInbox:
         """Return the inbox row of an external event; ``event_id`` deduplicates within an execution."""
         refuse_inside_orchestrator("raise_event()")

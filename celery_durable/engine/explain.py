@@ -135,7 +135,8 @@ def _last_error(store: Any, runner: TurnRunner, record: InstanceRecord) -> str |
                 error, _ = runner.codec.decode_failure(event.payload or "", may_rebuild=False)
             except DurableError:
                 return "one that cannot be decoded"
-            return f"call {event.command}, attempt {event.attempt}: {error}"
+            text = f"call {event.command}, attempt {event.attempt}: {error}"
+            return text.encode("utf-8", "backslashreplace").decode()  # file names may hold halves of characters
     return None
 
 

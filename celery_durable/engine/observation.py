@@ -344,11 +344,16 @@ def _log_change(instance_id: str, name: str, turn: int, change: str, reason: str
     level = logging.DEBUG if name.startswith(ORCHESTRATORS) else logging.INFO
     if not state_log.isEnabledFor(level):
         return
-    told = f": {reason[:_LONGEST_REASON]}" if reason else ""
+    told = f": {_on_one_line(reason[:_LONGEST_REASON])}" if reason else ""
     state_log.log(
         level, "orchestration %r (%s) is %s%s", instance_id, name, change, told,
         extra={"durable_instance": instance_id, "durable_orchestration": name, "durable_turn": turn, "durable_change": change},
     )  # fmt: skip
+
+
+def _on_one_line(text: str) -> str:
+    """Return text that passes for no other line of a log, and steers no terminal."""
+    return "".join(each if each.isprintable() else repr(each)[1:-1] for each in text)
 
 
 def _guarded(call: Callable[..., Any], *args: Any) -> Any:

@@ -7,11 +7,14 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
+from ..core.entity import ORCHESTRATORS
 from ..core.status import RuntimeStatus
 from ..errors import DurableError, InstanceNotFound, InvalidState
 from .records import Filters
 
-__all__ = ["EFFECTS", "WITHOUT_REASON", "BulkResult", "Effect", "acts", "apply_to_all", "statuses_of"]
+__all__ = [
+    "EFFECTS", "WITHOUT_REASON", "BulkResult", "Effect", "acts", "apply_to_all", "is_offered", "refuse_for_entity", "statuses_of",
+]  # fmt: skip
 
 _BATCH = 200
 _MOVING = (RuntimeStatus.PENDING, RuntimeStatus.RUNNING)
@@ -48,6 +51,8 @@ EFFECTS: Mapping[str, Mapping[RuntimeStatus, Effect]] = {
 
 #: The verbs that take no reason: nothing would keep it.
 WITHOUT_REASON = frozenset({"raise_event", "restart", "purge"})
+#: The verbs that an entity takes; the others reach code that it has not.
+FOR_ENTITIES = frozenset({"suspend", "resume", "terminate", "purge"})
 
 
 def statuses_of(verb: str, effect: Effect = Effect.ACTS) -> tuple[RuntimeStatus, ...]:
@@ -69,6 +74,21 @@ def acts(verb: str, status: RuntimeStatus, instance_id: str) -> bool:
             instance_id=instance_id, status=status, verb=verb, needed=needed,
         )  # fmt: skip
     return effect is Effect.ACTS
+
+
+def is_offered(verb: str, name: str, status: RuntimeStatus) -> bool:
+    """Tell whether a verb does anything for an instance of this orchestrator in a status."""
+    return EFFECTS[verb][status] is Effect.ACTS and (verb in FOR_ENTITIES or not name.startswith(ORCHESTRATORS))
+
+
+def refuse_for_entity(verb: str, name: str, instance_id: str) -> None:
+    """Refuse a verb that is for orchestrations alone.
+
+    Raises:
+        InvalidState: the instance of this orchestrator is an entity.
+    """
+    if verb not in FOR_ENTITIES and name.startswith(ORCHESTRATORS):
+        raise InvalidState(f"{instance_id!r} is an entity: {verb} is for orchestrations", instance_id=instance_id)
 
 
 def _or(statuses: Sequence[RuntimeStatus]) -> str:

@@ -294,7 +294,7 @@ class EventLinks:
 
     def _raise(self, link: _Link, label: str, data: Any) -> Page:
         try:
-            self.durable.raise_event(link.instance_id, link.event, data, link.event_id)
+            self.durable.runtime.client.answer(link.instance_id, link.execution, link.event, data, link.event_id)
         except (InvalidState, InstanceNotFound):
             return _OVER
         recorded = self._recorded(link)

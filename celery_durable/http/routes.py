@@ -13,8 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import unquote
 
-from kombu.utils import json as kombu_json
-
+from ..payload import check_json
 from .messages import Problem, Request, Response
 from .parameters import Parameter
 
@@ -115,9 +114,6 @@ class Call:
         return json_of(raw)
 
 
-_orchestrator_loads: Callable[[str], Any] = kombu_json.loads
-
-
 def json_of(raw: bytes) -> Any:
     """Return the value of a JSON text.
 
@@ -127,7 +123,7 @@ def json_of(raw: bytes) -> Any:
     try:
         text = raw.decode("utf-8")
         value = json.loads(text, parse_constant=_refuse_constant)
-        _orchestrator_loads(text)  # what the orchestrator's side reads it with knows values of its own, such as dates
+        check_json(text)
     except RecursionError:
         raise Problem(400, "the body is nested too deeply", field="body") from None
     except Exception as error:

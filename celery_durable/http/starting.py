@@ -76,7 +76,7 @@ def restart(call: Call) -> Response:
             raise InstanceNotFound(f"{instance_id[:200]!r} is an entity, not an orchestration")
         run = call.durable.get(instance_id)
         again = run.restart(str(uuid.uuid4()) if call.query["restartWithNewInstanceId"] else None)
-    except InstanceNotFound as error:
+    except (InstanceNotFound, ValueError) as error:
         raise Problem(400, str(error), field="id") from error
     except InvalidState as error:
         raise Problem(400, str(error), field="restartWithNewInstanceId") from error

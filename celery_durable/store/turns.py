@@ -31,7 +31,7 @@ from ..engine.records import (
     Snapshot,
     TurnCommit,
 )
-from .admissions import FAR, AdmissionTables
+from .admissions import FAR, TRY_INSTANCE, AdmissionTables
 from .database import Cursor, Runner, Statement
 
 __all__ = ["TurnTables"]
@@ -585,6 +585,19 @@ class TurnTables(AdmissionTables):
     def put(self, messages: Sequence[NewInbox]) -> int:
         """Insert messages for instances that can still take them; return how many were new."""
         return self.database.transact(lambda cursor: self.put_with(cursor, messages))
+
+    def put_into(self, message: NewInbox, execution: str) -> bool:
+        """Insert a message under the lock of its instance; False if that is over, another execution, or held just now."""
+        run = self.database.run
+
+        def put(cursor: Cursor) -> bool:
+            if run(cursor, TRY_INSTANCE, id=message.instance, execution=execution).fetchone() is None:
+                return False
+            self.put_with(cursor, [message])
+            status = self.status_with(cursor, message.instance)
+            return status is not None and not status.is_terminal
+
+        return self.database.transact(put)
 
     def put_with(self, cursor: Cursor, messages: Sequence[NewInbox]) -> int:
         """Insert messages on a cursor inside somebody's transaction."""

@@ -99,6 +99,25 @@ def test_start_waits_and_prints_the_result(shell: Shell) -> None:
     assert "s3 is RUNNING" in late.stderr
 
 
+def test_half_a_character_is_printed_as_json_writes_it(shell: Shell) -> None:
+    shell.start("caf\udce9", "s1")
+    assert json.loads(shell.run("result", "s1").stdout) == ["charged caf\udce9", 0]
+    assert shell.json("show", "s1", "--payloads")["input"]["args"] == ["caf\udce9"]
+    assert shell.json("history", "s1", "--payloads")["items"][0]["payload"]
+
+
+def test_input_that_is_nested_too_deeply_is_wrong_usage(shell: Shell) -> None:
+    assert "recursion" in shell.run("start", "cli.sale", "--input", "[" * 100_000, code=2).stderr
+
+
+def test_json_that_no_orchestrator_could_read_is_wrong_usage(shell: Shell) -> None:
+    shell.start("slow", "s1")
+    odd = '{"__type__": "datetime", "__value__": "x"}'
+    assert "isoformat" in shell.run("event", "s1", "go", "--data", odd, code=2).stderr
+    assert "isoformat" in shell.run("start", "cli.sale", "--input", odd, code=2).stderr
+    assert shell.status("s1") is RuntimeStatus.RUNNING
+
+
 def test_input_comes_from_a_file_or_standard_input(shell: Shell, tmp_path: Path) -> None:
     (tmp_path / "in.json").write_text('"from file"')
     shell.run("start", "cli.sale", "--input", f"@{tmp_path / 'in.json'}", "--id", "s1")

@@ -476,6 +476,30 @@ def test_replacing_ends_the_old_life_and_asks_its_children_to_end(store: Store) 
     assert store.purge("i", old) is False
 
 
+def test_a_message_for_one_execution_reaches_no_other(store: Store) -> None:
+    execution = begin(store)
+    message = event(dedup="event:1")
+    assert not store.put_into(message, "another")
+    assert not store.put_into(event("unknown"), execution)
+    assert kinds(store) == []
+    assert [store.put_into(message, execution) for _ in range(2)] == [True, True]
+    assert kinds(store) == ["EventRaised"]
+    commit(store, status=RuntimeStatus.FAILED, clears=True)
+    assert not store.put_into(event(), execution)
+    assert kinds(store) == []
+
+
+def test_a_message_for_one_execution_does_not_cross_with_its_replacement(store: Store) -> None:
+    execution = begin(store)
+    for round_ in range(20):
+        new = new_instance()
+        message, old = event(), execution
+        was_replaced, _ = at_once([lambda new=new: store.replace_instance(new), lambda: store.put_into(message, old)])
+        if was_replaced:
+            assert kinds(store) == ["ExecutionStarted"], round_
+            execution = new.execution
+
+
 def test_nothing_replaces_an_unknown_instance(store: Store) -> None:
     assert not store.replace_instance(new_instance("unknown"))
     assert store.fetch("unknown") is None

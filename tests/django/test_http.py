@@ -22,8 +22,8 @@ from .conftest import ROOT, Project, sqlite_settings
 APPROVAL = "tests.django.project.orders.tasks.approval"
 EVERYTHING = "a-token-that-may-everything"
 PERMISSIONS = (
-    "view_instance view_payload start_instance raise_event_instance suspend_instance resume_instance terminate_instance "
-    "rewind_instance restart_instance purge_instance"
+    "view_instance view_entity view_payload start_instance raise_event_instance suspend_instance resume_instance "
+    "terminate_instance rewind_instance restart_instance purge_instance"
 ).split()
 USERS = {
     "boss": PERMISSIONS,
@@ -188,8 +188,9 @@ def test_other_methods_are_405(site: Site) -> None:
 # -- who is let in ---------------------------------------------------------------------------------------------------
 
 REQUESTS = [
-    ("GET", "instances/{id}", "view_instance"), ("GET", "instances", "view_instance"), ("GET", "entities", "view_instance"),
-    ("GET", "entities/Counter/k", "view_instance"), ("GET", "openapi.json", "view_instance"),
+    ("GET", "instances/{id}", "view_instance"), ("GET", "instances", "view_instance"), ("GET", "entities", "view_entity"),
+    ("GET", "entities/Counter/k", "view_entity"), ("GET", "entities/Counter", "view_entity"),
+    ("GET", "openapi.json", "view_instance"),
     ("POST", f"orchestrators/{APPROVAL}", "start_instance"), ("POST", f"orchestrators/{APPROVAL}/new", "start_instance"),
     ("POST", "instances/{id}/raiseEvent/other", "raise_event_instance"),
     ("POST", "entities/Counter/k?op=add", "raise_event_instance"),

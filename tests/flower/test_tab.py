@@ -187,6 +187,30 @@ class TestList(FlowerCase):
         assert re.search(r'Counter vis/its \{ "value": 3 \}', page)
         assert "vis/its" not in self.get("/orchestrations/entities", name="Other")
         self.get("/orchestrations/entities", name="x", cursor="garbage", code=400)
+        offered = re.findall(r'name="verb" value="(\w+)"', self.page_of("@Counter@vis/its"))
+        assert offered == ["suspend", "terminate"]
+        answer = self.act("@Counter@vis/its", "cancel")
+        assert (answer.code, "is an entity: cancel is for orchestrations" in text_of(answer.body.decode())) == (
+            409,
+            True,
+        )
+        assert self.act("@Counter@vis/its", "terminate").code == 303
+
+    def test_data_that_no_orchestrator_could_read_is_refused(self) -> None:
+        self.durable.start(self.order.s(), instance_id="i")
+        answer = self.act("i", "raise_event", event="go", data='{"__type__": "datetime", "__value__": "x"}')
+        assert (answer.code, "the data is no JSON" in answer.body.decode()) == (400, True)
+        assert self.status("i") == "RUNNING"
+
+    def test_half_a_character_is_shown_by_its_number(self) -> None:
+        self.caplog.set_level(logging.ERROR)  # pytest's workers cannot report a log that holds one
+
+        @self.durable.orchestrator(name="tab.missing")
+        async def missing(ctx: Any, name: str) -> None:
+            raise FileNotFoundError(name)
+
+        self.durable.start(missing.s("caf\udce9"), instance_id="i")
+        assert r"caf\udce9" in self.page_of("i")
 
 
 class TestInstance(FlowerCase):

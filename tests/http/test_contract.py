@@ -413,7 +413,7 @@ def test_restart(client: Client, shop: Shop) -> None:
     assert (same.status, same.json["id"]) == (202, "i")
     assert shop.durable.count() == 3
     for path in ("unknown/restart", "w/restart?restartWithNewInstanceId=false", "i/restart?restartWithNewInstanceId=x",
-                 "@Visits@a/restart"):  # fmt: skip
+                 "@Visits@a/restart", "a%00b/restart", "x" * 151 + "/restart"):  # fmt: skip
         assert client.post(f"{BASE}/instances/{path}").status == 400, path
     assert shop.durable.count() == 3
     assert [run.id for run in shop.durable.find(name="celery_durable.entity.Visits").items] == ["@Visits@a"]

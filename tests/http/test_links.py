@@ -178,6 +178,35 @@ def test_a_link_does_not_outlive_its_execution(mail: Mail) -> None:
     assert mail.shop.durable.get("a").runtime_status is RuntimeStatus.RUNNING
 
 
+def test_an_answer_does_not_reach_a_life_that_began_while_it_was_given(
+    mail: Mail, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    link, look = mail.link(), mail.links._closed
+
+    def look_before_it_is_replaced(link: Any) -> Any:
+        closed = look(link)
+        sale = mail.shop.app.signature("http.sale", args=("wait",))
+        mail.shop.durable.start(sale, instance_id="i", if_exists="replace")
+        return closed
+
+    monkeypatch.setattr(mail.links, "_closed", look_before_it_is_replaced)
+    assert is_closed(mail.answer(link), 410, "not asked any more")
+    assert mail.raised() == []
+    assert mail.shop.durable.get("i").runtime_status is RuntimeStatus.RUNNING
+
+
+def test_an_answer_to_what_ends_while_it_is_given_is_410(mail: Mail, monkeypatch: pytest.MonkeyPatch) -> None:
+    link, put = mail.link(), mail.shop.durable.runtime.store.put_into
+
+    def put_when_it_is_over(*args: Any) -> Any:
+        mail.shop.durable.get("i").terminate()
+        return put(*args)
+
+    monkeypatch.setattr(mail.shop.durable.runtime.store, "put_into", put_when_it_is_over)
+    assert is_closed(mail.answer(link), 410, "not asked any more")
+    assert mail.raised() == []
+
+
 @pytest.mark.parametrize("raw", [b"", b"choice=", b"choice=2", b"choice=-1", b"choice=0&choice=1", b"choice=%30%30", b"other=0",
                                  b"choice=\xff", b"choice=\xc2\xb2", b'{"choice": 0}'])  # fmt: skip
 def test_an_answer_that_is_no_choice_is_400_and_asks_again(mail: Mail, raw: bytes) -> None:

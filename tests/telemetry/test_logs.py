@@ -96,6 +96,16 @@ def test_a_life_is_a_line_for_each_change(app: Any, records: Records, begin: Beg
     assert others == {"celery_durable.state"}, "that is all that the engine says of it at INFO"
 
 
+def test_a_reason_is_no_line_of_its_own(app: Any, records: Records, begin: Begin) -> None:
+    @app.durable.orchestrator(name="order")
+    async def order(ctx: Any) -> None:
+        await ctx.wait_event("never")
+
+    begin(app, order.s(), instance_id="one").terminate(reason="enough\nERROR all is lost\x1b[2J")
+    last = records.of("celery_durable.state")[-1].getMessage()
+    assert last == r"orchestration 'one' (order) is terminated: enough\nERROR all is lost\x1b[2J"
+
+
 def test_the_other_ends(app: Any, records: Records, begin: Begin) -> None:
     @app.durable.orchestrator(name="order")
     async def order(ctx: Any, amount: int) -> None:

@@ -47,11 +47,21 @@ def permission_of(verb: str) -> str:
 
 
 def session_access(request: HttpRequest, verb: str, instance_id: str | None = None) -> Verdict:
-    """Let in users who are logged in and have the permission of the verb; the default."""
+    """Let in users who are logged in and have the permission of the verb, or ``view_entity`` to look at entities; the default."""
     user = getattr(request, "user", None)
     if user is None or not user.is_authenticated:
         return Verdict.ANONYMOUS
-    return Verdict.ALLOWED if user.has_perm(permission_of(verb)) else Verdict.FORBIDDEN
+    looks_at_entities = verb == "view" and _is_about_entities(request, instance_id)
+    permission = "celery_durable.view_entity" if looks_at_entities else permission_of(verb)
+    return Verdict.ALLOWED if user.has_perm(permission) else Verdict.FORBIDDEN
+
+
+def _is_about_entities(request: HttpRequest, instance_id: str | None) -> bool:
+    """Tell whether a request is about an entity, or lists entities."""
+    if instance_id is not None:
+        return instance_id.startswith("@")
+    match = request.resolver_match
+    return match is not None and str(match.kwargs.get("path", "")).partition("/")[0] == "entities"
 
 
 def tokens_or_session(*tokens: Token, session: Authorize = session_access) -> Authorize:

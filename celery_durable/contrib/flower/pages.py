@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 
 from ...core.status import RuntimeStatus
+from ...engine.verbs import refuse_for_entity
 from ...errors import DurableError, InstanceNotFound, InvalidState, StoreError
 from . import reading, seam
 from .verbs import VERBS, read_form
@@ -126,6 +127,7 @@ class VerbPage(InstancePage):
         try:
             form = read_form(verb, self.posted, self.user)
             run = await self.off_loop(self.durable.get, instance_id)
+            refuse_for_entity(verb.name, run.name, run.id)
             await self.off_loop(verb.act, run, form)
         except StoreError as error:
             self.tell(error, instance_id)

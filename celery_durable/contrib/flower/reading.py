@@ -15,7 +15,7 @@ from ... import drawing, views
 from ...core.commands import shown_in
 from ...core.events import Event
 from ...core.status import RuntimeStatus
-from ...engine.verbs import EFFECTS, Effect
+from ...engine.verbs import is_offered
 from ...errors import DurableError
 from ...result import Orchestration
 from ...timeline import timeline_of
@@ -195,7 +195,7 @@ def read_instance(
     whole = InstanceView(
         run.id, run.name, str(status), status.is_terminal, _facts(run), _payloads(run, shown), run.parent_id, run.tags,
         explanation.waits_for, explanation.last_error, explanation.advice, [_row(child, "") for child in run.children()[:PAGE]],
-        [verb for verb in VERBS if EFFECTS[verb][status] is Effect.ACTS],
+        [verb for verb in VERBS if is_offered(verb, run.name, status)],
     )  # fmt: skip
     return _with_history(whole, run, hides=bool(shown), failed_only=failed_only, until=until)
 
@@ -250,7 +250,7 @@ def _payloads(run: Orchestration, shown: Mapping[str, str]) -> list[tuple[str, s
     given = {what: _attempted(lambda what=what: getattr(run, what)) for what in ("custom_status", "output", "failure")}
     found: list[tuple[str, str]] = []
     if shown:
-        found += [(what.removesuffix("repr"), text) for what, text in shown.items()]
+        found += [(what.removesuffix("repr"), cut(text, _LONG)) for what, text in shown.items()]
     else:
         found.append(("input", pretty(_attempted(lambda: run.input), _LONG)))
     if isinstance(given["failure"], BaseException):
@@ -307,6 +307,7 @@ def pretty(value: Any, longest: int) -> str:
 
 def cut(text: str, longest: int) -> str:
     """Return text, or its beginning and how much more there is."""
+    text = views.encodable(text)
     if len(text) <= longest:
         return text
     return f"{text[:longest]}\n... and {len(text) - longest} more characters: celery durable show --payloads has all"

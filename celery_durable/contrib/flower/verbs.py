@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ...engine.verbs import WITHOUT_REASON
+from ...payload import check_json
 from ...result import Orchestration
 
 __all__ = ["VERBS", "Form", "Verb", "read_form"]
@@ -88,9 +89,13 @@ def read_form(verb: Verb, field: Callable[[str], str], user: str | None) -> Form
 
 
 def _json(text: str, verb: Verb) -> Any:
+    if not text.strip():
+        return None
     try:
-        return json.loads(text) if text.strip() else None
+        found = json.loads(text)
+        check_json(text)
     except ValueError as error:
         raise ValueError(f"{verb.label}: the data is no JSON: {error}") from None
     except RecursionError:
         raise ValueError(f"{verb.label}: the data is nested too deeply") from None
+    return found

@@ -46,6 +46,19 @@ def test_entities_have_pages(counted: Site, monkeypatch: pytest.MonkeyPatch) -> 
     assert "here is the first one" in counted.get(address, cursor="nonsense").text
 
 
+def test_an_entity_takes_the_verbs_that_do_not_need_code_of_its_own(counted: Site) -> None:
+    offered = [each["value"] for each in counted.page("@Counter@visits").find("button", name="verb")]
+    assert offered == ["suspend", "terminate"]
+    for verb in ("cancel", "rewind", "restart", "raise_event"):
+        told = counted.apply(verb, "@Counter@visits", reason="why", event_name="e").text
+        assert f"'@Counter@visits' is an entity: {verb} is for orchestrations" in told
+    counted.apply("suspend", "@Counter@visits", reason="why")
+    assert counted.status("@Counter@visits") == "SUSPENDED"
+    counted.apply("terminate", "@Counter@visits", reason="why")
+    offered = [each["value"] for each in counted.page("@Counter@visits").find("button", name="verb")]
+    assert offered == ["purge"]
+
+
 def test_the_state_of_an_entity_needs_the_permission(counted: Site) -> None:
     url = counted.address("entity_change", quoted("@Counter@visits"))
     page = counted.get(url)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
 
+from celery_durable import Limit
 from celery_durable.contrib.django.admin import history as history_table
 from celery_durable.contrib.django.admin import payloads
 from celery_durable.store.schema import history, instances
@@ -131,6 +133,32 @@ def test_without_the_permission_no_payload_and_no_text_of_an_error_leaks(site: S
             response = site.client.get(site.address("instance_payload", instance_id, which))
             assert response.status_code == 403
             assert b"4711" not in response.content
+
+
+def test_the_key_of_a_limit_is_a_payload(site: Site) -> None:
+    @site.durable.orchestrator(name="limited", limit=Limit(1, key="card"))
+    async def limited(ctx: Any, card: str) -> None:
+        await ctx.wait_event("approved")
+
+    for each in ("one", "two"):
+        site.start(limited, SECRET, id=each)
+    assert SECRET in site.page("two").text
+    site.login("view_instance")
+    page = site.page("two")
+    assert "4711" not in page.text
+    assert "a place (…)" in page.text
+
+
+def test_half_a_character_is_shown_by_its_number(site: Site) -> None:
+    @site.durable.orchestrator(name="reads")
+    async def reads(ctx: Any, name: str) -> None:
+        raise FileNotFoundError(name)
+
+    name = "caf\udce9"  # as Python has the name of a file that is not UTF-8
+    site.start(reads, name, id="failed")
+    assert r"FileNotFoundError: caf\udce9" in site.page("failed").text
+    downloaded = site.client.get(site.address("instance_payload", "failed", "input"))
+    assert json.loads(downloaded.content)["args"] == [name]
 
 
 def test_a_payload_is_downloaded_whole(site: Site) -> None:

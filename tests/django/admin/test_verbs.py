@@ -283,7 +283,7 @@ def test_an_event_of_one_id_arrives_once(site: Site) -> None:
     "bad",
     [
         {"data": "{bad"}, {"data": "NaN"}, {"data": "[Infinity]"}, {"data": "{'a': 1}"}, {"data": '"\\ud800"'},
-        {"data": "1" * 5000},
+        {"data": "1" * 5000}, {"data": '{"__type__": "datetime", "__value__": "x"}'},
         {"data": "[" * 100_000}, {"data": "x" * 1_000_001}, {"event_name": ""}, {"event_name": "x" * 201},
         {"event_name": "a\x00b"},
         {"event_name": "celery_durable.message"}, {"event_id": "x" * 201}, {"event_id": "a\x00b"},

@@ -8,6 +8,8 @@ from typing import Any
 from django import forms
 from django.utils.translation import gettext_lazy as _
 
+from ....payload import check_json
+
 __all__ = ["EventForm", "ReasonForm"]
 
 
@@ -46,6 +48,7 @@ class EventForm(ReasonForm):
         try:
             value = json.loads(text, parse_constant=_refuse)
             json.dumps(value, ensure_ascii=False).encode()
+            check_json(text)
         except RecursionError:
             raise forms.ValidationError(_("This is nested too deeply."))
         except json.JSONDecodeError as error:

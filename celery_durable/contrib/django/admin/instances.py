@@ -120,7 +120,7 @@ class InstanceAdmin(ClosedAdmin):
             "explanation": self._explained(explanation, may_see),
             "parent": None if parent_id is None else {"id": parent_id, "url": self.address("change", parent_id)},
             "payloads": self._payloads(run, key) if may_see else [],
-            "verbs": [verb for verb in self._verbs(request) if verb.fits(run.runtime_status)],
+            "verbs": [verb for verb in self._verbs(request) if verb.fits(run)],
             "apply_url": self.address("apply"),
             "part": quoted(key),
             **self._children(request, key),
@@ -131,7 +131,10 @@ class InstanceAdmin(ClosedAdmin):
         last_error = explanation.last_error
         if last_error is not None and not may_see:
             last_error = ": ".join(last_error.split(": ")[:2])
-        return {"waits_for": explanation.waits_for, "last_error": last_error, "advice": explanation.advice}
+        waits_for = (
+            explanation.waits_for if may_see else [views.without_message(each) for each in explanation.waits_for]
+        )
+        return {"waits_for": waits_for, "last_error": last_error, "advice": explanation.advice}
 
     def _children(self, request: HttpRequest, key: str) -> dict[str, Any]:
         page = self.durable.find(parent_id=key, limit=_MOST_CHILDREN)

@@ -10,7 +10,7 @@ from typing import Any
 from django.utils.translation import gettext as _
 
 from ....errors import PayloadError
-from ....views import plain
+from ....views import encodable, plain
 
 __all__ = ["MOST_SHOWN", "Payload", "pretty", "shown_payload"]
 
@@ -37,7 +37,7 @@ def pretty(value: Any) -> str:
         PayloadError: it has keys, or a depth, that JSON cannot have.
     """
     try:
-        return json.dumps(plain(value), indent=2, ensure_ascii=False)
+        return encodable(json.dumps(plain(value), indent=2, ensure_ascii=False))
     except (TypeError, ValueError, RecursionError) as problem:
         raise PayloadError(_("It cannot be shown as JSON: %s") % problem) from problem
 
@@ -56,7 +56,7 @@ def shown_payload(name: str, label: Any, read: Callable[[], Any], most: int = MO
         text = None if value is None else pretty(value)
     except PayloadError as problem:
         return Payload(name, label, None, problem=str(problem))
-    data = (text or "").encode("utf-8", "backslashreplace")
+    data = (text or "").encode()
     if len(data) <= most:
         return Payload(name, label, None if text is None else data.decode(), size=len(data))
     return Payload(name, label, data[:most].decode("utf-8", "ignore"), is_cut=True, size=len(data))

@@ -11,7 +11,7 @@ from django.utils.translation import gettext_lazy as _
 
 from ....app import Durable
 from ....core.status import RuntimeStatus
-from ....engine.verbs import EFFECTS, WITHOUT_REASON, Effect, statuses_of
+from ....engine.verbs import EFFECTS, WITHOUT_REASON, Effect, is_offered, refuse_for_entity, statuses_of
 from ....errors import DurableError, InstanceNotFound, InvalidState, PayloadError, StoreError
 from ....result import Orchestration
 
@@ -43,9 +43,9 @@ class Verb:
         """The codename of the permission that it needs."""
         return f"{self.name}_instance"
 
-    def fits(self, status: RuntimeStatus) -> bool:
-        """Tell whether it acts in a status."""
-        return EFFECTS[self.name][status] is Effect.ACTS
+    def fits(self, run: Orchestration) -> bool:
+        """Tell whether it acts on an orchestration or entity as it is."""
+        return is_offered(self.name, run.name, run.runtime_status)
 
 
 VERBS: Mapping[str, Verb] = {
@@ -188,6 +188,7 @@ def _all_refused(ids: Sequence[str], problem: DurableError, tells_all: bool) -> 
 
 
 def _apply(run: Orchestration, verb: Verb, reason: str, given: Mapping[str, Any]) -> Outcome:
+    refuse_for_entity(verb.name, run.name, run.id)
     had_no_effect = EFFECTS[verb.name][run.runtime_status] is Effect.NOTHING
     if verb.name == "raise_event":
         run.raise_event(given["event_name"], given["data"], given["event_id"] or None)
