@@ -72,3 +72,21 @@ def test_another_admin_site_links_to_itself(site: Site) -> None:
         text = response.render().content.decode()
     assert '"/operations/celery_durable/instance/order-1/change/"' in text
     assert "/admin/celery_durable/instance/order-1" not in text
+
+
+def test_an_approval_whose_length_is_no_number_is_an_answer_without_choice(site: Site) -> None:
+    from django.test import override_settings
+    from django.urls import include, path
+
+    from celery_durable.contrib.django.http import signed_event_url
+    from tests.django.project.orders import tasks
+
+    class Served:
+        urlpatterns = [path("durable/", include("celery_durable.contrib.django.urls"))]
+
+    site.start(tasks.approval, "x", id="order-1")
+    with override_settings(ROOT_URLCONF=Served):
+        link = signed_event_url("order-1", "approved", {"Yes": True})
+        assert site.client.post(link, {"choice": "0"}, CONTENT_LENGTH="long").status_code == 400
+        assert site.status("order-1") == "RUNNING"
+        assert site.client.post(link, {"choice": "0"}).status_code == 200
