@@ -197,7 +197,8 @@ class Cluster:
         with self.lock:
             if not self.running():
                 return set()
-            slot = self.dice.choice(self.running())
+            lately = {start.worker for start in self.starts()[-6:]}
+            slot = self.dice.choice([slot for slot in self.running() if slot.name in lately] or self.running())
             assert slot.process is not None
             pids = self.pids(slot.process)
             slot.process.kill()

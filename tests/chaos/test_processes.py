@@ -36,7 +36,7 @@ def processes_that_die(scene: Scene) -> Figures:
 @plays(processes_that_die)
 def test_processes_that_are_killed_at_random(outcome):
     assert outcome.faults["SIGKILL of a worker"] >= 2
-    assert outcome.doubles > 0, "no fault has hit anything"
+    assert outcome.doubles or any(outcome.recoveries.values()), "no fault has hit anything"
 
 
 def death_with_the_default_settings(scene: Scene) -> Figures:

@@ -12,7 +12,7 @@ from tests.conftest import wait_until
 from tests.nodes import OwnPostgres, OwnRabbit, OwnRedis
 
 
-@pytest.fixture(params=["redis-postgres", "rabbitmq-postgres", "redis-mariadb", "embedded-sqlite"])
+@pytest.fixture(params=["rabbitmq-postgres", "redis-mariadb", "embedded-sqlite"])
 def servers(request):
     """A pair of a broker and a store in turn."""
     broker, store = request.param.split("-")

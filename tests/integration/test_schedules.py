@@ -10,7 +10,7 @@ from celery_durable import RuntimeStatus
 from tests.conftest import wait_until
 
 
-@pytest.fixture(params=["redis-postgres", "redis-mariadb", "embedded-sqlite"])
+@pytest.fixture(params=["redis-postgres", "embedded-sqlite"])
 def stage(request, new_stage):
     """A pair of a broker and a store in turn."""
     broker, store = request.param.split("-")

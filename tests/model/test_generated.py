@@ -167,7 +167,7 @@ def time() -> Any:
 
 
 @settings(
-    max_examples=20_000 if IS_LONG else 600,
+    max_examples=20_000 if IS_LONG else 300,
     deadline=None,
     suppress_health_check=list(HealthCheck),
     database=None,

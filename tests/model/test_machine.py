@@ -542,7 +542,7 @@ def test_any_walk_ends_as_the_model_says(template: Path, monkeypatch: pytest.Mon
         run_state_machine_as_test(
             Machine,
             settings=settings(
-                max_examples=20_000 if IS_LONG else 600,
+                max_examples=20_000 if IS_LONG else 300,
                 stateful_step_count=80 if IS_LONG else 40,
                 deadline=None,
                 suppress_health_check=list(HealthCheck),
