@@ -62,12 +62,28 @@ def _needs_no_second_run(item: pytest.Item, known: set[str]) -> bool:
 
 
 @pytest.fixture(autouse=True)
-def ordinary_process() -> None:
-    """A worker that ran in this process leaves its log level, and eager tasks of two threads that results may not be had."""
+def ordinary_process() -> Iterator[None]:
+    """Let no test find what another one has left in this process.
+
+    A worker leaves its log level, eager tasks of two threads that results may not be had, and a task that a test has declared
+    goes to every application that is made from then on.
+    """
     from celery import _state
 
     logging.getLogger().setLevel(logging.WARNING)
     _state._set_task_join_will_block(False)
+    known = set(_state._on_app_finalizers)
+    yield
+    _state._on_app_finalizers -= {made for made in _state._on_app_finalizers - known if _is_declared_in_a_test(made)}
+
+
+def _is_declared_in_a_test(finalizer: Any) -> bool:
+    """Tell whether what Celery calls for each new application makes a task of a function within a function of the tests."""
+    made_of = [cell.cell_contents for cell in finalizer.__closure__ or () if callable(cell.cell_contents)]
+    return any(
+        str(getattr(each, "__module__", "")).startswith("tests.") and "<locals>" in getattr(each, "__qualname__", "")
+        for each in made_of
+    )
 
 
 def absent(name: str, error: object) -> None:
