@@ -91,6 +91,7 @@ def filters(function: Callable[..., Any]) -> Callable[..., Any]:
             "statuses",
             multiple=True,
             type=click.Choice([str(s) for s in RuntimeStatus], case_sensitive=False),
+            help="May be given more than once.",
         ),
         click.option("--name", type=ORCHESTRATOR, help="Of the orchestrator."),
         click.option("--version"),
