@@ -59,7 +59,8 @@ def explain(store: Any, runner: TurnRunner, record: InstanceRecord) -> Explanati
     ]
     found.waits_for += _awaited(store, runner, record)
     if pending.next_timer is not None:
-        found.waits_for.append(f"a timer that is due {_ahead(pending.next_timer, now)}")
+        rows = store.waits([record]).get(record.id)
+        _add_timer(found.waits_for, "" if rows is None else rows.event, _ahead(pending.next_timer, now))
     if pending.overdue_since is not None and record.status is not RuntimeStatus.SUSPENDED:
         found.waits_for.append(f"a worker to take its next turn, which was due {_ago(pending.overdue_since, now)}")
     found.last_error = _last_error(store, runner, record)
@@ -75,6 +76,15 @@ def _admission(store: Any, runner: TurnRunner, record: InstanceRecord, now: int)
     terms = None if definition is None else {} if definition.flow is None else definition.flow.terms
     waiting = store.find_waiting(record.id, terms)
     return [] if waiting is None else [waits_in_words(waiting, now)]
+
+
+def _add_timer(waits_for: list[str], event: str, due: str) -> None:
+    """Tell of the next timer: in the line of the event that it bounds the wait for, or in one of its own."""
+    bounded = f"event {event!r}"
+    if bounded in waits_for:
+        waits_for[waits_for.index(bounded)] += f", until a timer that is due {due}"
+    else:
+        waits_for.append(f"a timer that is due {due}")
 
 
 def _state(record: InstanceRecord, now: int) -> str:

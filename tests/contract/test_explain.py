@@ -128,6 +128,17 @@ def test_code_that_nobody_has_is_stuck(world: World, store: Store) -> None:
     assert "start a worker that has this code" in told(world).advice
 
 
+def test_an_event_and_the_time_it_has_are_one_wait(world: World) -> None:
+    @world.orchestrator
+    async def asked(ctx: Any) -> None:
+        await ctx.wait_event("approved", timeout=3600)
+
+    world.start("asked")
+    world.runner.run("i")
+    [what] = told(world).waits_for
+    assert what.startswith("event 'approved', until a timer that is due in ")
+
+
 def test_a_suspended_one_waits_for_people(world: World, store: Store) -> None:
     halfway(world)
     world.client.suspend("i", "the bank is down")
