@@ -21,7 +21,7 @@ from kombu.utils.json import loads as json_loads
 
 from .errors import ActivityError, DurableError, PayloadError
 
-__all__ = ["PayloadCodec", "check_json"]
+__all__ = ["PayloadCodec", "check_json", "encodable"]
 
 log = logging.getLogger("celery_durable.payload")
 
@@ -215,6 +215,11 @@ class PayloadCodec:
             return self._encode(value)
         except PayloadError:
             return self._encode(_repr(value))
+
+
+def encodable(text: str) -> str:
+    """Return text as UTF-8 holds it: half a character, as of a file name, becomes its number, as JSON writes it."""
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def check_json(text: str) -> None:

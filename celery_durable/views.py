@@ -17,13 +17,13 @@ from .core.status import RuntimeStatus
 from .entities import Entity
 from .errors import PayloadError
 from .lanes import moment_text
+from .payload import encodable
 from .result import Orchestration
 from .schedule import Schedule
 
 __all__ = [
     "SCHEMA",
     "current_waits",
-    "encodable",
     "entity_view",
     "instance_view",
     "is_failure",
@@ -50,11 +50,6 @@ def without_message(text: str | None) -> str | None:
     """Return a reason or an error for those who may not see payloads: what follows its first colon may hold data."""
     head, colon, _rest = (text or "").partition(": ")
     return f"{head} (…)" if colon else text
-
-
-def encodable(text: str) -> str:
-    """Return text as UTF-8 holds it: half a character, as of a file name, becomes its number, as JSON writes it."""
-    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def plain(value: Any) -> Any:

@@ -14,7 +14,8 @@ from typing import Any
 
 import click
 
-from ..views import SCHEMA, encodable
+from ..payload import encodable
+from ..views import SCHEMA
 
 __all__ = [
     "chosen_form",

@@ -12,6 +12,7 @@ from ..core.entity import ORCHESTRATORS
 from ..core.events import Event, EventKind
 from ..core.status import RuntimeStatus
 from ..errors import DurableError
+from ..payload import encodable
 from .flow import waits_in_words
 from .records import InstanceRecord, Outstanding, Pending
 from .turn import TurnRunner, events_of, replay_rows
@@ -145,8 +146,7 @@ def _last_error(store: Any, runner: TurnRunner, record: InstanceRecord) -> str |
                 error, _ = runner.codec.decode_failure(event.payload or "", may_rebuild=False)
             except DurableError:
                 return "one that cannot be decoded"
-            text = f"call {event.command}, attempt {event.attempt}: {error}"
-            return text.encode("utf-8", "backslashreplace").decode()  # file names may hold halves of characters
+            return encodable(f"call {event.command}, attempt {event.attempt}: {error}")
     return None
 
 

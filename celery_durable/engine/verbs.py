@@ -76,9 +76,14 @@ def acts(verb: str, status: RuntimeStatus, instance_id: str) -> bool:
     return effect is Effect.ACTS
 
 
+def _is_for(verb: str, name: str) -> bool:
+    """Tell whether a verb reaches instances of this orchestrator: some are for orchestrations alone, not for entities."""
+    return verb in FOR_ENTITIES or not name.startswith(ORCHESTRATORS)
+
+
 def is_offered(verb: str, name: str, status: RuntimeStatus) -> bool:
     """Tell whether a verb does anything for an instance of this orchestrator in a status."""
-    return EFFECTS[verb][status] is Effect.ACTS and (verb in FOR_ENTITIES or not name.startswith(ORCHESTRATORS))
+    return EFFECTS[verb][status] is Effect.ACTS and _is_for(verb, name)
 
 
 def refuse_for_entity(verb: str, name: str, instance_id: str) -> None:
@@ -87,7 +92,7 @@ def refuse_for_entity(verb: str, name: str, instance_id: str) -> None:
     Raises:
         InvalidState: the instance of this orchestrator is an entity.
     """
-    if verb not in FOR_ENTITIES and name.startswith(ORCHESTRATORS):
+    if not _is_for(verb, name):
         raise InvalidState(f"{instance_id!r} is an entity: {verb} is for orchestrations", instance_id=instance_id)
 
 

@@ -17,6 +17,7 @@ from ...core.events import Event
 from ...core.status import RuntimeStatus
 from ...engine.verbs import is_offered
 from ...errors import DurableError
+from ...payload import encodable
 from ...result import Orchestration
 from ...timeline import timeline_of
 from .verbs import VERBS
@@ -307,7 +308,7 @@ def pretty(value: Any, longest: int) -> str:
 
 def cut(text: str, longest: int) -> str:
     """Return text, or its beginning and how much more there is."""
-    text = views.encodable(text)
+    text = encodable(text)
     if len(text) <= longest:
         return text
     return f"{text[:longest]}\n... and {len(text) - longest} more characters: celery durable show --payloads has all"

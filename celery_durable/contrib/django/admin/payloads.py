@@ -10,7 +10,8 @@ from typing import Any
 from django.utils.translation import gettext as _
 
 from ....errors import PayloadError
-from ....views import encodable, plain
+from ....payload import encodable
+from ....views import plain
 
 __all__ = ["MOST_SHOWN", "Payload", "pretty", "shown_payload"]
 
