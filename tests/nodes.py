@@ -8,6 +8,7 @@ their files in a directory of the test's. ``LocalRedis`` and ``LocalWorker`` are
 from __future__ import annotations
 
 import glob
+import importlib.util
 import os
 import pwd
 import shlex
@@ -21,16 +22,62 @@ import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import psutil
 import sqlalchemy as sa
+from celery import _state
 from pytest_celery import CeleryWorkerContainer, RedisContainer
 
 from tests.conftest import absent, wait_until
 
 ROOT = Path(__file__).resolve().parent.parent
 APPLICATIONS = ROOT / "tests" / "integration"
+
+
+def load_application(path: Path, environment: Mapping[str, str]) -> ModuleType:
+    """Import a module with a Celery app anew, configured by an environment; the last one is in ``sys.modules``.
+
+    Celery gives a task of one app to every app made later (``shared=True``); here that would mix the copies up.
+    """
+    shared = set(_state._on_app_finalizers)
+    before = dict(os.environ)
+    os.environ.update(environment)
+    try:
+        spec = importlib.util.spec_from_file_location(path.stem, path)
+        assert spec is not None and spec.loader is not None
+        module = sys.modules[path.stem] = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
+    module.app.finalize()
+    _state._on_app_finalizers.intersection_update(shared)
+    return module
+
+
+def interrupted(command: Sequence[str], line: str, number: int, timeout: float, **options: Any) -> tuple[int, str]:
+    """Start a command, send it a signal when it has printed a line, and return its exit code and what it printed after that."""
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, preexec_fn=_heed_interrupts, **options
+    )
+    assert process.stdout is not None
+    try:
+        for printed in process.stdout:
+            if line in printed:
+                break
+        process.send_signal(number)
+        output, _ = process.communicate(timeout=timeout)
+    finally:
+        process.kill()
+        process.wait()
+    return process.returncode, output
+
+
+def _heed_interrupts() -> None:
+    """A shell lets what it starts in the background ignore them, and whatever is started by that."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def free_port() -> int:

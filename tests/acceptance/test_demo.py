@@ -10,6 +10,7 @@ import pytest
 import sqlalchemy as sa
 
 from tests.conftest import wait_until
+from tests.nodes import interrupted
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -76,28 +77,10 @@ def test_on_redis_and_postgresql_it_has_a_place_of_its_own(tmp_path, redis_url, 
     engine.dispose()
 
 
-def heed_interrupts():
-    """A shell lets what it starts in the background ignore them, and whatever is started by that."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-
-
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupt_leaves_nothing_behind(tmp_path, number):
-    process = subprocess.Popen(
-        command(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment(tmp_path), cwd=tmp_path,
-        preexec_fn=heed_interrupts,
-    )  # fmt: skip
-    assert process.stdout is not None
-    try:
-        for line in process.stdout:
-            if "order-1 is started" in line:
-                break
-        process.send_signal(number)
-        output, _ = process.communicate(timeout=30)
-    finally:
-        process.kill()
-        process.wait()
-    assert process.returncode == 130, output
+    code, output = interrupted(command(), "order-1 is started", number, 30, env=environment(tmp_path), cwd=tmp_path)
+    assert code == 130, output
     assert "Interrupted" in output
     assert list(tmp_path.iterdir()) == []
     wait_until(lambda: not workers_of(tmp_path), 10, "the end of the workers")

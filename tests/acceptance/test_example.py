@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import wait_until
+from tests.nodes import interrupted
 
 ROOT = Path(__file__).resolve().parents[2]
 PROJECT = ROOT / "example_project"
@@ -99,21 +100,9 @@ def forget(url, prefix):
 
 @pytest.mark.parametrize("number", [signal.SIGINT, *([signal.SIGTERM] if IS_LONG else [])])
 def test_an_interrupted_demo_leaves_nothing_behind(tmp_path, number):
-    process = subprocess.Popen(
-        [sys.executable, "manage.py", "demo"], cwd=PROJECT, env=environment(tmp_path), stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT, text=True, preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-    )  # fmt: skip
-    assert process.stdout is not None
-    try:
-        for line in process.stdout:
-            if "worker 1 is started" in line:
-                break
-        process.send_signal(number)
-        output, _ = process.communicate(timeout=60)
-    finally:
-        process.kill()
-        process.wait()
-    assert process.returncode == 130, output
+    command = [sys.executable, "manage.py", "demo"]
+    code, output = interrupted(command, "worker 1 is started", number, 60, cwd=PROJECT, env=environment(tmp_path))
+    assert code == 130, output
     wait_until(lambda: not processes_of(tmp_path), 20, "the end of what it started")
     assert [path.name for path in tmp_path.iterdir() if path.name != "data"] == []
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import http.client
-import importlib.util
 import json
 import os
 import signal
@@ -20,12 +19,11 @@ from urllib.parse import urlencode
 
 import pytest
 import redis
-from celery import _state
 from celery.events.receiver import EventReceiver
 from celery.events.state import State
 
 from tests.conftest import wait_until
-from tests.nodes import ROOT, WorkerProcess, free_port
+from tests.nodes import ROOT, WorkerProcess, free_port, load_application
 
 HERE = Path(__file__).parent
 
@@ -65,24 +63,6 @@ class Stage:
         return run
 
 
-def load(environment: dict[str, str]) -> Any:
-    """Import the application anew, configured by an environment."""
-    shared = set(_state._on_app_finalizers)
-    before = dict(os.environ)
-    os.environ.update(environment)
-    try:
-        spec = importlib.util.spec_from_file_location("flowerapp", HERE / "flowerapp.py")
-        assert spec is not None and spec.loader is not None
-        module = sys.modules["flowerapp"] = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
-    finally:
-        os.environ.clear()
-        os.environ.update(before)
-    module.app.finalize()
-    _state._on_app_finalizers.intersection_update(shared)
-    return module
-
-
 @pytest.fixture(scope="module")
 def new_stage(redis_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Stage]]:
     """Make stages, each with a broker's prefix, queue and store of its own."""
@@ -97,7 +77,7 @@ def new_stage(redis_url: str, tmp_path_factory: pytest.TempPathFactory) -> Itera
             "FLOWERAPP_OPTIONS": json.dumps({"global_keyprefix": f"{name}:"} if broker == redis_url else {}),
             "FLOWERAPP_CONF": json.dumps(conf),
         }  # fmt: skip
-        stage = Stage(environment, directory, load(environment))
+        stage = Stage(environment, directory, load_application(HERE / "flowerapp.py", environment))
         made.append(stage)
         return stage
 

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import importlib
-import importlib.util
 import json
-import os
 import sys
 import uuid
 from collections import Counter
@@ -18,11 +16,10 @@ from typing import Any
 
 import pytest
 import redis
-from celery import _state
 
 from celery_durable.core.events import EventKind
 from tests.conftest import MARIADB, POSTGRES, wait_until
-from tests.nodes import APPLICATIONS, WorkerProcess, own_database
+from tests.nodes import APPLICATIONS, WorkerProcess, load_application, own_database
 
 if str(APPLICATIONS) not in sys.path:
     sys.path.insert(0, str(APPLICATIONS))
@@ -40,25 +37,9 @@ class Run:
 
 
 def load_testapp(environment: dict[str, str]) -> ModuleType:
-    """Import the test application anew, configured by an environment; the last one is ``sys.modules['testapp']``.
-
-    Celery gives a task of one app to every app made later (``shared=True``); here that would mix the copies up.
-    """
+    """Import the test application anew, configured by an environment; the last one is ``sys.modules['testapp']``."""
     importlib.import_module("reusable")
-    shared = set(_state._on_app_finalizers)
-    before = dict(os.environ)
-    os.environ.update(environment)
-    try:
-        spec = importlib.util.spec_from_file_location("testapp", APPLICATIONS / "testapp.py")
-        assert spec is not None and spec.loader is not None
-        module = sys.modules["testapp"] = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
-    finally:
-        os.environ.clear()
-        os.environ.update(before)
-    module.app.finalize()
-    _state._on_app_finalizers.intersection_update(shared)
-    return module
+    return load_application(APPLICATIONS / "testapp.py", environment)
 
 
 @dataclass

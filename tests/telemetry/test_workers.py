@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import re
 import subprocess
@@ -11,15 +10,13 @@ import urllib.request
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
-from celery import _state
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.conftest import wait_until
-from tests.nodes import ROOT, WorkerProcess
+from tests.nodes import ROOT, WorkerProcess, load_application
 
 HERE = str(Path(__file__).parent)
 
@@ -33,24 +30,9 @@ class Stage:
             "MONITORED_DIRECTORY": str(directory), "MONITORED_BROKER": broker, "MONITORED_STORE": store,
             "MONITORED_QUEUE": f"durable-{uuid.uuid4().hex[:10]}",
         }  # fmt: skip
-        self.module = self._load()
+        self.module = load_application(Path(HERE) / "monitored.py", self.environment)
+        self.module.durable.migrate()
         self.workers: list[WorkerProcess] = []
-
-    def _load(self) -> ModuleType:
-        before, shared = dict(os.environ), set(_state._on_app_finalizers)
-        os.environ.update(self.environment)
-        try:
-            spec = importlib.util.spec_from_file_location("monitored", f"{HERE}/monitored.py")
-            assert spec is not None and spec.loader is not None
-            module = importlib.util.module_from_spec(spec)
-            spec.loader.exec_module(module)
-        finally:
-            os.environ.clear()
-            os.environ.update(before)
-        module.app.finalize()
-        _state._on_app_finalizers.intersection_update(shared)
-        module.durable.migrate()
-        return module
 
     def worker(self, *, concurrency: int = 1) -> WorkerProcess:
         log = self.directory / f"worker-{len(self.workers)}.log"
