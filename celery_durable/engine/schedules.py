@@ -45,6 +45,7 @@ _CHECK_AFTER = 4 * _SECOND
 _MOST_TICKS = 100  # of one schedule in one transaction
 _MOST_SCHEDULES = 500
 _LONGEST_SEARCH = 41 * 366  # days: a 29 February on one day of the week, over a century without a leap day
+_LENGTHS = (0, 31, 29, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31)  # the most days that a month has, by its number
 _PART = r"(\*|[0-9A-Za-z]+(-[0-9A-Za-z]+)?)(/[0-9]+)?"
 _FIELD = re.compile(f"{_PART}(,{_PART})*")
 
@@ -141,24 +142,25 @@ def _field_text(value: object) -> str:
 
 @lru_cache(maxsize=256)
 def _fields(text: str) -> _Fields:
-    fields = text.split(" ")
-    if len(fields) != 5:
+    parts = text.split(" ")
+    if len(parts) != 5:
         raise ValueError(
-            f"a crontab line has five fields (minute, hour, day of month, month, day of week), {text!r} has {len(fields)}"
+            f"a crontab line has five fields (minute, hour, day of month, month, day of week), {text!r} has {len(parts)}"
         )
-    if bad := next((part for part in fields if not _FIELD.fullmatch(part)), None):
+    if bad := next((part for part in parts if not _FIELD.fullmatch(part)), None):
         raise ValueError(
             f"the crontab line {text!r} cannot be read: {bad!r} is no field, such as '*', '5', '1-5' or '*/15'"
         )
-    minute, hour, day, month, weekday = fields
+    minute, hour, day, month, weekday = parts
     try:
         found = crontab(minute=minute, hour=hour, day_of_month=day, month_of_year=month, day_of_week=weekday)
     except (ValueError, ParseException) as error:
         raise ValueError(f"the crontab line {text!r} cannot be read: {error}") from error
-    return _Fields(*(
-        frozenset(numbers)
-        for numbers in (found.minute, found.hour, found.day_of_month, found.month_of_year, found.day_of_week)
-    ))  # fmt: skip
+    known = (found.minute, found.hour, found.day_of_month, found.month_of_year, found.day_of_week)
+    fields = _Fields(*map(frozenset, known))
+    if not any(day <= _LENGTHS[month] for day in fields.days for month in fields.months):
+        raise ValueError(f"the crontab line {text!r} never comes: no such month has such a day")
+    return fields
 
 
 @lru_cache(maxsize=64)

@@ -1,7 +1,7 @@
 """The tables. No foreign keys to instances: an insert into an inbox must never wait for a turn.
 
 Times are microseconds since the epoch, UTC, by the database's clock. Payloads are bytes, so that no character is refused.
-``check_at`` is when recovery looks at a row next; NULL is never.
+``check_at`` is when recovery looks at a row next; NULL is never. What PostgreSQL is told about storage is in ``storage``.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from .storage import STORAGE
 from .types import BIG_KEY, LONG_TEXT, PAYLOAD, ExactText
 
 __all__ = [
@@ -17,13 +18,6 @@ __all__ = [
 ]  # fmt: skip
 
 metadata = sa.MetaData()
-
-
-QUEUE_TABLE = {
-    "autovacuum_vacuum_scale_factor": "0.01",
-    "autovacuum_vacuum_threshold": "1000",
-    "autovacuum_vacuum_cost_delay": "0",
-}
 
 
 def _where(column: str) -> dict[str, Any]:
@@ -68,7 +62,6 @@ instances = sa.Table(
     sa.Index("durable_instances_created", "created_at", "id"),
     sa.Index("durable_instances_parent", "parent_id", **_where("parent_id")),
     sa.Index("durable_instances_purge", "purge_at", **_where("purge_at")),
-    postgresql_with={"fillfactor": "80"},
 )
 
 history = sa.Table(
@@ -100,7 +93,6 @@ inbox = sa.Table(
     sa.Index("durable_inbox_dedup", "instance", "dedup", unique=True),
     sa.Index("durable_inbox_visible", "instance", "visible_at"),
     sa.Index("durable_inbox_check", "check_at", **_where("check_at")),
-    postgresql_with=QUEUE_TABLE,
 )
 
 outbox = sa.Table(
@@ -132,7 +124,6 @@ outbox = sa.Table(
     sa.Index("durable_outbox_window", "execution", "window_command", "command", **_where("window_command")),
     sa.Index("durable_outbox_check", "check_at", **_where("check_at")),
     sa.Index("durable_outbox_holder", "holder", **_where("holder")),
-    postgresql_with=QUEUE_TABLE,
 )
 
 workers = sa.Table(
@@ -188,7 +179,6 @@ waiting = sa.Table(
     sa.Index("durable_waiting_lane", "name", "lane", "precedence", "ready_at", "instance"),
     sa.Index("durable_waiting_ready", "ready_at"),
     sa.Index("durable_waiting_debounce", "debounce", unique=True),
-    postgresql_with=QUEUE_TABLE,
 )
 
 places = sa.Table(
@@ -202,7 +192,6 @@ places = sa.Table(
     sa.Index("durable_places_scope", "name", "scope", "expires_at"),
     sa.Index("durable_places_instance", "instance"),
     sa.Index("durable_places_expires", "expires_at", **_where("expires_at")),
-    postgresql_with=QUEUE_TABLE,
 )
 
 limits = sa.Table(
@@ -211,3 +200,7 @@ limits = sa.Table(
     sa.Column("name", ExactText(200), primary_key=True),
     sa.Column("looked_at", sa.BigInteger, nullable=False),
 )
+
+for _name, _parameters in STORAGE.items():
+    _storage: Any = sa.DDL(f"ALTER TABLE {_name} SET ({_parameters})").execute_if(dialect="postgresql")
+    sa.event.listen(metadata.tables[_name], "after_create", _storage)

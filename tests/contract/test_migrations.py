@@ -22,6 +22,7 @@ from celery_durable.store.database import Database
 from celery_durable.store.migrate import HEAD, downgrade, migrate
 from celery_durable.store.migrate import _run as step
 from celery_durable.store.schema import metadata
+from celery_durable.store.storage import STORAGE
 
 from .builders import at_once, begin, commit, new_instance
 
@@ -77,16 +78,34 @@ def test_the_declared_tables_can_be_made_without_migrations_and_are_the_same(dat
 def describe(database: Database) -> dict[str, object]:
     """Return all that the database tells of our tables."""
     with database.engine.connect() as connection:
-        inspector = sa.inspect(connection)
+        inspector, storage = sa.inspect(connection), storage_of(connection)
         return {
             name: {
                 "columns": [{**column, "type": repr(column["type"])} for column in inspector.get_columns(name)],
                 "indexes": sorted(map(_index_text, inspector.get_indexes(name))),
                 "key": inspector.get_pk_constraint(name)["constrained_columns"],
-                "options": inspector.get_table_options(name),
+                "storage": storage.get(name),
             }
             for name in sorted(metadata.tables)
         }
+
+
+def storage_of(connection: sa.Connection) -> dict[str, str]:
+    """Return the storage parameters of the tables; only PostgreSQL has any."""
+    if connection.dialect.name != "postgresql":
+        return {}
+    rows = connection.exec_driver_sql(
+        "SELECT relname, array_to_string(reloptions, ', ') FROM pg_class WHERE relkind = 'r' AND reloptions IS NOT NULL"
+    )
+    return {name: parameters for name, parameters in rows if name in metadata.tables}
+
+
+def test_postgresql_keeps_tables_as_declared(postgres_url: str) -> None:
+    database = Database(postgres_url)
+    migrate(database)
+    with database.engine.connect() as connection:
+        assert storage_of(connection) == STORAGE
+    database.dispose()
 
 
 def _index_text(index: Any) -> str:

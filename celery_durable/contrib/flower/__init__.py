@@ -25,7 +25,7 @@ def attach() -> None:
     if cls is None or _MARK in vars(cls):
         return
     setattr(cls, _MARK, True)
-    for name in ("__init__", "start_http_server"):
+    for name in ("__init__", "start", "start_http_server"):  # the last is the first to bind, in Flower 2.2
         if name in vars(cls):
             setattr(cls, name, _followed(vars(cls)[name], is_before=name != "__init__"))
 

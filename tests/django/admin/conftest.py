@@ -197,6 +197,7 @@ def store(tmp_path: Path) -> str | None:
 @pytest.fixture
 def site(migrated: Path, tmp_path: Path, django_db_blocker: Any, store: str | None) -> Iterator[Site]:
     """The admin, with a superuser logged in."""
+    from django.test import override_settings
     from django.urls import reverse
 
     app, durable = _app, _durable
@@ -206,7 +207,8 @@ def site(migrated: Path, tmp_path: Path, django_db_blocker: Any, store: str | No
     before = {
         name: app.conf.get(name) for name in ("task_always_eager", "durable_backend_url", "durable_recovery_interval")
     }
-    with _for_itself(), _database(str(path), django_db_blocker):
+    # until Celery 5.6 Django's settings come before app.conf's
+    with _for_itself(), _database(str(path), django_db_blocker), override_settings(CELERY_DURABLE_BACKEND_URL=url):
         app.set_current()
         app.conf.update(task_always_eager=True, durable_backend_url=url)
         runtime, durable._runtime = durable._runtime, None

@@ -3,19 +3,13 @@
 import sqlalchemy as sa
 from alembic import op
 
+from celery_durable.store.storage import FOR_QUEUES, FOR_UPDATES, set_storage
 from celery_durable.store.types import BIG_KEY, LONG_TEXT, PAYLOAD, ExactText
 
 revision = "0001"
 down_revision = None
 branch_labels = None
 depends_on = None
-
-
-QUEUE_TABLE = {
-    "autovacuum_vacuum_scale_factor": "0.01",
-    "autovacuum_vacuum_threshold": "1000",
-    "autovacuum_vacuum_cost_delay": "0",
-}
 
 
 def _index(name: str, table: str, columns: list[str], *, where: str | None = None, unique: bool = False) -> None:
@@ -53,8 +47,8 @@ def upgrade() -> None:
         sa.Column("started_at", sa.BigInteger),
         sa.Column("updated_at", sa.BigInteger, nullable=False),
         sa.Column("completed_at", sa.BigInteger),
-        postgresql_with={"fillfactor": "80"},
     )
+    set_storage(op, "durable_instances", FOR_UPDATES)
     _index("durable_instances_created", "durable_instances", ["created_at", "id"])
     _index("durable_instances_parent", "durable_instances", ["parent_id"], where="parent_id")
     op.create_table(
@@ -80,8 +74,8 @@ def upgrade() -> None:
         sa.Column("wake_at", sa.BigInteger),
         sa.Column("check_at", sa.BigInteger),
         sa.Column("sends", sa.Integer, nullable=False),
-        postgresql_with=QUEUE_TABLE,
     )
+    set_storage(op, "durable_inbox", FOR_QUEUES)
     _index("durable_inbox_dedup", "durable_inbox", ["instance", "dedup"], unique=True)
     _index("durable_inbox_visible", "durable_inbox", ["instance", "visible_at"])
     _index("durable_inbox_check", "durable_inbox", ["check_at"], where="check_at")
@@ -108,8 +102,8 @@ def upgrade() -> None:
         sa.Column("beat_by", sa.BigInteger),
         sa.Column("beat_timeout", sa.BigInteger),
         sa.Column("details", PAYLOAD),
-        postgresql_with=QUEUE_TABLE,
     )
+    set_storage(op, "durable_outbox", FOR_QUEUES)
     _index("durable_outbox_join", "durable_outbox", ["execution", "join_command", "command"], where="join_command")
     _index(
         "durable_outbox_window", "durable_outbox", ["execution", "window_command", "command"], where="window_command"

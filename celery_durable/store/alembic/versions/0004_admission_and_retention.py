@@ -3,18 +3,13 @@
 import sqlalchemy as sa
 from alembic import op
 
+from celery_durable.store.storage import FOR_QUEUES, set_storage
 from celery_durable.store.types import BIG_KEY, LONG_TEXT, ExactText
 
 revision = "0004"
 down_revision = "0003"
 branch_labels = None
 depends_on = None
-
-QUEUE_TABLE = {
-    "autovacuum_vacuum_scale_factor": "0.01",
-    "autovacuum_vacuum_threshold": "1000",
-    "autovacuum_vacuum_cost_delay": "0",
-}
 
 
 def _index_without_nulls(name: str, table: str, column: str) -> None:
@@ -37,8 +32,8 @@ def upgrade() -> None:
         sa.Column("created_at", sa.BigInteger, nullable=False),
         sa.Column("limits", LONG_TEXT, nullable=False),
         sa.Column("debounce", ExactText(40)),
-        postgresql_with=QUEUE_TABLE,
     )
+    set_storage(op, "durable_waiting", FOR_QUEUES)
     op.create_index("durable_waiting_lane", "durable_waiting", ["name", "lane", "precedence", "ready_at", "instance"])
     op.create_index("durable_waiting_ready", "durable_waiting", ["ready_at"])
     op.create_index("durable_waiting_debounce", "durable_waiting", ["debounce"], unique=True)
@@ -49,8 +44,8 @@ def upgrade() -> None:
         sa.Column("scope", ExactText(190), nullable=False),
         sa.Column("instance", ExactText(150), nullable=False),
         sa.Column("expires_at", sa.BigInteger),
-        postgresql_with=QUEUE_TABLE,
     )
+    set_storage(op, "durable_places", FOR_QUEUES)
     op.create_index("durable_places_scope", "durable_places", ["name", "scope", "expires_at"])
     op.create_index("durable_places_instance", "durable_places", ["instance"])
     _index_without_nulls("durable_places_expires", "durable_places", "expires_at")
