@@ -3,6 +3,8 @@
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from .versions import demand
+
 if TYPE_CHECKING:
     from .app import Durable, Page, entity, orchestrator
     from .core.context import OrchestrationContext
@@ -75,6 +77,8 @@ __all__ = [
 ]
 
 __version__ = "0.1.0"
+
+demand("celery", "kombu", "sqlalchemy", "alembic")
 
 # Imported when they are first asked for: the command line loads this package with every command of Celery's. What is not
 # named here is an error.

@@ -13,6 +13,7 @@ import click
 
 from ..core.status import RuntimeStatus
 from ..result import Orchestration
+from ..versions import demand
 from ..views import age, plain, timeline_view
 from .entry import FAILED, command, leave
 from .output import colours, say, styled, tell, visible
@@ -117,6 +118,8 @@ def watch(durable: Any, instance_id: str, interval: float, lines: bool) -> None:
 def _has_rich() -> bool:
     try:
         import rich.live  # noqa: F401
+
+        demand("rich")
     except ImportError:
         tell("for a live view: pip install 'celery-durable[cli]'")
         return False

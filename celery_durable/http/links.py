@@ -20,6 +20,7 @@ from urllib.parse import parse_qs, quote
 from ..core.events import EventKind
 from ..core.retry import Interval
 from ..errors import ConfigurationError, InstanceNotFound, InvalidState
+from ..versions import demand
 from .messages import Problem, Request, Response
 from .routes import read_body
 
@@ -67,6 +68,8 @@ class ItsDangerousSigner:
     def __init__(self, *secrets: str) -> None:
         try:
             from itsdangerous import BadData, URLSafeSerializer
+
+            demand("itsdangerous")
         except ImportError as error:
             raise ConfigurationError("signed links need itsdangerous: pip install 'celery-durable[http]'") from error
         if not secrets or any(len(each) < 16 for each in secrets):

@@ -23,6 +23,7 @@ import sqlalchemy as sa
 
 from ..errors import ConfigurationError, StoreError
 from ..filesystem import refuse_network
+from ..versions import OLDEST, demand
 from .addresses import address_of
 
 __all__ = ["Database", "Runner", "Statement", "family_of"]
@@ -327,11 +328,14 @@ class Database(Runner):
         options["connect_args"] = {**arguments, **(options.get("connect_args") or {})}
         url = self.url.set(drivername="mysql+pymysql") if self.url.drivername in ("mysql", "mariadb") else self.url
         try:
+            demand(*{url.get_driver_name()} & OLDEST.keys())
             engine = sa.create_engine(url, **options)
         except ModuleNotFoundError as error:
             raise ConfigurationError(
                 f"the driver of {self} is not installed: {error}. Try: pip install 'celery-durable[postgres]' or [mysql]"
             ) from error
+        except ImportError as error:
+            raise ConfigurationError(f"the driver of {self} is too old: {error}") from error
         if self.family == "sqlite":
             sa.event.listen(engine, "connect", _prepare_sqlite)
         elif self.family == "mysql":

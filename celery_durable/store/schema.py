@@ -201,6 +201,7 @@ limits = sa.Table(
     sa.Column("looked_at", sa.BigInteger, nullable=False),
 )
 
+_ddl: Any = sa.DDL  # it has no types
 for _name, _parameters in STORAGE.items():
-    _storage: Any = sa.DDL(f"ALTER TABLE {_name} SET ({_parameters})").execute_if(dialect="postgresql")
-    sa.event.listen(metadata.tables[_name], "after_create", _storage)
+    _set = _ddl(f"ALTER TABLE {_name} SET ({_parameters})").execute_if(dialect="postgresql")
+    sa.event.listen(metadata.tables[_name], "after_create", _set)

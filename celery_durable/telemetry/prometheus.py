@@ -17,8 +17,10 @@ from typing import Any
 
 from ..errors import ConfigurationError, DurableError
 from ..store.census import Census, take_census
+from ..versions import demand
 from .names import EVENT_PREFIX, METRICS
 
+demand("prometheus-client")
 try:
     from prometheus_client import CollectorRegistry, Counter, Histogram, start_http_server
     from prometheus_client.core import GaugeMetricFamily

@@ -23,7 +23,9 @@ from ..core.status import RuntimeStatus
 from ..engine.observation import Asked, Carried, Life, Scope, Seen
 from ..engine.records import ActivityTicket, InstanceRow, NewInstance
 from ..errors import ConfigurationError
+from ..versions import demand
 
+demand("opentelemetry-api")
 try:
     from opentelemetry import trace
     from opentelemetry.baggage.propagation import W3CBaggagePropagator

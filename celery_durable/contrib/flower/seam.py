@@ -23,6 +23,10 @@ from flower.views.monitor import Metrics
 from tornado.template import Loader, Template
 from tornado.web import HTTPError, RequestHandler, StaticFileHandler, authenticated, url
 
+from ...versions import demand
+
+demand("flower")
+
 __all__ = ["BaseHandler", "HTTPError", "Metrics", "TabHandler", "TabLoader", "authenticated", "install"]
 
 T = TypeVar("T")
