@@ -1,39 +1,40 @@
-"""Servers for the tests: found by environment variable or on their default local ports.
+"""What all tests share: three tiers, the servers, and that no test finds or leaves what another one has left.
 
-An absent server skips its tests with one loud line; under ``CI=true`` it fails the run. Every test isolates itself: own
-database, own key prefix, own virtual host, own queue names.
+* *quick*: needs no server; what ``pytest`` runs by itself.
+* *full*: ``--tier=full`` adds PostgreSQL, MariaDB, Redis, RabbitMQ, servers of a test's own, and a browser.
+* *long*: ``--tier=long`` gives searches and storms a budget of seconds (``--budget``) instead of a number of examples.
+
+A test is of the full tier if it is marked so, or asks for a server. Every test isolates itself: own database, own key prefix,
+own virtual host, own queue names.
 """
 
 from __future__ import annotations
 
 import logging
 import os
-import shutil
-import subprocess
 import time
-import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import hypothesis  # noqa: F401  imported late, after a deep recursion, it fails on CPython 3.11
 import pytest
-import sqlalchemy as sa
 
-POSTGRES = os.environ.get("DURABLE_TEST_POSTGRES", "postgresql+psycopg://postgres@127.0.0.1:5432/postgres")
-MARIADB = os.environ.get("DURABLE_TEST_MARIADB", "mysql+pymysql://root@127.0.0.1:3306/")
-REDIS = os.environ.get("DURABLE_TEST_REDIS", "redis://127.0.0.1:6379/0")
-RABBITMQ = os.environ.get("DURABLE_TEST_RABBITMQ", "amqp://guest:guest@127.0.0.1:5672/")
-IS_CI = os.environ.get("CI") == "true"
+from tests import leftovers, tiers
+from tests.servers import MARIADB, POSTGRES, RABBITMQ, REDIS, absent, own_database, own_vhost
+
+leftovers.begin()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
+    tiers.add_options(parser)
     parser.addoption(
         "--no-cache", action="store_true", help="keep no live executions: every turn replays history from its beginning"
     )
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    tiers.configure(config)
     if config.getoption("--no-cache"):
         from celery_durable.engine.cache import LiveExecutions
 
@@ -43,6 +44,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    tiers.choose(config, items)
     if config.getoption("--no-cache"):
         known = {item.nodeid for item in items}
         gone = [item for item in items if _needs_no_second_run(item, known)]
@@ -59,6 +61,22 @@ def _needs_no_second_run(item: pytest.Item, known: set[str]) -> bool:
         or bool({"live", "replay", "mariadb"} & set(chosen))
         or ("postgres" in chosen and f"{item.nodeid.partition('[')[0]}[{with_sqlite}]" in known)
     )
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """A run that leaves something behind has failed; what it has left is cleared away all the same."""
+    if hasattr(session.config, "workerinput"):
+        return
+    end = time.monotonic() + 20
+    while (left := leftovers.of_this_run()) and time.monotonic() < end:
+        time.sleep(0.1)
+    if left:
+        reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+        reporter.section("left behind", red=True)
+        for line in left:
+            reporter.write_line(line)
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 
 @pytest.fixture(autouse=True)
@@ -86,14 +104,6 @@ def _is_declared_in_a_test(finalizer: Any) -> bool:
     )
 
 
-def absent(name: str, error: object) -> None:
-    """Skip, or fail where every server has to be there."""
-    message = f"{name.upper()} IS NOT THERE, its tests do not run: {error}"
-    if IS_CI:
-        pytest.fail(message)
-    pytest.skip(message)
-
-
 def wait_until(condition: Callable[[], object], timeout: float = 60, what: str = "the condition") -> object:
     """Return the condition's value as soon as it is true; fail after ``timeout`` seconds."""
     end = time.monotonic() + timeout
@@ -106,32 +116,18 @@ def wait_until(condition: Callable[[], object], timeout: float = 60, what: str =
         time.sleep(0.02)
 
 
-def _own_database(url: str, name: str, create: str, drop: str) -> Iterator[str]:
-    engine = sa.create_engine(url, isolation_level="AUTOCOMMIT")
-    try:
-        with engine.connect() as connection:
-            connection.execute(sa.text(create.format(name=name)))
-    except (sa.exc.SQLAlchemyError, ModuleNotFoundError) as error:
-        engine.dispose()
-        absent(sa.make_url(url).get_backend_name(), error)
-    yield sa.make_url(url).set(database=name).render_as_string(hide_password=False)
-    with engine.connect() as connection:
-        connection.execute(sa.text(drop.format(name=name)))
-    engine.dispose()
-
-
 @pytest.fixture
 def postgres_url() -> Iterator[str]:
     """An empty PostgreSQL database of this test's own."""
-    name = f"durable_{uuid.uuid4().hex[:12]}"
-    yield from _own_database(POSTGRES, name, "CREATE DATABASE {name}", "DROP DATABASE {name} WITH (FORCE)")
+    with own_database(POSTGRES) as url:
+        yield url
 
 
 @pytest.fixture
 def mariadb_url() -> Iterator[str]:
     """An empty MariaDB database of this test's own."""
-    name = f"durable_{uuid.uuid4().hex[:12]}"
-    yield from _own_database(MARIADB, name, "CREATE DATABASE {name}", "DROP DATABASE {name}")
+    with own_database(MARIADB) as url:
+        yield url
 
 
 @pytest.fixture
@@ -168,16 +164,8 @@ def rabbitmq_url() -> Iterator[str]:
             connection.ensure_connection(max_retries=1, timeout=5)
     except Exception as error:
         absent("rabbitmq", error)
-    vhost = f"durable-{uuid.uuid4().hex[:8]}"
-    ctl = shutil.which("rabbitmqctl")
-    user = sa.make_url(RABBITMQ).username or "guest"
-    is_own = ctl is not None and not subprocess.run([ctl, "add_vhost", vhost], capture_output=True).returncode
-    if is_own:
-        subprocess.run([ctl, "set_permissions", "-p", vhost, user, ".*", ".*", ".*"], capture_output=True, check=True)
-        yield f"{RABBITMQ.rstrip('/').removesuffix('/%2F')}/{vhost}"
-        subprocess.run([ctl, "delete_vhost", vhost], capture_output=True)
-    else:
-        yield RABBITMQ
+    with own_vhost(RABBITMQ) as url:
+        yield url
 
 
 @pytest.fixture

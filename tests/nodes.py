@@ -19,8 +19,8 @@ import subprocess
 import sys
 import tempfile
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -31,6 +31,7 @@ from celery import _state
 from pytest_celery import CeleryWorkerContainer, RedisContainer
 
 from tests.conftest import absent, wait_until
+from tests.leftovers import noted
 
 ROOT = Path(__file__).resolve().parent.parent
 APPLICATIONS = ROOT / "tests" / "integration"
@@ -180,6 +181,14 @@ class _OwnServer:
     def __init__(self) -> None:
         self.port = free_port()
         self.process: subprocess.Popen[bytes] | None = None
+        self._folders = ExitStack()
+
+    def _folder(self) -> Path:
+        """Make a folder that ``remove`` takes away."""
+        path = Path(tempfile.mkdtemp(prefix=f"durable-{self.name}-"))
+        self._folders.enter_context(noted("folder", path=str(path)))
+        self._folders.callback(shutil.rmtree, path, ignore_errors=True)
+        return path
 
     def command(self) -> Sequence[str]:
         raise NotImplementedError
@@ -209,6 +218,11 @@ class _OwnServer:
         self.process.wait(30)
         self.process = None
         wait_until(lambda: not is_listening(self.port), 30, f"the end of {self.name}")
+
+    def remove(self) -> None:
+        """Stop it, and take its files away."""
+        self.stop()
+        self._folders.close()
 
 
 class OwnRedis(_OwnServer):
@@ -261,7 +275,7 @@ class OwnPostgres(_OwnServer):
         if found is None:
             absent("initdb", "PostgreSQL is not installed")
         self.programs = Path(str(found)).resolve().parent
-        self.directory = Path(tempfile.mkdtemp(prefix="durable-postgres-"))
+        self.directory = self._folder()
         if os.getuid() == 0:
             os.chown(self.directory, pwd.getpwnam("postgres").pw_uid, -1)
         subprocess.run(
@@ -295,10 +309,6 @@ class OwnPostgres(_OwnServer):
         self.process.wait(60)
         self.process = None
 
-    def remove(self) -> None:
-        self.stop()
-        shutil.rmtree(self.directory, ignore_errors=True)
-
 
 class OwnPgBouncer(_OwnServer):
     """PgBouncer that pools by transaction, in front of every database of one PostgreSQL server."""
@@ -311,7 +321,7 @@ class OwnPgBouncer(_OwnServer):
         if program is None:
             absent("pgbouncer", "it is not installed")
         self.program, self.server = str(program), sa.make_url(server)
-        self.directory = Path(tempfile.mkdtemp(prefix="durable-bouncer-"))
+        self.directory = self._folder()
         given = {
             "host": self.server.host or "127.0.0.1",
             "port": self.server.port or 5432,
@@ -354,10 +364,6 @@ class OwnPgBouncer(_OwnServer):
             rows = psycopg.ClientCursor(console).execute("SHOW STATS_TOTALS").fetchall()
         return {row[0]: int(row[1]) for row in rows}
 
-    def remove(self) -> None:
-        self.stop()
-        shutil.rmtree(self.directory, ignore_errors=True)
-
 
 class OwnRabbit(_OwnServer):
     """RabbitMQ with files of its own; durable queues outlive ``stop``."""
@@ -368,7 +374,7 @@ class OwnRabbit(_OwnServer):
         super().__init__()
         if shutil.which("rabbitmq-server") is None:
             absent("rabbitmq-server", "it is not installed")
-        self.directory = Path(tempfile.mkdtemp(prefix="durable-rabbit-"))
+        self.directory = self._folder()
         self.node = f"durable-{uuid.uuid4().hex[:8]}@localhost"
         self._distribution = free_port()
         (self.directory / "plugins").write_text("[].\n")
@@ -408,34 +414,6 @@ class OwnRabbit(_OwnServer):
         except Exception:
             return False
         return True
-
-    def stop(self) -> None:
-        super().stop()
-
-    def remove(self) -> None:
-        self.stop()
-        shutil.rmtree(self.directory, ignore_errors=True)
-
-
-@contextmanager
-def own_database(url: str) -> Iterator[str]:
-    """An empty database of a module's own on a shared PostgreSQL or MariaDB server."""
-    name = f"durable_{uuid.uuid4().hex[:12]}"
-    parsed = sa.make_url(url)
-    engine = sa.create_engine(parsed, isolation_level="AUTOCOMMIT")
-    try:
-        with engine.connect() as connection:
-            connection.execute(sa.text(f"CREATE DATABASE {name}"))
-    except (sa.exc.SQLAlchemyError, ModuleNotFoundError) as error:
-        engine.dispose()
-        absent(parsed.get_backend_name(), error)
-    try:
-        yield parsed.set(database=name).render_as_string(hide_password=False)
-    finally:
-        force = " WITH (FORCE)" if parsed.get_backend_name() == "postgresql" else ""
-        with engine.connect() as connection:
-            connection.execute(sa.text(f"DROP DATABASE {name}{force}"))
-        engine.dispose()
 
 
 # -- nodes of pytest-celery -------------------------------------------------------------------------------------

@@ -15,7 +15,8 @@ from typing import Any
 
 import pytest
 
-from tests.nodes import OwnPgBouncer, OwnPostgres, OwnRabbit, OwnRedis, own_database
+from tests.conftest import own_database
+from tests.nodes import OwnPgBouncer, OwnPostgres, OwnRabbit, OwnRedis
 
 from .cable import Cable
 from .cluster import Cluster

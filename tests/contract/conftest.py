@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import shutil
-import uuid
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,47 +15,40 @@ from celery_durable.store import Store
 from celery_durable.store.database import Database
 from celery_durable.store.migrate import migrate
 from celery_durable.store.schema import metadata
-from tests.conftest import MARIADB, POSTGRES, absent
+from tests.conftest import MARIADB, POSTGRES, own_database
 
 from .shop import Shop
 from .world import World
 
 RESEND_AFTER = 200_000
-_SERVERS = {"postgres": POSTGRES, "mariadb": MARIADB}
 
 
-def _server_database(server: str) -> Iterator[str]:
-    url = sa.make_url(_SERVERS[server])
-    name = f"durable_{uuid.uuid4().hex[:12]}"
-    engine = sa.create_engine(url, isolation_level="AUTOCOMMIT")
-    try:
-        with engine.connect() as connection:
-            connection.exec_driver_sql(f"CREATE DATABASE {name}")
-            if server == "postgres":  # nobody pulls the plug here
-                connection.exec_driver_sql(f"ALTER DATABASE {name} SET synchronous_commit = off")
-    except (sa.exc.SQLAlchemyError, ModuleNotFoundError) as error:
-        engine.dispose()
-        absent(server, error)
-    own = url.set(database=name).render_as_string(hide_password=False)
-    database = Database(own)
-    migrate(database)
-    database.dispose()
-    yield own
-    with engine.connect() as connection:
-        connection.exec_driver_sql(f"DROP DATABASE {name}" + (" WITH (FORCE)" if server == "postgres" else ""))
-    engine.dispose()
+@contextmanager
+def _tables(url: str) -> Iterator[str]:
+    with own_database(url) as own:
+        if own.startswith("postgresql"):  # nobody pulls the plug here
+            engine = sa.create_engine(own, isolation_level="AUTOCOMMIT")
+            with engine.connect() as connection:
+                connection.exec_driver_sql(f"ALTER DATABASE {sa.make_url(own).database} SET synchronous_commit = off")
+            engine.dispose()
+        database = Database(own)
+        migrate(database)
+        database.dispose()
+        yield own
 
 
 @pytest.fixture(scope="session")
 def postgres_tables() -> Iterator[str]:
     """A PostgreSQL database with the tables, for the whole run."""
-    yield from _server_database("postgres")
+    with _tables(POSTGRES) as url:
+        yield url
 
 
 @pytest.fixture(scope="session")
 def mariadb_tables() -> Iterator[str]:
     """A MariaDB database with the tables, for the whole run."""
-    yield from _server_database("mariadb")
+    with _tables(MARIADB) as url:
+        yield url
 
 
 @pytest.fixture(scope="session")

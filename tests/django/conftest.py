@@ -8,8 +8,9 @@ import shutil
 import sqlite3
 import subprocess
 import sys
-import uuid
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ import sqlalchemy as sa
 
 from celery_durable.conf import Settings
 from celery_durable.store import Store, open_store
-from tests.conftest import MARIADB, POSTGRES, _own_database
+from tests.conftest import MARIADB, POSTGRES, own_database
 
 ROOT = Path(__file__).parents[2]
 MANAGE = [sys.executable, "-m", "tests.django.project.manage"]
@@ -123,45 +124,32 @@ def migrated_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def migrated_postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[sa.URL]:
     """A PostgreSQL database that manage.py has migrated; tests take copies."""
-    made = own_postgres()
-    url = sa.make_url(next(made))
-    directory = tmp_path_factory.mktemp("django")
-    Project(directory, server_settings(url)).manage("migrate", "-v0")
-    yield url
-    next(made, None)
+    with own_database(POSTGRES) as made:
+        url = sa.make_url(made)
+        Project(tmp_path_factory.mktemp("django"), server_settings(url)).manage("migrate", "-v0")
+        yield url
 
 
 @pytest.fixture(scope="session")
 def migrated_mariadb(tmp_path_factory: pytest.TempPathFactory) -> Iterator[sa.URL]:
     """A MariaDB database that manage.py has migrated; tests take copies."""
-    made = own_mariadb()
-    url = sa.make_url(next(made))
-    directory = tmp_path_factory.mktemp("django")
-    Project(directory, server_settings(url)).manage("migrate", "-v0")
-    yield url
-    next(made, None)
-
-
-def own_postgres(template: str = "template1") -> Iterator[str]:
-    """Make a database, and drop it afterwards."""
-    name = f"durable_{uuid.uuid4().hex[:12]}"
-    yield from _own_database(
-        POSTGRES, name, f"CREATE DATABASE {{name}} TEMPLATE {template}", "DROP DATABASE {name} WITH (FORCE)"
-    )
-
-
-def own_mariadb(template: str | None = None) -> Iterator[str]:
-    """Make a database, and drop it afterwards; the copy of another one is without its foreign keys."""
-    name = f"durable_{uuid.uuid4().hex[:12]}"
-    for url in _own_database(MARIADB, name, "CREATE DATABASE {name}", "DROP DATABASE {name}"):
-        if template is not None:
-            engine = sa.create_engine(url)
-            with engine.begin() as connection:
-                for table in sa.inspect(connection).get_table_names(schema=template):
-                    connection.exec_driver_sql(f"CREATE TABLE {table} LIKE {template}.{table}")
-                    connection.exec_driver_sql(f"INSERT INTO {table} SELECT * FROM {template}.{table}")
-            engine.dispose()
+    with own_database(MARIADB) as made:
+        url = sa.make_url(made)
+        Project(tmp_path_factory.mktemp("django"), server_settings(url)).manage("migrate", "-v0")
         yield url
+
+
+def own_copy(migrated: sa.URL) -> AbstractContextManager[str]:
+    """Make a copy of a migrated database, and drop it afterwards; MariaDB's is without its foreign keys."""
+    if migrated.get_backend_name() == "postgresql":
+        return own_database(POSTGRES, f"TEMPLATE {migrated.database}")
+    return own_database(MARIADB, prepare=partial(_copy_tables, str(migrated.database)))
+
+
+def _copy_tables(source: str, connection: sa.Connection, name: str) -> None:
+    for table in sa.inspect(connection).get_table_names(schema=source):
+        connection.exec_driver_sql(f"CREATE TABLE {name}.{table} LIKE {source}.{table}")
+        connection.exec_driver_sql(f"INSERT INTO {name}.{table} SELECT * FROM {source}.{table}")
 
 
 #: What a database may do its own way runs on MariaDB too.
@@ -171,19 +159,18 @@ on_mariadb_too = pytest.mark.parametrize("project", ["sqlite", "postgres", "mari
 @pytest.fixture(params=["sqlite", "postgres"])
 def project(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Project]:
     """The project over a database, migrated by manage.py."""
-    if request.param == "sqlite":
-        with sqlite3.connect(request.getfixturevalue("migrated_file")) as source:
-            source.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-        source.close()
-        shutil.copy(request.getfixturevalue("migrated_file"), tmp_path / "app.db")
-        made, databases = Project(tmp_path, sqlite_settings(tmp_path)), iter(())
-    else:
-        own = own_postgres if request.param == "postgres" else own_mariadb
-        databases = own(request.getfixturevalue(f"migrated_{request.param}").database)
-        made = Project(tmp_path, server_settings(sa.make_url(next(databases))))
-    yield made
-    made.close()
-    next(databases, None)
+    with ExitStack() as stack:
+        if request.param == "sqlite":
+            with sqlite3.connect(request.getfixturevalue("migrated_file")) as source:
+                source.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            source.close()
+            shutil.copy(request.getfixturevalue("migrated_file"), tmp_path / "app.db")
+            made = Project(tmp_path, sqlite_settings(tmp_path))
+        else:
+            url = stack.enter_context(own_copy(request.getfixturevalue(f"migrated_{request.param}")))
+            made = Project(tmp_path, server_settings(sa.make_url(url)))
+        stack.callback(made.close)
+        yield made
 
 
 @pytest.fixture

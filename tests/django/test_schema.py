@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from celery_durable.store.migrate import HEAD, downgrade, found_revision, migrate
 from tests.contract.test_migrations import describe, differences
 
-from .conftest import Project, on_mariadb_too, own_postgres, server_settings, sqlite_settings
+from .conftest import Project, on_mariadb_too, server_settings, sqlite_settings
 
 VERSIONS = Path(__file__).parents[2] / "celery_durable/store/alembic/versions"
 MIGRATIONS = Path(__file__).parents[2] / "celery_durable/contrib/django/migrations"
@@ -61,17 +61,14 @@ assert len(durable.runtime.store.id) == 32
 
 
 @pytest.mark.parametrize("kind", ["sqlite", "postgres"])
-def test_a_schema_that_is_behind_is_told(kind: str, tmp_path: Path) -> None:
-    databases = own_postgres() if kind == "postgres" else iter(())
-    url = next(databases, None)
-    project = Project(tmp_path, sqlite_settings(tmp_path) if url is None else server_settings(sa.make_url(url)))
-    try:
-        told = project.manage("check", "--database", "default", code=1)
-        assert "celery_durable.E002" in told and "manage.py migrate" in told
-        project.manage("migrate", "-v0")
-        assert "E002" not in project.manage("check", "--database", "default")
-    finally:
-        next(databases, None)
+def test_a_schema_that_is_behind_is_told(kind: str, tmp_path: Path, request: pytest.FixtureRequest) -> None:
+    is_file = kind == "sqlite"
+    url = sa.make_url("sqlite://" if is_file else request.getfixturevalue(f"{kind}_url"))
+    project = Project(tmp_path, sqlite_settings(tmp_path) if is_file else server_settings(url))
+    told = project.manage("check", "--database", "default", code=1)
+    assert "celery_durable.E002" in told and "manage.py migrate" in told
+    project.manage("migrate", "-v0")
+    assert "E002" not in project.manage("check", "--database", "default")
 
 
 def test_models_read_the_store_and_refuse_to_write(project: Project) -> None:

@@ -12,8 +12,7 @@ import pytest
 
 from celery_durable.store.database import Database
 from celery_durable.store.migrate import migrate
-from tests.conftest import MARIADB, POSTGRES
-from tests.nodes import own_database
+from tests.conftest import MARIADB, POSTGRES, own_database
 
 from .conftest import IS_FULL
 from .matrix import Report, ServerLaboratory, points, try_plan, undisturbed

@@ -18,8 +18,8 @@ import pytest
 import redis
 
 from celery_durable.core.events import EventKind
-from tests.conftest import MARIADB, POSTGRES, wait_until
-from tests.nodes import APPLICATIONS, WorkerProcess, load_application, own_database
+from tests.conftest import MARIADB, POSTGRES, own_database, wait_until
+from tests.nodes import APPLICATIONS, WorkerProcess, load_application
 
 if str(APPLICATIONS) not in sys.path:
     sys.path.insert(0, str(APPLICATIONS))
