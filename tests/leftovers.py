@@ -30,10 +30,11 @@ def begin() -> None:
     if MARK in os.environ:
         return
     os.environ[MARK] = ledger = tempfile.mkdtemp(prefix="durable-test-run-")
-    subprocess.Popen(
-        [sys.executable, "-S", __file__, ledger, str(os.getpid())],
-        start_new_session=True, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-        cwd="/", env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+    paths = os.pathsep.join(filter(None, sys.path))
+    nothing = [(os.POSIX_SPAWN_OPEN, number, os.devnull, os.O_RDWR, 0) for number in range(3)]
+    os.posix_spawn(
+        sys.executable, [sys.executable, "-S", __file__, ledger, str(os.getpid())],
+        {**os.environ, "PYTHONPATH": paths}, file_actions=nothing, setsid=True,
     )  # fmt: skip
 
 
