@@ -13,6 +13,7 @@ from __future__ import annotations
 import logging
 import os
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -77,6 +78,18 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
         for line in left:
             reporter.write_line(line)
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """Tell how much the searches of the long tier have tried."""
+    if not tiers.is_long():
+        return
+    told: Counter[tuple[str, str]] = Counter()
+    for report in terminalreporter.stats.get("passed", []):
+        for name, value in report.user_properties:
+            told[report.nodeid.partition("[")[0], name] += value
+    for (test, name), count in sorted(told.items()):
+        terminalreporter.write_line(f"{count:>9,} {name} in {test}")
 
 
 @pytest.fixture(autouse=True)

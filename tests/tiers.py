@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import os
+import random
+import time
+from collections.abc import Iterator, Sequence
 from enum import IntEnum
+from typing import TypeVar
 
 import pytest
 
-__all__ = ["Tier", "add_options", "budget", "choose", "configure", "is_long", "tier"]
+__all__ = ["Tier", "add_options", "budget", "choose", "configure", "is_long", "rounds", "some", "tier"]
+
+T = TypeVar("T")
 
 
 class Tier(IntEnum):
@@ -76,3 +82,29 @@ def is_long() -> bool:
 def budget() -> float:
     """Return how many seconds a search or storm of the long tier may take."""
     return float(os.environ.get(_BUDGET, "300"))
+
+
+def some(things: Sequence[T], *, quick: int, full: int, key: str, share: float = 1) -> Iterator[T]:
+    """Give a part of many things that are alike: each so-manieth in the quick and the full tier, beginning where a key says.
+
+    In the long tier all of them come, in any order, until their share of the budget is spent; the first always comes.
+    """
+    if not is_long():
+        step = quick if tier() is Tier.QUICK else full
+        yield from things[random.Random(key).randrange(min(step, len(things) or 1)) :: step]
+        return
+    end = time.monotonic() + budget() * share
+    for number, thing in enumerate(random.Random(key).sample(things, len(things))):
+        if number and time.monotonic() > end:
+            return
+        yield thing
+
+
+def rounds(*, quick: int, full: int, long: int = 200) -> Iterator[int]:
+    """Give how many examples to try, once; in the long tier again and again until the budget is spent."""
+    if not is_long():
+        yield quick if tier() is Tier.QUICK else full
+        return
+    end = time.monotonic() + budget()
+    while time.monotonic() < end:
+        yield long

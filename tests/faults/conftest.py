@@ -1,10 +1,9 @@
-"""The laboratory of the crash matrix: fresh copies of one empty SQLite store. ``DURABLE_FAULTS=full`` leaves nothing out."""
+"""The laboratory of the crash matrix: fresh copies of one empty SQLite store."""
 
 from __future__ import annotations
 
 import gc
 import logging
-import os
 from collections.abc import Iterator
 
 import pytest
@@ -13,8 +12,6 @@ from celery_durable.store.database import Database
 from celery_durable.store.migrate import migrate
 
 from .matrix import Laboratory
-
-IS_FULL = os.environ.get("DURABLE_FAULTS") == "full"
 
 
 @pytest.fixture(scope="session")
@@ -30,12 +27,6 @@ def laboratory(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Laboratory]
     gc.freeze()  # what is there stays: do not look through it again and again
     yield Laboratory(path, tmp_path_factory.mktemp("stores"))
     gc.unfreeze()
-
-
-@pytest.fixture
-def is_full() -> bool:
-    """Whether nothing is left out."""
-    return IS_FULL
 
 
 @pytest.fixture(autouse=True)

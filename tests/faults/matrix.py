@@ -10,6 +10,8 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
+from tests.tiers import is_long, some
+
 from .clock import ServerTime
 from .probe import Call, Mode, Probe
 from .programs import Program
@@ -108,26 +110,27 @@ def try_plan(
     return True
 
 
-def walk(laboratory: Laboratory, program: Program, *modes: Mode, is_whole: bool = True, **options: Any) -> Report:
-    """Disturb every call of a program in every mode; the short form tries a part, and deaths at every effect."""
-    calls, expected = undisturbed(laboratory, program, **options)
+def walk(laboratory: Laboratory, program: Program, *modes: Mode, share: float) -> Report:
+    """Disturb calls of a program in every mode: deaths at effects, and a part of the rest; in the long tier, all of them."""
+    calls, expected = undisturbed(laboratory, program)
     report = Report()
     for mode in modes:
-        for number in range(len(calls)) if is_whole else points(calls, mode)[:: _STRIDES.get(mode, 1)]:
-            try_plan(laboratory, program, {number: mode}, expected, report, **options)
+        stride = _STRIDES.get(mode, 1)
+        numbers = list(range(len(calls))) if is_long() else points(calls, mode)
+        key = f"{program.name} {mode.name}"
+        for number in some(numbers, quick=5 * stride, full=2 * stride, key=key, share=share / len(modes)):
+            try_plan(laboratory, program, {number: mode}, expected, report)
     return report
 
 
 def sweep(
-    laboratory: Laboratory, program: Program, mode: Mode, *, together: int = 1, step: int = 1, **options: Any
+    laboratory: Laboratory, program: Program, mode: Mode, *, together: int = 1, quick: int, full: int, share: float
 ) -> Report:
-    """Disturb the k-th call, and as many after it as are said, for k = 0, 1, 2, .. until a run comes to its end untouched."""
-    _, expected = undisturbed(laboratory, program, **options)
-    report, number = Report(), 0
-    while try_plan(
-        laboratory, program, dict.fromkeys(range(number, number + together), mode), expected, report, **options
-    ):
-        number += step
+    """Disturb the k-th call, and as many after it as are said, for many k."""
+    calls, expected = undisturbed(laboratory, program)
+    report = Report()
+    for first in some(range(len(calls)), quick=quick, full=full, key=program.name, share=share):
+        try_plan(laboratory, program, dict.fromkeys(range(first, first + together), mode), expected, report)
     return report
 
 

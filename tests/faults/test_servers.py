@@ -7,19 +7,21 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from celery_durable.store.database import Database
 from celery_durable.store.migrate import migrate
 from tests.conftest import MARIADB, POSTGRES, own_database
+from tests.tiers import is_long, some
 
-from .conftest import IS_FULL
 from .matrix import Report, ServerLaboratory, points, try_plan, undisturbed
 from .probe import Mode
 from .programs import PROGRAMS, Program
 
 pytestmark = [
+    pytest.mark.full,
     pytest.mark.timeout(1800),
     pytest.mark.filterwarnings("ignore:Exception raised outside body:RuntimeWarning"),
 ]
@@ -38,19 +40,18 @@ def server(request: pytest.FixtureRequest) -> Iterator[ServerLaboratory]:
 
 
 @pytest.mark.parametrize(
-    "program", [program for program in PROGRAMS if IS_FULL or program.name in FEW], ids=lambda program: program.name
+    "program", [program for program in PROGRAMS if is_long() or program.name in FEW], ids=lambda program: program.name
 )
-def test_calls_may_go_wrong_on_a_server(server: ServerLaboratory, program: Program) -> None:
+def test_calls_may_go_wrong_on_a_server(server: ServerLaboratory, program: Program, record_property: Any) -> None:
     report = Report()
     calls, expected = undisturbed(server, program)
     for offset, mode in enumerate(MODES):
-        chosen = points(calls, mode)
-        if not IS_FULL:
-            chosen = chosen[offset :: 5 * len(MODES)]
-        for number in chosen:
+        chosen = points(calls, mode)[offset:]
+        for number in some(chosen, quick=20, full=20, key=mode.name, share=1 / len(PROGRAMS) / len(MODES)):
             try_plan(server, program, {number: mode}, expected, report)
     for number, call in enumerate(calls):
         if call.name == "commit_turn":
             try_plan(server, program, {number: Mode.IS_OVERTAKEN}, expected, report)
     assert report.cases >= 4
+    record_property("cases", report.cases)
     assert not report.failures, report.text()

@@ -6,7 +6,11 @@ transaction by itself, may take place and be reported as failed.
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
+
+from tests.tiers import some
 
 from .matrix import Laboratory, Report, try_plan, undisturbed
 from .probe import Call, Mode
@@ -17,6 +21,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:Exception raised outside body:RuntimeWarning"),
 ]
 SQL = frozenset({"sql"})
+SHARE = 1 / len(PROGRAMS)
 FEW = ["gather with failures", "children", "continue as new"]
 
 
@@ -35,25 +40,27 @@ def commits(calls: list[Call]) -> list[int]:
 
 
 @pytest.mark.parametrize("program", PROGRAMS, ids=lambda program: program.name)
-def test_every_statement_may_be_the_last(laboratory: Laboratory, program: Program, is_full: bool) -> None:
+def test_every_statement_may_be_the_last(laboratory: Laboratory, program: Program, record_property: Any) -> None:
     calls, expected = undisturbed(laboratory, program, places=SQL)
     last, report = [number for number in range(len(calls)) if changes(calls, number)], Report()
-    if not is_full and program not in map(by_name.get, FEW):
-        last = last[::8]
-    for number in range(len(calls)) if is_full else last:
+    is_thorough = program in map(by_name.get, FEW)
+    steps = {"quick": 3, "full": 1} if is_thorough else {"quick": 24, "full": 8}
+    for number in some(last, **steps, key=program.name, share=SHARE):
         try_plan(laboratory, program, {number: Mode.DIES_BEFORE}, expected, report, places=SQL)
-    assert report.cases > 1
+    assert report.cases > 0
+    record_property("cases", report.cases)
     assert not report.failures, report.text()
 
 
 @pytest.mark.parametrize("program", PROGRAMS, ids=lambda program: program.name)
-def test_every_statement_may_fail(laboratory: Laboratory, program: Program, is_full: bool) -> None:
+def test_every_statement_may_fail(laboratory: Laboratory, program: Program, record_property: Any) -> None:
     calls, expected = undisturbed(laboratory, program, places=SQL)
-    report, step = Report(), 1 if is_full else 24
-    for number in range(0, len(calls), step):
-        try_plan(laboratory, program, {number: Mode.FAILS_BEFORE}, expected, report, places=SQL)
-        try_plan(laboratory, program, {number: Mode.IS_REFUSED}, expected, report, places=SQL)
-    for number in commits(calls)[:: 1 if is_full else 6]:
+    report = Report()
+    for mode in (Mode.FAILS_BEFORE, Mode.IS_REFUSED):
+        for number in some(range(len(calls)), quick=60, full=24, key=f"{program.name} {mode.name}", share=SHARE / 3):
+            try_plan(laboratory, program, {number: mode}, expected, report, places=SQL)
+    for number in some(commits(calls), quick=12, full=6, key=program.name, share=SHARE / 3):
         try_plan(laboratory, program, {number: Mode.FAILS_AFTER}, expected, report, places=SQL)
     assert report.cases > 1
+    record_property("cases", report.cases)
     assert not report.failures, report.text()

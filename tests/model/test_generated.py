@@ -5,12 +5,11 @@ between and inside turns, the caches are full, tiny or off. Then it runs as plai
 and timers came in is read from the history. Both must end alike, and the plain program must need all of the history and
 nothing more.
 
-``DURABLE_TEST_LONG=1`` runs many more programs.
+The long tier runs more and more programs, until its budget is spent.
 """
 
 from __future__ import annotations
 
-import os
 import random
 from pathlib import Path
 from typing import Any
@@ -23,13 +22,12 @@ from celery_durable.core.events import load_events
 from celery_durable.core.status import RuntimeStatus
 from celery_durable.engine.registry import Definition, Registry
 from celery_durable.errors import StoreError
+from tests.tiers import is_long, rounds
 
 from .clock import SECOND, START, VirtualTime, virtual_time
 from .cluster import CODEC, Cluster, Process, Trouble
 from .plain import run_plain
 from .trees import Interpreter, trees
-
-IS_LONG = os.environ.get("DURABLE_TEST_LONG") == "1"
 
 
 def program(tree: Any) -> Any:
@@ -166,21 +164,27 @@ def time() -> Any:
         yield time
 
 
-@settings(
-    max_examples=20_000 if IS_LONG else 300,
-    deadline=None,
-    suppress_health_check=list(HealthCheck),
-    database=None,
-    phases=[Phase.generate, Phase.shrink],
-)
-@given(
-    tree=trees,
-    seed=st.integers(0, 2**32),
-    sizes=st.sampled_from([[0, 0], [100, 100], [100, 0], [1, 100]]),
-    mischief=st.sampled_from([0.0, 0.1, 0.3]),
-)
-def test_an_orchestrator_ends_as_plain_python_does(
-    tree: Any, seed: int, sizes: list[int], mischief: float, template: Path, time: VirtualTime
-) -> None:
-    ending, history = Storm(template, time, tree, seed, sizes, mischief).run()
-    assert ending == run_plain(program(tree), history)
+@pytest.mark.timeout(0 if is_long() else 600)
+def test_an_orchestrator_ends_as_plain_python_does(template: Path, time: VirtualTime, record_property: Any) -> None:
+    for count in rounds(quick=100, full=300):
+
+        @settings(
+            max_examples=count,
+            deadline=None,
+            suppress_health_check=list(HealthCheck),
+            database=None,
+            phases=[Phase.generate, Phase.shrink],
+            print_blob=True,
+        )
+        @given(
+            tree=trees,
+            seed=st.integers(0, 2**32),
+            sizes=st.sampled_from([[0, 0], [100, 100], [100, 0], [1, 100]]),
+            mischief=st.sampled_from([0.0, 0.1, 0.3]),
+        )
+        def ends_alike(tree: Any, seed: int, sizes: list[int], mischief: float) -> None:
+            ending, history = Storm(template, time, tree, seed, sizes, mischief).run()
+            assert ending == run_plain(program(tree), history)
+
+        ends_alike()
+        record_property("programs", count)

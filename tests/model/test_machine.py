@@ -4,12 +4,11 @@ After each step: a life that is over came to what the model says and stays so; e
 the store acknowledged; no timer fired early; every history replays to the same decisions. At the end the world calms
 down, and then nothing waits without a reason, nothing is left behind, and all that was asked to end has ended.
 
-``DURABLE_TEST_LONG=1`` takes many more and longer walks.
+The long tier takes longer walks, and more and more of them until its budget is spent.
 """
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
@@ -31,12 +30,12 @@ from celery_durable.core.status import RuntimeStatus
 from celery_durable.engine.client import StartRequest
 from celery_durable.engine.records import ActivityTicket, NewInstance, Outcome
 from celery_durable.errors import InstanceExists, InvalidState, StoreError
+from tests.tiers import is_long, rounds
 
 from .clock import SECOND, START, VirtualTime, virtual_time
 from .cluster import CODEC, Arrival, Cluster, Hand, Process, Trouble
 from .lives import EXPECTATIONS, FUNCTIONS, Life, Result, agrees, registry, show
 
-IS_LONG = os.environ.get("DURABLE_TEST_LONG") == "1"
 LIMITS = {"max_turn_crashes": 10_000, "max_activity_crashes": 10_000}  # bad luck alone suspends nobody here
 
 ids = st.sampled_from(["a", "b"])
@@ -534,21 +533,23 @@ def _facts(events: list[Event]) -> str:
     return dump_events([event for event in events if event.kind not in NOTES])
 
 
-@pytest.mark.timeout(7200 if IS_LONG else 300)
-def test_any_walk_ends_as_the_model_says(template: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.timeout(0 if is_long() else 600)
+def test_any_walk_ends_as_the_model_says(template: Path, monkeypatch: pytest.MonkeyPatch, record_property: Any) -> None:
     with virtual_time() as time:
         monkeypatch.setattr(Machine, "template", template, raising=False)
         monkeypatch.setattr(Machine, "time", time, raising=False)
-        run_state_machine_as_test(
-            Machine,
-            settings=settings(
-                max_examples=20_000 if IS_LONG else 300,
-                stateful_step_count=80 if IS_LONG else 40,
-                deadline=None,
-                suppress_health_check=list(HealthCheck),
-                database=None,
-                phases=[Phase.generate, Phase.shrink],
-                print_blob=True,
-                report_multiple_bugs=False,
-            ),
-        )
+        for count in rounds(quick=100, full=300):
+            run_state_machine_as_test(
+                Machine,
+                settings=settings(
+                    max_examples=count,
+                    stateful_step_count=80 if is_long() else 40,
+                    deadline=None,
+                    suppress_health_check=list(HealthCheck),
+                    database=None,
+                    phases=[Phase.generate, Phase.shrink],
+                    print_blob=True,
+                    report_multiple_bugs=False,
+                ),
+            )
+            record_property("walks", count)
