@@ -9,7 +9,7 @@ import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack
+from contextlib import closing, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,15 +21,22 @@ from celery_durable.conf import Settings
 from celery_durable.store import Store, open_store
 from tests.conftest import MARIADB, POSTGRES, own_database
 
+from .preloaded import PATIENCE, Preloaded, Process, server
+
 ROOT = Path(__file__).parents[2]
-MANAGE = [sys.executable, "-m", "tests.django.project.manage"]
+MANAGE = ["-m", "tests.django.project.manage"]
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "changes_tables: has a copy of the database, where others empty a shared one")
 
 
 class Project:
-    """One database, migrated, and the processes of a Django project over it."""
+    """One database, and the processes of a Django project over it."""
 
-    def __init__(self, directory: Path, database: dict[str, Any], **env: str) -> None:
+    def __init__(self, python: Preloaded, directory: Path, database: dict[str, Any], **env: str) -> None:
         self.database = database
+        self.python = python
         self._opened: list[Store] = []
         self.env = {
             **{key: value for key, value in os.environ.items() if not key.startswith("DURABLE_DJANGO")},
@@ -44,20 +51,28 @@ class Project:
 
     def manage(self, *arguments: str, code: int = 0, **env: str) -> str:
         """Run a command of manage.py, and return what it printed."""
-        done = subprocess.run(
-            [*MANAGE, *arguments], cwd=ROOT, env={**self.env, **env}, capture_output=True, text=True, timeout=120
-        )
+        done = self.python.run([*MANAGE, *arguments], {**self.env, **env}, ROOT)
         assert done.returncode == code, f"{arguments}: {done.returncode}\n{done.stdout}\n{done.stderr}"
         return done.stdout + done.stderr
 
     def run(self, source: str, *, code: int = 0, **env: str) -> str:
         """Run a piece of Python within the project, and return what it printed; -9 is the code of one that killed itself."""
         text = f"import django; django.setup()\n{PRELUDE}\n{source}"
-        done = subprocess.run(
-            [sys.executable, "-c", text], cwd=ROOT, env={**self.env, **env}, capture_output=True, text=True, timeout=120
-        )
+        done = self.python.run(["-c", text], {**self.env, **env}, ROOT)
         assert done.returncode == code, f"{done.returncode}\n{done.stdout}\n{done.stderr}"
         return done.stdout
+
+    def start(self, log: Path, *arguments: str, **env: str) -> Process:
+        """Start a process that goes on, and writes to a file."""
+        with log.open("ab") as stream:
+            return self.python.start([*arguments], {**self.env, "PYTHONWARNINGS": "", **env}, ROOT, stream, stream)
+
+    def worker(self, log: Path, **env: str) -> Process:
+        """Start a worker."""
+        return self.start(
+            log, "-m", "celery", "-A", "tests.django.project", "worker", "-P", "solo", "-l", "INFO", "--without-gossip",
+            "--without-mingle", "--without-heartbeat", **env,
+        )  # fmt: skip
 
     def store(self) -> Store:
         """Return the project's store, as it is seen from outside."""
@@ -78,15 +93,6 @@ class Project:
         """Give back what was opened."""
         for store in self._opened:
             store.database.dispose()
-
-    def worker(self, log: Path, **env: str) -> subprocess.Popen[bytes]:
-        """Start a worker."""
-        with log.open("ab") as stream:
-            return subprocess.Popen(
-                [sys.executable, "-m", "celery", "-A", "tests.django.project", "worker", "-P", "solo", "-l", "INFO",
-                 "--without-gossip", "--without-mingle", "--without-heartbeat"],
-                cwd=ROOT, env={**self.env, "PYTHONWARNINGS": "", **env}, stdout=stream, stderr=stream,
-            )  # fmt: skip
 
 
 PRELUDE = """
@@ -114,36 +120,79 @@ def sqlite_settings(directory: Path) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="session")
-def migrated_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An SQLite file that manage.py has migrated; tests take copies."""
+def python() -> Iterator[Preloaded]:
+    """What starts processes that have everything imported already."""
+    with server() as made:
+        yield made
+
+
+@pytest.fixture(scope="session")
+def migrated_file(python: Preloaded, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An SQLite file that manage.py has migrated, as an ordinary process; tests take copies."""
     directory = tmp_path_factory.mktemp("django")
-    Project(directory, sqlite_settings(directory)).manage("migrate", "-v0")
+    project = Project(python, directory, sqlite_settings(directory))
+    done = subprocess.run(
+        [sys.executable, *MANAGE, "migrate", "-v0"], cwd=ROOT, env=project.env, capture_output=True, text=True,
+        timeout=PATIENCE,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    with closing(sqlite3.connect(directory / "app.db")) as made:
+        made.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     return directory / "app.db"
 
 
+@contextmanager
+def _migrated(url: str, python: Preloaded, factory: pytest.TempPathFactory) -> Iterator[sa.URL]:
+    with own_database(url) as made:
+        Project(python, factory.mktemp("django"), server_settings(sa.make_url(made))).manage("migrate", "-v0")
+        yield sa.make_url(made)
+
+
 @pytest.fixture(scope="session")
-def migrated_postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[sa.URL]:
-    """A PostgreSQL database that manage.py has migrated; tests take copies."""
-    with own_database(POSTGRES) as made:
-        url = sa.make_url(made)
-        Project(tmp_path_factory.mktemp("django"), server_settings(url)).manage("migrate", "-v0")
+def migrated_postgres(python: Preloaded, tmp_path_factory: pytest.TempPathFactory) -> Iterator[sa.URL]:
+    """A PostgreSQL database that manage.py has migrated; tests empty it, or take copies."""
+    with _migrated(POSTGRES, python, tmp_path_factory) as url:
         yield url
 
 
 @pytest.fixture(scope="session")
-def migrated_mariadb(tmp_path_factory: pytest.TempPathFactory) -> Iterator[sa.URL]:
-    """A MariaDB database that manage.py has migrated; tests take copies."""
-    with own_database(MARIADB) as made:
-        url = sa.make_url(made)
-        Project(tmp_path_factory.mktemp("django"), server_settings(url)).manage("migrate", "-v0")
+def migrated_mariadb(python: Preloaded, tmp_path_factory: pytest.TempPathFactory) -> Iterator[sa.URL]:
+    """A MariaDB database that manage.py has migrated; tests empty it, or take copies."""
+    with _migrated(MARIADB, python, tmp_path_factory) as url:
         yield url
 
 
-def own_copy(migrated: sa.URL) -> AbstractContextManager[str]:
-    """Make a copy of a migrated database, and drop it afterwards; MariaDB's is without its foreign keys."""
+@contextmanager
+def _emptied(migrated: sa.URL) -> Iterator[sa.URL]:
+    """Give a migrated database, and delete afterwards what has come into tables that were empty."""
+    engine = sa.create_engine(migrated, isolation_level="AUTOCOMMIT")
+    with engine.connect() as connection:
+        tables = [
+            name for name in sa.inspect(connection).get_table_names()
+            if connection.exec_driver_sql(f"SELECT 1 FROM {name} LIMIT 1").first() is None
+        ]  # fmt: skip
+    try:
+        yield migrated
+    finally:
+        with engine.connect() as connection:
+            if engine.name == "postgresql":
+                connection.exec_driver_sql(f"TRUNCATE {', '.join(tables)}")
+            else:
+                connection.exec_driver_sql("SET foreign_key_checks = 0")
+                for name in tables:
+                    connection.exec_driver_sql(f"DELETE FROM {name}")
+        engine.dispose()
+
+
+@contextmanager
+def _copied(migrated: sa.URL) -> Iterator[sa.URL]:
+    """Make a copy of a migrated database; MariaDB's is without its foreign keys."""
     if migrated.get_backend_name() == "postgresql":
-        return own_database(POSTGRES, f"TEMPLATE {migrated.database}")
-    return own_database(MARIADB, prepare=partial(_copy_tables, str(migrated.database)))
+        made = own_database(POSTGRES, f"TEMPLATE {migrated.database}")
+    else:
+        made = own_database(MARIADB, prepare=partial(_copy_tables, str(migrated.database)))
+    with made as url:
+        yield sa.make_url(url)
 
 
 def _copy_tables(source: str, connection: sa.Connection, name: str) -> None:
@@ -157,32 +206,28 @@ on_mariadb_too = pytest.mark.parametrize("project", ["sqlite", "postgres", "mari
 
 
 @pytest.fixture(params=["sqlite", "postgres"])
-def project(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Project]:
-    """The project over a database, migrated by manage.py."""
-    with ExitStack() as stack:
-        if request.param == "sqlite":
-            with sqlite3.connect(request.getfixturevalue("migrated_file")) as source:
-                source.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-            source.close()
-            shutil.copy(request.getfixturevalue("migrated_file"), tmp_path / "app.db")
-            made = Project(tmp_path, sqlite_settings(tmp_path))
-        else:
-            url = stack.enter_context(own_copy(request.getfixturevalue(f"migrated_{request.param}")))
-            made = Project(tmp_path, server_settings(sa.make_url(url)))
-        stack.callback(made.close)
+def project(request: pytest.FixtureRequest, python: Preloaded, tmp_path: Path) -> Iterator[Project]:
+    """The project over a migrated database; one that changes the tables is marked so, and has a copy."""
+    if request.param == "sqlite":
+        shutil.copy(request.getfixturevalue("migrated_file"), tmp_path / "app.db")
+        with closing(Project(python, tmp_path, sqlite_settings(tmp_path))) as made:
+            yield made
+        return
+    migrated = request.getfixturevalue(f"migrated_{request.param}")
+    taken = _copied if request.node.get_closest_marker("changes_tables") else _emptied
+    with taken(migrated) as url, closing(Project(python, tmp_path, server_settings(url))) as made:
         yield made
 
 
 @pytest.fixture
-def start_worker(project: Project, tmp_path: Path) -> Iterator[Callable[..., subprocess.Popen[bytes]]]:
+def start_worker(project: Project, tmp_path: Path) -> Iterator[Callable[..., Process]]:
     """Start workers of the project, which are gone after the test."""
-    running: list[subprocess.Popen[bytes]] = []
+    running: list[Process] = []
 
-    def start(**env: str) -> subprocess.Popen[bytes]:
+    def start(**env: str) -> Process:
         running.append(project.worker(tmp_path / "worker.log", **env))
         return running[-1]
 
     yield start
     for process in running:
         process.kill()
-        process.wait(30)

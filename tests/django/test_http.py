@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
-import sys
+import shutil
 import uuid
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlsplit
@@ -17,7 +17,8 @@ import requests
 
 from tests.conftest import wait_until
 
-from .conftest import ROOT, Project, sqlite_settings
+from .conftest import Project, sqlite_settings
+from .preloaded import PATIENCE, Preloaded
 
 APPROVAL = "tests.django.project.orders.tasks.approval"
 EVERYTHING = "a-token-that-may-everything"
@@ -73,10 +74,12 @@ class Site:
 
 
 @pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+def site(python: Preloaded, migrated_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     directory = tmp_path_factory.mktemp("site")
-    project = Project(directory, sqlite_settings(directory), DJANGO_SETTINGS_MODULE="tests.django.http_settings")
-    project.manage("migrate", "-v0")
+    shutil.copy(migrated_file, directory / "app.db")
+    project = Project(
+        python, directory, sqlite_settings(directory), DJANGO_SETTINGS_MODULE="tests.django.http_settings"
+    )
     sessions = json.loads(
         project.run(f"""
 import json
@@ -97,22 +100,16 @@ for name, codenames in {USERS!r}.items():
 print(json.dumps(keys))
 """).splitlines()[-1]
     )
-    worker = project.worker(directory / "worker.log")
-    command = [sys.executable, "-m", "tests.django.serve_http"]
-    with (directory / "server.log").open("ab") as log:
-        server = subprocess.Popen(command, cwd=ROOT, env=project.env, stdout=subprocess.PIPE, stderr=log, text=True)
-    try:
-        assert server.stdout is not None
-        port = server.stdout.readline().strip()
-        assert port.isdigit(), Path(directory / "server.log").read_text()
+    with ExitStack() as stack:
+        stack.callback(project.close)
+        stack.callback(project.worker(directory / "worker.log").kill)
+        server = project.start(directory / "server.log", "-m", "tests.django.serve_http")
+        stack.callback(server.kill)
+        log = directory / "server.log"
+        wait_until(lambda: log.read_text().endswith("\n") or server.poll() is not None, PATIENCE, "the server's port")
+        port = log.read_text().strip()
+        assert port.isdigit(), port
         yield Site(project, int(port), sessions)
-    finally:
-        for process in (server, worker):
-            process.terminate()
-        for process in (server, worker):
-            process.wait(30)
-        server.stdout.close()
-        project.close()
 
 
 # -- the contract -------------------------------------------------------------------------------------------------
@@ -129,7 +126,7 @@ def test_a_life_by_a_user_with_all_permissions(site: Site) -> None:
         == f"{site.origin}/durable/instances/{quote(id_, safe='')}"
     )
     assert body["sendEventPostUri"].endswith("/raiseEvent/{eventName}")
-    waiting = wait_until(lambda: _is_running(boss, body["statusQueryGetUri"]))
+    waiting = wait_until(lambda: _is_running(boss, body["statusQueryGetUri"]), PATIENCE)
     assert waiting["customStatus"] == {"waits": "approved"}
     assert waiting["input"] == "order-1"
     assert boss.post(body["suspendPostUri"]).status_code == 202

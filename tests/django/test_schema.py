@@ -12,11 +12,13 @@ from celery_durable.store.migrate import HEAD, downgrade, found_revision, migrat
 from tests.contract.test_migrations import describe, differences
 
 from .conftest import Project, on_mariadb_too, server_settings, sqlite_settings
+from .preloaded import Preloaded
 
 VERSIONS = Path(__file__).parents[2] / "celery_durable/store/alembic/versions"
 MIGRATIONS = Path(__file__).parents[2] / "celery_durable/contrib/django/migrations"
 
 
+@pytest.mark.changes_tables
 @on_mariadb_too
 def test_both_routes_give_the_same_schema(project: Project) -> None:
     database = project.store().database
@@ -30,6 +32,7 @@ def test_both_routes_give_the_same_schema(project: Project) -> None:
         assert [each for each in differences(database) if not any(name in str(each) for name in names)] == []
 
 
+@pytest.mark.parametrize("project", ["sqlite"], indirect=True)
 def test_each_revision_has_a_migration_and_none_is_missing(project: Project) -> None:
     revisions = sorted(path.stem for path in VERSIONS.glob("0*.py"))
     assert sorted(path.stem[:4] for path in MIGRATIONS.glob("0*.py")) == [name[:4] for name in revisions]
@@ -39,6 +42,8 @@ def test_each_revision_has_a_migration_and_none_is_missing(project: Project) -> 
     assert "No changes detected" in project.manage("makemigrations", "--check", "--dry-run")
 
 
+@pytest.mark.full
+@pytest.mark.changes_tables
 @on_mariadb_too
 def test_tables_that_are_there_already_are_left_alone_and_each_step_can_be_taken_back(project: Project) -> None:
     project.manage("migrate", "-v0", "celery_durable", "0002")
@@ -61,10 +66,12 @@ assert len(durable.runtime.store.id) == 32
 
 
 @pytest.mark.parametrize("kind", ["sqlite", "postgres"])
-def test_a_schema_that_is_behind_is_told(kind: str, tmp_path: Path, request: pytest.FixtureRequest) -> None:
+def test_a_schema_that_is_behind_is_told(
+    kind: str, python: Preloaded, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
     is_file = kind == "sqlite"
     url = sa.make_url("sqlite://" if is_file else request.getfixturevalue(f"{kind}_url"))
-    project = Project(tmp_path, sqlite_settings(tmp_path) if is_file else server_settings(url))
+    project = Project(python, tmp_path, sqlite_settings(tmp_path) if is_file else server_settings(url))
     told = project.manage("check", "--database", "default", code=1)
     assert "celery_durable.E002" in told and "manage.py migrate" in told
     project.manage("migrate", "-v0")

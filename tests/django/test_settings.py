@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from .conftest import Project, sqlite_settings
+from .preloaded import Preloaded
 
 SECRET = "s3cr3t-Pa55"
 ADDRESSES = """
@@ -20,9 +21,9 @@ def add(name, **settings):
 
 
 @pytest.fixture
-def sqlite_project(tmp_path: Path) -> Project:
+def sqlite_project(python: Preloaded, tmp_path: Path) -> Project:
     """The project over a file, without tables."""
-    return Project(tmp_path, sqlite_settings(tmp_path))
+    return Project(python, tmp_path, sqlite_settings(tmp_path))
 
 
 def test_an_alias_is_translated_to_what_django_connects_with(sqlite_project: Project) -> None:
@@ -113,9 +114,9 @@ for options in (dict(ssl_mode="VERIFY_IDENTITY"), dict(ssl_mode="SOMETIMES")):
     )
 
 
-def test_an_alias_that_comes_to_mean_another_database_is_followed(sqlite_project: Project) -> None:
-    sqlite_project.manage("migrate", "-v0")
-    sqlite_project.run(
+@pytest.mark.parametrize("project", ["sqlite"], indirect=True)
+def test_an_alias_that_comes_to_mean_another_database_is_followed(project: Project) -> None:
+    project.run(
         """
 from django.test.utils import setup_databases, teardown_databases
 from django.db import connections
@@ -183,11 +184,11 @@ assert code == 78 and "celery_durable.E001" in text, text
     )
 
 
-def test_manage_py_durable_is_the_command_group(sqlite_project: Project) -> None:
-    sqlite_project.manage("migrate", "-v0")
-    assert "--input" in sqlite_project.manage("durable", "start", "--help")
-    assert "nobody" in sqlite_project.manage("durable", "show", "nobody", code=3)
-    sqlite_project.run(
+@pytest.mark.parametrize("project", ["sqlite"], indirect=True)
+def test_manage_py_durable_is_the_command_group(project: Project) -> None:
+    assert "--input" in project.manage("durable", "start", "--help")
+    assert "nobody" in project.manage("durable", "show", "nobody", code=3)
+    project.run(
         SHELL
         + """
 import json

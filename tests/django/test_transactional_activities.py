@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 from collections.abc import Callable
 
 import pytest
@@ -10,24 +9,23 @@ import pytest
 from tests.conftest import wait_until
 
 from .conftest import Project, on_mariadb_too
-
-Worker = subprocess.Popen[bytes]
+from .preloaded import PATIENCE, Process
 
 
 @pytest.mark.parametrize("place", ["before commit", "after commit"])
 def test_a_worker_that_is_killed_around_the_commit_leaves_rows_and_outcome_once(
-    project: Project, start_worker: Callable[..., Worker], place: str
+    project: Project, start_worker: Callable[..., Process], place: str
 ) -> None:
     project.run("checkout.apply_async(('k', 5), task_id='a')")
     first = start_worker(DURABLE_DJANGO_DIES=place)
-    assert first.wait(60) == -9
+    assert first.wait() == -9
     store = project.store()
     with store.database.using() as engine, engine.connect() as connection:
         rows = list(connection.exec_driver_sql("SELECT key FROM orders_payment"))
     assert len(rows) == (place == "after commit")
     assert store.status_of("a") == "RUNNING"
     start_worker()
-    wait_until(lambda: store.status_of("a") == "COMPLETED", 60, "the end")
+    wait_until(lambda: store.status_of("a") == "COMPLETED", PATIENCE, "the end")
     with store.database.using() as engine, engine.connect() as connection:
         assert [tuple(row) for row in connection.exec_driver_sql("SELECT key, amount FROM orders_payment")] == [
             ("k", 5)

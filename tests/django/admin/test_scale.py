@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import json
-import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -85,11 +84,8 @@ PAGES = {
 def test_pages_of_many_rows_begin_at_an_index(site: Site, asked: list[tuple[str, Any]]) -> None:
     for what, (query, count, most_touched) in PAGES.items():
         asked.clear()
-        begun = time.perf_counter()
         page = site.get(site.address("instance_changelist"), **query)
-        spent = time.perf_counter() - begun
         assert len(shown(page)) == count, what
-        assert spent < 3, f"{what} took {spent:.3f} s"  # a few milliseconds; a busy machine may take longer
         lists = [each for each in asked if "ORDER BY durable_instances.created_at" in each[0]]
         assert len(lists) == 1, what
         assert not any(" OFFSET " in each or each.lower().startswith("select count") for each, _ in asked), what

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from typing import Any
 
 import pytest
@@ -54,7 +53,7 @@ def test_every_verb_of_the_table_is_one_of_the_engine_and_has_a_permission(site:
 def test_verbs_do_not_wait_for_the_transaction_of_their_own_request(
     site: Site, monkeypatch: pytest.MonkeyPatch, mode: str
 ) -> None:
-    """Under ATOMIC_REQUESTS Django's connection would hold what the store's needs, and SQLite has one writer."""
+    """Under ATOMIC_REQUESTS Django's connection would hold what the store's needs, and SQLite has one writer: it would fail."""
     from django.db import connection, connections
 
     for id_ in ("a", "b"):
@@ -62,13 +61,11 @@ def test_verbs_do_not_wait_for_the_transaction_of_their_own_request(
     site.durable.schedule("nightly", _tasks().approval.s("x"), interval=86_400)
     monkeypatch.setitem(connections.settings["default"], "ATOMIC_REQUESTS", True)
     monkeypatch.setattr(connection, "transaction_mode", mode, raising=False)
-    began = time.monotonic()
     site.apply("suspend", "a", "b", reason="ticket 12")
     assert (site.status("a"), site.status("b")) == ("SUSPENDED", "SUSPENDED")
     site.apply("raise_event", "a", "b", reason="ticket 13", **EVENT)
     site.post(site.address("schedule_apply"), 302, verb="pause", name="nightly", confirm="yes", reason="ticket 14")
     assert site.durable.get_schedule("nightly").is_paused
-    assert time.monotonic() - began < 15, "shorter than SQLite waits for a lock"
 
 
 def _tasks() -> Any:
@@ -268,7 +265,7 @@ def test_filters_that_do_not_fit_choose_nothing(site: Site, query: str) -> None:
 def test_an_event_is_raised_with_its_data(site: Site, data: str, expected: object) -> None:
     prepared(site, "raise_event")
     site.apply("raise_event", "order-1", event_name="approved", data=data, event_id="e-1", reason="why")
-    assert site.durable.get("order-1").wait(timeout=30) == expected
+    assert site.durable.get("order-1").wait(timeout=300) == expected
 
 
 def test_an_event_of_one_id_arrives_once(site: Site) -> None:
