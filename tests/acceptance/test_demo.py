@@ -1,10 +1,7 @@
-"""The demo, as a user meets it: a subprocess, its output and its exit code."""
+"""The demo, as a user meets it: a process, its output and its exit code."""
 
-import os
 import signal
-import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
@@ -12,22 +9,7 @@ import sqlalchemy as sa
 from tests.conftest import wait_until
 from tests.nodes import interrupted
 
-ROOT = Path(__file__).resolve().parents[2]
-
-
-def command(*options):
-    return [sys.executable, "-m", "celery_durable", "demo", *options]
-
-
-def environment(tmp_path):
-    paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
-    return {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "TMPDIR": str(tmp_path)}
-
-
-def run_demo(tmp_path, *options):
-    return subprocess.run(
-        command(*options), capture_output=True, text=True, timeout=120, env=environment(tmp_path), cwd=tmp_path
-    )
+DEMO = ["-m", "celery_durable", "demo"]
 
 
 def check_output(done):
@@ -44,29 +26,17 @@ def check_output(done):
     assert "Everything was as it should be" in lines[-1]
 
 
-def workers_of(tmp_path):
-    found = []
-    for process in Path("/proc").glob("[0-9]*"):
-        try:
-            words = (process / "environ").read_bytes()
-        except OSError:
-            continue
-        if b"CELERY_DURABLE_DEMO=" in words and str(tmp_path).encode() in words:
-            found.append(process.name)
-    return found
-
-
-def test_it_needs_no_server(tmp_path):
-    done = run_demo(tmp_path)
+def test_it_needs_no_server(place):
+    done = place.python(*DEMO)
     check_output(done)
-    assert list(tmp_path.iterdir()) == [], "it cleans up"
-    assert not workers_of(tmp_path)
+    assert list(place.directory.iterdir()) == [], "it cleans up"
+    assert not place.processes()
 
 
-def test_on_redis_and_postgresql_it_has_a_place_of_its_own(tmp_path, redis_url, postgres_url):
+def test_on_redis_and_postgresql_it_has_a_place_of_its_own(place, redis_url, postgres_url):
     import redis
 
-    check_output(run_demo(tmp_path, "--broker", redis_url, "--store", postgres_url, "--backend", redis_url))
+    check_output(place.python(*DEMO, "--broker", redis_url, "--store", postgres_url, "--backend", redis_url))
     client = redis.Redis.from_url(redis_url)
     assert not list(client.scan_iter("*celery_durable_demo_*"))
     assert not client.exists("celery-task-meta-order-1", "celery-task-meta-order-2")
@@ -77,13 +47,14 @@ def test_on_redis_and_postgresql_it_has_a_place_of_its_own(tmp_path, redis_url, 
     engine.dispose()
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_an_interrupt_leaves_nothing_behind(tmp_path, number):
-    code, output = interrupted(command(), "order-1 is started", number, 30, env=environment(tmp_path), cwd=tmp_path)
+@pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.long)])
+def test_an_interrupt_leaves_nothing_behind(place, number):
+    command, options = [sys.executable, *DEMO], {"env": place.environment, "cwd": place.directory}
+    code, output = interrupted(command, "order-1 is started", number, 300, **options)
     assert code == 130, output
     assert "Interrupted" in output
-    assert list(tmp_path.iterdir()) == []
-    wait_until(lambda: not workers_of(tmp_path), 10, "the end of the workers")
+    assert list(place.directory.iterdir()) == []
+    wait_until(lambda: not place.processes(), 300, "the end of the workers")
 
 
 @pytest.mark.parametrize(
@@ -94,9 +65,10 @@ def test_an_interrupt_leaves_nothing_behind(tmp_path, number):
         (["--store", "oracle://"], "SQLite, PostgreSQL and MySQL/MariaDB are supported"),
         (["--store", f"sqlite:///{__file__}"], "exists already"),
     ],
+    ids=["transport", "broker", "store", "file"],
 )
-def test_it_says_in_words_what_is_wrong(tmp_path, options, complaint):
-    done = run_demo(tmp_path, *options)
+def test_it_says_in_words_what_is_wrong(place, options, complaint):
+    done = place.python(*DEMO, *options)
     assert done.returncode == 1
     assert complaint in done.stderr
     assert "Traceback" not in done.stderr

@@ -2,13 +2,13 @@
 
 import re
 from dataclasses import fields
-from pathlib import Path
 
 import pytest
 
 from celery_durable.conf import Settings
 
-ROOT = Path(__file__).resolve().parents[2]
+from .conftest import ROOT, kill
+
 PAGES = [ROOT / "README.md", ROOT / "example_project" / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 
 
@@ -24,39 +24,34 @@ def test_the_readme_has_two_commands():
     assert len([s for s in snippets(ROOT / "README.md", "sh") if "venv" in s]) == 2
 
 
-def test_the_example_of_the_readme_runs(application):
-    app = application()
+def test_the_example_of_the_readme_runs(place):
     shop, client, *_ = snippets(ROOT / "README.md")
-    (app.directory / "shop.py").write_text(shop)
-    (app.directory / "client.py").write_text(client)
-    app.start_worker()
+    place.write(shop=shop, client=client)
+    place.start_worker()
     (expected,) = re.findall(r"print\(.*\)  # (.*)", client)
-    assert app.python("client.py").strip() == expected
+    assert place.printed("client.py").strip() == expected
 
 
-def test_the_quickstart_runs(application):
-    app = application()
+def test_the_quickstart_runs(place):
     shop, start, finish = snippets(ROOT / "docs" / "quickstart.md")
-    (app.directory / "shop.py").write_text(shop)
-    (app.directory / "start.py").write_text(start)
-    (app.directory / "finish.py").write_text(f"from shop import durable\n{finish}print(run.output)\n")
-    app.start_worker()
-    app.python("start.py")
-    app.kill_worker()
-    app.start_worker()
-    printed = app.python("finish.py")
+    place.write(shop=shop, start=start, finish=f"from shop import durable\n{finish}print(run.output)\n")
+    worker = place.start_worker()
+    place.printed("start.py")
+    kill(worker)
+    place.start_worker()
+    printed = place.printed("finish.py")
     assert "ExecutionCompleted" in printed
     assert printed.splitlines()[-1] == "{'receipt': '42 paid 99', 'parcel': 'parcel-42', 'by': 'ada'}"
 
 
-def test_the_way_to_test_orchestrators_works(application):
-    app = application()
+def test_the_way_to_test_orchestrators_works(place):
     activity, orchestrator = snippets(ROOT / "docs" / "howto" / "testing.md")
-    (app.directory / "shop.py").write_text(snippets(ROOT / "docs" / "quickstart.md")[0])
-    (app.directory / "test_shop.py").write_text(
-        f"{orchestrator}\n\ndef test_charge():\n    from shop import charge\n    {activity.strip()}\n"
+    place.write(
+        shop=snippets(ROOT / "docs" / "quickstart.md")[0],
+        test_shop=f"{orchestrator}\n\ndef test_charge():\n    from shop import charge\n    {activity.strip()}\n",
     )
-    app.python("-m", "pytest", "-q", "-p", "no:cacheprovider", "test_shop.py")
+    options = ["-q", "-p", "no:cacheprovider", "test_shop.py"]
+    place.printed("-m", "pytest", *options, PYTEST_DISABLE_PLUGIN_AUTOLOAD="1")
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
