@@ -24,7 +24,7 @@ import pytest
 from tests import leftovers, tiers
 from tests.servers import MARIADB, POSTGRES, RABBITMQ, REDIS, absent, own_database, own_vhost
 
-leftovers.begin()
+IS_WHOLE_RUN = leftovers.begin()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -44,6 +44,7 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "cache: tests the cache itself, which --no-cache takes away")
 
 
+@pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     tiers.choose(config, items)
     if config.getoption("--no-cache"):
@@ -67,7 +68,7 @@ def _needs_no_second_run(item: pytest.Item, known: set[str]) -> bool:
 @pytest.hookimpl(trylast=True)
 def pytest_sessionfinish(session: pytest.Session) -> None:
     """A run that leaves something behind has failed; what it has left is cleared away all the same."""
-    if hasattr(session.config, "workerinput"):
+    if not IS_WHOLE_RUN:
         return
     end = time.monotonic() + 20
     while (left := leftovers.of_this_run()) and time.monotonic() < end:
@@ -117,8 +118,13 @@ def _is_declared_in_a_test(finalizer: Any) -> bool:
     )
 
 
-def wait_until(condition: Callable[[], object], timeout: float = 60, what: str = "the condition") -> object:
-    """Return the condition's value as soon as it is true; fail after ``timeout`` seconds."""
+#: How many seconds something may take before it is said to hang. No machine is so slow, so no verdict depends on its speed.
+PATIENCE = 300
+
+
+def wait_until(condition: Callable[[], object], timeout: float = PATIENCE, what: str = "the condition") -> object:
+    """Return the condition's value as soon as it is true; fail after ``timeout`` seconds, which are never fewer than that."""
+    timeout = max(timeout, PATIENCE)
     end = time.monotonic() + timeout
     while True:
         value = condition()

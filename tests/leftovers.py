@@ -25,10 +25,10 @@ from typing import Any
 MARK = "DURABLE_TEST_RUN"
 
 
-def begin() -> None:
-    """Mark this process and all that it starts, and start a reaper; a process of a run that goes on joins it."""
+def begin() -> bool:
+    """Mark this process and all that it starts, and start a reaper; False in a process of a run that has begun: it joins that."""
     if MARK in os.environ:
-        return
+        return False
     os.environ[MARK] = ledger = tempfile.mkdtemp(prefix="durable-test-run-")
     paths = os.pathsep.join(filter(None, sys.path))
     nothing = [(os.POSIX_SPAWN_OPEN, number, os.devnull, os.O_RDWR, 0) for number in range(3)]
@@ -36,6 +36,7 @@ def begin() -> None:
         sys.executable, [sys.executable, "-S", __file__, ledger, str(os.getpid())],
         {**os.environ, "PYTHONPATH": paths}, file_actions=nothing, setsid=True,
     )  # fmt: skip
+    return True
 
 
 @contextmanager

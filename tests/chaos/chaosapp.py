@@ -138,6 +138,11 @@ def _declare(app: Celery, durable: Durable, notes: Path, markers: Path, pace: fl
         return sorted([await ctx.wait_event("item") for _ in range(count)])
 
     @orchestrator
+    async def later(ctx, x):
+        await ctx.wait_event("item")
+        return await call(ctx, square, x)
+
+    @orchestrator
     async def telling(ctx, receiver, items):
         for item in items:
             await call(ctx, square, item)

@@ -24,11 +24,12 @@ from celery_durable import RuntimeStatus
 from celery_durable.engine.records import ActivityTicket
 from celery_durable.errors import DurableError, StoreError
 from celery_durable.store.database import Statement
-from tests.conftest import wait_until
+from tests.conftest import PATIENCE, wait_until
 from tests.nodes import WorkerProcess
+from tests.tiers import budget, is_long
 
 from .chaosapp import build, true_time
-from .load import Job
+from .load import MIXED, Job, mixed
 from .report import Figures
 
 SHORT = {
@@ -38,9 +39,9 @@ SHORT = {
     "durable_recovery_interval": 0.3,
 }
 # a copy may have looked just before the commit of an outcome became visible, and get the processor only now
-GRACE = 1.0
+GRACE = 5.0
 # how long after the last fault everything has to be over
-LIMIT = 900 if os.environ.get("DURABLE_TEST_LONG", "") not in ("", "0") else 60
+LIMIT = PATIENCE
 ENDED = [status for status in RuntimeStatus if status.is_terminal]
 _building = threading.Lock()
 
@@ -126,7 +127,7 @@ class Cluster:
     ) -> None:
         directory.mkdir(parents=True, exist_ok=True)
         (directory / "markers").mkdir()
-        self.directory, self.dice = directory, random.Random(seed)
+        self.directory, self.seed, self.dice = directory, seed, random.Random(seed)
         self.queue = f"chaos-{uuid.uuid4().hex[:10]}"
         options = dict(broker_options or {})
         if broker.startswith(("redis", "unruly")):
@@ -243,6 +244,24 @@ class Cluster:
 
     # -- the run ---------------------------------------------------------------------------------------------------
 
+    def storm(
+        self,
+        count: int,
+        span: float = 0,
+        faults: dict[str, tuple[int, Callable[[], set[int] | None]]] | None = None,
+        *,
+        size: int = 2,
+        kinds: Iterable[str] = MIXED,
+        limit: float = LIMIT,
+    ) -> Figures:
+        """Run so many jobs beside faults, and check what came of them; in the long tier until the budget is spent."""
+        end = time.monotonic() + budget()
+        while not self.figures.rounds or (is_long() and time.monotonic() < end):
+            seed, self.figures.rounds = f"{self.seed}:{self.figures.rounds}", self.figures.rounds + 1
+            jobs = mixed(seed, count, size, kinds, prefix=f"{self.figures.rounds}-")
+            self.run(jobs, schedule(random.Random(seed), span, faults or {}), limit)
+        return self.check()
+
     def run(self, jobs: Sequence[Job], faults: Iterable[Fault] = (), limit: float = LIMIT) -> None:
         """Start all jobs, the last third of them while faults happen, and wait until everything is over."""
         self.jobs.update({job.id: job for job in jobs})
@@ -293,7 +312,7 @@ class Cluster:
         self.jobs[job.id] = job
         self._start(job)
 
-    def wait_over(self, timeout: float = 120) -> None:
+    def wait_over(self, timeout: float = PATIENCE) -> None:
         """Wait until everything that was started is over."""
         if not _comes_true(lambda: self.is_over() or self.is_blocked(), timeout) or self.is_blocked():
             self._fail(timeout)

@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 
 from tests.conftest import MARIADB, POSTGRES
+from tests.tiers import budget, is_long
 
 from .report import HEADER, Figures
-from .scene import IS_LONG, SEED, SideBySide
+from .scene import SEED, SideBySide
 
 _figures: list[Figures] = []
 
@@ -20,10 +21,12 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """A test waits for its scenario, which has time limits of its own, with a better story to tell."""
+    """A test waits for its scenario, which has time limits of its own, with a better story to tell; most are of the full tier."""
     for item in items:
         if item.get_closest_marker("scenario") is not None:
-            item.add_marker(pytest.mark.timeout(3600 if IS_LONG else 400))
+            item.add_marker(pytest.mark.timeout(10 * budget() if is_long() else 1800))
+            if item.get_closest_marker("quick") is None:
+                item.add_marker(pytest.mark.full)
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:
@@ -35,9 +38,9 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
                 terminalreporter.write_line(line)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def side_by_side(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[SideBySide]:
-    """All selected scenarios, started."""
+    """All selected scenarios of a module, started."""
     servers: dict[str, str | BaseException] = {"postgres": POSTGRES, "mariadb": MARIADB}
     for name in ("redis", "rabbitmq"):
         try:
@@ -46,7 +49,7 @@ def side_by_side(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPa
             servers[name] = absence
     runner = SideBySide(tmp_path_factory.mktemp("chaos"), servers)
     for item in request.session.items:
-        if (marker := item.get_closest_marker("scenario")) is not None:
+        if (marker := item.get_closest_marker("scenario")) is not None and item.path == request.path:
             play = marker.args[0]
             variant = getattr(item, "callspec", None)
             name = "-".join([play.__name__.replace("_", "-"), *([variant.id] if variant else [])])

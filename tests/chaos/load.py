@@ -75,16 +75,19 @@ KINDS: dict[str, Callable[[random.Random, int], tuple[tuple[Any, ...], Any]]] = 
 }
 
 
-def mixed(seed: str, count: int, size: int = 1, kinds: Iterable[str] = (*KINDS, "told")) -> list[Job]:
+MIXED = (*KINDS, "told")
+
+
+def mixed(seed: str, count: int, size: int = 1, kinds: Iterable[str] = MIXED, *, prefix: str = "") -> list[Job]:
     """``count`` orchestrations of all kinds in turn. ``told`` comes with a sister that tells it half of its events."""
     dice, jobs, names = random.Random(seed), list[Job](), list(kinds)
     for number in range(count):
         kind = names[number % len(names)]
-        id_ = f"{kind}-{number}"
+        id_ = f"{prefix}{kind}-{number}"
         if kind in KINDS:
             jobs.append(Job(id_, kind, *KINDS[kind](dice, size)))
             continue
         events = list(range(6 * size))
         jobs.append(Job(id_, kind, (len(events),), events, events[::2]))
-        jobs.append(Job(f"telling-{number}", "telling", (id_, events[1::2]), len(events[1::2])))
+        jobs.append(Job(f"{prefix}telling-{number}", "telling", (id_, events[1::2]), len(events[1::2])))
     return jobs

@@ -13,6 +13,7 @@ class Figures:
     """What one scenario went through."""
 
     name: str
+    rounds: int = 0
     orchestrations: int = 0
     activities: int = 0
     doubles: int = 0
@@ -26,8 +27,8 @@ class Figures:
 
     def lines(self) -> Iterable[str]:
         yield (
-            f"{self.name:<52} {self.orchestrations:>5} {self.activities:>6} {self.doubles:>6} {self.restarts:>6} "
-            f"{self.refusals:>6} {self.seconds:>7.1f}"
+            f"{self.name:<52} {self.rounds:>6} {self.orchestrations:>5} {self.activities:>6} {self.doubles:>6} "
+            f"{self.restarts:>6} {self.refusals:>6} {self.seconds:>7.1f}"
         )
         for kind, count in sorted(self.faults.items()):
             found = sorted(self.recoveries.get(kind, []))
@@ -35,7 +36,9 @@ class Figures:
             yield f"    {count} x {kind:<38} {len(found):>4} affected, moving again after {times}"
 
 
-HEADER = f"{'scenario':<52} {'runs':>5} {'activ.':>6} {'twice':>6} {'starts':>6} {'refus.':>6} {'seconds':>7}"
+HEADER = (
+    f"{'scenario':<52} {'rounds':>6} {'runs':>5} {'activ.':>6} {'twice':>6} {'starts':>6} {'refus.':>6} {'seconds':>7}"
+)
 
 
 def share(values: list[float], part: float) -> float:

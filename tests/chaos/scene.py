@@ -1,7 +1,7 @@
 """Scenes: what a scenario needs, cleared away when it is over; and several scenarios at a time.
 
-Most of a scenario is waiting for leases and restarts. So those that were selected run side by side in a few threads from
-the first test on, and each test waits for its own.
+Most of a scenario is waiting for leases and restarts. So those of a module that were selected run side by side in a few
+threads from its first test on, and each test waits for its own.
 """
 
 from __future__ import annotations
@@ -21,9 +21,8 @@ from tests.nodes import OwnPgBouncer, OwnPostgres, OwnRabbit, OwnRedis
 from .cable import Cable
 from .cluster import Cluster
 
-IS_LONG = os.environ.get("DURABLE_TEST_LONG", "") not in ("", "0")
 SEED = os.environ.get("DURABLE_CHAOS_SEED", "1")
-WIDTH = int(os.environ.get("DURABLE_CHAOS_WIDTH", "4"))
+WIDTH = int(os.environ.get("DURABLE_CHAOS_WIDTH", "3"))
 
 
 def plays(scenario: Callable[..., Any]) -> pytest.MarkDecorator:

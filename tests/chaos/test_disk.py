@@ -13,10 +13,9 @@ import psutil
 
 from tests.conftest import wait_until
 
-from .cluster import Cluster, Fault
-from .load import mixed
+from .cluster import Cluster
 from .report import Figures
-from .scene import IS_LONG, Scene, plays
+from .scene import Scene, plays
 
 SIZE = 16 << 20
 
@@ -90,9 +89,7 @@ def full_disk(scene: Scene) -> Figures:
         refusals.append(str(noticed))
         disk.empty(cluster)
 
-    faults = [Fault(1 + 6 * n, disk.kind, fill) for n in range(8 if IS_LONG else 1)]
-    cluster.run(mixed(scene.seed, 96 if IS_LONG else 16, 2), faults)
-    figures = cluster.check()
+    figures = cluster.storm(16, 6, {disk.kind: (1, fill)})
     figures.facts["refusals"] = refusals
     return figures
 

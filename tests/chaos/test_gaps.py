@@ -27,7 +27,7 @@ def begun_in_a_gap(scene: Scene) -> Figures:
     process.thaw()
     wait_until(lambda: process.text().count("trying again in 1.0 s") >= 6, 60, "six activities that wait patiently")
     cable.plug()
-    cluster.wait_over(25)
+    cluster.wait_over()
     return cluster.check()
 
 
@@ -49,7 +49,7 @@ def child_lost_in_a_gap(scene: Scene) -> Figures:
     time.sleep(1)
     cable.plug()
     cluster.release("key")
-    cluster.wait_over(25)
+    cluster.wait_over()
     return cluster.check()
 
 

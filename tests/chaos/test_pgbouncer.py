@@ -6,26 +6,26 @@
 from __future__ import annotations
 
 import os
-import random
 import re
 import subprocess
 import sys
 import time
 
 from tests.nodes import ROOT
+from tests.tiers import is_long
 
-from .cluster import schedule
-from .load import mixed
 from .report import Figures
-from .scene import IS_LONG, Scene, plays
+from .scene import Scene, plays
 
-MODULES = ["test_turns", "test_outcomes", "test_liveness", "test_clients", "test_sessions"]
-LONG_MODULES = ["test_protocol", "test_first_turns", "test_inbox_machine", "test_migrations", "test_stress"]
+MODULES = ["test_turns", "test_outcomes", "test_sessions"]
+LONG_MODULES = [
+    "test_liveness", "test_clients", "test_protocol", "test_first_turns", "test_inbox_machine", "test_migrations", "test_stress",
+]  # fmt: skip
 
 
 def contract(scene: Scene) -> dict:
     bouncer = scene.bouncer(scene.postgres)
-    modules = [*MODULES, *(LONG_MODULES if IS_LONG else [])]
+    modules = [*MODULES, *(LONG_MODULES if is_long() else [])]
     command = [
         sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "tests.chaos.unprepared", "-k", "postgres",
         f"--basetemp={scene.path() / 'pytest'}", *(f"tests/contract/{name}.py" for name in modules),
@@ -56,13 +56,12 @@ def chaos_behind_a_bouncer(scene: Scene) -> Figures:
         time.sleep(cluster.dice.uniform(0, 1))
         bouncer.start()
 
-    faults = schedule(random.Random(scene.seed), 5, {
+    faults = {
         "PgBouncer killed and restarted": (1, restart),
         "SIGKILL of a worker": (1, cluster.kill_worker),
         "SIGKILL of a pool's child": (2, cluster.kill_child),
-    })  # fmt: skip
-    cluster.run(mixed(scene.seed, 16, 2), faults)
-    figures = cluster.check()
+    }
+    figures = cluster.storm(16, 5, faults)
     figures.facts["transactions"] = bouncer.transactions()[name]
     return figures
 

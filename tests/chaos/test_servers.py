@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import random
 import time
 from collections import Counter
 
 import pytest
 
+from tests.conftest import PATIENCE
 from tests.nodes import OwnPostgres, OwnRedis
 
-from .cluster import schedule
-from .load import mixed
 from .report import Figures
-from .scene import IS_LONG, Scene, plays
-
-LONGER = 6 if IS_LONG else 1
-
+from .scene import Scene, plays
 
 # -- the store --------------------------------------------------------------------------------------------------------
 
@@ -31,18 +26,17 @@ def postgres_that_stops(scene: Scene) -> Figures:
         time.sleep(cluster.dice.uniform(0.2, 2))
         postgres.start()
 
-    faults = schedule(random.Random(scene.seed), 8 * LONGER, {
-        "fast shutdown of PostgreSQL": (LONGER, lambda: stop("fast")),
-        "immediate shutdown of PostgreSQL": (LONGER, lambda: stop("immediate")),
-        "crash of PostgreSQL": (LONGER, lambda: stop("crash")),
-    })  # fmt: skip
-    cluster.run(mixed(scene.seed, 24 * LONGER, 2), faults)
-    return cluster.check()
+    faults = {
+        "fast shutdown of PostgreSQL": (1, lambda: stop("fast")),
+        "immediate shutdown of PostgreSQL": (1, lambda: stop("immediate")),
+        "crash of PostgreSQL": (1, lambda: stop("crash")),
+    }
+    return cluster.storm(24, 8, faults)
 
 
 @plays(postgres_that_stops)
 def test_a_postgres_that_stops_in_every_way(outcome):
-    assert sum(outcome.faults.values()) == 3 * LONGER
+    assert sum(outcome.faults.values()) == 3 * outcome.rounds
     assert outcome.recoveries["crash of PostgreSQL"]
 
 
@@ -59,9 +53,8 @@ def redis_that_forgets(scene: Scene) -> Figures:
         time.sleep(cluster.dice.uniform(0, 1))
         redis.start()
 
-    faults = schedule(random.Random(scene.seed), 6 * LONGER, {"Redis restarted empty": (2 * LONGER, restart)})
-    cluster.run(mixed(scene.seed, 24 * LONGER, 2), faults)
-    return cluster.check()
+    faults = {"Redis restarted empty": (2, restart)}
+    return cluster.storm(24, 6, faults)
 
 
 @plays(redis_that_forgets)
@@ -78,9 +71,8 @@ def rabbit_that_restarts(scene: Scene) -> Figures:
         rabbit.stop()
         rabbit.start()
 
-    faults = schedule(random.Random(scene.seed), 4 * LONGER, {"RabbitMQ killed and restarted": (LONGER, restart)})
-    cluster.run(mixed(scene.seed, 24 * LONGER, 2), faults)
-    return cluster.check()
+    faults = {"RabbitMQ killed and restarted": (1, restart)}
+    return cluster.storm(24, 4, faults)
 
 
 @plays(rabbit_that_restarts)
@@ -103,13 +95,12 @@ def cut_cables(scene: Scene, broker: str) -> Figures:
         time.sleep(cluster.dice.uniform(0.5, 2))
         cable.speak()
 
-    faults = schedule(random.Random(scene.seed), 8 * LONGER, {
-        "connections cut": (3 * LONGER, cable.cut),
-        "cable pulled": (LONGER, pull),
-        "cable silent": (LONGER, silence),
-    })  # fmt: skip
-    cluster.run(mixed(scene.seed, 24 * LONGER, 2), faults)
-    figures = cluster.check()
+    faults = {
+        "connections cut": (3, cable.cut),
+        "cable pulled": (1, pull),
+        "cable silent": (1, silence),
+    }
+    figures = cluster.storm(24, 8, faults)
     figures.facts["cuts"] = cable.cuts
     return figures
 
@@ -128,8 +119,7 @@ def unruly_broker(scene: Scene) -> Figures:
     cluster = scene.cluster(url, scene.database(scene.postgres), broker_options={"unruly": shares})
     cluster.workers(2)
     # a message that is lost four times in a row is sent again after 5, 10, 20 and 40 seconds
-    cluster.run(mixed(scene.seed, 32 * LONGER, 2), limit=240)
-    figures = cluster.check(rows_within=180)
+    figures = cluster.storm(32, limit=2 * PATIENCE)
     figures.facts["fates"] = Counter(log.read_text().split())
     figures.faults.update({f"messages: {name}": count for name, count in figures.facts["fates"].items()})
     return figures
@@ -156,20 +146,19 @@ def storm(scene: Scene) -> Figures:
         time.sleep(cluster.dice.uniform(0.2, 1))
         server.start()
 
-    faults = schedule(random.Random(scene.seed), 10 * LONGER, {
-        "SIGKILL of a worker": (2 * LONGER, cluster.kill_worker),
-        "SIGKILL of a pool's child": (3 * LONGER, cluster.kill_child),
-        "warm shutdown and redeploy": (LONGER, cluster.redeploy),
-        "crash of PostgreSQL": (LONGER, lambda: stop(postgres)),
-        "Redis restarted empty": (LONGER, lambda: stop(redis)),
-        "connections to PostgreSQL cut": (2 * LONGER, store.cut),
-        "connections to Redis cut": (LONGER, broker.cut),
-    })  # fmt: skip
-    cluster.run(mixed(scene.seed, 32 * LONGER, 2), faults)
-    return cluster.check()
+    faults = {
+        "SIGKILL of a worker": (2, cluster.kill_worker),
+        "SIGKILL of a pool's child": (3, cluster.kill_child),
+        "warm shutdown and redeploy": (1, cluster.redeploy),
+        "crash of PostgreSQL": (1, lambda: stop(postgres)),
+        "Redis restarted empty": (1, lambda: stop(redis)),
+        "connections to PostgreSQL cut": (2, store.cut),
+        "connections to Redis cut": (1, broker.cut),
+    }
+    return cluster.storm(32, 10, faults)
 
 
 @plays(storm)
 def test_a_storm_of_everything(outcome):
-    assert outcome.faults.total() == 11 * LONGER
+    assert outcome.faults.total() == 11 * outcome.rounds
     assert sum(map(len, outcome.recoveries.values())) >= 20

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -117,6 +118,30 @@ def open_url() -> Iterator[Callable[..., Store]]:
     yield open_
     for store in stores:
         store.database.dispose()
+
+
+#: What these test is decided above the store: each case runs on SQLite, and on one of the servers. All others run on each.
+ABOVE_THE_STORE = {
+    "test_azure", "test_azure_entities", "test_canvas", "test_cli", "test_clients", "test_entities", "test_entity_front",
+    "test_explain", "test_rewind", "test_rewind_crossings", "test_terminal", "test_timeline", "test_tracing", "test_verbs",
+    "test_verification",
+}  # fmt: skip
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Let each case of ``ABOVE_THE_STORE`` meet one server: two of three PostgreSQL, the others MariaDB."""
+    out = {item for item in items if item.path.parent == Path(__file__).parent and _meets_another_server(item)}
+    if out:
+        config.hook.pytest_deselected(items=list(out))
+        items[:] = [item for item in items if item not in out]
+
+
+def _meets_another_server(item: pytest.Item) -> bool:
+    words = getattr(getattr(item, "callspec", None), "id", "").split("-")
+    if item.path.stem not in ABOVE_THE_STORE or not {"postgres", "mariadb"} & set(words):
+        return False
+    case = f"{item.name.partition('[')[0]}[{'-'.join(word for word in words if word not in ('postgres', 'mariadb'))}]"
+    return ("mariadb" if zlib.crc32(case.encode()) % 3 == 0 else "postgres") not in words
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

@@ -914,7 +914,7 @@ def test_the_old_way_of_declaring(durable: Durable) -> None:
         yield
 
     main = durable.orchestrator(name="main")(df.Orchestrator.create(orchestrator_function))
-    assert durable.start(main.s(5)).wait(timeout=5) == 5
-    assert durable.start(main.s()).wait(timeout=5) is None
+    assert durable.start(main.s(5)).wait(timeout=300) == 5
+    assert durable.start(main.s()).wait(timeout=300) is None
     with pytest.raises(TypeError):
         durable.start(main.s(1, 2))

@@ -34,7 +34,7 @@ def durable(new_app: Callable[..., Any]) -> Any:
 
 
 def run(durable: Any, function: Any) -> Any:
-    return durable.start(durable.orchestrator(function, name=function.__name__).s()).get(timeout=10)
+    return durable.start(durable.orchestrator(function, name=function.__name__).s()).get(timeout=300)
 
 
 def test_azure(durable: Any) -> None:

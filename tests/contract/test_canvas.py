@@ -104,7 +104,7 @@ def made(app: Any, name: str) -> Any:
 @pytest.mark.parametrize("name", CANVASES)
 def test_a_canvas_gives_what_celery_gives(app: Any, name: str) -> None:
     theirs = made(app, name).apply().get()
-    assert app.durable.canvas(made(app, name)).delay().get(timeout=60) == theirs
+    assert app.durable.canvas(made(app, name)).delay().get(timeout=300) == theirs
 
 
 @pytest.mark.parametrize("name", CANVASES)
@@ -112,14 +112,14 @@ def test_a_canvas_that_came_as_json_is_a_canvas(app: Any, name: str) -> None:
     theirs = made(app, name).apply().get()
     signature = app.durable.runtime.codec.decode(app.durable.runtime.codec.encode(made(app, name)))
     assert type(signature) is dict
-    assert app.durable.canvas(signature).delay().get(timeout=60) == theirs
+    assert app.durable.canvas(signature).delay().get(timeout=300) == theirs
 
 
 @pytest.mark.parametrize("name", PARTIAL)
 def test_arguments_of_the_whole_come_first(app: Any, name: str) -> None:
     theirs = made(app, name).apply((10,)).get()
     assert theirs != made(app, name).apply().get()
-    assert app.durable.canvas(made(app, name)).apply_async((10,)).get(timeout=60) == theirs
+    assert app.durable.canvas(made(app, name)).apply_async((10,)).get(timeout=300) == theirs
 
 
 KEYWORDS: dict[str, Callable[[Any], Any]] = {
@@ -138,7 +138,7 @@ KEYWORDS: dict[str, Callable[[Any], Any]] = {
 def test_keyword_arguments_of_the_whole_are_for_what_comes_first(app: Any, name: str) -> None:
     make, show = KEYWORDS[name], of(app, "show")
     theirs = make(show).apply((9,), {"z": 3}).get()
-    assert app.durable.canvas(make(show)).delay(9, z=3).get(timeout=60) == theirs
+    assert app.durable.canvas(make(show)).delay(9, z=3).get(timeout=300) == theirs
 
 
 def unfolded(app: Any, *tasks: Any) -> Any:
@@ -152,7 +152,7 @@ def test_what_is_no_step_of_a_chain_is_passed_over(app: Any) -> None:
     add, total, same = of(app, "add"), of(app, "total"), of(app, "same")
 
     def run(*tasks: Any) -> Any:
-        return app.durable.canvas(unfolded(app, *tasks)).delay(10).get(timeout=60)
+        return app.durable.canvas(unfolded(app, *tasks)).delay(10).get(timeout=300)
 
     assert run(add.s(1), group(), add.s(3)) == 14
     assert run(group(), unfolded(app), add.s(1), add.s(3)) == 14
@@ -161,7 +161,7 @@ def test_what_is_no_step_of_a_chain_is_passed_over(app: Any) -> None:
     assert run(add.s(1), group([add.s(2)]), add.s(3)) == 16
     assert run(group([add.s(1)]), add.s(3)) == 14
     assert run(unfolded(app, unfolded(app, add.s(1), group([add.s(2), add.s(3)])), total.s()), add.s(1)) == 28
-    assert app.durable.canvas(chord([chain(), add.s(1)], same.s())).delay().get(timeout=60) == [1]
+    assert app.durable.canvas(chord([chain(), add.s(1)], same.s())).delay().get(timeout=300) == [1]
 
 
 def test_where_celery_has_two_answers_the_written_order_holds(app: Any) -> None:
@@ -173,13 +173,13 @@ def test_where_celery_has_two_answers_the_written_order_holds(app: Any) -> None:
         (group(chain(add.s(1), group(add.s(2), add.s(3)))), (), [[3, 4]]),
         (chain(group(add.s(1), add.s(2)), group(total.s(1), total.s(2)), group(total.s(3), total.s(4))), (), [12, 13]),
     ):
-        assert app.durable.canvas(canvas).apply_async(args).get(timeout=60) == answer == canvas.apply(args).get()
+        assert app.durable.canvas(canvas).apply_async(args).get(timeout=300) == answer == canvas.apply(args).get()
 
 
 def test_chunks_are_activities_of_their_own(app: Any) -> None:
     chunks = of(app, "add").chunks([(1, 2), (3, 4), (5, 6)], 2)
     run = app.durable.canvas(chunks).delay()
-    assert run.get(timeout=60) == chunks.group().apply().get() == [[3, 7], [11]]
+    assert run.get(timeout=300) == chunks.group().apply().get() == [[3, 7], [11]]
     assert sum(event.kind == "ActivityScheduled" for event in run.history()) == 2
 
 
@@ -220,21 +220,21 @@ def test_a_hundred_levels(app: Any, wrap: Callable[..., Any]) -> None:
     canvas = of(app, "add").s(1)
     for _ in range(100):
         canvas = wrap(canvas, of(app, "add"), of(app, "total"))
-    assert app.durable.canvas(canvas).delay().get(timeout=120) == 101
+    assert app.durable.canvas(canvas).delay().get(timeout=300) == 101
 
 
 def test_a_hundred_bodies(app: Any) -> None:
     canvas = of(app, "add").s(1)
     for _ in range(100):
         canvas = chord([of(app, "add").s(0)], chain(of(app, "total").s(1), canvas))
-    assert app.durable.canvas(canvas).delay(5).get(timeout=120) == 5 + 100 + 1
+    assert app.durable.canvas(canvas).delay(5).get(timeout=300) == 5 + 100 + 1
 
 
 def test_a_thousand_members_of_two_steps(app: Any, pytestconfig: pytest.Config) -> None:
     add = of(app, "add")
     members = 100 if pytestconfig.getoption("--no-cache") else 1000  # without a cache each step replays all before it
     canvas = chord([chain(add.s(n), add.s(1)) for n in range(members)], of(app, "total").s())
-    assert app.durable.canvas(canvas).delay().get(timeout=120) == sum(range(members)) + members
+    assert app.durable.canvas(canvas).delay().get(timeout=300) == sum(range(members)) + members
 
 
 # -- options and callbacks -----------------------------------------------------------------------------------------------
@@ -254,7 +254,7 @@ def test_options_reach_what_celery_gives_them_to(app: Any) -> None:
         (chord([same.s(1)], sent.s()).set(priority=7), high),
         (chord([chord([sent.s()], same.s()), sent.s()], same.s()).set(priority=7), [[high], high]),
     ):
-        assert app.durable.canvas(canvas).delay().get(timeout=60) == answer, canvas
+        assert app.durable.canvas(canvas).delay().get(timeout=300) == answer, canvas
 
 
 def test_delays_are_durable_timers_of_what_comes_first(app: Any) -> None:
@@ -270,7 +270,7 @@ def test_delays_are_durable_timers_of_what_comes_first(app: Any) -> None:
         run = app.durable.canvas(canvas).delay()
         theirs = canvas.apply()
         wake_until_done(app, run)
-        assert run.get(timeout=60) == theirs.get()
+        assert run.get(timeout=300) == theirs.get()
         assert sum(event.kind == "TimerCreated" for event in run.history()) == timers, canvas
 
 
@@ -295,7 +295,7 @@ def test_callbacks_are_called_once_where_the_whole_they_are_on_ends(app: Any) ->
         (chain(add.s(1), link(chain(add.s(1), add.s(2)), "inner"), add.s(3)), ["inner"]),
     ):
         app.called.clear()
-        app.durable.canvas(canvas).delay().get(timeout=60)
+        app.durable.canvas(canvas).delay().get(timeout=300)
         assert app.called == called, canvas
     errback = call.si(name="failed")
     for canvas in (
@@ -308,18 +308,18 @@ def test_callbacks_are_called_once_where_the_whole_they_are_on_ends(app: Any) ->
     ):
         app.called.clear()
         with pytest.raises(KeyError, match="broken"):
-            app.durable.canvas(canvas).delay().get(timeout=60)
+            app.durable.canvas(canvas).delay().get(timeout=300)
         assert app.called == ["failed"], canvas
 
 
 def test_callbacks_of_the_whole(app: Any) -> None:
     add, fail, call = of(app, "add"), of(app, "fail"), of(app, "call_back")
     callbacks = {"link": call.si(name="done"), "link_error": call.si(name="failed")}
-    app.durable.canvas(chain(add.s(1), add.s(2))).apply_async(**callbacks).get(timeout=60)
+    app.durable.canvas(chain(add.s(1), add.s(2))).apply_async(**callbacks).get(timeout=300)
     assert app.called == ["done"]
     run = app.durable.canvas(group(add.s(1), fail.s())).apply_async(**callbacks)
     with pytest.raises(KeyError, match="broken"):
-        run.get(timeout=60)
+        run.get(timeout=300)
     assert app.called == ["done", "failed"]
 
 
@@ -335,7 +335,7 @@ def test_a_failure_is_the_members_own_and_what_follows_does_not_run(app: Any) ->
     ):
         run = app.durable.canvas(canvas).delay()
         with pytest.raises(KeyError, match="broken"):
-            run.get(timeout=60)
+            run.get(timeout=300)
         ran = [event.name for event in run.history() if event.kind == "ActivityScheduled"]
         assert "canvas.total" not in ran and ran.count("canvas.add") <= 2
 
@@ -343,7 +343,7 @@ def test_a_failure_is_the_members_own_and_what_follows_does_not_run(app: Any) ->
 def test_a_canvas_is_an_orchestration(app: Any) -> None:
     canvas = app.durable.canvas(made(app, "chain"))
     run = canvas.start(instance_id="c1", tags={"kind": "canvas"})
-    assert run.get(timeout=60) == 7
+    assert run.get(timeout=300) == 7
     assert canvas.apply_async(task_id="c1").id == "c1"
     (found,) = app.durable.find(tags={"kind": "canvas"}).items
     assert (found.id, found.name) == ("c1", "celery_durable.canvas")
@@ -355,8 +355,8 @@ def test_ways_to_start(app: Any) -> None:
     canvas = app.durable.canvas(made(app, "chain"))
     run = canvas.apply_async((10,), instance_id="c2", tags={"kind": "canvas"}, countdown=0.01)
     wake_until_done(app, run)
-    assert (run.id, run.tags, run.get(timeout=60)) == ("c2", {"kind": "canvas"}, 17)
-    assert canvas.start(10, instance_id="c3").get(timeout=60) == 17
+    assert (run.id, run.tags, run.get(timeout=300)) == ("c2", {"kind": "canvas"}, 17)
+    assert canvas.start(10, instance_id="c3").get(timeout=300) == 17
     named = app.durable.canvas(chain(of(app, "add").s(1), of(app, "add").s(2)).set(task_id="c4"))
     assert (named.delay().id, named.start().id, named.apply_async(task_id="c5").id) == ("c4", "c4", "c5")
     assert canvas.delay().id != canvas.delay().id

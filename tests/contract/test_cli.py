@@ -278,7 +278,7 @@ def test_events_and_verbs_for_one(shell: Shell) -> None:
     assert (shell.status("s1"), shell.app.durable.get("s1").reason) == (RuntimeStatus.SUSPENDED, "wait")
     shell.run("event", "s1", "go", "--data", '{"x": 1}', "--event-id", "e1")
     shell.run("resume", "s1")
-    assert shell.app.durable.get("s1").get(timeout=10) == {"x": 1}
+    assert shell.app.durable.get("s1").get(timeout=300) == {"x": 1}
     assert "resume needs one that is SUSPENDED\n" in shell.run("resume", "s1", code=4).stderr
     shell.run("event", "s1", "go", code=4)
     shell.run("restart", "s1")
@@ -296,7 +296,7 @@ def test_repairs(shell: Shell) -> None:
     assert "ScheduleActivity" not in shell.run("override", "s1", "1", "--result", '"given"', "--dry-run").stdout
     assert shell.status("s1") is RuntimeStatus.FAILED
     shell.run("override", "s1", "1", "--result", '"given"', "--reason", "by hand")
-    assert shell.app.durable.get("s1").get(timeout=10) == ["given", 0]
+    assert shell.app.durable.get("s1").get(timeout=300) == ["given", 0]
     shell.run("override", "s1", "1", code=4)
     assert shell.run("fork", "s1", "--at", "1", "--id", "s2").stdout == "s2\n"
     assert shell.status("s2") is RuntimeStatus.FAILED

@@ -53,7 +53,7 @@ def test_the_example_of_the_contract(app: Any) -> None:
     assert durable.entity(Counter, "visits").state() is None
     assert durable.entity(Counter, "visits").signal.add(1) is None
     assert durable.entity(Counter, "visits").state() == {"value": 1}
-    assert durable.start(count.s()).get(timeout=10) == 6
+    assert durable.start(count.s()).get(timeout=300) == 6
     durable.entity("Counter", "visits").signal.add(n=1)
     assert durable.entity("Counter", "visits").state() == {"value": 7}
     assert repr(durable.entity(Counter, "visits")) == "<entity @Counter@visits>"
@@ -169,7 +169,7 @@ def test_the_store_is_out_of_reach_inside_an_orchestrator(app: Any) -> None:
                 seen.append("would not replay" in str(error))
         return seen
 
-    assert durable.start(reaches.s()).get(timeout=10) == [True, True]
+    assert durable.start(reaches.s()).get(timeout=300) == [True, True]
 
 
 def test_a_transaction_of_the_callers(app: Any, tmp_path: Any) -> None:

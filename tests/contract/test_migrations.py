@@ -174,7 +174,7 @@ def test_several_processes_migrate_at_once(store_url: str, database: Database) -
         process.stdin.write("go\n")
         process.stdin.flush()
     for process in processes:
-        _, errors = process.communicate(timeout=60)
+        _, errors = process.communicate(timeout=300)
         assert process.returncode == 0, errors
     assert differences(database) == []
     assert revisions(database) == [HEAD]

@@ -914,20 +914,20 @@ def test_the_front_door_rewinds_forks_and_overrides(new_app: Any) -> None:
     runs = [sale.apply_async(("a", "b"), task_id=f"s{number}", ignore_result=True) for number in range(3)]
     for run in runs:
         with pytest.raises(KeyError):
-            run.get(timeout=30)
+            run.get(timeout=300)
     run = app.durable.get("s0")
     assert "ScheduleActivity" in str(run.rewind(dry_run=True))
     assert run.runtime_status is FAILED
     assert run.skip(2, dry_run=True).status is COMPLETED
     assert app.durable.override("s0", 2, dry_run=True).status is COMPLETED
     run.skip(2)
-    assert run.get(timeout=30) == ["a", None]
+    assert run.get(timeout=300) == ["a", None]
     broken.clear()
     assert app.durable.rewind(name=sale, reason="mended").done == 2
-    assert [run.get(timeout=30) for run in runs[1:]] == [["a", "b"]] * 2
-    assert app.durable.fork("s1", at=1, new_id="s8").get(timeout=30) == ["a", "b"]
+    assert [run.get(timeout=300) for run in runs[1:]] == [["a", "b"]] * 2
+    assert app.durable.fork("s1", at=1, new_id="s8").get(timeout=300) == ["a", "b"]
     forked = run.fork(at=1, new_id="s9")
-    assert (forked.id, forked.get(timeout=30)) == ("s9", ["a", "b"])
+    assert (forked.id, forked.get(timeout=300)) == ("s9", ["a", "b"])
 
 
 # -- entities ---------------------------------------------------------------------------------------------------

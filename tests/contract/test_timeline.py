@@ -72,7 +72,7 @@ def test_an_event_that_came_ends_its_wait_and_the_orchestration(app: Any) -> Non
     start(app, "approval", 5)
     app.durable.raise_event("approval", "approved", True)
     run = app.durable.get("approval")
-    assert run.get(timeout=10) is True
+    assert run.get(timeout=300) is True
     found = timeline_of(run.refresh())
     assert (found.status, found.now, found.end) == ("COMPLETED", None, run.completed_at)
     assert {each.outcome for each in found.lanes} == {"completed"}

@@ -158,7 +158,7 @@ def test_shared_orchestrators_of_a_module_that_is_imported_late_are_known(
     finally:
         _state._on_app_finalizers.intersection_update(before)
     assert app.durable.registry.versions("shared.late") == ["1", "2"]
-    assert app.tasks["shared.late"].delay().get(timeout=10) == "done"
+    assert app.tasks["shared.late"].delay().get(timeout=300) == "done"
 
 
 # -- disagreements ----------------------------------------------------------------------------------------------

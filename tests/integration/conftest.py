@@ -79,11 +79,11 @@ class Stage:
     def start(self, signature: Any, **options: Any) -> Any:
         return self.durable.start(signature, **options)
 
-    def outcome(self, signature: Any, timeout: float = 60, **options: Any) -> Any:
+    def outcome(self, signature: Any, timeout: float = 300, **options: Any) -> Any:
         """Start an orchestration and return what came of it."""
         return self.finish(self.start(signature, **options), timeout)
 
-    def finish(self, run: Any, timeout: float = 60) -> Any:
+    def finish(self, run: Any, timeout: float = 300) -> Any:
         """Wait for the end; if it does not come, fail with all that is known of it."""
         try:
             return run.get(timeout=timeout)
@@ -104,7 +104,7 @@ class Stage:
         runs = [Run(*json.loads(line)) for line in lines]
         return [run for run in runs if run.what == what and run.facts[: len(facts)] == list(facts)]
 
-    def wait_for_run(self, what: str, *facts: Any, count: int = 1, timeout: float = 60) -> None:
+    def wait_for_run(self, what: str, *facts: Any, count: int = 1, timeout: float = 300) -> None:
         wait_until(
             lambda: len(self.runs(what, *facts)) >= count, timeout, f"{count} runs of {what}{facts}\n{self.logs()}"
         )

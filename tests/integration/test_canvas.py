@@ -47,7 +47,7 @@ CANVASES: dict[str, Callable[[Any], Any]] = {
 def test_the_result_is_celerys(stage, name):
     theirs = CANVASES[name](stage.testapp).apply_async()
     ours = stage.durable.canvas(CANVASES[name](stage.testapp)).apply_async()
-    assert stage.finish(ours) == theirs.get(timeout=60)
+    assert stage.finish(ours) == theirs.get(timeout=300)
 
 
 def test_arguments_of_the_whole_are_celerys(stage):
@@ -58,7 +58,7 @@ def test_arguments_of_the_whole_are_celerys(stage):
     ):
         theirs = make(stage.testapp).apply_async((4,), {"y": 5})
         ours = stage.durable.canvas(make(stage.testapp)).apply_async((4,), {"y": 5})
-        assert stage.finish(ours) == theirs.get(timeout=60)
+        assert stage.finish(ours) == theirs.get(timeout=300)
 
 
 def test_a_canvas_is_suspended_and_resumed_between_two_steps(stage):
@@ -86,7 +86,7 @@ def test_a_chain_whose_worker_is_killed(new_stage, redis_url, postgres_url):
     stage.release("theirs")
     stage.release("ours")
     stage.worker()
-    assert stage.finish(ours, 120) == 120
+    assert stage.finish(ours) == 120
     stage.assert_nothing_ran_after_its_completion(ours.id)
     time.sleep(GENEROUS)
     assert theirs.state == "PENDING"

@@ -260,7 +260,7 @@ def test_terminate_ends_at_once_with_an_output_and_a_reason(stage, waiting):
     assert run.runtime_status is RuntimeStatus.TERMINATED
     assert (run.output, run.reason) == ({"partial": True}, "enough")
     with pytest.raises(OrchestrationRevoked) as caught:
-        run.get(timeout=10)
+        run.get(timeout=300)
     assert isinstance(caught.value, OrchestrationFailed)
     assert caught.value.status == RuntimeStatus.TERMINATED
     run.terminate()
@@ -290,7 +290,7 @@ def test_an_activity_of_a_terminated_orchestration_does_not_start(stage):
     run.terminate()
     worker = stage.worker(queues=(f"{stage.queue}-slow",), pool="solo")
     try:
-        stage.testapp.add.apply_async((x, 2), queue=f"{stage.queue}-slow").get(timeout=60)
+        stage.testapp.add.apply_async((x, 2), queue=f"{stage.queue}-slow").get(timeout=300)
         assert [one.facts for one in stage.runs("add", x)] == [[x, 2]]
     finally:
         worker.stop()

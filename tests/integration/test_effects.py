@@ -29,27 +29,27 @@ def test_workers_that_are_killed(effects):
     for name in names:
         stage.release(name)
     stage.worker()
-    assert stage.finish(once, 120)["raised"] == "ActivityInterrupted"
-    assert stage.finish(rows, 120) == {"returned": 1}, "the first one's row went with its transaction"
+    assert stage.finish(once)["raised"] == "ActivityInterrupted"
+    assert stage.finish(rows) == {"returned": 1}, "the first one's row went with its transaction"
     assert (len(stage.runs("hold_once")), len(stage.runs("deposit"))) == (1, 2)
 
 
 def test_children_that_are_killed_and_what_runs_well(effects):
     stage = effects
     worker = stage.worker(concurrency=1)
-    answer = stage.outcome(stage.testapp.attempt.s("testapp.kill_own_process_once", ("a",), retry=AGAIN), 120)
+    answer = stage.outcome(stage.testapp.attempt.s("testapp.kill_own_process_once", ("a",), retry=AGAIN))
     assert (answer["raised"], answer["facts"]["task"]) == ("ActivityInterrupted", "testapp.kill_own_process_once")
     run = stage.start(stage.testapp.attempt.s("testapp.hold_once", ("b",), retry=AGAIN))
     stage.wait_for_run("hold_once", "b")
     for child in worker.children():
         os.kill(child, signal.SIGKILL)
-    assert stage.finish(run, 120)["raised"] == "ActivityInterrupted"
+    assert stage.finish(run)["raised"] == "ActivityInterrupted"
     limited = stage.testapp.attempt.s("testapp.hold_once", ("c",), options={"time_limit": 1}, retry=AGAIN)
-    assert stage.outcome(limited, 120)["raised"] == "ActivityInterrupted"
-    assert stage.outcome(stage.testapp.attempt.s("testapp.retry_once", ("d",)), 120) == {"returned": 2}
+    assert stage.outcome(limited)["raised"] == "ActivityInterrupted"
+    assert stage.outcome(stage.testapp.attempt.s("testapp.retry_once", ("d",))) == {"returned": 2}
     stage.release("e")
-    assert stage.outcome(stage.testapp.attempt.s("testapp.hold_once", ("e",)), 120) == {"returned": "e"}
-    assert stage.outcome(stage.testapp.attempt.s("testapp.deposit", ("e",)), 120) == {"returned": 1}
+    assert stage.outcome(stage.testapp.attempt.s("testapp.hold_once", ("e",))) == {"returned": "e"}
+    assert stage.outcome(stage.testapp.attempt.s("testapp.deposit", ("e",))) == {"returned": 1}
     assert [len(stage.runs("hold_once", key)) for key in "bce"] == [1, 1, 1]
     assert (len(stage.runs("kill_own_process_once")), len(stage.runs("retry_once"))) == (1, 3)
 
@@ -63,5 +63,5 @@ def test_a_warm_shutdown_lets_it_finish(effects):
     stage.release("warm")
     worker.wait_dead()
     stage.worker()
-    assert stage.finish(run, 120) == {"returned": "warm"}
+    assert stage.finish(run) == {"returned": "warm"}
     assert len(stage.runs("hold_once", "warm")) == 1

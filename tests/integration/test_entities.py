@@ -25,7 +25,7 @@ def test_two_that_count_under_a_lock_while_a_worker_is_killed(servers, new_stage
     for _ in range(20):
         durable.entity("Ledger", "signals").signal.add(1)
     stage.worker()
-    assert [stage.finish(run, 120) for run in runs] == [run.id for run in runs]
+    assert [stage.finish(run) for run in runs] == [run.id for run in runs]
     ledger = durable.entity(testapp.Ledger, "k")
     assert ledger.state() == {"value": 16}
     wait_until(lambda: durable.entity(testapp.Ledger, "signals").state() == {"value": 20}, what="the signals")

@@ -52,7 +52,7 @@ def test_a_rewind_survives_the_worker_that_took_it(new_stage, redis_url, postgre
     first.kill()
     stage.release("kill")
     stage.worker()
-    assert stage.finish(run, 120) == ["kill", "kill"]
+    assert stage.finish(run) == ["kill", "kill"]
     assert len(stage.runs("add", 40)) == 1
 
 
@@ -73,7 +73,7 @@ def test_a_saga_is_undone_by_another_worker(new_stage, redis_url, postgres_url):
     stage.release("trip")
     stage.worker()
     with pytest.raises(stage.testapp.OutOfStock):
-        stage.finish(run, 120)
+        stage.finish(run)
     assert run.refresh().runtime_status is RuntimeStatus.FAILED
     undone = [event.name.rpartition(".")[2] for event in run.history() if event.kind == "ActivityScheduled"][3:]
     assert undone == ["hold", "double"], "the last thing first"

@@ -50,7 +50,7 @@ def test_each_second_runs_once_though_workers_are_killed(stage):
     expected = [f"every second@{(first + timedelta(seconds=number)).isoformat()}" for number in range(seconds + 1)]
     assert started(stage) == sorted(expected)
     for id_ in expected:
-        assert stage.finish(stage.durable.get(id_), 120) == 21
+        assert stage.finish(stage.durable.get(id_)) == 21
     assert schedule.refresh().next_at is None
     assert len(started(stage)) == len(expected) >= 12
 
@@ -65,5 +65,5 @@ def test_a_worker_that_dies_between_the_commit_and_the_message(new_stage, redis_
     assert run.runtime_status is RuntimeStatus.PENDING
     schedule.pause()
     stage.worker()
-    assert stage.finish(run, 120) == 6
+    assert stage.finish(run) == 6
     assert [run.id for run in stage.durable.find(id_prefix="once@").items] == [run.id]

@@ -96,14 +96,14 @@ def celery_setup_app(cluster_environment):
 def test_a_cluster_runs_an_orchestration_and_survives_the_kill_of_its_worker(celery_setup):
     assert celery_setup.ready(ping=False, control=True, docker=True)
     app = celery_setup.app
-    assert app.tasks["testapp.triple"].delay(3).get(timeout=60) == 9
+    assert app.tasks["testapp.triple"].delay(3).get(timeout=300) == 9
     run = app.tasks["testapp.wait_for_go"].delay()
     wait_until(lambda: run.refresh().started_at is not None, what="its first turn")
     celery_setup.worker.kill()
     assert celery_setup.worker.container.status == "exited"
     run.raise_event("go", "after the kill")
     celery_setup.worker.restart()
-    assert run.get(timeout=60) == "after the kill"
+    assert run.get(timeout=300) == "after the kill"
     celery_setup.worker.assert_log_exists("ready.")
 
 
@@ -113,7 +113,7 @@ def test_a_cluster_runs_an_orchestration_and_survives_the_kill_of_its_worker(cel
 @pytest.mark.parametrize("broker", ["memory://", "durable://"])
 def test_a_worker_in_this_process_runs_an_orchestration(new_stage, sqlite_url, broker):
     stage = new_stage(broker, sqlite_url, "cache+memory://")
-    with start_worker(stage.app, pool="solo", perform_ping_check=False, shutdown_timeout=30):
+    with start_worker(stage.app, pool="solo", perform_ping_check=False, shutdown_timeout=300):
         assert stage.outcome(stage.testapp.pipeline.s(_released(stage))) == 22
         run = stage.start(stage.testapp.wait_for_go.s())
         run.raise_event("go", 0)

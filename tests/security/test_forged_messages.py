@@ -100,7 +100,7 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
     try:
         worker.wait_ready()
         for id_ in ("done", "done-too"):
-            assert sale.apply_async((1,), task_id=id_).get(timeout=60) == 2
+            assert sale.apply_async((1,), task_id=id_).get(timeout=300) == 2
         for id_ in ("waiting", "waiting-too", "held"):
             sale.apply_async((1, "nobody"), task_id=id_)
         app.tasks["hostile.approval"].apply_async((1,), task_id="approval")

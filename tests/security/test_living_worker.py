@@ -115,7 +115,7 @@ def test_a_worker_lives_with_damaged_rows_and_messages(place: Place) -> None:
     for number in range(5):
         place.start(f"good{number}", "hostile.sale")
     for number in range(5):
-        assert place.durable.get(f"good{number}").get(timeout=60) == 2
+        assert place.durable.get(f"good{number}").get(timeout=300) == 2
     for id_, (*_, reason) in DAMAGE.items():
         if reason is not None:
             wait_until(
@@ -134,7 +134,7 @@ def test_a_worker_lives_with_damaged_rows_and_messages(place: Place) -> None:
         else:
             place.wake(id_)
     for id_ in DAMAGE:
-        assert place.durable.get(id_).get(timeout=60) == [2, "gone"], id_
+        assert place.durable.get(id_).get(timeout=300) == [2, "gone"], id_
     place.assert_alive(pool)
     ((aside,),) = place.broker_rows("SELECT count(*) FROM message WHERE queue = 'celery.undecodable'")
     assert aside >= len(BOMBS) // 2
@@ -151,5 +151,5 @@ def test_a_worker_suspends_an_instance_whose_inbox_cannot_be_read(place: Place) 
     place.wake(id_)
     for number in range(3):
         place.start(f"{id_}{number}", "hostile.sale")
-        assert place.durable.get(f"{id_}{number}").get(timeout=60) == 2
+        assert place.durable.get(f"{id_}{number}").get(timeout=300) == 2
     wait_until(lambda: place.durable.get(id_).runtime_status is RuntimeStatus.SUSPENDED, 60, "the suspension")

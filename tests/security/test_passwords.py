@@ -236,7 +236,7 @@ def environment(folder: Path, store: str, broker: str, **conf: Any) -> dict[str,
 
 def celery(given: dict[str, str], folder: Path, *arguments: str) -> str:
     command = [sys.executable, "-m", "celery", "-A", "hostileapp", *arguments]
-    done = subprocess.run(command, env={**os.environ, **given}, cwd=folder, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(command, env={**os.environ, **given}, cwd=folder, capture_output=True, text=True, timeout=300)
     return done.stdout + done.stderr
 
 

@@ -240,9 +240,9 @@ def test_a_pickle_in_what_a_client_reads_is_refused(
         handle = app.durable.get("i")
         assert type(raised_by(lambda: getattr(handle, column))) is PayloadError, column
     set_value(store, "instances", "status", "i", "COMPLETED")
-    assert type(raised_by(lambda: app.durable.get("i").get(timeout=5))) is PayloadError
+    assert type(raised_by(lambda: app.durable.get("i").get(timeout=300))) is PayloadError
     set_value(store, "instances", "status", "i", "FAILED")
-    assert type(raised_by(lambda: app.durable.get("i").get(timeout=5))) is PayloadError
+    assert type(raised_by(lambda: app.durable.get("i").get(timeout=300))) is PayloadError
     assert not exploded.exists()
 
 

@@ -86,7 +86,7 @@ def test_the_import_of_the_package_ends_with_one_clear_line(library: str, tmp_pa
     (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {library}\nVersion: 1.0\n")
     done = subprocess.run(
         [sys.executable, "-c", "import celery_durable"],
-        env={"PYTHONPATH": f"{tmp_path}:{ROOT}"}, capture_output=True, text=True, timeout=120,
+        env={"PYTHONPATH": f"{tmp_path}:{ROOT}"}, capture_output=True, text=True, timeout=300,
     )  # fmt: skip
     assert done.returncode == 1
     last = done.stderr.splitlines()[-1]

@@ -28,7 +28,7 @@ def histories():
         )
         for number, seed in enumerate(["0", "1", "4242"])
     ]
-    outputs = [process.communicate(timeout=60)[0] for process in running]
+    outputs = [process.communicate(timeout=300)[0] for process in running]
     assert [process.returncode for process in running] == [0, 0, 0]
     return [json.loads(output) for output in outputs]
 

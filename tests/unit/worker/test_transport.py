@@ -104,7 +104,7 @@ def python(code: str, *arguments: object) -> subprocess.Popen[str]:
 
 
 def output(process: subprocess.Popen[str], text: str = "") -> str:
-    out, error = process.communicate(text, timeout=30)
+    out, error = process.communicate(text, timeout=300)
     assert process.returncode == 0, error
     return out
 
