@@ -4,10 +4,7 @@ With ``DURABLE_SCREENSHOTS=1`` the run writes its pictures to ``docs/images``; t
 """
 
 import os
-import signal
 import socket
-import subprocess
-import sys
 import urllib.error
 import urllib.request
 from pathlib import Path
@@ -20,20 +17,21 @@ except ImportError as error:
     sync_playwright, expect, Error, reason = None, None, Exception, error
 
 from tests.conftest import absent, wait_until
+from tests.django.preloaded import server
 
 __all__ = ["PATIENCE", "Error", "expect"]
 
 ROOT = Path(__file__).resolve().parents[2]
 PROJECT = ROOT / "example_project"
 CHROMIUM = os.environ.get("DURABLE_TEST_CHROMIUM", "/usr/bin/chromium")
-PATIENCE = 30_000  # milliseconds that a page may take to show something, on a busy machine
+PATIENCE = 300_000  # milliseconds that only a page takes that hangs
 
 
 class Stack:
     """The processes, and where they listen."""
 
-    def __init__(self, directory):
-        self.directory = directory
+    def __init__(self, python, directory):
+        self.python, self.directory = python, directory
         self.shop, self.flower = (f"http://127.0.0.1:{port}" for port in free_ports(2))
         paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
         chosen = {
@@ -44,32 +42,24 @@ class Stack:
             "SHOP_DELIVERY_DAYS": "0.0005",
             "SHOP_WORKER_LEASE": "3",
         }
-        others = {
-            name: value for name, value in os.environ.items() if not name.startswith(("SHOP_", "FLOWER_", "CELERY_"))
-        }
+        own = ("SHOP_", "FLOWER_", "CELERY_", "DJANGO_")
+        others = {name: value for name, value in os.environ.items() if not name.startswith(own)}
         self.environment = {**others, **chosen}
         self._processes = []
 
     def run(self, *arguments):
-        done = subprocess.run(
-            [sys.executable, *arguments], cwd=PROJECT, env=self.environment, capture_output=True, text=True, timeout=120
-        )
+        done = self.python.run(arguments, self.environment, PROJECT)
         assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
-        return done.stdout
 
     def start(self, name, *arguments):
         with open(self.directory / f"{name}.log", "ab") as log:
-            process = subprocess.Popen(
-                [sys.executable, *arguments], cwd=PROJECT, env=self.environment, stdin=subprocess.DEVNULL, stdout=log,
-                stderr=log, start_new_session=True,
-            )  # fmt: skip
-        self._processes.append(process)
+            self._processes.append(self.python.start(arguments, self.environment, PROJECT, log, log))
 
     def is_up(self, url):
         for process in self._processes:
             assert process.poll() is None, self.logs()
         try:
-            urllib.request.urlopen(url, timeout=20).close()
+            urllib.request.urlopen(url, timeout=300).close()
         except urllib.error.HTTPError:
             return True
         except OSError:
@@ -83,11 +73,7 @@ class Stack:
 
     def stop(self):
         for process in self._processes:
-            try:
-                os.killpg(process.pid, signal.SIGKILL)
-            except ProcessLookupError:
-                pass
-            process.wait()
+            process.kill()
 
 
 def free_ports(count):
@@ -112,18 +98,19 @@ def chromium():
 
 @pytest.fixture(scope="module")
 def stack(chromium, tmp_path_factory):
-    it = Stack(tmp_path_factory.mktemp("shop"))
-    it.run("manage.py", "migrate", "-v", "0")
-    it.run("manage.py", "seed", "--customers", "20")
-    try:
-        it.start("web", "manage.py", "runserver", "--noreload", it.shop.removeprefix("http://"))
-        it.start("worker", "-m", "celery", "-A", "config", "worker", "-c", "2", "-l", "INFO")
-        port = it.flower.rpartition(":")[2]
-        it.start("flower", "-m", "celery", "-A", "config", "flower", "--address=127.0.0.1", f"--port={port}")
-        wait_until(lambda: it.is_up(it.shop) and it.is_up(it.flower), 90, "the answer of the web servers")
-        yield it
-    finally:
-        it.stop()
+    with server() as python:
+        it = Stack(python, tmp_path_factory.mktemp("shop"))
+        it.run("manage.py", "migrate", "-v", "0")
+        it.run("manage.py", "seed", "--customers", "20")
+        try:
+            it.start("web", "manage.py", "runserver", "--noreload", it.shop.removeprefix("http://"))
+            it.start("worker", "-m", "celery", "-A", "config", "worker", "-c", "2", "-l", "INFO")
+            port = it.flower.rpartition(":")[2]
+            it.start("flower", "-m", "celery", "-A", "config", "flower", "--address=127.0.0.1", f"--port={port}")
+            wait_until(lambda: it.is_up(it.shop) and it.is_up(it.flower), 300, "the answer of the web servers")
+            yield it
+        finally:
+            it.stop()
 
 
 @pytest.fixture

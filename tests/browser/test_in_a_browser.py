@@ -8,6 +8,8 @@ from tests.conftest import wait_until
 
 from .conftest import PATIENCE, Error, expect
 
+pytestmark = pytest.mark.full
+
 ORCHESTRATIONS = "/admin/celery_durable/instance/"
 
 
@@ -52,7 +54,7 @@ def ask_for_approval(page, number):
         page.goto("/letters/")
         return article.count()
 
-    wait_until(is_there, 60, "the letter")
+    wait_until(is_there, 300, "the letter")
     page.goto(article.get_by_role("link").get_attribute("href"))
 
 
@@ -97,7 +99,7 @@ def test_a_subscription_is_paid_paused_and_cancelled(log_in):
 
     def becomes(pattern):
 
-        wait_until(lambda: look_again(page) and re.search(pattern, card.inner_text()), 60, pattern)
+        wait_until(lambda: look_again(page) and re.search(pattern, card.inner_text()), 300, pattern)
 
     becomes(r"Active. Paid: \d{4}-\d\d\.")
     press(page, card.get_by_role("button", name="Pause"))
@@ -120,6 +122,16 @@ def ordered(log_in):
     return place
 
 
+@pytest.fixture
+def waiting(log_in, sessions):
+    """Return the number of an order that waits for its approval: the same for all who only look at it."""
+    if "waiting" not in sessions:
+        page = log_in("ada")
+        sessions["waiting"] = order(page, House_blend=1, Hand_grinder=1, Espresso_machine=1)
+        shows(page, "waiting for approval")
+    return sessions["waiting"]
+
+
 def open_in_admin(page, instance_id):
     """Find an orchestration in the list, by its id, and open it."""
     page.goto(ORCHESTRATIONS)
@@ -139,19 +151,18 @@ def use_verb(page, verb, reason):
 def becomes(page, status):
     """Look again until the orchestration has a status."""
     title = page.get_by_role("heading", level=1)
-    wait_until(lambda: look_again(page) and status in title.inner_text().lower(), 60, status)
+    wait_until(lambda: look_again(page) and status in title.inner_text().lower(), 300, status)
 
 
-def test_the_list_finds_by_status_and_tells_what_each_waits_for(log_in, ordered, picture):
-    customer, instance_id = ordered(Espresso_machine=1)
+def test_the_list_finds_by_status_and_tells_what_each_waits_for(log_in, waiting, ordered, picture):
+    instance_id = f"order-{waiting}"
     _, other = ordered(Sencha=1)
-    shows(customer, "waiting for approval")
     staff = log_in("staff")
     staff.goto(ORCHESTRATIONS)
     picture(staff, "admin-list")
     staff.get_by_label("running").check()
     staff.get_by_role("button", name="Filter").click()
-    row = staff.locator(f'tr[data-instance="approval-{instance_id.removeprefix("order-")}"]')
+    row = staff.locator(f'tr[data-instance="approval-{waiting}"]')
     expect(row).to_contain_text("event decision, until")
     staff.get_by_label("Search").fill(other)
     staff.get_by_label("running").uncheck()
@@ -161,11 +172,9 @@ def test_the_list_finds_by_status_and_tells_what_each_waits_for(log_in, ordered,
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_the_timeline_shows_each_activity(log_in, ordered, picture, scheme):
-    customer, instance_id = ordered(House_blend=1, Hand_grinder=1, Espresso_machine=1)
-    shows(customer, "waiting for approval")
+def test_the_timeline_shows_each_activity(log_in, waiting, picture, scheme):
     staff = log_in("staff", color_scheme=scheme)
-    open_in_admin(staff, instance_id)
+    open_in_admin(staff, f"order-{waiting}")
     timeline = staff.locator("#durable-timeline svg")
     expect(timeline).to_be_visible()
     expect(timeline).to_contain_text("reserve_stock")
@@ -178,11 +187,9 @@ def test_the_timeline_shows_each_activity(log_in, ordered, picture, scheme):
     expect(staff.locator("#durable-timeline table")).to_contain_text("reserve_stock")
 
 
-def test_a_long_name_leaves_room_for_the_details_of_events(log_in, ordered):
-    customer, instance_id = ordered(Espresso_machine=1)
-    shows(customer, "waiting for approval")
+def test_a_long_name_leaves_room_for_the_details_of_events(log_in, waiting):
     staff = log_in("staff")
-    open_in_admin(staff, instance_id)
+    open_in_admin(staff, f"order-{waiting}")
     name = staff.locator("#durable-events tbody td:nth-of-type(3)").first
     name.evaluate("cell => cell.textContent = 'celery_durable.reply:' + '7'.repeat(40)")
     assert staff.locator("#durable-events tbody td:last-of-type").first.bounding_box()["width"] > 150
@@ -221,7 +228,7 @@ def test_a_failed_order_is_rewound_when_the_cause_is_gone(log_in, ordered):
     becomes(staff, "failed")
     use_verb(staff, "Rewind", "the key was renewed")
     wait_until(
-        lambda: look_again(customer) and "delivered" in customer.locator("[data-stage]").inner_text(), 60, "delivery"
+        lambda: look_again(customer) and "delivered" in customer.locator("[data-stage]").inner_text(), 300, "delivery"
     )
     becomes(staff, "completed")
     expect(staff.locator("#durable-history")).to_contain_text("the key was renewed")
@@ -237,19 +244,16 @@ def test_a_customer_does_not_see_the_admin(log_in):
 # -- Flower -------------------------------------------------------------------------------------------------------------
 
 
-def test_the_tab_lists_orchestrations_and_shows_the_timeline(log_in, visitor, stack, picture):
-    customer = log_in("ada")
-    number = order(customer, Espresso_machine=1)
-    shows(customer, "waiting for approval")
-    operator = visitor()
+def test_the_tab_lists_orchestrations_and_shows_the_timeline(waiting, visitor, stack, picture):
+    instance_id, operator = f"order-{waiting}", visitor()
     operator.goto(stack.flower)
     operator.locator("#durable-tab").click()
-    operator.get_by_label("Id begins with").fill(f"order-{number}")
+    operator.get_by_label("Id begins with").fill(instance_id)
     operator.get_by_role("button", name="Filter").click()
-    row = operator.get_by_role("row", name=f"order-{number}").first
+    row = operator.get_by_role("row", name=instance_id).first
     expect(row).to_contain_text("RUNNING")
-    operator.get_by_role("link", name=f"order-{number}", exact=True).click()
-    expect(operator.get_by_role("heading", level=1)).to_have_text(f"order-{number}")
+    operator.get_by_role("link", name=instance_id, exact=True).click()
+    expect(operator.get_by_role("heading", level=1)).to_have_text(instance_id)
     expect(operator.get_by_role("region", name="Timeline").locator("svg")).to_contain_text("charge_order")
     picture(operator, "flower-orchestration")
 
@@ -262,14 +266,12 @@ def test_the_page_of_an_orchestration_follows_it(log_in, visitor, stack):
     operator.goto(f"{stack.flower}/orchestrations/show?id=order-{number}")
     expect(operator.locator("#durable-status")).to_have_text("RUNNING")
     customer.get_by_role("button", name="Cancel this order").click()
-    expect(operator.locator("#durable-status")).to_have_text("CANCELED", timeout=60_000)
+    expect(operator.locator("#durable-status")).to_have_text("CANCELED", timeout=PATIENCE)
 
 
-def test_nothing_can_be_changed_where_nobody_has_to_log_in(log_in, visitor, stack):
-    customer = log_in("ada")
-    number = order(customer, Sencha=1)
+def test_nothing_can_be_changed_where_nobody_has_to_log_in(waiting, visitor, stack):
     operator = visitor()
-    operator.goto(f"{stack.flower}/orchestrations/show?id=order-{number}")
+    operator.goto(f"{stack.flower}/orchestrations/show?id=order-{waiting}")
     expect(operator.locator("#durable-verbs")).to_contain_text("nothing can be changed here")
 
 
@@ -281,6 +283,6 @@ def test_the_ordinary_list_of_tasks_shows_the_orchestration(log_in, visitor, sta
     operator.goto(f"{stack.flower}/tasks")
     wait_until(
         lambda: look_again(operator) and f"order-{number}" in operator.locator("#tasks-table").inner_text(),
-        60,
+        300,
         "the task",
     )

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from celery_durable.conf import Settings
 from celery_durable.http import VERBS, BearerTokens, Token, application
+from celery_durable.store import open_store
+from celery_durable.store.migrate import migrate
 from tests.conftest import wait_until
 
 from .client import Client
@@ -81,12 +86,23 @@ class Shop:
         runs["Terminated"].terminate(reason="enough")
         runs["Canceled"].cancel("not wanted")
         for word, run in runs.items():
-            wait_until(lambda run=run, word=word: run.refresh().runtime_status == word.upper(), 20, word)
+            wait_until(lambda run=run, word=word: run.refresh().runtime_status == word.upper(), 300, word)
         return runs
 
 
+@pytest.fixture(scope="session")
+def migrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An SQLite file with all tables; tests take copies."""
+    path = tmp_path_factory.mktemp("migrated") / "app.db"
+    database = open_store(Settings(backend_url=f"sqlite:///{path}")).database
+    migrate(database)
+    database.dispose()
+    return path
+
+
 @pytest.fixture
-def shop(new_app: Callable[..., Any]) -> Shop:
+def shop(new_app: Callable[..., Any], migrated: Path, tmp_path: Path) -> Shop:
+    shutil.copy(migrated, tmp_path / "app.db")  # where the application has its store
     return Shop(new_app(task_always_eager=True, task_ignore_result=True, durable_payload_limit=100_000))
 
 
