@@ -12,6 +12,7 @@ import sys
 import threading
 import uuid
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from celery.events.receiver import EventReceiver
 from celery.events.state import State
 
 from tests.conftest import wait_until
+from tests.leftovers import noted
 from tests.nodes import ROOT, WorkerProcess, free_port, load_application
 
 HERE = Path(__file__).parent
@@ -50,7 +52,7 @@ class Stage:
             self.environment, log, app="flowerapp", queues=queues, options=options, paths=[str(HERE)], **more
         )
         self.workers.append(worker)
-        return worker.wait_ready()
+        return worker.wait_ready(300)
 
     @property
     def durable(self) -> Any:
@@ -77,11 +79,17 @@ def new_stage(redis_url: str, tmp_path_factory: pytest.TempPathFactory) -> Itera
             "FLOWERAPP_OPTIONS": json.dumps({"global_keyprefix": f"{name}:"} if broker == redis_url else {}),
             "FLOWERAPP_CONF": json.dumps(conf),
         }  # fmt: skip
+        ledger.enter_context(noted("keys", url=redis_url, prefix=name))
         stage = Stage(environment, directory, load_application(HERE / "flowerapp.py", environment))
         made.append(stage)
         return stage
 
-    yield make
+    with ExitStack() as ledger:
+        yield make
+        _clear(made, redis_url)
+
+
+def _clear(made: list[Stage], redis_url: str) -> None:
     for stage in made:
         for worker in stage.workers:
             worker.kill()
@@ -111,7 +119,7 @@ class Watch:
         self._ready = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
-        assert self._ready.wait(30), "no connection to the event stream"
+        assert self._ready.wait(300), "no connection to the event stream"
 
     def _run(self) -> None:
         with self._app.connection_for_read() as connection:
@@ -145,7 +153,7 @@ class Watch:
 
     def close(self) -> None:
         self._stop.set()
-        self._thread.join(10)
+        self._thread.join(300)
 
 
 @pytest.fixture
@@ -188,7 +196,7 @@ class FlowerProcess:
 
     def wait_ready(self, path: str = "/healthcheck") -> FlowerProcess:
         """Wait until it serves."""
-        wait_until(lambda: self.process.poll() is not None or self._serves(path), what="Flower to serve")
+        wait_until(lambda: self.process.poll() is not None or self._serves(path), 300, "Flower to serve")
         assert self.process.poll() is None, self.log.read_text()
         return self
 
@@ -206,7 +214,7 @@ class FlowerProcess:
         return self.ask("POST", path, urlencode(fields), given)
 
     def ask(self, method: str, path: str, body: str | None, headers: dict[str, str] | None) -> Answer:
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=300)
         try:
             connection.request(method, path, body, headers or {})
             answer = connection.getresponse()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -16,12 +17,13 @@ def watch(stage: Any, watch_of: Callable[[Any], Any]) -> Any:
 
 
 def test_one_task_with_arguments_result_and_children(stage: Any, watch: Any) -> None:
+    began = time.time()
     run = stage.waiting(stage.module.order.apply_async((1,), {"secret": "s"}, task_id="order/1 ü"))
     task = watch.until(run.id, "STARTED")
     assert (task.name, task.args, task.kwargs) == ("flowerapp.order", "(1,)", "{'secret': 's'}")
     run.raise_event("go", "now")
     task = watch.until(run.id, "SUCCESS")
-    assert task.result == "[2, 'now']" and 0 < task.runtime < 60
+    assert task.result == "[2, 'now']" and 0 < task.runtime <= time.time() - began
     assert task.root_id == run.id and task.parent_id is None
     assert watch.types(run.id) == ["task-received", "task-started", "task-succeeded"]
     inner = watch.until(f"{run.id}-part", "SUCCESS")
@@ -118,12 +120,12 @@ def test_events_on_and_off_while_the_worker_runs(new_stage: Any, watch_of: Calla
     stage.worker()
     app, watch = stage.module.app, watch_of(stage.module.app)
     first = stage.durable.start(stage.module.quick.s(1))
-    assert first.get(timeout=30) == 1
+    assert first.get(timeout=300) == 1
     app.control.enable_events()
 
     def is_told() -> bool:
         run = stage.durable.start(stage.module.quick.s(2))
-        run.get(timeout=30)
+        run.get(timeout=300)
         return bool(watch.types(run.id))
 
     wait_until(is_told, what="events to be on")

@@ -45,7 +45,7 @@ def test_a_user_looks_and_steers(stage: Stage, new_flower: Callable[..., Any]) -
     assert flower.post(action, form, USER).status == 403, "no token"
     assert run.refresh().runtime_status == "RUNNING"
     answer = flower.post(action, {**form, "_xsrf": cookie}, {**USER, "Cookie": f"_xsrf={cookie}"})
-    assert answer.status == 303 and run.get(timeout=30) == [2, "now"]
+    assert answer.status == 303 and run.get(timeout=300) == [2, "now"]
 
     def task() -> Any:
         return json.loads(flower.get("/mon/api/tasks", USER).text).get("order/42")
@@ -74,7 +74,7 @@ def test_read_only(stage: Stage, new_flower: Callable[..., Any]) -> None:
 def python(code: str) -> str:
     """Run code in a process of its own; return what it prints."""
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(HERE), str(ROOT)])}
-    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=120)
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     return done.stdout
 

@@ -29,7 +29,7 @@ def test_arguments_of_calls_that_their_caller_hides(new_app: Callable[..., Any])
         await ctx.call(charge.s("open"))
 
     app.durable._watch_tasks()
-    app.durable.start(order.s(), instance_id="o").get(timeout=30)
+    app.durable.start(order.s(), instance_id="o").get(timeout=300)
     shown = str(reading.read_instance(app.durable, "o"))
     assert not any(secret in shown for secret in ("4111", "hunter2", "4222"))
     assert all(text in shown for text in ("('****',)", "('++++',)", "open"))

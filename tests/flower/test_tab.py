@@ -17,7 +17,7 @@ import pytest
 from flower.app import Flower
 from flower.options import options as flower_options
 from flower.urls import settings
-from tornado.httpclient import HTTPResponse
+from tornado.httpclient import AsyncHTTPClient, HTTPResponse
 from tornado.testing import AsyncHTTPTestCase
 
 from celery_durable import contrib
@@ -44,6 +44,7 @@ class FlowerCase(AsyncHTTPTestCase):
         caplog.set_level(logging.INFO)
         self.caplog, self.monkeypatch = caplog, monkeypatch
         monkeypatch.delenv("FLOWER_UNAUTHENTICATED_API", raising=False)
+        monkeypatch.setenv("ASYNC_TEST_TIMEOUT", "300")
         self.capp = new_app(task_always_eager=True, **self.conf)
         self.durable = self.capp.durable
 
@@ -70,6 +71,9 @@ class FlowerCase(AsyncHTTPTestCase):
             made = {**made, "login_url": f"/{prefix}/login", "static_url_prefix": f"/{prefix}/static/"}
         self.flower = Flower(capp=self.capp, options=chosen, io_loop=self.io_loop, **made)
         return self.flower
+
+    def get_http_client(self) -> AsyncHTTPClient:
+        return AsyncHTTPClient(defaults={"connect_timeout": 300, "request_timeout": 300})
 
     def prepare(self) -> None:
         """What is to be so before Flower is made."""
@@ -444,7 +448,7 @@ class TestSlowStore(FlowerCase):
         hang = threading.Event()
 
         def find(**_: Any) -> Any:
-            assert hang.wait(30)
+            assert hang.wait(300)
             raise StoreError("gone")
 
         self.monkeypatch.setattr(self.durable, "find", find)
@@ -457,7 +461,7 @@ class TestSlowStore(FlowerCase):
             hang.set()
             return quick.code, (await slow).code
 
-        assert self.io_loop.run_sync(lambda: asyncio.wait_for(both(), 20)) == (200, 503)
+        assert self.io_loop.run_sync(lambda: asyncio.wait_for(both(), 300)) == (200, 503)
 
 
 class TestMetrics(FlowerCase):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -57,11 +58,13 @@ def test_a_commit_is_an_event(app: Any, sent: list[dict[str, Any]], begin: Begin
         await ctx.wait_event("go")
         return found  # type: ignore[no-any-return]
 
+    began = time.monotonic()
     run = begin(app, order.s("secret words"), instance_id="one")
     run.suspend(reason="secret")
     run.resume()
     run.raise_event("go", "secret words")
-    assert run.get(timeout=30) == "secret words"
+    assert run.get(timeout=300) == "secret words"
+    took = time.monotonic() - began + 1  # seconds; clocks are read in parts of them
     assert {event["instance"] for event in sent} == {"one"}
     assert {(event["orchestration"], event["version"]) for event in sent} == {("order", "2")}
     kinds = [event["type"] for event in sent]
@@ -72,18 +75,18 @@ def test_a_commit_is_an_event(app: Any, sent: list[dict[str, Any]], begin: Begin
     assert [event["turn"] for event in sent] == list(range(1, len(sent) + 1))
     attempts = [tuple(attempt[:2]) for event in sent for attempt in event["attempts"]]
     assert attempts == [("flaky", "failed"), ("flaky", "completed")]
-    assert all(0 <= attempt[2] < 30 for event in sent for attempt in event["attempts"])
+    assert all(0 <= attempt[2] < took for event in sent for attempt in event["attempts"])
     timers = [lag for event in sent for lag in event["timers"]]
-    assert len(timers) == 1 and 0 <= timers[0] < 30, "the pause before the second attempt"
+    assert len(timers) == 1 and 0 <= timers[0] < took, "the pause before the second attempt"
     by_client = [event for event in sent if event["type"] in ("durable-suspended", "durable-resumed")]
     assert [event["seconds"] for event in by_client] == [None, None], "no turns"
     turns = [event for event in sent if event not in by_client]
-    assert all(0 < event["seconds"] < 30 and 0 <= event["lag"] < 30 for event in turns)
+    assert all(0 < event["seconds"] < took and 0 <= event["lag"] < took for event in turns)
     assert (sent[-1]["status"], sent[-2]["status"] if sent[-2]["type"] == "durable-turn" else None) == (
         "COMPLETED",
         None,
     )
-    assert 0 < sent[-1]["age"] < 60
+    assert 0 < sent[-1]["age"] < took
     assert "secret" not in json.dumps(sent), "no payloads, no reasons"
     assert all(isinstance(event["timestamp"], float) for event in sent)
 
@@ -96,7 +99,7 @@ def test_what_is_sent_can_be_counted(app: Any, sent: list[dict[str, Any]], begin
             ctx.continue_as_new(left - 1)
 
     run = begin(app, order.s(2))
-    run.get(timeout=30)
+    run.get(timeout=300)
     assert [event["type"] for event in sent].count("durable-continued") == 2
     registry = CollectorRegistry()
     counted = EventMetrics(registry)
@@ -172,7 +175,7 @@ def test_many_outcomes_are_several_events(app: Any, sent: list[dict[str, Any]], 
     async def wide(ctx: Any) -> int:
         return len(await ctx.all([ctx.call(one.s(number)) for number in range(10)]))
 
-    assert begin(app, wide.s()).get(timeout=30) == 10
+    assert begin(app, wide.s()).get(timeout=300) == 10
     assert sum(len(event["attempts"]) for event in sent) == 10
     assert max(len(event["attempts"]) for event in sent) <= 3
 
@@ -196,7 +199,7 @@ def test_nothing_is_sent_unless_events_are_on(new_app: Callable[..., Any], begin
     @app.durable.orchestrator(name="order")
     async def order(ctx: Any) -> None: ...
 
-    begin(app, order.s()).get(timeout=30)
+    begin(app, order.s()).get(timeout=300)
     events = app.durable.runtime.events
     assert (events.is_on, events._take(), events._thread) == (False, [], None)
 

@@ -83,7 +83,7 @@ def test_a_life_is_a_line_for_each_change(app: Any, records: Records, begin: Beg
     run.raise_event("go")
     run.resume()
     run.raise_event("go")
-    assert run.get(timeout=30) == "done"
+    assert run.get(timeout=300) == "done"
     run.purge()
     assert records.changes() == [
         "started", "running", "suspended", "resumed", "continued as new", "completed", "purged",
@@ -136,7 +136,7 @@ def test_children_are_told_of_too(app: Any, records: Records, begin: Begin) -> N
     async def order(ctx: Any) -> int:
         return await ctx.call(child.s().set(task_id="small"))  # type: ignore[no-any-return]
 
-    assert begin(app, order.s()).get(timeout=30) == 1
+    assert begin(app, order.s()).get(timeout=300) == 1
     small = [record for record in records.of("celery_durable.state") if record.__dict__["durable_instance"] == "small"]
     assert [record.__dict__["durable_change"] for record in small] == ["started", "completed"]
 
@@ -157,7 +157,7 @@ def test_a_commit_that_did_not_count_is_not_told_of(
         return real(self, commit)
 
     monkeypatch.setattr(store, "commit_turn", lose_some)
-    begin(app, order.s()).get(timeout=30)
+    begin(app, order.s()).get(timeout=300)
     assert (len(lost), records.changes()) == (3, ["started", "completed"])
     begin(app, order.s(), instance_id="x")
     begin(app, order.s(), instance_id="x")
@@ -188,7 +188,7 @@ def test_records_of_the_user_name_instance_turn_and_activity(app: Any, records: 
         await ctx.call(app.tasks["charge"].s(1))
         ctx.logger.warning("by the context's logger")
 
-    begin(app, order.s(), instance_id="one").get(timeout=30)
+    begin(app, order.s(), instance_id="one").get(timeout=300)
     log.warning("outside")
     assert ("one", "order", 1, None, None) in [fields(r) for r in records.of("users.own") if r.msg == "plain"]
     assert [fields(r) for r in records.of("users.own") if r.msg == "charging"] == [("one", "order", 1, "charge", 1)]
@@ -205,7 +205,7 @@ def test_records_of_the_engine_within_a_turn_name_it(app: Any, records: Records,
         await ctx.call(app.tasks["charge"].s(-1))
 
     with pytest.raises(ValueError):
-        begin(app, order.s(), instance_id="one").get(timeout=30)
+        begin(app, order.s(), instance_id="one").get(timeout=300)
     engine = [r for r in records.records if r.name.startswith("celery_durable.") and r.levelno >= logging.WARNING]
     assert engine and {fields(record)[:2] for record in engine} == {("one", "order")}
 
@@ -222,7 +222,7 @@ def test_a_thread_with_the_context_of_an_activity_names_it(app: Any, records: Re
     async def order(ctx: Any) -> None:
         await ctx.call(threads.s())
 
-    begin(app, order.s(), instance_id="one").get(timeout=30)
+    begin(app, order.s(), instance_id="one").get(timeout=300)
     assert [fields(r) for r in records.of("users.own")] == [("one", "order", 1, "threads", 1)]
 
 
@@ -237,7 +237,7 @@ def test_structlog_gets_what_applies(app: Any, begin: Begin) -> None:
     async def order(ctx: Any) -> None:
         await ctx.call(structured.s())
 
-    begin(app, order.s(), instance_id="one").get(timeout=30)
+    begin(app, order.s(), instance_id="one").get(timeout=300)
     events.append(add_durable_context(None, "info", {"event": "outside"}))
     assert events == [
         {
@@ -265,5 +265,5 @@ def test_what_is_not_written_costs_no_formatting(
     made: list[Any] = []
     monkeypatch.setattr(logging.getLogger("celery_durable.state"), "makeRecord", lambda *args, **_: made.append(args))
     caplog.set_level(logging.WARNING, "celery_durable.state")
-    begin(app, order.s()).get(timeout=30)
+    begin(app, order.s()).get(timeout=300)
     assert made == []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -51,13 +52,15 @@ def test_success_and_failure_tell_how_long_the_body_ran(app: Any, begin: Callabl
             return "done"
         return "no error"
 
+    began = time.monotonic()
     run = begin(app, both.s())
-    assert run.get(timeout=30) == "done"
+    assert run.get(timeout=300) == "done"
+    took = time.monotonic() - began
     found = outcomes(run)
     assert [event.kind for event in found] == list(OUTCOMES)
     for event in found:
         assert type(event.facts["ran"]) is int
-        assert LONG * 1e6 * 0.9 <= event.facts["ran"] <= 30e6
+        assert LONG * 1e6 * 0.9 <= event.facts["ran"] <= took * 1e6
     assert found[1].facts["rebuilt"] is True, "the other facts of a failure stay"
 
 
@@ -72,7 +75,7 @@ def test_members_of_a_fan_out_tell_it_too(app: Any, begin: Callable[..., Any]) -
         return list(await asyncio.gather(*(ctx.call(busy.s(number)) for number in range(3))))
 
     run = begin(app, wide.s())
-    assert run.get(timeout=30) == [0, 1, 2]
+    assert run.get(timeout=300) == [0, 1, 2]
     assert [event.facts["ran"] >= LONG * 1e6 * 0.9 for event in outcomes(run)] == [True] * 3
 
 
@@ -109,7 +112,7 @@ def test_replay_does_not_depend_on_it(app: Any, begin: Callable[..., Any]) -> No
         return await ctx.call(busy.s()) + await ctx.call(busy.s())  # type: ignore[no-any-return]
 
     run = begin(app, twice.s())
-    assert run.get(timeout=30) == 2
+    assert run.get(timeout=300) == 2
     runner = app.durable.runtime.runner
     snapshot = runner.store.load(run.id, None)
     definition = runner.registry.get(snapshot.instance.name, None)

@@ -72,7 +72,7 @@ def test_an_orchestration_is_one_span_with_its_parts_below(app: Any, spans: Span
 
     with trace.get_tracer("user").start_as_current_span("request") as request:
         run = begin(app, order.s())
-        assert run.get(timeout=30) == [7, 1, 2]
+        assert run.get(timeout=300) == [7, 1, 2]
     whole, created = spans.one("orchestration:order"), spans.one("create_orchestration:order")
     assert created.parent is not None and created.parent.span_id == request.get_span_context().span_id
     assert is_below(whole, created)
@@ -104,7 +104,7 @@ def test_the_span_of_an_activity_names_it(app: Any, spans: Spans, begin: Begin) 
         return await ctx.call(app.tasks["charge"].s(7))  # type: ignore[no-any-return]
 
     run = begin(app, order.s())
-    assert run.get(timeout=30) == 7
+    assert run.get(timeout=300) == 7
     charge, execution = spans.one("activity:charge"), run.refresh()._known.execution
     assert charge.kind is SpanKind.CONSUMER
     assert dict(charge.attributes or {}) == {
@@ -119,7 +119,7 @@ def test_each_attempt_is_a_span_and_tells_its_error_by_type(app: Any, spans: Spa
     async def order(ctx: Any, secret: str) -> str:
         return await ctx.call(app.tasks["flaky"].s(), retry=RetryPolicy(first_interval=0.01))  # type: ignore[no-any-return]
 
-    assert begin(app, order.s("secret words")).get(timeout=30) == "good"
+    assert begin(app, order.s("secret words")).get(timeout=300) == "good"
     failed, good = spans.named("activity:flaky")
     assert (failed.status.status_code, failed.status.description) == (StatusCode.ERROR, "ValueError")
     assert (failed.attributes or {})["error.type"] == "ValueError"
@@ -133,7 +133,7 @@ def test_a_failed_orchestration_is_an_error(app: Any, spans: Spans, begin: Begin
         raise LookupError("secret words")
 
     with pytest.raises(LookupError):
-        begin(app, order.s()).get(timeout=30)
+        begin(app, order.s()).get(timeout=300)
     whole = spans.one("orchestration:order")
     assert (whole.status.status_code, whole.status.description) == (StatusCode.ERROR, "LookupError")
     assert "secret" not in whole.to_json()
@@ -147,7 +147,7 @@ def test_an_event_is_a_span_and_the_wait_a_stretch_of_the_orchestration(app: Any
     run = begin(app, order.s())
     assert spans.named("orchestration:order") == [], "it is not over"
     run.raise_event("approved", "secret words")
-    assert run.get(timeout=30) == "secret words"
+    assert run.get(timeout=300) == "secret words"
     event = spans.one("orchestration_event:approved")
     assert is_below(event, spans.one("orchestration:order")) and event.kind is SpanKind.CONSUMER
     assert "secret" not in event.to_json()
@@ -203,7 +203,7 @@ def test_the_next_execution_is_another_trace_that_names_the_last(app: Any, spans
             ctx.continue_as_new(left - 1)
         return "done"
 
-    assert begin(app, poll.s(2)).get(timeout=30) == "done"
+    assert begin(app, poll.s(2)).get(timeout=300) == "done"
     first, second, third = spans.named("orchestration:poll")
     assert [span.attributes["celery.durable.status"] for span in (first, second, third)] == [  # type: ignore[index]
         "CONTINUED_AS_NEW", "CONTINUED_AS_NEW", "COMPLETED"
@@ -223,9 +223,9 @@ def test_a_rewound_orchestration_is_another_span_of_the_same_trace(app: Any, spa
 
     run = begin(app, order.s())
     with pytest.raises(ValueError):
-        run.get(timeout=30)
+        run.get(timeout=300)
     run.rewind()
-    assert run.get(timeout=30) == "good"
+    assert run.get(timeout=300) == "good"
     failed, good = spans.named("orchestration:order")
     assert links(good) == [span_id(failed)] and links(failed) == []
     assert failed.context and good.context and failed.context.trace_id == good.context.trace_id
@@ -244,9 +244,9 @@ def test_a_fork_names_what_it_was_forked_from(app: Any, spans: Spans, begin: Beg
         return await ctx.call(app.tasks["charge"].s(1)) + await ctx.call(app.tasks["charge"].s(2))  # type: ignore[no-any-return]
 
     run = begin(app, order.s())
-    assert run.get(timeout=30) == 3
+    assert run.get(timeout=300) == 3
     at = next(n for n, event in enumerate(run.history(), 1) if event.kind is EventKind.ACTIVITY_COMPLETED)
-    assert run.fork(at=at).get(timeout=30) == 3
+    assert run.fork(at=at).get(timeout=300) == 3
     original, fork = spans.named("orchestration:order")
     assert links(fork) == [span_id(original)] and span_id(fork) != span_id(original)
     assert len(spans.named("activity:charge")) == 3
@@ -258,8 +258,8 @@ def test_a_start_from_nowhere_is_a_trace_of_its_own(app: Any, spans: Spans, begi
     async def order(ctx: Any) -> None:
         await ctx.call(app.tasks["charge"].s(1))
 
-    begin(app, order.s()).get(timeout=30)
-    begin(app, order.s()).get(timeout=30)
+    begin(app, order.s()).get(timeout=300)
+    begin(app, order.s()).get(timeout=300)
     one, other = spans.named("orchestration:order")
     assert one.context and other.context and one.context.trace_id != other.context.trace_id
     for created, whole in zip(spans.named("create_orchestration:order"), (one, other), strict=True):
@@ -270,8 +270,8 @@ def test_a_second_start_with_one_id_creates_nothing(app: Any, spans: Spans, begi
     @app.durable.orchestrator(name="order")
     async def order(ctx: Any) -> None: ...
 
-    begin(app, order.s(), instance_id="one").get(timeout=30)
-    begin(app, order.s(), instance_id="one").get(timeout=30)
+    begin(app, order.s(), instance_id="one").get(timeout=300)
+    begin(app, order.s(), instance_id="one").get(timeout=300)
     assert spans.names() == ["create_orchestration:order", "orchestration:order"]
 
 
@@ -287,7 +287,7 @@ def test_the_context_lies_in_history(app: Any, spans: Spans, begin: Begin) -> No
         run = begin(app, order.s())
     finally:
         context.detach(token)
-    run.get(timeout=30)
+    run.get(timeout=300)
     facts = run.history()[0].facts
     created = spans.one("create_orchestration:order").context
     assert created is not None
@@ -310,7 +310,7 @@ def test_baggage_reaches_the_activities(app: Any, spans: Spans, begin: Begin) ->
         run = begin(app, order.s())
     finally:
         context.detach(token)
-    assert run.get(timeout=30) == "7"
+    assert run.get(timeout=300) == "7"
 
 
 def test_what_is_not_sampled_stays_so(app: Any, spans: Spans, begin: Begin) -> None:
@@ -322,7 +322,7 @@ def test_what_is_not_sampled_stays_so(app: Any, spans: Spans, begin: Begin) -> N
     unsampled = trace.SpanContext(0xABC, 0xDEF, True, trace.TraceFlags(0))
     with trace.use_span(trace.NonRecordingSpan(unsampled)):
         run = begin(app, order.s())
-        run.get(timeout=30)
+        run.get(timeout=300)
     assert spans.names() == []
     assert run.history()[0].facts["trace"]["traceparent"].endswith("-00")
 
@@ -369,7 +369,7 @@ def test_replay_emits_nothing(new_app: Callable[..., Any], spans: Spans, begin: 
 
     run = begin(app, order.s())
     run.raise_event("go")
-    assert run.get(timeout=30) == 10
+    assert run.get(timeout=300) == 10
     assert run.export_history()
     run.explain()
     assert spans.names() == sorted(
@@ -397,7 +397,7 @@ def test_a_turn_that_lost_its_race_emits_nothing(app: Any, spans: Spans, begin: 
         return real(self, commit)
 
     monkeypatch.setattr(store, "commit_turn", lose_once)
-    begin(app, order.s()).get(timeout=30)
+    begin(app, order.s()).get(timeout=300)
     assert len(lost) == 3
     assert spans.names() == ["create_orchestration:order", "orchestration:order", "orchestration:order:timer"]
 
@@ -461,7 +461,7 @@ def test_a_current_span_of_another_trace_is_linked(app: Any, spans: Spans, begin
         return await ctx.call(app.tasks["charge"].s(5))
 
     run = begin(app, order.s())
-    run.get(timeout=30)
+    run.get(timeout=300)
     spans.exporter.clear()
     app.conf.task_always_eager = False
     run = begin(app, order.s())
@@ -505,7 +505,7 @@ def test_entities_have_no_spans(app: Any, spans: Spans, begin: Begin) -> None:
     async def order(ctx: Any) -> int:
         return await ctx.entity(Counter, "a").add(3)  # type: ignore[no-any-return]
 
-    assert begin(app, order.s()).get(timeout=30) == 3
+    assert begin(app, order.s()).get(timeout=300) == 3
     assert spans.names() == ["create_orchestration:order", "orchestration:order"]
 
 
@@ -521,7 +521,7 @@ def test_an_exporter_that_fails_stops_nothing(
         return "done"
 
     monkeypatch.setattr(tracing, "_start", fail)
-    assert begin(app, order.s()).get(timeout=30) == "done"
+    assert begin(app, order.s()).get(timeout=300) == "done"
     assert "an observer failed" in caplog.text
 
 
@@ -535,7 +535,7 @@ def test_it_is_off_unless_switched_on(new_app: Callable[..., Any], spans: Spans,
     async def order(ctx: Any) -> None: ...
 
     run = begin(app, order.s())
-    run.get(timeout=30)
+    run.get(timeout=300)
     assert spans.names() == []
     assert run.history()[0].facts is None
     assert app.durable.runtime.tracing is None
@@ -569,7 +569,7 @@ def test_an_application_without_a_provider_works(
         return await ctx.call(charge.s())  # type: ignore[no-any-return]
 
     run = begin(app, order.s())
-    assert run.get(timeout=30) == 1
+    assert run.get(timeout=300) == 1
     assert run.history()[0].facts["trace"]["traceparent"].endswith("-01")
 
 
@@ -592,7 +592,7 @@ def test_the_sampler_of_a_provider_decides_for_starts_from_nowhere(
     async def order(ctx: Any) -> None: ...
 
     run = begin(app, order.s())
-    run.get(timeout=30)
+    run.get(timeout=300)
     assert run.history()[0].facts["trace"]["traceparent"].endswith("-00")
 
 
@@ -634,5 +634,5 @@ def test_an_activity_does_not_fail_with_its_span(
     async def order(ctx: Any) -> int:
         return await ctx.call(app.tasks["charge"].s(7), retry=RetryPolicy(max_attempts=1))  # type: ignore[no-any-return]
 
-    assert begin(app, order.s()).get(timeout=30) == 7
+    assert begin(app, order.s()).get(timeout=300) == 7
     assert "a span of an activity is lost" in caplog.text

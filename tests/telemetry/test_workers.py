@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 import subprocess
 import sys
 import urllib.request
@@ -16,6 +17,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.conftest import wait_until
+from tests.leftovers import noted
 from tests.nodes import ROOT, WorkerProcess, load_application
 
 HERE = str(Path(__file__).parent)
@@ -50,7 +52,7 @@ class Stage:
 
     def ready(self) -> None:
         for worker in self.workers:
-            worker.wait_ready()
+            worker.wait_ready(300)
 
     def logs(self) -> str:
         return "\n".join(worker.text() for worker in self.workers)
@@ -70,8 +72,11 @@ class Stage:
 @pytest.fixture
 def stage(tmp_path: Path, redis_url: str, postgres_url: str, provider: Any) -> Iterator[Stage]:
     stage = Stage(tmp_path, redis_url, postgres_url)
-    yield stage
-    stage.close()
+    with noted("keys", url=redis_url, prefix=stage.environment["MONITORED_QUEUE"]):
+        try:
+            yield stage
+        finally:
+            stage.close()
 
 
 def lines(stage: Stage, message: str) -> list[list[str]]:
@@ -84,7 +89,7 @@ def test_an_orchestration_over_several_workers_is_one_span_and_its_lines_name_it
     stage.worker()
     stage.ready()
     runs = [stage.start("steps", 8) for _ in range(4)]
-    assert [run.get(timeout=60) for run in runs] == [8] * 4
+    assert [run.get(timeout=300) for run in runs] == [8] * 4
     wait_until(lambda: len(stage.spans("orchestration:steps")) == 4, what="their spans")
     wholes = stage.spans("orchestration:steps")
     pids = {path.name for path in stage.directory.glob("spans-*.jsonl") if path.stat().st_size}
@@ -118,7 +123,7 @@ def test_a_crash_doubles_no_span(stage: Stage) -> None:
     stage.worker()
     stage.ready()
     run = stage.start("risky")
-    assert run.get(timeout=90)[1] == "survived"
+    assert run.get(timeout=300)[1] == "survived"
     wait_until(lambda: stage.spans("orchestration:risky"), what="its span")
     assert sum(not worker.is_running for worker in stage.workers) == 1
     (whole,) = stage.spans("orchestration:risky")
@@ -131,7 +136,7 @@ def test_a_crash_doubles_no_span(stage: Stage) -> None:
 
 
 def samples(url: str) -> dict[tuple[str, tuple[str, ...]], float]:
-    with urllib.request.urlopen(url, timeout=10) as answer:  # noqa: S310
+    with urllib.request.urlopen(url, timeout=300) as answer:  # noqa: S310
         text = answer.read().decode()
     return {
         (sample.name, tuple(sorted(sample.labels.values()))): sample.value
@@ -147,33 +152,38 @@ def exporter(stage: Stage) -> Iterator[Callable[..., str]]:
     def start(*options: str) -> str:
         log = stage.directory / "exporter.log"
         command = [sys.executable, "-m", "celery", "-A", "monitored", "durable", "exporter", "--port", "0", *options]
+        environment = {**os.environ, **stage.environment, "PYTHONPATH": os.pathsep.join([HERE, str(ROOT)])}
         with log.open("wb") as out:
-            environment = {**os.environ, **stage.environment, "PYTHONPATH": os.pathsep.join([HERE, str(ROOT)])}
-            processes.append(subprocess.Popen(command, stdout=out, stderr=out, env=environment, cwd=stage.directory))
+            processes.append(
+                subprocess.Popen(
+                    command, stdout=out, stderr=out, env=environment, cwd=stage.directory, start_new_session=True
+                )
+            )
         found: Any = wait_until(
             lambda: re.search(r"http://\S+/metrics", log.read_text()) or processes[-1].poll() is not None,
-            what="its address",
+            300,
+            "its address",
         )
         assert processes[-1].poll() is None, log.read_text()
         return str(found[0])
 
     yield start
     for process in processes:
-        process.terminate()
-        process.wait(20)
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
 
 
 def test_the_exporter_counts_what_workers_do_once_events_are_on(stage: Stage, exporter: Callable[..., str]) -> None:
     stage.worker(concurrency=2)
     url = exporter()
     stage.ready()
-    assert stage.start("mixed").get(timeout=60)
+    assert stage.start("mixed").get(timeout=300)
     assert ("celery_durable_instances_finished_total", ("completed", "mixed")) not in samples(url), "events are off"
     stage.module.app.control.enable_events()
     finished = ("celery_durable_instances_finished_total", ("completed", "mixed"))
 
     def is_counted() -> bool:
-        assert stage.start("mixed").get(timeout=60)
+        assert stage.start("mixed").get(timeout=300)
         return finished in samples(url)
 
     wait_until(is_counted, what="the worker's children hear of it")
@@ -185,5 +195,5 @@ def test_the_exporter_counts_what_workers_do_once_events_are_on(stage: Stage, ex
     assert found["celery_durable_activity_duration_seconds_count", ("fails",)] >= 1
     assert found["celery_durable_timer_lag_seconds_count", ()] >= 1
     stage.module.app.control.disable_events()
-    with urllib.request.urlopen(url, timeout=10) as answer:  # noqa: S310
+    with urllib.request.urlopen(url, timeout=300) as answer:  # noqa: S310
         assert b"secret" not in answer.read()
