@@ -21,7 +21,7 @@ from typing import Any
 import hypothesis  # noqa: F401  imported late, after a deep recursion, it fails on CPython 3.11
 import pytest
 
-from tests import leftovers, tiers
+from tests import leftovers, preloaded, tiers
 from tests.servers import MARIADB, POSTGRES, RABBITMQ, REDIS, absent, own_database, own_vhost
 
 IS_WHOLE_RUN = leftovers.begin()
@@ -68,6 +68,7 @@ def _needs_no_second_run(item: pytest.Item, known: set[str]) -> bool:
 @pytest.hookimpl(trylast=True)
 def pytest_sessionfinish(session: pytest.Session) -> None:
     """A run that leaves something behind has failed; what it has left is cleared away all the same."""
+    preloaded.close()
     if not IS_WHOLE_RUN:
         return
     end = time.monotonic() + 20

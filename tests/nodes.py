@@ -30,6 +30,7 @@ import sqlalchemy as sa
 from celery import _state
 from pytest_celery import CeleryWorkerContainer, RedisContainer
 
+from tests import preloaded
 from tests.conftest import absent, wait_until
 from tests.leftovers import noted
 
@@ -94,7 +95,10 @@ def is_listening(port: int) -> bool:
 
 
 class WorkerProcess:
-    """``python -m celery -A testapp worker`` with its pool, in a process group of its own."""
+    """``python -m celery -A testapp worker`` with its pool, in a process group of its own.
+
+    It is forked from a process that has Celery imported already, except where something has to come before all imports.
+    """
 
     def __init__(
         self,
@@ -111,21 +115,23 @@ class WorkerProcess:
         self.log = log
         self.name = f"worker-{uuid.uuid4().hex[:8]}@localhost"
         command = [
-            sys.executable, "-m", "celery", "-A", app, "worker", "-P", pool, "-n", self.name, "-l", "INFO",
+            "-m", "celery", "-A", app, "worker", "-P", pool, "-n", self.name, "-l", "INFO",
             "--without-gossip", "--without-mingle", *options,
         ]  # fmt: skip
         command += ["-c", str(concurrency)] if pool != "solo" else []
         command += ["-Q", ",".join(queues)] if queues else []
+        begins_by_itself = pool == "gevent" or bool(paths)
         paths = [*paths, str(APPLICATIONS), str(ROOT)]
+        environment = {**os.environ, **environment, "PYTHONPATH": os.pathsep.join(paths), "PYTHONUNBUFFERED": "1"}
+        self.process: subprocess.Popen[bytes] | preloaded.Process
         with log.open("ab") as output:
-            self.process = subprocess.Popen(
-                command,
-                env={**os.environ, **environment, "PYTHONPATH": os.pathsep.join(paths), "PYTHONUNBUFFERED": "1"},
-                cwd=log.parent,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-            )
+            if begins_by_itself:
+                self.process = subprocess.Popen(
+                    [sys.executable, *command], env=environment, cwd=log.parent, stdout=output, stderr=output,
+                    start_new_session=True,
+                )  # fmt: skip
+            else:
+                self.process = preloaded.shared().start(command, environment, log.parent, output, output)
 
     @property
     def is_running(self) -> bool:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.django.preloaded import server
+from tests.preloaded import shared
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -17,8 +17,7 @@ ROOT = Path(__file__).resolve().parents[2]
 @pytest.fixture(scope="session")
 def python():
     """What starts processes that have everything imported already."""
-    with server() as made:
-        yield made
+    return shared()
 
 
 class Place:

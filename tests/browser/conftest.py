@@ -17,7 +17,7 @@ except ImportError as error:
     sync_playwright, expect, Error, reason = None, None, Exception, error
 
 from tests.conftest import absent, wait_until
-from tests.django.preloaded import server
+from tests.preloaded import server
 
 __all__ = ["PATIENCE", "Error", "expect"]
 

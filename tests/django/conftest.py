@@ -20,8 +20,7 @@ import sqlalchemy as sa
 from celery_durable.conf import Settings
 from celery_durable.store import Store, open_store
 from tests.conftest import MARIADB, POSTGRES, own_database
-
-from .preloaded import PATIENCE, Preloaded, Process, server
+from tests.preloaded import PATIENCE, Preloaded, Process, shared
 
 ROOT = Path(__file__).parents[2]
 MANAGE = ["-m", "tests.django.project.manage"]
@@ -120,10 +119,9 @@ def sqlite_settings(directory: Path) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="session")
-def python() -> Iterator[Preloaded]:
+def python() -> Preloaded:
     """What starts processes that have everything imported already."""
-    with server() as made:
-        yield made
+    return shared()
 
 
 @pytest.fixture(scope="session")

@@ -16,9 +16,9 @@ import pytest
 import requests
 
 from tests.conftest import wait_until
+from tests.preloaded import PATIENCE, Preloaded
 
 from .conftest import Project, sqlite_settings
-from .preloaded import PATIENCE, Preloaded
 
 APPROVAL = "tests.django.project.orders.tasks.approval"
 EVERYTHING = "a-token-that-may-everything"

@@ -10,9 +10,9 @@ import sqlalchemy as sa
 
 from celery_durable.store.migrate import HEAD, downgrade, found_revision, migrate
 from tests.contract.test_migrations import describe, differences
+from tests.preloaded import Preloaded
 
 from .conftest import Project, on_mariadb_too, server_settings, sqlite_settings
-from .preloaded import Preloaded
 
 VERSIONS = Path(__file__).parents[2] / "celery_durable/store/alembic/versions"
 MIGRATIONS = Path(__file__).parents[2] / "celery_durable/contrib/django/migrations"

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.preloaded import Preloaded
+
 from .conftest import Project, sqlite_settings
-from .preloaded import Preloaded
 
 SECRET = "s3cr3t-Pa55"
 ADDRESSES = """

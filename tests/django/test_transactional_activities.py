@@ -7,9 +7,9 @@ from collections.abc import Callable
 import pytest
 
 from tests.conftest import wait_until
+from tests.preloaded import PATIENCE, Process
 
 from .conftest import Project, on_mariadb_too
-from .preloaded import PATIENCE, Process
 
 
 @pytest.mark.parametrize("place", ["before commit", "after commit"])

@@ -18,6 +18,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import types
 import warnings
 from collections.abc import Iterator, Mapping
@@ -26,10 +27,12 @@ from pathlib import Path
 from typing import IO, Any
 
 MODULES = """
-alembic celery.app.base celery.apps.worker celery.bin.celery celery.bin.worker celery.concurrency.solo celery_durable.app
-celery_durable.cli celery_durable.store django.contrib.admin.sites django.core.management.commands.migrate
+alembic celery.app.base celery.apps.worker celery.backends.redis celery.bin.celery celery.bin.worker celery.concurrency.prefork
+celery.concurrency.solo celery.concurrency.thread celery_durable.app celery_durable.cli celery_durable.store
+celery_durable.worker.bootstep celery_durable.worker.transport django.contrib.admin.sites django.core.management.commands.migrate
 django.core.management.commands.test django.core.servers.basehttp django.core.wsgi django.db.backends.sqlite3.base
-django.forms django.template.backends.django django.test django.views kombu.transport.memory psycopg pymysql
+django.forms django.template.backends.django django.test django.views kombu.transport.memory kombu.transport.pyamqp
+kombu.transport.redis psycopg pymysql
 sqlalchemy.dialects.mysql sqlalchemy.dialects.postgresql
 """.split()
 PATIENCE = 300  # seconds that only a process that hangs takes
@@ -60,6 +63,11 @@ class Process:
             self._answers.close()
             self._socket.close()
         return self.returncode
+
+    def terminate(self) -> None:
+        """SIGTERM for it alone."""
+        with suppress(ProcessLookupError):
+            os.kill(self.pid, signal.SIGTERM)
 
     def kill(self) -> None:
         """SIGKILL for it and what it has started."""
@@ -114,6 +122,24 @@ def server() -> Iterator[Preloaded]:
                 stack.callback(process.wait)
                 stack.callback(process.kill)
                 process.wait(PATIENCE)
+
+
+_shared: list[Preloaded] = []
+_stack, _starting = ExitStack(), threading.Lock()
+
+
+def shared() -> Preloaded:
+    """Return the server that all tests of this process share, until ``close``."""
+    with _starting:
+        if not _shared:
+            _shared.append(_stack.enter_context(server()))
+        return _shared[0]
+
+
+def close() -> None:
+    """End the shared server, and what is left of its processes."""
+    _shared.clear()
+    _stack.close()
 
 
 # -- the server ---------------------------------------------------------------------------------------------------
