@@ -17,7 +17,7 @@ except ImportError as error:
     sync_playwright, expect, Error, reason = None, None, Exception, error
 
 from tests.conftest import absent, wait_until
-from tests.preloaded import server
+from tests.preloaded import shared
 
 __all__ = ["PATIENCE", "Error", "expect"]
 
@@ -98,19 +98,18 @@ def chromium():
 
 @pytest.fixture(scope="module")
 def stack(chromium, tmp_path_factory):
-    with server() as python:
-        it = Stack(python, tmp_path_factory.mktemp("shop"))
-        it.run("manage.py", "migrate", "-v", "0")
-        it.run("manage.py", "seed", "--customers", "20")
-        try:
-            it.start("web", "manage.py", "runserver", "--noreload", it.shop.removeprefix("http://"))
-            it.start("worker", "-m", "celery", "-A", "config", "worker", "-c", "2", "-l", "INFO")
-            port = it.flower.rpartition(":")[2]
-            it.start("flower", "-m", "celery", "-A", "config", "flower", "--address=127.0.0.1", f"--port={port}")
-            wait_until(lambda: it.is_up(it.shop) and it.is_up(it.flower), 300, "the answer of the web servers")
-            yield it
-        finally:
-            it.stop()
+    it = Stack(shared(), tmp_path_factory.mktemp("shop"))
+    it.run("manage.py", "migrate", "-v", "0")
+    it.run("manage.py", "seed", "--customers", "20")
+    try:
+        it.start("web", "manage.py", "runserver", "--noreload", it.shop.removeprefix("http://"))
+        it.start("worker", "-m", "celery", "-A", "config", "worker", "-c", "2", "-l", "INFO")
+        port = it.flower.rpartition(":")[2]
+        it.start("flower", "-m", "celery", "-A", "config", "flower", "--address=127.0.0.1", f"--port={port}")
+        wait_until(lambda: it.is_up(it.shop) and it.is_up(it.flower), 300, "the answer of the web servers")
+        yield it
+    finally:
+        it.stop()
 
 
 @pytest.fixture

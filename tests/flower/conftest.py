@@ -6,9 +6,6 @@ import base64
 import http.client
 import json
 import os
-import signal
-import subprocess
-import sys
 import threading
 import uuid
 from collections.abc import Callable, Iterator
@@ -26,6 +23,7 @@ from celery.events.state import State
 from tests.conftest import wait_until
 from tests.leftovers import noted
 from tests.nodes import ROOT, WorkerProcess, free_port, load_application
+from tests.preloaded import shared
 
 HERE = Path(__file__).parent
 
@@ -187,11 +185,10 @@ class FlowerProcess:
         self.log = stage.directory / f"flower-{self.port}.log"
         paths = os.pathsep.join([str(HERE), str(ROOT)])
         with self.log.open("ab") as output:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "celery", "-A", "flowerapp", "flower", f"--port={self.port}",
-                 "--address=127.0.0.1", *options],
-                env={**os.environ, **stage.environment, "PYTHONPATH": paths, "PYTHONUNBUFFERED": "1", **(environment or {})},
-                cwd=stage.directory, stdout=output, stderr=subprocess.STDOUT, start_new_session=True,
+            self.process = shared().start(
+                ["-m", "celery", "-A", "flowerapp", "flower", f"--port={self.port}", "--address=127.0.0.1", *options],
+                {**os.environ, **stage.environment, "PYTHONPATH": paths, **(environment or {})},
+                stage.directory, output, output,
             )  # fmt: skip
 
     def wait_ready(self, path: str = "/healthcheck") -> FlowerProcess:
@@ -223,9 +220,7 @@ class FlowerProcess:
             connection.close()
 
     def close(self) -> None:
-        if self.process.poll() is None:
-            os.killpg(self.process.pid, signal.SIGKILL)
-        self.process.wait()
+        self.process.kill()
 
 
 @pytest.fixture

@@ -88,6 +88,7 @@ def test_without_flower_nothing_of_it_is_imported() -> None:
     assert not [name for name in loaded if name.startswith(("flower", "tornado", "celery_durable.contrib"))]
 
 
+@pytest.mark.full
 def test_other_commands_load_next_to_nothing_of_the_tab() -> None:
     """``celery worker`` imports Flower's command where it is installed, for that is a plug-in of celery's."""
     loaded = python(
@@ -99,6 +100,7 @@ def test_other_commands_load_next_to_nothing_of_the_tab() -> None:
     assert ours == ["celery_durable.contrib", "celery_durable.contrib.flower"]
 
 
+@pytest.mark.full
 def test_flower_may_be_imported_after_the_app() -> None:
     """And even be made before the app has its orchestrations."""
     printed = python(
