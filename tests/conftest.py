@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import logging
 import os
+import shutil
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -25,6 +26,8 @@ from tests import leftovers, preloaded, tiers
 from tests.servers import MARIADB, POSTGRES, RABBITMQ, REDIS, absent, own_database, own_vhost
 
 IS_WHOLE_RUN = leftovers.begin()
+if os.access("/dev/shm", os.W_OK) and shutil.disk_usage("/dev/shm").free > 2**31:
+    os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", "/dev/shm")  # SQLite need not wait for the disk
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -188,13 +191,29 @@ def rabbitmq_url() -> Iterator[str]:
         yield url
 
 
+@pytest.fixture(scope="session")
+def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An SQLite file with the tables, to be copied."""
+    from celery_durable.store.database import Database
+    from celery_durable.store.migrate import migrate
+
+    path = tmp_path_factory.mktemp("template") / "store.db"
+    database = Database(f"sqlite:///{path}")
+    migrate(database)
+    with database.cursor() as cursor:
+        cursor.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    database.dispose()
+    return path
+
+
 @pytest.fixture
-def new_app(tmp_path: Path) -> Iterator[Callable[..., Any]]:
+def new_app(tmp_path: Path, sqlite_template: Path) -> Iterator[Callable[..., Any]]:
     """Make applications over an SQLite file, with a broker in memory that nobody consumes."""
     from celery import Celery, _state
 
     from celery_durable import Durable
 
+    shutil.copy(sqlite_template, tmp_path / "app.db")
     made: list[Any] = []
     shared = set(_state._on_app_finalizers)
 

@@ -62,8 +62,9 @@ def load_application(path: Path, environment: Mapping[str, str]) -> ModuleType:
 def interrupted(command: Sequence[str], line: str, number: int, timeout: float, **options: Any) -> tuple[int, str]:
     """Start a command, send it a signal when it has printed a line, and return its exit code and what it printed after that."""
     process = subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, preexec_fn=_heed_interrupts, **options
-    )
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, preexec_fn=_heed_interrupts,
+        start_new_session=True, **options,
+    )  # fmt: skip
     assert process.stdout is not None
     try:
         for printed in process.stdout:
@@ -71,9 +72,10 @@ def interrupted(command: Sequence[str], line: str, number: int, timeout: float, 
                 break
         process.send_signal(number)
         output, _ = process.communicate(timeout=timeout)
-    finally:
-        process.kill()
+    except BaseException:  # what it leaves when all goes well is for the test to find
+        os.killpg(process.pid, signal.SIGKILL)
         process.wait()
+        raise
     return process.returncode, output
 
 

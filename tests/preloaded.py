@@ -32,7 +32,7 @@ celery.concurrency.solo celery.concurrency.thread celery_durable.app celery_dura
 celery_durable.worker.bootstep celery_durable.worker.transport django.contrib.admin.sites django.core.management.commands.migrate
 django.core.management.commands.test django.core.servers.basehttp django.core.wsgi django.db.backends.sqlite3.base
 django.forms django.template.backends.django django.test django.views kombu.transport.memory kombu.transport.pyamqp
-kombu.transport.redis psycopg pymysql
+kombu.transport.redis flower.command flower.app psycopg pymysql
 sqlalchemy.dialects.mysql sqlalchemy.dialects.postgresql
 """.split()
 PATIENCE = 300  # seconds that only a process that hangs takes

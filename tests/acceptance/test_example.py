@@ -12,6 +12,8 @@ from tests.nodes import interrupted
 
 from .conftest import ROOT
 
+pytestmark = pytest.mark.full
+
 PROJECT = ROOT / "example_project"
 
 
@@ -23,7 +25,6 @@ def project(place):
     return place
 
 
-@pytest.mark.full
 def test_its_own_tests_pass(project):
     options = ["-q", "-p", "no:cacheprovider", "-p", "pytest_django.plugin"]
     printed = project.printed("-m", "pytest", *options, PYTEST_DISABLE_PLUGIN_AUTOLOAD="1")
@@ -46,7 +47,6 @@ def is_cleaned_up(project):
     return [path.name for path in project.directory.iterdir() if path.name != "data"] == []
 
 
-@pytest.mark.full
 def test_the_demo_needs_no_server(project):
     check_demo(project.printed("manage.py", "demo"))
     assert is_cleaned_up(project)
@@ -69,7 +69,6 @@ def test_the_demo_runs_on_postgresql_and_redis(project, postgres_url, redis_url)
     check_demo(printed)
 
 
-@pytest.mark.full
 @pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.long)])
 def test_an_interrupted_demo_leaves_nothing_behind(project, number):
     command, options = [sys.executable, "manage.py", "demo"], {"cwd": PROJECT, "env": project.environment}

@@ -52,18 +52,6 @@ def mariadb_tables() -> Iterator[str]:
         yield url
 
 
-@pytest.fixture(scope="session")
-def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An SQLite file with the tables, to be copied."""
-    path = tmp_path_factory.mktemp("template") / "store.db"
-    database = Database(f"sqlite:///{path}")
-    migrate(database)
-    with database.cursor() as cursor:
-        cursor.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-    database.dispose()
-    return path
-
-
 @pytest.fixture
 def empty_sqlite(sqlite_template: Path, tmp_path: Path) -> str:
     """The URL of an SQLite store with nothing in it."""

@@ -215,6 +215,7 @@ def in_chain(inner: Any, add: Any, total: Any) -> Any:
     return chain(chain(inner, add.s(0)), add.s(1))
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("wrap", [in_header, in_group, in_chain])
 def test_a_hundred_levels(app: Any, wrap: Callable[..., Any]) -> None:
     canvas = of(app, "add").s(1)
@@ -230,6 +231,7 @@ def test_a_hundred_bodies(app: Any) -> None:
     assert app.durable.canvas(canvas).delay(5).get(timeout=300) == 5 + 100 + 1
 
 
+@pytest.mark.full
 def test_a_thousand_members_of_two_steps(app: Any, pytestconfig: pytest.Config) -> None:
     add = of(app, "add")
     members = 100 if pytestconfig.getoption("--no-cache") else 1000  # without a cache each step replays all before it

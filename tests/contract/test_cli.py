@@ -427,7 +427,8 @@ def test_the_installation_is_checked(shell: Shell) -> None:
     assert "1 alive: host-1" in shell.run("doctor").stdout
 
 
-def test_a_store_without_tables_is_told_so(shell: Shell) -> None:
+def test_a_store_without_tables_is_told_so(new_app: Callable[..., Any], sqlite_url: str) -> None:
+    shell = Shell(new_app(durable_backend_url=sqlite_url))
     assert "the store has no tables: run migrate" in shell.run("migrate", "--check", code=78).stderr
 
 

@@ -196,6 +196,7 @@ while True:
 """
 
 
+@pytest.mark.full
 def test_processes_that_are_killed_at_any_moment_start_each_tick_once(store: Store, clients: Clients) -> None:
     schedule = clients.schedule(interval=0.1, overlap="allow", catch_up=60)
 

@@ -19,6 +19,7 @@ import pytest
 
 from tests.conftest import wait_until
 
+pytestmark = pytest.mark.full  # each is a process with a terminal
 ROOT = Path(__file__).parents[2]
 APP = """
 from celery import Celery

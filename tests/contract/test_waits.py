@@ -96,6 +96,7 @@ def test_a_page_takes_two_queries_however_long_it_is(app: Any) -> None:
     assert statements == ["now", "query"]
 
 
+@pytest.mark.full
 def test_the_statement_uses_indexes(app: Any) -> None:
     store = app.durable.runtime.store
     _fill(store, 3000)

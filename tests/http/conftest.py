@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from celery_durable.conf import Settings
 from celery_durable.http import VERBS, BearerTokens, Token, application
-from celery_durable.store import open_store
-from celery_durable.store.migrate import migrate
 from tests.conftest import wait_until
 
 from .client import Client
@@ -90,19 +85,8 @@ class Shop:
         return runs
 
 
-@pytest.fixture(scope="session")
-def migrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An SQLite file with all tables; tests take copies."""
-    path = tmp_path_factory.mktemp("migrated") / "app.db"
-    database = open_store(Settings(backend_url=f"sqlite:///{path}")).database
-    migrate(database)
-    database.dispose()
-    return path
-
-
 @pytest.fixture
-def shop(new_app: Callable[..., Any], migrated: Path, tmp_path: Path) -> Shop:
-    shutil.copy(migrated, tmp_path / "app.db")  # where the application has its store
+def shop(new_app: Callable[..., Any]) -> Shop:
     return Shop(new_app(task_always_eager=True, task_ignore_result=True, durable_payload_limit=100_000))
 
 

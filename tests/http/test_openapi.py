@@ -108,6 +108,7 @@ def _met(path: str, name: str, value: Any) -> Any:
     return _KNOWN[name][sum(map(ord, str(value))) % len(_KNOWN[name])]
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("mode", list(GenerationMode), ids=lambda mode: mode.value)
 @pytest.mark.parametrize("route", ROUTES, ids=lambda route: f"{route.method} {route.path}")
 def test_generated_requests_are_answered_as_described(api: Any, route: Route, mode: GenerationMode) -> None:

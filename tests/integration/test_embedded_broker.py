@@ -174,6 +174,7 @@ def test_prefork_worker(shop: Shop, tmp_path: Path, capsys: pytest.CaptureFixtur
     assert latency[0.1] < 0.2
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("pool", ["threads", "solo", "gevent"])
 def test_other_pools(pool: str, shop: Shop, tmp_path: Path) -> None:
     if pool == "gevent":
@@ -187,6 +188,7 @@ def test_other_pools(pool: str, shop: Shop, tmp_path: Path) -> None:
     assert shop.app.control.ping(timeout=5, destination=list(shop.app.control.inspect(timeout=1).ping()))
 
 
+@pytest.mark.full
 def test_pool_processes_may_be_replaced_at_every_task(shop: Shop, tmp_path: Path) -> None:
     shop.start("-P", "prefork", "-c", "2", "--max-tasks-per-child", "1")
     noted = tmp_path / "noted"

@@ -36,7 +36,6 @@ from celery_durable.errors import StoreError
 from celery_durable.payload import PayloadCodec
 from celery_durable.store import Store
 from celery_durable.store.database import Database
-from celery_durable.store.migrate import migrate
 from tests.contract.world import RecordingPublisher, World
 
 from .clock import SECOND, VirtualTime
@@ -376,14 +375,3 @@ class Cluster:
 
 def _without_fsync(connection: Any, _record: Any) -> None:
     connection.execute("PRAGMA synchronous=OFF")  # nobody pulls the plug here
-
-
-def make_template(folder: Path) -> Path:
-    """Make an SQLite file with the tables, to be copied."""
-    path = folder / "store.db"
-    database = Database(f"sqlite:///{path}")
-    migrate(database)
-    with database.cursor() as cursor:
-        cursor.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-    database.dispose()
-    return path

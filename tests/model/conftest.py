@@ -1,19 +1,10 @@
-"""An SQLite file with the tables, made once."""
+"""Random programs and walks are quiet."""
 
 from __future__ import annotations
 
 import logging
-from pathlib import Path
 
 import pytest
-
-from .cluster import make_template
-
-
-@pytest.fixture(scope="session")
-def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An SQLite file with the tables, to be copied."""
-    return make_template(tmp_path_factory.mktemp("template"))
 
 
 @pytest.fixture(autouse=True)

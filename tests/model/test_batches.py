@@ -24,7 +24,7 @@ def time() -> Iterator[VirtualTime]:
 
 
 @pytest.fixture
-def cluster(template: Path, time: VirtualTime) -> Iterator[Cluster]:
+def cluster(sqlite_template: Path, time: VirtualTime) -> Iterator[Cluster]:
     async def patient(ctx: Any) -> Any:
         try:
             return await ctx.wait_event("e", timeout=1)
@@ -37,7 +37,7 @@ def cluster(template: Path, time: VirtualTime) -> Iterator[Cluster]:
     registry = Registry()
     for function in (patient, parent):
         registry.add(Definition(function.__name__, None, function))
-    cluster = Cluster(template, time, registry, [100, 100])
+    cluster = Cluster(sqlite_template, time, registry, [100, 100])
     yield cluster
     cluster.close()
 

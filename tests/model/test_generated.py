@@ -165,8 +165,10 @@ def time() -> Any:
 
 
 @pytest.mark.timeout(0 if is_long() else 600)
-def test_an_orchestrator_ends_as_plain_python_does(template: Path, time: VirtualTime, record_property: Any) -> None:
-    for count in rounds(quick=100, full=300):
+def test_an_orchestrator_ends_as_plain_python_does(
+    sqlite_template: Path, time: VirtualTime, record_property: Any
+) -> None:
+    for count in rounds(quick=60, full=200):
 
         @settings(
             max_examples=count,
@@ -183,7 +185,7 @@ def test_an_orchestrator_ends_as_plain_python_does(template: Path, time: Virtual
             mischief=st.sampled_from([0.0, 0.1, 0.3]),
         )
         def ends_alike(tree: Any, seed: int, sizes: list[int], mischief: float) -> None:
-            ending, history = Storm(template, time, tree, seed, sizes, mischief).run()
+            ending, history = Storm(sqlite_template, time, tree, seed, sizes, mischief).run()
             assert ending == run_plain(program(tree), history)
 
         ends_alike()

@@ -534,11 +534,13 @@ def _facts(events: list[Event]) -> str:
 
 
 @pytest.mark.timeout(0 if is_long() else 600)
-def test_any_walk_ends_as_the_model_says(template: Path, monkeypatch: pytest.MonkeyPatch, record_property: Any) -> None:
+def test_any_walk_ends_as_the_model_says(
+    sqlite_template: Path, monkeypatch: pytest.MonkeyPatch, record_property: Any
+) -> None:
     with virtual_time() as time:
-        monkeypatch.setattr(Machine, "template", template, raising=False)
+        monkeypatch.setattr(Machine, "template", sqlite_template, raising=False)
         monkeypatch.setattr(Machine, "time", time, raising=False)
-        for count in rounds(quick=100, full=300):
+        for count in rounds(quick=60, full=200):
             run_state_machine_as_test(
                 Machine,
                 settings=settings(

@@ -17,7 +17,6 @@ from tests.contract.conftest import (  # noqa: F401
     mariadb_tables,
     open_url,
     postgres_tables,
-    sqlite_template,
 )
 
 SERVERS = ("sqlite", "postgres", "mariadb")
