@@ -17,8 +17,8 @@ import sys
 import tempfile
 import time
 import uuid
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -39,27 +39,38 @@ def begin() -> bool:
     return True
 
 
-@contextmanager
-def noted(kind: str, **facts: str) -> Iterator[None]:
-    """Let the ledger name something while it is there: ``database``, ``vhost``, ``keys``, ``queues`` or ``folder``."""
-    entry = Path(os.environ[MARK], f"{uuid.uuid4().hex}.json")
-    entry.write_text(json.dumps({"kind": kind, **facts}))
-    try:
-        yield
-    finally:
-        entry.unlink(missing_ok=True)
+class noted:  # a context manager, named as what it does
+    """Let the ledger name something while it is there: a ``group`` of processes, a ``database``, a ``folder``, ..
+
+    Processes need that only if they write over the environment that they were started with, as some servers do.
+    """
+
+    def __init__(self, kind: str, **facts: str) -> None:
+        self._entry, self._text = (
+            Path(os.environ[MARK], f"{uuid.uuid4().hex}.json"),
+            json.dumps({"kind": kind, **facts}),
+        )
+
+    def __enter__(self) -> None:
+        self._entry.write_text(self._text)
+
+    def __exit__(self, *_: Any) -> None:
+        self._entry.unlink(missing_ok=True)
 
 
 def processes(ledger: str) -> list[int]:
     """Return the processes that a run has started and that are still there, without the reaper."""
-    mark, found = f"{MARK}={ledger}".encode(), []
+    mark, marked, parents = f"{MARK}={ledger}".encode(), set[int](), dict[int, int]()
     for directory in Path("/proc").glob("[0-9]*"):
         with suppress(OSError):
-            if mark in (directory / "environ").read_bytes().split(b"\0") and b"leftovers.py" not in (
-                directory / "cmdline"
-            ).read_bytes().replace(b"\0", b" "):
-                found.append(int(directory.name))
-    return sorted(found)
+            process = int(directory.name)
+            parents[process] = int((directory / "stat").read_text().rpartition(")")[2].split()[1])
+            is_marked = mark in (directory / "environ").read_bytes().split(b"\0")
+            if is_marked and b"leftovers.py" not in (directory / "cmdline").read_bytes():
+                marked.add(process)
+    while more := {process for process, parent in parents.items() if parent in marked} - marked:
+        marked |= more  # a server that takes another user's identity takes that one's environment, too
+    return sorted(marked)
 
 
 def of_this_run() -> list[str]:
@@ -113,7 +124,8 @@ def _delete_vhost(name: str) -> None:
     subprocess.run(["rabbitmqctl", "delete_vhost", name], capture_output=True, timeout=120)
 
 
-def _delete_keys(url: str, prefix: str) -> None:
+def delete_keys(url: str, prefix: str) -> None:
+    """Delete all keys of Redis in which a name occurs."""
     import redis
 
     with redis.Redis.from_url(url) as client:
@@ -132,6 +144,10 @@ def _delete_queues(url: str, names: str) -> None:
                 channel.exchange_delete(name)
 
 
+def _kill_group(leader: str) -> None:
+    os.killpg(int(leader), signal.SIGKILL)
+
+
 def _remove_folder(path: str) -> None:
     shutil.rmtree(path, ignore_errors=True)
 
@@ -139,9 +155,10 @@ def _remove_folder(path: str) -> None:
 _CLEARED: dict[str, Callable[..., Any]] = {
     "database": _drop_database,
     "vhost": _delete_vhost,
-    "keys": _delete_keys,
+    "keys": delete_keys,
     "queues": _delete_queues,
     "folder": _remove_folder,
+    "group": _kill_group,
 }
 
 

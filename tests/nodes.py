@@ -189,7 +189,7 @@ class _OwnServer:
     def __init__(self) -> None:
         self.port = free_port()
         self.process: subprocess.Popen[bytes] | None = None
-        self._folders = ExitStack()
+        self._folders, self._running = ExitStack(), ExitStack()
 
     def _folder(self) -> Path:
         """Make a folder that ``remove`` takes away."""
@@ -212,7 +212,8 @@ class _OwnServer:
             self.command(), env={**os.environ, **self.environment()}, cwd="/",
             stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
         )  # fmt: skip
-        wait_until(self.is_ready, 60, f"{self.name} on port {self.port}")
+        self._running.enter_context(noted("group", leader=str(self.process.pid)))
+        wait_until(self.is_ready, what=f"{self.name} on port {self.port}")
 
     def stop(self) -> None:
         """Kill it, as a power cut would."""
@@ -223,9 +224,10 @@ class _OwnServer:
                 child.kill()
             except psutil.NoSuchProcess:
                 pass
-        self.process.wait(30)
+        self.process.wait()
         self.process = None
-        wait_until(lambda: not is_listening(self.port), 30, f"the end of {self.name}")
+        self._running.close()
+        wait_until(lambda: not is_listening(self.port), what=f"the end of {self.name}")
 
     def remove(self) -> None:
         """Stop it, and take its files away."""
@@ -314,8 +316,9 @@ class OwnPostgres(_OwnServer):
         assert self.process is not None
         pid = int((self.directory / "data" / "postmaster.pid").read_text().split()[0])
         os.kill(pid, {"fast": signal.SIGINT, "immediate": signal.SIGQUIT}[mode])
-        self.process.wait(60)
+        self.process.wait()
         self.process = None
+        self._running.close()
 
 
 class OwnPgBouncer(_OwnServer):
@@ -436,6 +439,7 @@ class LocalProcess:
         self.id, self.name = uuid.uuid4().hex, name
         self.command, self.log, self.environment = list(command), log, dict(environment or {})
         self.process: subprocess.Popen[bytes] | None = None
+        self._running = ExitStack()
         self.attrs = {
             "Config": {"Hostname": "127.0.0.1", "Env": [f"{key}={value}" for key, value in self.environment.items()]},
             "HostConfig": {"PortBindings": None},
@@ -448,6 +452,7 @@ class LocalProcess:
                 self.command, env={**os.environ, **self.environment}, cwd=self.log.parent,
                 stdout=output, stderr=subprocess.STDOUT, start_new_session=True,
             )  # fmt: skip
+        self._running.enter_context(noted("group", leader=str(self.process.pid)))
         return self
 
     @property
@@ -462,7 +467,8 @@ class LocalProcess:
 
     def kill(self, signal: str | int | None = None) -> None:
         self._signal(signal or "SIGKILL")
-        wait_until(lambda: self.status == "exited", 30, f"the end of {self.name}")
+        wait_until(lambda: self.status == "exited", what=f"the end of {self.name}")
+        self._running.close()
 
     def _signal(self, name: str | int) -> None:
         assert self.process is not None
@@ -475,6 +481,7 @@ class LocalProcess:
                 self.process.wait(timeout)
             except subprocess.TimeoutExpired:
                 self.kill()
+        self._running.close()
 
     def restart(self, timeout: float = 10) -> None:
         self.stop(timeout)

@@ -11,12 +11,12 @@ import shutil
 import subprocess
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import pytest
 import sqlalchemy as sa
 
-from tests.leftovers import noted
+from tests.leftovers import delete_keys, noted
 
 POSTGRES = os.environ.get("DURABLE_TEST_POSTGRES", "postgresql+psycopg://postgres@127.0.0.1:5432/postgres")
 MARIADB = os.environ.get("DURABLE_TEST_MARIADB", "mysql+pymysql://root@127.0.0.1:3306/")
@@ -79,3 +79,14 @@ def own_vhost(url: str) -> Iterator[str]:
             yield f"{url.rstrip('/').removesuffix('/%2F')}/{name}"
         finally:
             subprocess.run([ctl, "delete_vhost", name], capture_output=True)
+
+
+@contextmanager
+def own_keys(url: str, name: str) -> Iterator[None]:
+    """Delete the keys of Redis that have a name in them, when they are not needed any more."""
+    with noted("keys", url=url, prefix=name):
+        try:
+            yield
+        finally:
+            with suppress(Exception):  # a server of a test's own may be gone
+                delete_keys(url, name)

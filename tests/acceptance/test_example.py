@@ -7,8 +7,8 @@ import sys
 import pytest
 
 from tests.conftest import wait_until
-from tests.leftovers import noted
 from tests.nodes import interrupted
+from tests.servers import own_keys
 
 from .conftest import ROOT
 
@@ -54,18 +54,12 @@ def test_the_demo_needs_no_server(project):
 
 
 def test_the_demo_runs_on_postgresql_and_redis(project, postgres_url, redis_url):
-    import redis
-
     queue = f"shop-{project.directory.name}"
-    with noted("keys", url=redis_url, prefix=queue), redis.Redis.from_url(redis_url) as client:
-        try:
-            printed = project.printed(
-                "manage.py", "demo", "--configured", SHOP_DATABASE=postgres_url, SHOP_BROKER=redis_url, SHOP_QUEUE=queue,
-                SHOP_KEY_PREFIX=f"{queue}:",
-            )  # fmt: skip
-        finally:
-            for key in client.scan_iter(f"*{queue}*", count=1000):
-                client.delete(key)
+    with own_keys(redis_url, queue):
+        printed = project.printed(
+            "manage.py", "demo", "--configured", SHOP_DATABASE=postgres_url, SHOP_BROKER=redis_url, SHOP_QUEUE=queue,
+            SHOP_KEY_PREFIX=f"{queue}:",
+        )  # fmt: skip
     check_demo(printed)
 
 

@@ -11,6 +11,7 @@ import time
 import uuid
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
@@ -26,6 +27,7 @@ from celery_durable.errors import DurableError, StoreError
 from celery_durable.store.database import Statement
 from tests.conftest import PATIENCE, wait_until
 from tests.nodes import WorkerProcess
+from tests.servers import own_keys
 from tests.tiers import budget, is_long
 
 from .chaosapp import build, true_time
@@ -132,6 +134,9 @@ class Cluster:
         options = dict(broker_options or {})
         if broker.startswith(("redis", "unruly")):
             options.setdefault("global_keyprefix", f"{self.queue}:")
+        self.keys = ExitStack()
+        if broker.startswith(("redis", "unruly")):
+            self.keys.enter_context(own_keys(broker.replace("unruly://", "redis://"), self.queue))
         self.config: dict[str, Any] = {
             "broker": broker, "broker_options": options, "store": store, "queue": self.queue, "pace": pace,
             "notes": str(directory / "notes.jsonl"), "markers": str(directory / "markers"),
@@ -530,18 +535,6 @@ class Cluster:
                 except (ProcessLookupError, psutil.Error):
                     pass
                 slot.process.kill()
-        self._wipe()
+        self.keys.close()
         self.durable.runtime.store.database.dispose()
         self.app.close()
-
-    def _wipe(self) -> None:
-        broker = self.config["broker"].replace("unruly://", "redis://")
-        if broker.startswith("redis"):
-            import redis
-
-            with redis.Redis.from_url(broker) as client:
-                try:
-                    for key in client.scan_iter(f"{self.queue}:*", count=1000):
-                        client.delete(key)
-                except redis.ConnectionError:
-                    pass  # a server of the test's own, gone already

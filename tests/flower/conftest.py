@@ -16,14 +16,13 @@ from typing import Any
 from urllib.parse import urlencode
 
 import pytest
-import redis
 from celery.events.receiver import EventReceiver
 from celery.events.state import State
 
 from tests.conftest import wait_until
-from tests.leftovers import noted
 from tests.nodes import ROOT, WorkerProcess, free_port, load_application
 from tests.preloaded import shared
+from tests.servers import own_keys
 
 HERE = Path(__file__).parent
 
@@ -77,25 +76,22 @@ def new_stage(redis_url: str, tmp_path_factory: pytest.TempPathFactory) -> Itera
             "FLOWERAPP_OPTIONS": json.dumps({"global_keyprefix": f"{name}:"} if broker == redis_url else {}),
             "FLOWERAPP_CONF": json.dumps(conf),
         }  # fmt: skip
-        ledger.enter_context(noted("keys", url=redis_url, prefix=name))
+        ledger.enter_context(own_keys(redis_url, name))
         stage = Stage(environment, directory, load_application(HERE / "flowerapp.py", environment))
         made.append(stage)
         return stage
 
     with ExitStack() as ledger:
         yield make
-        _clear(made, redis_url)
+        _clear(made)
 
 
-def _clear(made: list[Stage], redis_url: str) -> None:
+def _clear(made: list[Stage]) -> None:
     for stage in made:
         for worker in stage.workers:
             worker.kill()
         stage.durable.runtime.store.database.dispose()
         stage.module.app.close()
-        with redis.Redis.from_url(redis_url) as client:
-            for key in client.scan_iter(f"{stage.environment['FLOWERAPP_QUEUE']}:*", count=1000):
-                client.delete(key)
 
 
 @pytest.fixture(scope="module")

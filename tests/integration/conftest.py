@@ -8,18 +8,19 @@ import sys
 import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import pytest
-import redis
 
 from celery_durable.core.events import EventKind
 from tests.conftest import MARIADB, POSTGRES, own_database, wait_until
+from tests.leftovers import delete_keys
 from tests.nodes import APPLICATIONS, WorkerProcess, load_application
+from tests.servers import own_keys
 
 if str(APPLICATIONS) not in sys.path:
     sys.path.insert(0, str(APPLICATIONS))
@@ -50,6 +51,7 @@ class Stage:
     directory: Path
     testapp: ModuleType
     workers: list[WorkerProcess] = field(default_factory=list)
+    keys: ExitStack = field(default_factory=ExitStack)
 
     @property
     def app(self) -> Any:
@@ -136,9 +138,7 @@ class Stage:
         """Throw away every message of this stage, also those that a dead worker had taken."""
         broker = self.environment["TESTAPP_BROKER"]
         if broker.startswith("redis"):
-            with redis.Redis.from_url(broker) as client, suppress(redis.ConnectionError):
-                if keys := list(client.scan_iter(f"{self.queue}:*", count=1000)):
-                    client.delete(*keys)
+            delete_keys(broker, self.queue)
             return
         with self.app.connection_for_write() as connection:
             for name in (self.queue, f"{self.queue}-other"):
@@ -148,8 +148,7 @@ class Stage:
     def close(self) -> None:
         for worker in self.workers:
             worker.kill()
-        if self.environment["TESTAPP_BROKER"].startswith("redis"):
-            self.wipe_broker()
+        self.keys.close()
         self.app.close()
 
 
@@ -173,6 +172,9 @@ def make_stage(
         **environment,
     }
     stage = Stage(given, directory, load_testapp(given))
+    for url in {broker, backend or ""}:
+        if url.startswith("redis"):
+            stage.keys.enter_context(own_keys(url, name))
     if migrates and not store.startswith("sqlite"):
         stage.durable.migrate()
     return stage

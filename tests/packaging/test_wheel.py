@@ -20,9 +20,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-import redis
 
-from tests.leftovers import MARK, noted
+from tests.leftovers import MARK
+from tests.servers import own_keys
 
 pytestmark = [pytest.mark.full, pytest.mark.timeout(900)]
 
@@ -253,12 +253,8 @@ def test_an_order_by_redis(environment: Environment, redis_url: str) -> None:
 def own_prefix(url: str) -> Iterator[str]:
     """Give a prefix for keys in Redis, and delete the keys that have it."""
     prefix = f"durable-{uuid.uuid4().hex[:10]}:"
-    with noted("keys", url=url, prefix=prefix), redis.Redis.from_url(url) as client:
-        try:
-            yield prefix
-        finally:
-            for key in client.scan_iter(f"{prefix}*", count=1000):
-                client.delete(key)
+    with own_keys(url, prefix):
+        yield prefix
 
 
 @alone_with("django")

@@ -17,8 +17,8 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.conftest import wait_until
-from tests.leftovers import noted
 from tests.nodes import ROOT, WorkerProcess, load_application
+from tests.servers import own_keys
 
 HERE = str(Path(__file__).parent)
 
@@ -60,11 +60,6 @@ class Stage:
     def close(self) -> None:
         for worker in self.workers:
             worker.kill()
-        import redis
-
-        with redis.Redis.from_url(self.environment["MONITORED_BROKER"]) as client:
-            if keys := list(client.scan_iter(f"{self.environment['MONITORED_QUEUE']}:*", count=1000)):
-                client.delete(*keys)
         self.module.durable.runtime.store.database.dispose()
         self.module.app.close()
 
@@ -72,7 +67,7 @@ class Stage:
 @pytest.fixture
 def stage(tmp_path: Path, redis_url: str, postgres_url: str, provider: Any) -> Iterator[Stage]:
     stage = Stage(tmp_path, redis_url, postgres_url)
-    with noted("keys", url=redis_url, prefix=stage.environment["MONITORED_QUEUE"]):
+    with own_keys(redis_url, stage.environment["MONITORED_QUEUE"]):
         try:
             yield stage
         finally:
