@@ -76,7 +76,7 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
         return
     end = time.monotonic() + 20
     while (left := leftovers.of_this_run()) and time.monotonic() < end:
-        time.sleep(0.1)
+        time.sleep(0.5)
     if left:
         reporter = session.config.pluginmanager.get_plugin("terminalreporter")
         reporter.section("left behind", red=True)
