@@ -17,6 +17,7 @@ from celery_durable.store.database import Database
 from celery_durable.store.migrate import migrate
 from celery_durable.store.schema import metadata
 from tests.conftest import MARIADB, POSTGRES, own_database
+from tests.tiers import is_long
 
 from .shop import Shop
 from .world import World
@@ -108,28 +109,33 @@ def open_url() -> Iterator[Callable[..., Store]]:
         store.database.dispose()
 
 
-#: What these test is decided above the store: each case runs on SQLite, and on one of the servers. All others run on each.
-ABOVE_THE_STORE = {
-    "test_azure", "test_azure_entities", "test_canvas", "test_cli", "test_clients", "test_entities", "test_entity_front",
-    "test_explain", "test_rewind", "test_rewind_crossings", "test_terminal", "test_timeline", "test_tracing", "test_verbs",
-    "test_verification",
+#: What these test depends on how a database locks, isolates and fails: each case runs on every one. Cases of all other modules
+#: run on SQLite and on one of the servers, and in the long tier on both.
+BY_THE_DATABASE = {
+    "test_idle_cost", "test_inbox_machine", "test_lost_connections", "test_migration_sql", "test_migrations",
+    "test_outcomes", "test_protocol", "test_sessions", "test_stress", "test_turns", "test_waits",
 }  # fmt: skip
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Let each case of ``ABOVE_THE_STORE`` meet one server: two of three PostgreSQL, the others MariaDB."""
-    out = {item for item in items if item.path.parent == Path(__file__).parent and _meets_another_server(item)}
+    """Let each other case meet one server, two of three PostgreSQL; a case that there is for one server only stays."""
+    if is_long():
+        return
+    cases: dict[tuple[Path, str], dict[str, pytest.Item]] = {}
+    for item in items:
+        words = getattr(getattr(item, "callspec", None), "id", "").split("-")
+        if item.path.parent == Path(__file__).parent and item.path.stem not in BY_THE_DATABASE:
+            for server in {"postgres", "mariadb"} & set(words):
+                rest = "-".join(word for word in words if word != server)
+                cases.setdefault((item.path, f"{item.name.partition('[')[0]}[{rest}]"), {})[server] = item
+    out = {
+        both["postgres" if zlib.crc32(case.encode()) % 3 == 0 else "mariadb"]
+        for (_, case), both in cases.items()
+        if len(both) == 2
+    }
     if out:
         config.hook.pytest_deselected(items=list(out))
         items[:] = [item for item in items if item not in out]
-
-
-def _meets_another_server(item: pytest.Item) -> bool:
-    words = getattr(getattr(item, "callspec", None), "id", "").split("-")
-    if item.path.stem not in ABOVE_THE_STORE or not {"postgres", "mariadb"} & set(words):
-        return False
-    case = f"{item.name.partition('[')[0]}[{'-'.join(word for word in words if word not in ('postgres', 'mariadb'))}]"
-    return ("mariadb" if zlib.crc32(case.encode()) % 3 == 0 else "postgres") not in words
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

@@ -118,7 +118,7 @@ def walk(laboratory: Laboratory, program: Program, *modes: Mode, share: float) -
         stride = _STRIDES.get(mode, 1)
         numbers = list(range(len(calls))) if is_long() else points(calls, mode)
         key = f"{program.name} {mode.name}"
-        for number in some(numbers, quick=5 * stride, full=2 * stride, key=key, share=share / len(modes)):
+        for number in some(numbers, quick=5 * stride, full=3 * stride, key=key, share=share / len(modes)):
             try_plan(laboratory, program, {number: mode}, expected, report)
     return report
 
