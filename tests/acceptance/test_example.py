@@ -53,6 +53,7 @@ def test_the_demo_needs_no_server(project):
     assert not project.processes()
 
 
+@pytest.mark.long  # the engine and Django over these have tests of their own
 def test_the_demo_runs_on_postgresql_and_redis(project, postgres_url, redis_url):
     queue = f"shop-{project.directory.name}"
     with own_keys(redis_url, queue):
