@@ -19,7 +19,8 @@ from .scene import Scene, plays
 
 MODULES = ["test_turns", "test_sessions"]
 LONG_MODULES = [
-    "test_outcomes", "test_liveness", "test_clients", "test_protocol", "test_first_turns", "test_inbox_machine", "test_migrations", "test_stress",
+    "test_outcomes", "test_liveness", "test_clients", "test_protocol", "test_first_turns", "test_inbox_machine",
+    "test_migrations", "test_stress",
 ]  # fmt: skip
 
 
