@@ -62,7 +62,7 @@ def load_application(path: Path, environment: Mapping[str, str]) -> ModuleType:
 def interrupted(command: Sequence[str], line: str, number: int, timeout: float, **options: Any) -> tuple[int, str]:
     """Start a command, send it a signal when it has printed a line, and return its exit code and what it printed after that."""
     process = subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, preexec_fn=_heed_interrupts,
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, preexec_fn=heed_interrupts,
         start_new_session=True, **options,
     )  # fmt: skip
     assert process.stdout is not None
@@ -79,7 +79,7 @@ def interrupted(command: Sequence[str], line: str, number: int, timeout: float, 
     return process.returncode, output
 
 
-def _heed_interrupts() -> None:
+def heed_interrupts() -> None:
     """A shell lets what it starts in the background ignore them, and whatever is started by that."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 

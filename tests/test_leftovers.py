@@ -18,7 +18,7 @@ import sqlalchemy as sa
 from tests.conftest import MARIADB, POSTGRES, REDIS, wait_until
 from tests.forgetful import NOTES
 from tests.leftovers import MARK, processes
-from tests.nodes import ROOT, is_listening
+from tests.nodes import ROOT, heed_interrupts, is_listening
 
 
 @contextmanager
@@ -31,6 +31,7 @@ def run(
     process = subprocess.Popen(
         command, cwd=ROOT, env={**environment, NOTES: str(notes), "DURABLE_TEST_TIER": "full", **variables},
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True,
+        preexec_fn=heed_interrupts,
     )  # fmt: skip
     try:
         wait_until(lambda: list(notes.glob("*.json")) or process.poll() is not None, what="what the test makes")
