@@ -46,10 +46,8 @@ class noted:  # a context manager, named as what it does
     """
 
     def __init__(self, kind: str, **facts: str) -> None:
-        self._entry, self._text = (
-            Path(os.environ[MARK], f"{uuid.uuid4().hex}.json"),
-            json.dumps({"kind": kind, **facts}),
-        )
+        self._entry = Path(os.environ[MARK], f"{uuid.uuid4().hex}.json")
+        self._text = json.dumps({"kind": kind, **facts})
 
     def __enter__(self) -> None:
         self._entry.write_text(self._text)
@@ -133,17 +131,6 @@ def delete_keys(url: str, prefix: str) -> None:
             client.delete(key)
 
 
-def _delete_queues(url: str, names: str) -> None:
-    from kombu import Connection
-
-    with Connection(url, connect_timeout=5) as connection:
-        for name in names.split(","):
-            with suppress(Exception), connection.channel() as channel:
-                channel.queue_delete(name)
-            with suppress(Exception), connection.channel() as channel:
-                channel.exchange_delete(name)
-
-
 def _kill_group(leader: str) -> None:
     os.killpg(int(leader), signal.SIGKILL)
 
@@ -156,7 +143,6 @@ _CLEARED: dict[str, Callable[..., Any]] = {
     "database": _drop_database,
     "vhost": _delete_vhost,
     "keys": delete_keys,
-    "queues": _delete_queues,
     "folder": _remove_folder,
     "group": _kill_group,
 }

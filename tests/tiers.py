@@ -54,10 +54,10 @@ def choose(config: pytest.Config, items: list[pytest.Item]) -> None:
     for item in items:
         if not any(item.get_closest_marker(each.name.lower()) for each in Tier):
             item.add_marker("full" if _asks_for_a_server(item) else "quick")
-    out = [item for item in items if _tier_of(item) > chosen]
+    out = {item for item in items if _tier_of(item) > chosen}
     if out:
-        config.hook.pytest_deselected(items=out)
-        items[:] = [item for item in items if _tier_of(item) <= chosen]
+        config.hook.pytest_deselected(items=list(out))
+        items[:] = [item for item in items if item not in out]
 
 
 def _tier_of(item: pytest.Item) -> Tier:

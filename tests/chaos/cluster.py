@@ -132,10 +132,9 @@ class Cluster:
         self.directory, self.seed, self.dice = directory, seed, random.Random(seed)
         self.queue = f"chaos-{uuid.uuid4().hex[:10]}"
         options = dict(broker_options or {})
-        if broker.startswith(("redis", "unruly")):
-            options.setdefault("global_keyprefix", f"{self.queue}:")
         self.keys = ExitStack()
         if broker.startswith(("redis", "unruly")):
+            options.setdefault("global_keyprefix", f"{self.queue}:")
             self.keys.enter_context(own_keys(broker.replace("unruly://", "redis://"), self.queue))
         self.config: dict[str, Any] = {
             "broker": broker, "broker_options": options, "store": store, "queue": self.queue, "pace": pace,

@@ -245,16 +245,9 @@ def test_an_order_on_mariadb(environment: Environment, mariadb_url: str) -> None
 
 @alone_with("redis")
 def test_an_order_by_redis(environment: Environment, redis_url: str) -> None:
-    with own_prefix(redis_url) as prefix:
-        assert environment.script("redis", SHOP_BROKER=redis_url, SHOP_PREFIX=prefix)[-1] == "42 paid 99, by redis"
-
-
-@contextmanager
-def own_prefix(url: str) -> Iterator[str]:
-    """Give a prefix for keys in Redis, and delete the keys that have it."""
     prefix = f"durable-{uuid.uuid4().hex[:10]}:"
-    with own_keys(url, prefix):
-        yield prefix
+    with own_keys(redis_url, prefix):
+        assert environment.script("redis", SHOP_BROKER=redis_url, SHOP_PREFIX=prefix)[-1] == "42 paid 99, by redis"
 
 
 @alone_with("django")
