@@ -1,4 +1,6 @@
-"""Durable orchestrations for Celery: functions that survive worker kills, broker loss, deploys and months of waiting."""
+"""Durable orchestrations for Celery: functions that survive worker kills, broker loss, deploys and
+months of waiting.
+"""
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
@@ -6,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 from .versions import demand
 
 if TYPE_CHECKING:
-    from .app import Durable, Page, entity, orchestrator
+    from .app.durable import Durable, Page
+    from .app.shared import entity, orchestrator
     from .core.context import OrchestrationContext
-    from .core.flow import Debounce, Limit, Rate
+    from .core.limits import Debounce, Limit, Rate
     from .core.retry import RetryPolicy
     from .core.status import RuntimeStatus
-    from .entities import Entity, EntityPage
     from .errors import (
         ActivityError,
         ActivityInterrupted,
@@ -31,10 +33,12 @@ if TYPE_CHECKING:
         ScheduleNotFound,
         StoreError,
         TurnLimitExceeded,
+        WaitTimeout,
     )
-    from .result import Orchestration
-    from .schedule import Schedule
-    from .worker.activity import ActivityContext, durable_context
+    from .handles.entity import Entity, EntityPage
+    from .handles.orchestration import Orchestration
+    from .handles.schedule import Schedule
+    from .worker.activity_context import ActivityContext, durable_context
 
 __all__ = [
     # the front door
@@ -74,24 +78,26 @@ __all__ = [
     "ScheduleNotFound",
     "StoreError",
     "TurnLimitExceeded",
+    "WaitTimeout",
 ]
 
 __version__ = "0.1.0"
 
 demand("celery", "kombu", "sqlalchemy", "alembic")
 
-# Imported when they are first asked for: the command line loads this package with every command of Celery's. What is not
-# named here is an error.
+# Imported when they are first asked for: the command line loads this package with every command of
+# Celery's. What is not named here is an error.
 _HOMES = dict.fromkeys(__all__, "errors") | {
-    **dict.fromkeys(("Durable", "Page", "entity", "orchestrator"), "app"),
-    **dict.fromkeys(("Debounce", "Limit", "Rate"), "core.flow"),
-    **dict.fromkeys(("Entity", "EntityPage"), "entities"),
-    **dict.fromkeys(("ActivityContext", "durable_context"), "worker.activity"),
+    **dict.fromkeys(("Durable", "Page"), "app.durable"),
+    **dict.fromkeys(("entity", "orchestrator"), "app.shared"),
+    **dict.fromkeys(("Debounce", "Limit", "Rate"), "core.limits"),
+    **dict.fromkeys(("Entity", "EntityPage"), "handles.entity"),
+    **dict.fromkeys(("ActivityContext", "durable_context"), "worker.activity_context"),
     "OrchestrationContext": "core.context",
     "RetryPolicy": "core.retry",
     "RuntimeStatus": "core.status",
-    "Orchestration": "result",
-    "Schedule": "schedule",
+    "Orchestration": "handles.orchestration",
+    "Schedule": "handles.schedule",
 }
 
 

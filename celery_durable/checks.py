@@ -1,6 +1,8 @@
-"""What is wrong, or risky, with the configuration: one list, which ``celery durable check`` and Django's checks show.
+"""What is wrong, or risky, with the configuration: one list, which ``celery durable check`` and
+Django's checks show.
 
-No server is asked. Each finding has an id of its own, as Django's have; one is silenced by ``SILENCED_SYSTEM_CHECKS``.
+No server is asked. Each finding has an id of its own, as Django's have; one is silenced by
+``SILENCED_SYSTEM_CHECKS``.
 """
 
 from __future__ import annotations
@@ -11,8 +13,8 @@ from difflib import get_close_matches
 from importlib.util import find_spec
 from typing import Any
 
-from .conf import Settings, read_settings
 from .errors import ConfigurationError
+from .settings import Settings, read_settings
 from .store.addresses import address_of
 
 __all__ = ["Finding", "add_finder", "findings"]
@@ -20,10 +22,11 @@ __all__ = ["Finding", "add_finder", "findings"]
 
 @dataclass(frozen=True)
 class Finding:
-    """One of them: an error cannot work, a warning may be meant.
+    """One of them: an error cannot work, a warning is a risk that may be meant, a note is for those
+    who do not know it.
 
     Attributes:
-        id: ``celery_durable.E001``, ``celery_durable.W001``, ...
+        id: ``celery_durable.E001``, ``celery_durable.W001``, ``celery_durable.I005``, ...
         message: what is so.
         hint: what to do.
     """
@@ -35,7 +38,12 @@ class Finding:
     @property
     def is_error(self) -> bool:
         """Whether it cannot work."""
-        return self.id.rpartition(".")[2].startswith("E")
+        return self.kind == "error"
+
+    @property
+    def kind(self) -> str:
+        """What it is: "error", "warning" or "note"."""
+        return {"E": "error", "W": "warning", "I": "note"}[self.id.rpartition(".")[2][0]]
 
 
 Finder = Callable[[Any, Settings | None], Iterable[Finding]]
@@ -43,7 +51,10 @@ _more: list[Finder] = []
 
 
 def add_finder(finder: Finder) -> None:
-    """Ask ``finder`` too; it is given the app's ``Durable``, and the settings if they can be read."""
+    """Ask ``finder`` too.
+
+    It is given the app's ``Durable``, and the settings if they can be read.
+    """
     if finder not in _more:
         _more.append(finder)
 
@@ -99,7 +110,7 @@ def _about_conf(settings: Settings, conf: Any) -> Iterator[Finding]:
     if settings.serializer == "pickle":
         yield Finding(
             "celery_durable.E003",
-            "payloads are pickled: whoever can write to the store can run code in the workers",
+            "payloads are pickled: what can write to the store can run code in the workers",
             'Set durable_serializer to "json".',
         )
     if settings.tracing and find_spec("opentelemetry") is None:
@@ -122,13 +133,14 @@ def _about_conf(settings: Settings, conf: Any) -> Iterator[Finding]:
         )
     if settings.retention is None:
         yield Finding(
-            "celery_durable.W005",
-            "durable_retention is not set: finished orchestrations without a retention of their own are kept for ever",
+            "celery_durable.I005",
+            "durable_retention is not set: finished orchestrations without a retention of their own"
+            " are kept for ever",
             "Set durable_retention, for example to timedelta(days=30).",
         )
     if not conf.result_backend and not conf.task_ignore_result:
         yield Finding(
-            "celery_durable.W007",
+            "celery_durable.I007",
             "there is no result backend: AsyncResult of other processes sees no orchestration end",
-            "Set result_backend, or task_ignore_result where nobody asks for results.",
+            "Set result_backend, or task_ignore_result where no code asks for results.",
         )

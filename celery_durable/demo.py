@@ -1,9 +1,11 @@
 """The demo: two orders are fulfilled, and the worker is killed half-way.
 
-The first part is what an application looks like. The rest starts workers, kills one, and checks from the history and
-from what the activities noted themselves that everything happened as often as it should. Workers import this module
-too; they find the settings of their run in an environment variable.
+The first part is what an application looks like. The rest starts workers, kills one, and checks
+from the history and from what the activities noted themselves that everything happened as often as
+it should. Workers import this module too; they find the settings of their run in an environment
+variable.
 """
+
 # mypy: allow-untyped-decorators
 # (Celery has no types.)
 
@@ -25,21 +27,31 @@ from contextlib import ExitStack, contextmanager, suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, NoReturn
-from urllib.parse import quote
 
 import sqlalchemy as sa
 from celery import Celery
 
 from . import Durable, Orchestration, OrchestrationContext, RetryPolicy, durable_context
-from .core.events import Event, EventKind
+from .demo_places import DemoFailed, configure, own_store, reached, remove_queue, settings_of_run
+from .demo_report import (
+    FIRST,
+    KILLED,
+    ORDERS,
+    SECOND,
+    Attempt,
+    checks_of,
+    print_checks,
+    print_table,
+    print_timeline,
+)
 from .errors import DurableError
 
 __all__ = ["app", "durable", "fulfil_order", "run_demo"]
 
-# -- the application ------------------------------------------------------------------------------------------------
+# -- the application -------------------------------------------------------------------------------
 
 app = Celery("demo", set_as_current=False)
-durable = Durable(app)
+durable: Durable = Durable(app)
 
 
 class BankIsDown(ConnectionError):
@@ -47,7 +59,7 @@ class BankIsDown(ConnectionError):
 
 
 class OrderDeclined(Exception):
-    """Somebody said no."""
+    """A person said no."""
 
 
 @app.task
@@ -59,7 +71,10 @@ def reserve(order_id: str, item: str) -> str:
 
 @app.task
 def charge(order_id: str, amount: int) -> str:
-    """Charge the customer; the bank fails twice for each order, and then takes its time for the first."""
+    """Charge the customer.
+
+    The bank fails twice for each order, and then takes its time for the first.
+    """
     note("charge", order_id, amount)
     context = durable_context()
     assert context is not None
@@ -67,7 +82,8 @@ def charge(order_id: str, amount: int) -> str:
         raise BankIsDown("the bank does not answer")
     if order_id == FIRST:
         time.sleep(1)
-    return f"receipt-{context.idempotency_key[-6:]}"  # a real bank is given the key, and so never charges twice
+    # a real bank is given the key, and so never charges twice
+    return f"receipt-{context.idempotency_key[-6:]}"
 
 
 @app.task
@@ -117,21 +133,10 @@ async def fulfil_order(ctx: OrchestrationContext, order: dict[str, Any]) -> dict
     return {"parcel": parcel, "receipt": receipt, "approved_by": answer["by"]}
 
 
-# -- the run ----------------------------------------------------------------------------------------------------------
+# -- the run ---------------------------------------------------------------------------------------
 
 VARIABLE = "CELERY_DURABLE_DEMO"
-FIRST, SECOND = "order-1", "order-2"
-ORDERS: dict[str, dict[str, Any]] = {
-    FIRST: {"id": FIRST, "items": ["lamp", "desk", "piano"], "total": 1240},
-    SECOND: {"id": SECOND, "items": ["chair", "rug"], "total": 310},
-}
 PATIENCE = 40.0
-_QUICK = {  # so that nobody waits for the recovery of a demo
-    "durable_recovery_interval": 0.2,
-    "durable_heartbeat_interval": 0.4,
-    "durable_worker_lease": 1.2,
-    "durable_resend_after": 1.0,
-}
 
 
 def note(activity: str, order_id: str, *details: object) -> None:
@@ -143,21 +148,13 @@ def note(activity: str, order_id: str, *details: object) -> None:
         journal.write(f"{line}\n")
 
 
-def _configure(settings: dict[str, Any]) -> None:
-    for name in ("CELERY_BROKER_URL", "CELERY_BROKER_READ_URL", "CELERY_BROKER_WRITE_URL", "CELERY_RESULT_BACKEND"):
-        os.environ.pop(name, None)  # they would overrule what this run was asked for
-    app.conf.update(settings)
-
-
 if VARIABLE in os.environ:
-    _configure(json.loads(os.environ[VARIABLE]))
+    configure(app, json.loads(os.environ[VARIABLE]))
 
 
-class DemoFailed(Exception):
-    """The demo cannot go on; the message says why."""
-
-
-def run_demo(broker: str | None = None, store: str | None = None, backend: str | None = None) -> int:
+def run_demo(
+    broker: str | None = None, store: str | None = None, backend: str | None = None
+) -> int:
     """Run the demo and return its exit code: 0 only if everything was as it should be.
 
     Args:
@@ -203,27 +200,35 @@ class _Show:
         first, receipt = self._first_order()
         second, refusal = self._second_order()
         self.dismiss_worker()
-        _print_timeline(first, self._killed_at)
+        print_timeline(first, self._killed_at)
         ran = self._ran()
-        _print_table(first, ran)
-        _print_table(second, ran)
-        is_good = _print_checks(_checks(first, second, ran, receipt, refusal))
+        print_table(first, ran)
+        print_table(second, ran)
+        is_good = print_checks(
+            checks_of(first, second, ran, receipt, is_declined=isinstance(refusal, OrderDeclined))
+        )
         took = time.monotonic() - self._began
-        print(f"\n{'Everything was as it should be' if is_good else 'SOMETHING WENT WRONG'}, in {took:.1f} s.")
+        print(
+            f"\n{'Everything was as it should be' if is_good else 'SOMETHING WENT WRONG'}, in"
+            f" {took:.1f} s."
+        )
         if not is_good:
             print(self._worker_log(), file=sys.stderr)
         return 0 if is_good else 1
 
-    # -- the orders -------------------------------------------------------------------------------------------------
+    # -- the orders --------------------------------------------------------------------------------
 
     def _first_order(self) -> tuple[Orchestration, Any]:
         run = durable.start(fulfil_order.s(ORDERS[FIRST]), instance_id=FIRST)
         self.say(f"{FIRST} is started: {', '.join(ORDERS[FIRST]['items'])}")
-        self.wait(lambda: self._ran()[_KILLED], "the third attempt to charge")
+        self.wait(lambda: self._ran()[KILLED], "the third attempt to charge")
         self.say("the bank failed twice; now it charges, slowly ...")
         self.kill_worker()
         self.start_worker()
-        self.wait(lambda: run.refresh().custom_status == "waiting for approval", "the request for an approval")
+        self.wait(
+            lambda: run.refresh().custom_status == "waiting for approval",
+            "the request for an approval",
+        )
         self.say(f"{FIRST} was charged after all, and waits for an approval, for up to three days")
         run.raise_event("approval", {"approved": True, "by": "ada"})
         self.say("ada approves")
@@ -234,7 +239,10 @@ class _Show:
     def _second_order(self) -> tuple[Orchestration, Any]:
         run = durable.start(fulfil_order.s(ORDERS[SECOND]), instance_id=SECOND)
         self.say(f"{SECOND} is started: {', '.join(ORDERS[SECOND]['items'])}")
-        self.wait(lambda: run.refresh().custom_status == "waiting for approval", "the request for an approval")
+        self.wait(
+            lambda: run.refresh().custom_status == "waiting for approval",
+            "the request for an approval",
+        )
         run.raise_event("approval", {"approved": False, "by": "bob"})
         self.say("bob declines, so everything is to be taken back")
         outcome = self.end(run)
@@ -246,23 +254,52 @@ class _Show:
         self.wait(lambda: run.refresh().runtime_status.is_terminal, f"the end of {run.id}")
         return run.get(timeout=1, propagate=False)
 
-    # -- the worker -------------------------------------------------------------------------------------------------
+    # -- the worker --------------------------------------------------------------------------------
 
     def start_worker(self) -> None:
         """Start an ordinary Celery worker, in a process group of its own."""
         self._workers += 1
         name, queue = f"demo-{self._workers}", self._settings["task_default_queue"]
-        options = ["-c", "3", "-l", "INFO", "--without-gossip", "--without-mingle", "--without-heartbeat"]
-        command = [sys.executable, "-m", "celery", "-A", __name__, "worker", "-n", f"{name}-{queue}@%h", *options]
-        environment = {**os.environ, VARIABLE: json.dumps(self._settings), "TMPDIR": str(self._directory)}
+        options = [
+            "-c",
+            "3",
+            "-l",
+            "INFO",
+            "--without-gossip",
+            "--without-mingle",
+            "--without-heartbeat",
+        ]
+        command = [
+            sys.executable,
+            "-m",
+            "celery",
+            "-A",
+            __name__,
+            "worker",
+            "-n",
+            f"{name}-{queue}@%h",
+            *options,
+        ]
+        environment = {
+            **os.environ,
+            VARIABLE: json.dumps(self._settings),
+            "TMPDIR": str(self._directory),
+        }
         with open(self._directory / "worker.log", "ab") as log:
             self._worker = subprocess.Popen(  # noqa: S603
-                command, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+                command,
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
             )
         self.say(f"worker {self._workers} is started (process {self._worker.pid})")
 
     def kill_worker(self) -> None:
-        """Kill the worker and its pool, as the kernel does when memory runs out: nobody can clean up."""
+        """Kill the worker and its pool, as the kernel does when memory runs out: no code can clean
+        up.
+        """
         assert self._worker is not None
         os.killpg(self._worker.pid, signal.SIGKILL)
         self._killed_at = time.time()
@@ -291,7 +328,7 @@ class _Show:
         lines = (self._directory / "worker.log").read_text(errors="replace").splitlines()
         return "\n".join(["The worker's last words:", *lines[-30:]])
 
-    # -- telling and waiting ----------------------------------------------------------------------------------------
+    # -- telling and waiting -----------------------------------------------------------------------
 
     def say(self, text: str) -> None:
         """Tell what happens now."""
@@ -306,113 +343,23 @@ class _Show:
         end = time.monotonic() + PATIENCE
         while not condition():
             if self._worker is not None and self._worker.poll() is not None:
-                raise DemoFailed(f"the worker ended with code {self._worker.returncode}.\n{self._worker_log()}")
+                raise DemoFailed(
+                    f"the worker ended with code {self._worker.returncode}.\n{self._worker_log()}"
+                )
             if time.monotonic() > end:
-                raise DemoFailed(f"{what} did not come within {PATIENCE:.0f} s.\n{self._worker_log()}")
+                raise DemoFailed(
+                    f"{what} did not come within {PATIENCE:.0f} s.\n{self._worker_log()}"
+                )
             time.sleep(0.03)
 
-    def _ran(self) -> Counter[_Attempt]:
+    def _ran(self) -> Counter[Attempt]:
         lines = self.journal.read_text().splitlines()
-        return Counter((order_id, activity, attempt) for order_id, activity, attempt in map(json.loads, lines))
+        return Counter(
+            (order_id, activity, attempt) for order_id, activity, attempt in map(json.loads, lines)
+        )
 
 
-# -- tables -----------------------------------------------------------------------------------------------------------
-
-_Attempt = tuple[str, str, int]  # order, activity, attempt
-_KILLED: _Attempt = (FIRST, f"charge {ORDERS[FIRST]['total']}", 3)
-_ENDS = {EventKind.ACTIVITY_COMPLETED: "completed", EventKind.ACTIVITY_FAILED: "failed"}
-
-
-def _label(event: Event) -> str:
-    (_, *args), _ = durable.runtime.codec.decode(event.payload or "")
-    return " ".join([event.name.rpartition(".")[2], *map(str, args)])
-
-
-def _labels(history: list[Event]) -> dict[int, str]:
-    """Return what the commands of activities are called."""
-    return {event.command: _label(event) for event in history if event.kind is EventKind.ACTIVITY_SCHEDULED}
-
-
-def _outcomes(run: Orchestration) -> dict[_Attempt, list[str]]:
-    """Return what history says of each attempt of each activity."""
-    history = run.history()
-    labels, found = _labels(history), dict[_Attempt, list[str]]()
-    for event in history:
-        if event.kind is EventKind.ACTIVITY_SCHEDULED:
-            found[run.id, labels[event.command], event.attempt] = []
-        elif event.kind in _ENDS:
-            found[run.id, labels[event.command], event.attempt].append(_ENDS[event.kind])
-    return found
-
-
-def _print_timeline(run: Orchestration, killed_at: float) -> None:
-    history = run.history()
-    labels, began = _labels(history), history[0].at / 1_000_000
-    print(f"\nThe history of {run.id}\n")
-    for event in history:
-        at = event.at / 1_000_000
-        if killed_at and at > killed_at:
-            print(f"{killed_at - began:8.3f} s  {'-' * 14} kill -9 {'-' * 14}")
-            killed_at = 0.0
-        print(f"{at - began:8.3f} s  {event.kind:<20} {_about(event, labels)}".rstrip())
-
-
-def _about(event: Event, labels: dict[int, str]) -> str:
-    if event.kind is EventKind.TIMER_CREATED:
-        due = timedelta(microseconds=(event.facts or {})["due"] - event.at)
-        return f"in {due.days} days" if due.days else f"in {due.total_seconds()} s"
-    if event.kind in (EventKind.JOIN_FORMED, EventKind.JOIN_DISSOLVED):
-        return f"of {len((event.facts or {})['members'])} activities"
-    attempt = f"(attempt {event.attempt})" if event.attempt > 1 else ""
-    return " ".join(filter(None, (labels.get(event.command) or event.name, attempt)))
-
-
-def _print_table(run: Orchestration, ran: Counter[_Attempt]) -> None:
-    print(f"\n{run.id + ': activity':<28} attempt   ran      in history")
-    for attempt, outcomes in _outcomes(run).items():
-        _, activity, number = attempt
-        often = {1: "once", 2: "twice"}.get(ran[attempt], f"{ran[attempt]} times")
-        print(f"{activity:<28} {number:>4}      {often:<8} {' and '.join(outcomes) or 'nothing'}")
-
-
-def _checks(
-    first: Orchestration, second: Orchestration, ran: Counter[_Attempt], receipt: Any, refusal: Any
-) -> Iterator[tuple[str, bool]]:
-    """Say what should be, and whether it is."""
-    good, bad = _outcomes(first), _outcomes(second)
-    taken_back = [
-        activity for order_id, activity, _ in ran if order_id == SECOND and activity.startswith(("refund", "release"))
-    ]
-    yield f"{FIRST} was shipped", isinstance(receipt, dict) and receipt.get("parcel") == f"parcel-of-{FIRST}"
-    yield "the charge that was killed ran twice", ran[_KILLED] == 2
-    yield "everything else ran once", all(often == 1 for attempt, often in ran.items() if attempt != _KILLED)
-    yield "history has one outcome of each attempt", all(len(found) == 1 for found in (*good.values(), *bad.values()))
-    yield "nothing ran that history does not know", set(ran) == {*good, *bad}
-    yield (
-        "two charges failed before the third of each order",
-        all(
-            [found for (_, activity, _), [found] in outcomes.items() if activity.startswith("charge")]
-            == ["failed", "failed", "completed"]
-            for outcomes in (good, bad)
-        ),
-    )
-    yield f"{SECOND} raised OrderDeclined here, too", isinstance(refusal, OrderDeclined)
-    yield (
-        f"{SECOND} was refunded and released, in reverse order",
-        taken_back == ["refund", "release rug", "release chair"],
-    )
-    yield f"{SECOND} was not shipped", not any(activity.startswith("ship") for _, activity, _ in bad)
-
-
-def _print_checks(checks: Iterator[tuple[str, bool]]) -> bool:
-    print()
-    results = list(checks)
-    for text, holds in results:
-        print(f"{'ok    ' if holds else 'FAILED'}  {text}")
-    return all(holds for _, holds in results)
-
-
-# -- a place of its own -----------------------------------------------------------------------------------------------
+# -- a place of its own ----------------------------------------------------------------------------
 
 
 @contextmanager
@@ -424,77 +371,25 @@ def _prepared(broker: str | None, store: str | None, backend: str | None) -> Ite
         stack.callback(shutil.rmtree, directory, ignore_errors=True)
         journal = directory / "journal"
         journal.touch()
-        url = stack.enter_context(_own_store(store, name)) if store else f"sqlite:///{directory / 'store.db'}"
-        settings: dict[str, Any] = {
-            **_QUICK,
-            "broker_url": broker or f"durable:///{quote(str(directory / 'broker.db'))}",
-            "broker_connection_retry_on_startup": True,
-            "durable_backend_url": url,
-            "result_backend": backend,
-            "task_default_queue": name,
-            "worker_enable_remote_control": False,
-            "demo_journal": str(journal),
-        }
-        if (broker or "").startswith(("redis:", "rediss:")):
-            settings["broker_transport_options"] = {"global_keyprefix": f"{name}:"}
-        _configure(settings)
+        url = (
+            stack.enter_context(own_store(store, name))
+            if store
+            else f"sqlite:///{directory / 'store.db'}"
+        )
+        settings = settings_of_run(
+            name, directory, broker=broker, store=url, backend=backend, journal=journal
+        )
+        configure(app, settings)
         durable.migrate()
-        stack.callback(durable.runtime.store.database.dispose)
+        stack.callback(durable.runtime.store.dispose)
         where = "embedded"
         if broker:
-            where = _reached(broker)
-            stack.callback(_remove_queue, broker, name)
+            where = reached(app, broker)
+            stack.callback(remove_queue, app, broker, name)
         if backend:
             stack.callback(lambda: [app.AsyncResult(id_).forget() for id_ in ORDERS])
-        show = _Show(directory, settings, f"Broker: {where}, store: {durable.runtime.store.database}")
+        show = _Show(
+            directory, settings, f"Broker: {where}, store: {durable.runtime.store.location}"
+        )
         stack.callback(show.stop_worker)
         yield show
-
-
-@contextmanager
-def _own_store(store: str, name: str) -> Iterator[str]:
-    """Make a schema (PostgreSQL) or a database (MySQL) of the run's own; an SQLite file has to be a new one."""
-    url = sa.make_url(store)
-    if url.drivername in ("mysql", "mariadb"):
-        url = url.set(drivername="mysql+pymysql")
-    kind = "SCHEMA" if url.get_backend_name() == "postgresql" else "DATABASE"
-    if url.get_backend_name() not in ("postgresql", "mysql", "mariadb"):
-        if url.get_backend_name() == "sqlite" and url.database and os.path.exists(url.database):
-            raise DemoFailed(f"{url.database} exists already; the demo wants an SQLite file of its own")
-        yield store  # the engine says what it thinks of any other
-        return
-    engine = sa.create_engine(url, isolation_level="AUTOCOMMIT", poolclass=sa.NullPool)
-    with engine.connect() as connection:
-        connection.exec_driver_sql(f"CREATE {kind} {name}")
-    try:
-        if kind == "SCHEMA":
-            path = " ".join(filter(None, (url.query.get("options"), f"-csearch_path={name}")))  # type: ignore[arg-type]
-            url = url.update_query_dict({"options": path})
-        else:
-            url = url.set(database=name)
-        yield url.render_as_string(hide_password=False)
-    finally:
-        with engine.connect() as connection:
-            connection.exec_driver_sql(f"DROP {kind} {name}" + (" CASCADE" if kind == "SCHEMA" else ""))
-
-
-def _reached(broker: str) -> str:
-    try:
-        with app.connection_for_write() as connection:
-            connection.ensure_connection(max_retries=1, timeout=5)
-            return str(connection.as_uri())
-    except Exception as error:  # each transport has errors of its own
-        raise DemoFailed(f"the broker cannot be reached: {type(error).__name__}: {error}") from error
-
-
-def _remove_queue(broker: str, name: str) -> None:
-    if broker.startswith(("redis:", "rediss:")):
-        import redis
-
-        client = redis.Redis.from_url(broker)
-        if keys := list(client.scan_iter(f"{name}:*")):
-            client.delete(*keys)
-        client.close()
-        return
-    with app.connection_for_write() as connection:
-        connection.default_channel.queue_delete(name)

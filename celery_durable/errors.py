@@ -1,13 +1,34 @@
 """The one tree of errors. Each says what happened, to which instance, and what to do next.
 
-Facts are attributes (``error.instance_id``), and every error survives pickle with its facts.
+Facts are attributes (``error.instance_id``), and every error survives pickle with its facts. The
+classes that need no Celery are written in ``_errors``.
 """
 
 from __future__ import annotations
 
-from typing import Any
-
 from celery.exceptions import TaskRevokedError
+from celery.exceptions import TimeoutError as CeleryTimeoutError
+
+from ._errors import (
+    ActivityError,
+    ActivityInterrupted,
+    ActivityTimeout,
+    CompensationFailed,
+    ConfigurationError,
+    DurableError,
+    ForbiddenOperation,
+    InstanceExists,
+    InstanceNotFound,
+    InvalidState,
+    LockLost,
+    NonDeterminismError,
+    OrchestrationFailed,
+    PayloadError,
+    ScheduleNotFound,
+    StoreError,
+    TurnLimitExceeded,
+    _rebuild,  # noqa: F401  pickles name it here
+)
 
 __all__ = [
     # the root
@@ -19,6 +40,7 @@ __all__ = [
     "ScheduleNotFound",
     "OrchestrationFailed",
     "OrchestrationRevoked",
+    "WaitTimeout",
     # what an orchestrator meets
     "ActivityError",
     "ActivityTimeout",
@@ -35,102 +57,11 @@ __all__ = [
 ]
 
 
-def _rebuild(cls: type[DurableError], message: str, facts: dict[str, Any]) -> DurableError:
-    return cls(message, **facts)
-
-
-class DurableError(Exception):
-    """The root of all errors of this package; keyword facts become attributes."""
-
-    def __init__(self, message: str = "", /, **facts: Any) -> None:
-        super().__init__(message)
-        self.facts = facts
-
-    def __getattr__(self, name: str) -> Any:
-        facts = self.__dict__.get("facts", {})
-        if name in facts:
-            return facts[name]
-        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return _rebuild, (type(self), str(self), self.facts)
-
-
-class InstanceNotFound(DurableError, LookupError):
-    """There is no orchestration with this id (``instance_id``)."""
-
-
-class InstanceExists(DurableError):
-    """The id is in use already (``instance_id``)."""
-
-
-class InvalidState(DurableError):
-    """The verb does not fit the status (``instance_id``, ``status``)."""
-
-
-class ScheduleNotFound(DurableError, LookupError):
-    """There is no schedule with this name (``name``)."""
-
-
-class OrchestrationFailed(DurableError):
-    """The orchestration ended without a result (``instance_id``, ``status``, ``reason``)."""
-
-
 class OrchestrationRevoked(OrchestrationFailed, TaskRevokedError):  # type: ignore[misc]
     """The orchestration was canceled or terminated; also Celery's ``TaskRevokedError``."""
 
 
-class ActivityError(DurableError):
-    """An activity failed with an exception that cannot be rebuilt here.
-
-    Facts: ``type`` (dotted name of the original), ``message``, ``traceback`` (text or None).
+class WaitTimeout(DurableError, TimeoutError, CeleryTimeoutError):  # type: ignore[misc]
+    """A wait for the orchestration ran out before it ended (``instance_id``, ``status``,
+    ``timeout``).
     """
-
-
-class ActivityTimeout(DurableError, TimeoutError):
-    """An activity ran out of its ``timeout``, ``start_timeout`` or ``heartbeat_timeout`` (``kind``)."""
-
-
-class ActivityInterrupted(DurableError):
-    """An activity that runs at most once began, and nobody knows how it ended (``instance_id``, ``task``, ``attempt``)."""
-
-
-class CompensationFailed(DurableError):
-    """Undos of a saga failed for good (``undos``: their tasks, ``errors``: their texts); the cause is what began them."""
-
-
-class ForbiddenOperation(DurableError, RuntimeError):
-    """An orchestrator tried what cannot be replayed: real I/O, a thread, a foreign awaitable."""
-
-
-class LockLost(DurableError):
-    """An operation came under an entity's lock that its orchestration does not hold any more (``entity_id``, ``number``)."""
-
-
-class NonDeterminismError(DurableError):
-    """The code disagrees with history (``instance_id``, ``event``, ``expected``, ``actual``)."""
-
-
-class TurnLimitExceeded(DurableError):
-    """One turn took too long, or asked for too much at once (``instance_id``); the instance is suspended."""
-
-
-class PayloadError(DurableError, ValueError):
-    """A value cannot be encoded, decoded, or is not accepted."""
-
-
-class StoreError(DurableError):
-    """The store cannot be reached, or answered with an error; nothing was decided.
-
-    ``is_permanent`` tells that it refuses the values themselves, so that trying again would not help.
-    """
-
-    is_permanent = False
-
-    def __init__(self, message: str = "", /, *, is_permanent: bool = False, **facts: Any) -> None:
-        super().__init__(message, is_permanent=is_permanent, **facts)
-        self.is_permanent = is_permanent
-
-
-class ConfigurationError(DurableError):
-    """The settings, the schema or the call's context do not fit."""

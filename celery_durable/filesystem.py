@@ -1,4 +1,6 @@
-"""Telling whether a file is on a network file system, where SQLite's locks cannot be trusted (https://sqlite.org/lockingv3.html)."""
+"""Telling whether a file is on a network file system, where SQLite's locks cannot be trusted
+(https://sqlite.org/lockingv3.html).
+"""
 
 from __future__ import annotations
 
@@ -6,15 +8,29 @@ import os
 import re
 from pathlib import Path
 
-from .errors import ConfigurationError
+from ._errors import ConfigurationError
 
 __all__ = ["refuse_network"]
 
 _MOUNTS = Path("/proc/self/mountinfo")
-_NETWORK = frozenset({
-    "afs", "beegfs", "ceph", "cifs", "fuse.ceph", "fuse.glusterfs", "fuse.sshfs", "glusterfs", "lustre", "ncpfs", "nfs", "nfs4",
-    "smb3", "smbfs",
-})  # fmt: skip
+_NETWORK = frozenset(
+    {
+        "afs",
+        "beegfs",
+        "ceph",
+        "cifs",
+        "fuse.ceph",
+        "fuse.glusterfs",
+        "fuse.sshfs",
+        "glusterfs",
+        "lustre",
+        "ncpfs",
+        "nfs",
+        "nfs4",
+        "smb3",
+        "smbfs",
+    }
+)
 
 
 def refuse_network(path: str | os.PathLike[str], what: str) -> None:
@@ -26,13 +42,15 @@ def refuse_network(path: str | os.PathLike[str], what: str) -> None:
     kind = _kind_of(os.path.realpath(path))
     if kind in _NETWORK:
         raise ConfigurationError(
-            f"{what} {os.fspath(path)!r} is on a network file system ({kind}), where SQLite loses data: put it on a local disk, "
-            "or use PostgreSQL"
+            f"{what} {os.fspath(path)!r} is on a network file system ({kind}), where SQLite loses"
+            " data: put it on a local disk, or use PostgreSQL"
         )
 
 
 def _kind_of(path: str) -> str | None:
-    """Return the type of the file system that a path is on: of its longest mount point, and of that the last."""
+    """Return the type of the file system that a path is on: of its longest mount point, and of that
+    the last.
+    """
     try:
         lines = _MOUNTS.read_text("utf-8", "surrogateescape").splitlines()
     except OSError:

@@ -1,4 +1,6 @@
-"""What a forked child must have anew, as locks and threads do: each object says so once, and is forgotten when it is gone."""
+"""What a forked child must make again, such as locks and threads: each object says so once, and is
+forgotten when it is gone.
+"""
 
 from __future__ import annotations
 

@@ -1,45 +1,50 @@
-"""Values to text and back, by kombu's serializers; exceptions to text and back, without running their code.
+"""Values and exceptions to text and back; exceptions without running their code.
 
-A payload is the text that the serializer gave where that is JSON; anything else is kept as
-``!content-type;encoding;base64``. What was written with a serializer is read with the same one, if it is accepted:
-pickle only when the app accepts it explicitly.
+A failure is kept as its facts: type, message, arguments, attributes, traceback, the members of a
+group, and what caused it, each the same way again. Whatever an exception is, it can be kept: what
+is too long is cut, what cannot be encoded becomes text.
 """
 
 from __future__ import annotations
 
-import base64
 import builtins
 import logging
 import sys
-import traceback
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from kombu.serialization import dumps, loads, registry
 from kombu.utils.json import dumps as json_dumps
-from kombu.utils.json import loads as json_loads
 
-from .errors import ActivityError, DurableError, PayloadError
+from ._errors import ActivityError, DurableError, PayloadError
+from .encoding import ValueCodec
+from .failures import DEEPEST_FAILURE, MOST_FAILURES, NOTE, FailureWriter, cut, text_of
 
-__all__ = ["PayloadCodec", "check_json", "encodable"]
+__all__ = ["PayloadCodec"]
 
-log = logging.getLogger("celery_durable.payload")
+log: logging.Logger = logging.getLogger("celery_durable.payload")
+#: A failure takes no more than this, however long its texts are and however many exceptions it is
+#: made of.
+LARGEST_FAILURE = 100_000
+LONGEST_TEXT = 10_000
+_MEASURES = ((20_000, MOST_FAILURES), (5_000, MOST_FAILURES), (1_000, 20), (200, 10))
+_BUILT_IN = frozenset({"json", "pickle", "yaml", "msgpack"})
 
-_JSON = "application/json"
-_PICKLE = "application/x-python-serialize"
-_NOTE = "where it was raised:\n"
+Verdict = bool | list[Any]
 
 
-class PayloadCodec:
-    """Encodes with one serializer, decodes what is accepted.
+class PayloadCodec(ValueCodec):
+    """Encodes values and exceptions with one serializer, decodes what is accepted.
 
     Args:
         serializer: a name that kombu knows, such as ``json``.
-        accept: content types or serializer names that may be read beside the serializer's own and JSON; pickle only if
-            it is the serializer, however it is named.
-        exception_modules: top-level packages whose exceptions may be rebuilt, asked for at each use.
+        accept: content types or serializer names that may be read beside the serializer's own and
+            JSON; pickle only if it is the serializer, however it is named.
+        exception_modules: top-level packages whose exceptions may be rebuilt, asked for at each
+            use.
         warning: the length above which an encoded value is logged.
         limit: the length above which it is refused.
+        dump: makes ``(args, kwargs)`` of a task, by its name, what Celery sends it: dumps of
+            models, where it takes models.
     """
 
     def __init__(
@@ -50,96 +55,83 @@ class PayloadCodec:
         *,
         warning: int | None = None,
         limit: int | None = None,
+        dump: Callable[..., Any] | None = None,
     ) -> None:
-        self.serializer = serializer
+        super().__init__(serializer, accept, warning=warning, limit=limit)
         self._exception_modules = exception_modules
-        self._warning = warning
-        self._limit = limit
-        names = {serializer, *accept}
-        self._accept = {_JSON} | {registry.name_to_type.get(name, name) for name in names}
-        if serializer != "pickle":
-            self._accept.discard(_PICKLE)
+        self._dump = dump
 
-    def encode(self, value: Any) -> str:
-        """Encode a value.
+    def dumped(
+        self, task: str, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """Return arguments of a task as Celery sends them."""
+        if self._dump is None:
+            return args, kwargs
+        args, kwargs = self._dump(task, args, kwargs)
+        return args, kwargs
 
-        Raises:
-            PayloadError: the serializer cannot encode it; the message says which part. Or it is too large.
-        """
-        payload = self._encode(value)
-        if self._limit is not None and len(payload) > self._limit:
-            raise PayloadError(
-                f"a value of type {type(value).__name__} takes {len(payload)} bytes encoded, more than durable_payload_limit "
-                f"({self._limit}); keep large data elsewhere and pass a reference",
-                size=len(payload), limit=self._limit,
-            )  # fmt: skip
-        if self._warning is not None and len(payload) > self._warning:
-            log.warning("a payload of %d bytes is kept in history; a reference would be better", len(payload))
-        return payload
-
-    def _encode(self, value: Any) -> str:
-        try:
-            if self.serializer == "json":
-                return str(json_dumps(value))
-            content_type, encoding, data = dumps(value, serializer=self.serializer)
-        except Exception as error:
-            try:
-                where, culprit = _culprit(value, self.serializer)
-            except RecursionError:
-                where, culprit = "a value (nested too deeply, or holding itself)", value
-            raise PayloadError(
-                f"{where} of type {type(culprit).__module__}.{type(culprit).__qualname__}, which the serializer "
-                f"{self.serializer!r} cannot encode: {error}"
-            ) from error
-        if content_type == _JSON:
-            return data if isinstance(data, str) else data.decode()
-        raw = data.encode() if isinstance(data, str) else data
-        return f"!{content_type};{encoding};{base64.b64encode(raw).decode()}"
-
-    def decode(self, payload: str) -> Any:
-        """Decode a payload.
-
-        Raises:
-            PayloadError: it is damaged, or of a content type that is not accepted.
-        """
-        try:
-            if not payload.startswith("!"):
-                return json_loads(payload)
-            content_type, encoding, data = payload[1:].split(";", 2)
-            if content_type not in self._accept:
-                raise PayloadError(
-                    f"a stored payload has the content type {content_type!r}, which is not accepted "
-                    "(durable_serializer and accept_content decide)"
-                )
-            return loads(base64.b64decode(data), content_type, encoding, accept=self._accept)
-        except PayloadError:
-            raise
-        except Exception as error:
-            raise PayloadError(f"a stored payload cannot be decoded: {type(error).__name__}: {error}") from error
-
-    # -- exceptions -----------------------------------------------------------------------------------
+    # -- to text -----------------------------------------------------------------------------------
 
     def encode_failure(self, error: BaseException) -> str:
-        """Encode an exception with its type, arguments, attributes and traceback; never raises."""
+        """Encode an exception with its type, arguments, attributes, traceback, members and cause.
+
+        Never raises.
+
+        It takes at most some 100 KB: longer texts are cut, and say so.
+        """
+        for longest, most in _MEASURES:
+            try:
+                payload = self._encode(FailureWriter(self._encode, longest, most).facts_of(error))
+            except Exception:
+                break
+            if len(payload) <= LARGEST_FAILURE:
+                return payload
         cls = type(error)
-        facts: dict[str, Any] = {
-            "module": cls.__module__,
-            "type": cls.__qualname__,
-            "message": _text(error),
-            "args": [self._safe(arg) for arg in _arguments(error)],
-            "traceback": _traceback(error),
+        bare: dict[str, Any] = {
+            "module": str(cls.__module__),
+            "type": str(cls.__qualname__),
+            "args": [],
+            "traceback": None,
         }
-        state = error.facts if isinstance(error, DurableError) else getattr(error, "__dict__", {})
-        attributes = {name: value for name, value in state.items() if name != "__notes__" and self._can_encode(value)}
-        if attributes:
-            facts["state"] = self._encode(attributes)
-        return str(json_dumps(facts))
+        for message in (cut(text_of(error), _MEASURES[-1][0]), ""):
+            try:
+                return self._encode({**bare, "message": message})
+            except Exception:  # noqa: S112
+                continue
+        return str(json_dumps({**bare, "message": ""}))
 
-    def decode_failure(self, payload: str, *, may_rebuild: bool = True) -> tuple[BaseException, bool]:
-        """Return the exception of a failure, and whether it is its original type.
+    def told(self, error: BaseException) -> str:
+        """Return in a line what is to be seen of an exception without decoding: its type and its
+        message.
 
-        Only classes of builtins, of modules imported already and of the allowed packages are rebuilt, and
-        without calling ``__init__``; anything else becomes an ``ActivityError``.
+        With a serializer of the application's own, which may encrypt, it is the type alone.
+        """
+        name = type(error).__qualname__
+        if self.serializer not in _BUILT_IN:
+            return name
+        leaf = _first_leaf(error)
+        first = (
+            ""
+            if leaf is error
+            else f"; the first of them is {type(leaf).__qualname__}: {text_of(leaf)}"
+        )
+        return cut(f"{name}: {text_of(error)}{first}", LONGEST_TEXT)
+
+    # -- and back ----------------------------------------------------------------------------------
+
+    def decode_failure(
+        self, payload: str, *, may_rebuild: Verdict = True
+    ) -> tuple[Exception, Verdict]:
+        """Return the exception of a failure, and whether it is its original type: of a group, for
+        each of its members.
+
+        Only classes of builtins, of modules imported already and of the allowed packages are
+        rebuilt, and without calling ``__init__``; anything else becomes an ``ActivityError``, and
+        so does what no coroutine can raise.
+
+        Args:
+            payload: what ``encode_failure`` returned.
+            may_rebuild: what was told of it before; nothing else is rebuilt.
 
         Raises:
             PayloadError: the payload is no failure.
@@ -147,18 +139,43 @@ class PayloadCodec:
         facts = self.decode(payload)
         if not isinstance(facts, dict) or "type" not in facts:
             raise PayloadError("a stored failure is damaged: it names no exception type")
-        if may_rebuild and (error := self._rebuilt(facts)) is not None:
-            return error, True
-        name, message, trace = (
-            f"{facts.get('module')}.{facts['type']}",
-            str(facts.get("message")),
-            facts.get("traceback"),
-        )
-        trace = trace if isinstance(trace, str) else None
-        return ActivityError(f"{name}: {message}", type=name, message=message, traceback=trace), False
+        return self._exception_of(facts, may_rebuild)
 
-    def _rebuilt(self, facts: dict[str, Any]) -> BaseException | None:
-        cls = self._exception_class(str(facts.get("module")), str(facts["type"]))
+    def _exception_of(
+        self, facts: dict[str, Any], may_rebuild: Verdict, depth: int = 0, *, is_cause: bool = False
+    ) -> tuple[Exception, Verdict]:
+        members: list[Exception] = []
+        verdicts: list[Verdict] = []
+        for number, member in enumerate(
+            _parts(facts.get("members")) if depth < DEEPEST_FAILURE else ()
+        ):
+            error, verdict = self._exception_of(
+                member, _told_of(number, may_rebuild), depth + 1, is_cause=is_cause
+            )
+            members.append(error)
+            verdicts.append(verdict)
+        found = self._rebuilt(facts, members, is_cause) if may_rebuild else None
+        error = found or _stand_in(facts)
+        if depth < DEEPEST_FAILURE:
+            self._link(error, facts, depth)
+        return error, (verdicts or True) if found is not None else False
+
+    def _link(self, error: Exception, facts: dict[str, Any], depth: int) -> None:
+        """Give an exception its cause: an original type only where every process of the application
+        can have it.
+        """
+        for name in ("context", "cause"):
+            for linked in _parts([facts.get(name)]):
+                _set(
+                    error,
+                    f"__{name}__",
+                    self._exception_of(linked, True, depth + 1, is_cause=True)[0],
+                )
+
+    def _rebuilt(
+        self, facts: dict[str, Any], members: list[Exception], is_cause: bool
+    ) -> Exception | None:
+        cls = self._exception_class(str(facts.get("module")), str(facts["type"]), is_cause)
         if cls is None:
             return None
         try:
@@ -167,26 +184,30 @@ class PayloadCodec:
             if not isinstance(state, dict):
                 return None
             state.pop("__notes__", None)
+            if issubclass(cls, ExceptionGroup):
+                args = (*args[:1], members)
             if cls.__module__ == "builtins":  # these keep what they know in their own __init__
-                error: BaseException = cls(*args)
+                error: Exception = cls(*args)
             else:
                 error = cls.__new__(cls, *args)
-                error.args = args
+                _set(error, "args", args)
             if issubclass(cls, DurableError):
                 error.__dict__["facts"] = state
             else:
                 error.__dict__.update(state)
         except Exception:
             return None
-        if isinstance(trace := facts.get("traceback"), str) and trace:
-            error.add_note("it was raised, as recorded there:\n" + trace)
+        _take_notes(error, facts)
         return error
 
-    def _exception_class(self, module: str, name: str) -> type[BaseException] | None:
+    def _exception_class(self, module: str, name: str, is_cause: bool) -> type[Exception] | None:
         if module == "builtins":
             found: Any = getattr(builtins, name, None)
         else:
-            if module not in sys.modules and module.partition(".")[0] in set(self._exception_modules()):
+            is_allowed = module.partition(".")[0] in set(self._exception_modules())
+            if is_cause and not is_allowed:
+                return None
+            if module not in sys.modules and is_allowed:
                 if module.rpartition(".")[2] == "__main__":
                     return None
                 try:
@@ -199,83 +220,73 @@ class PayloadCodec:
                     found = getattr(found, part, None)
             except Exception:  # a module or class may answer by code
                 return None
-        if not (isinstance(found, type) and issubclass(found, Exception)):
+        if not (isinstance(found, type) and issubclass(found, Exception)) or issubclass(
+            found, _NOT_RAISED
+        ):
             return None
         return found if (found.__module__, found.__qualname__) == (module, name) else None
 
-    def _can_encode(self, value: Any) -> bool:
-        try:
-            self._encode(value)
-        except PayloadError:
-            return False
-        return True
 
-    def _safe(self, value: Any) -> str:
-        try:
-            return self._encode(value)
-        except PayloadError:
-            return self._encode(_repr(value))
+#: What a coroutine cannot raise: Python makes it a ``RuntimeError``, and a future refuses it.
+_NOT_RAISED = (StopIteration,)
 
 
-def encodable(text: str) -> str:
-    """Return text as UTF-8 holds it: half a character, as of a file name, becomes its number, as JSON writes it."""
-    return text.encode("utf-8", "backslashreplace").decode()
+def _told_of(number: int, group: Verdict) -> Verdict:
+    """Return what was told of one member of a group."""
+    if not isinstance(group, list):
+        return group is True
+    found = group[number] if number < len(group) else False
+    return found if isinstance(found, list) else found is True
 
 
-def check_json(text: str) -> None:
-    """Refuse JSON that an orchestrator could not read: what it is read with knows values of its own, such as dates.
+def _parts(found: Any) -> list[dict[str, Any]]:
+    """Return those of some stored facts that are a failure's."""
+    return (
+        [each for each in found if isinstance(each, dict) and "type" in each]
+        if isinstance(found, list)
+        else []
+    )
 
-    Raises:
-        ValueError: so it is.
+
+def _stand_in(facts: dict[str, Any]) -> ActivityError:
+    name, message, trace = (
+        f"{facts.get('module')}.{facts['type']}",
+        str(facts.get("message")),
+        facts.get("traceback"),
+    )
+    leaf = facts
+    for _ in range(DEEPEST_FAILURE):
+        leaf = next(iter(_parts(leaf.get("members"))), leaf)
+    first = "" if leaf is facts else f"; the first of them is {leaf['type']}: {leaf.get('message')}"
+    return ActivityError(
+        f"{name}: {message}{first}",
+        type=name,
+        message=message,
+        traceback=trace if isinstance(trace, str) else None,
+    )
+
+
+def _first_leaf(error: BaseException) -> BaseException:
+    for _ in range(DEEPEST_FAILURE):
+        if not isinstance(error, BaseExceptionGroup):
+            break
+        error = error.exceptions[0]
+    return error
+
+
+def _take_notes(error: Exception, facts: dict[str, Any]) -> None:
+    notes: list[str] = []
+    if isinstance(missing := facts.get("missing"), int):
+        notes.append(f"{missing} more exceptions of this group were not recorded")
+    if isinstance(trace := facts.get("traceback"), str) and trace:
+        notes.append(NOTE + trace)
+    if notes:
+        error.__dict__["__notes__"] = notes
+
+
+def _set(error: BaseException, name: str, value: Any) -> None:
+    """Set what every exception has.
+
+    The class itself may refuse that, as a frozen dataclass does.
     """
-    try:
-        json_loads(text)
-    except RecursionError:
-        raise
-    except Exception as error:
-        raise ValueError(f"{type(error).__name__}: {error}") from error
-
-
-def _arguments(error: BaseException) -> tuple[Any, ...]:
-    """Return what makes the exception again; an ``OSError`` keeps its file names beside its ``args``."""
-    if isinstance(error, OSError):
-        reduced = OSError.__reduce__(error)
-        return tuple(reduced[1])
-    return error.args
-
-
-def _traceback(error: BaseException) -> str | None:
-    """Return the traceback as text; of an exception that came from elsewhere, only where it was raised first."""
-    for note in getattr(error, "__notes__", ()):
-        if isinstance(note, str) and note.startswith(_NOTE):
-            return note.removeprefix(_NOTE)
-    return "".join(traceback.format_exception(error)) if error.__traceback__ else None
-
-
-def _repr(value: Any) -> str:
-    try:
-        return repr(value)
-    except Exception:
-        return f"<{type(value).__name__} whose repr() cannot be made>"
-
-
-def _text(error: BaseException) -> str:
-    try:
-        return str(error)
-    except Exception:
-        return f"<{type(error).__name__} whose text cannot be read>"
-
-
-def _culprit(value: Any, serializer: str, where: str = "a value") -> tuple[str, Any]:
-    """Find the innermost part that cannot be encoded, and how to reach it."""
-    parts: list[tuple[str, Any]] = []
-    if isinstance(value, dict):
-        parts = [(f"{where}[{key!r}]", part) for key, part in value.items()]
-    elif isinstance(value, (list, tuple)):
-        parts = [(f"{where}[{number}]", part) for number, part in enumerate(value)]
-    for path, part in parts:
-        try:
-            dumps(part, serializer=serializer)
-        except Exception:
-            return _culprit(part, serializer, path)
-    return where, value
+    vars(BaseException)[name].__set__(error, value)

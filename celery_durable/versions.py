@@ -1,7 +1,8 @@
-"""The oldest version of each library that this package works with, and a clear word where one is older.
+"""The oldest version of each library that this package works with, and a clear word where one is
+older.
 
-``pyproject.toml`` says the same to installers; this is for environments that were put together in another way, by a lock file
-or a downgrade.
+``pyproject.toml`` says the same to installers; this is for environments that were put together in
+another way, by a lock file or a downgrade.
 """
 
 from __future__ import annotations
@@ -29,7 +30,9 @@ OLDEST = {
 
 
 def demand(*names: str) -> None:
-    """Look whether libraries are new enough; one that is not installed is left to the import that misses it.
+    """Look whether libraries are new enough.
+
+    One that is not installed is left to the import that misses it.
 
     Raises:
         ImportError: one is too old. The message names it, the version found and the version wanted.

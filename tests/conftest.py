@@ -1,11 +1,14 @@
-"""What all tests share: three tiers, the servers, and that no test finds or leaves what another one has left.
+"""What all tests share: three tiers, the servers, and that no test finds or leaves what another one
+has left.
 
 * *quick*: needs no server; what ``pytest`` runs by itself.
-* *full*: ``--tier=full`` adds PostgreSQL, MariaDB, Redis, RabbitMQ, servers of a test's own, and a browser.
-* *long*: ``--tier=long`` gives searches and storms a budget of seconds (``--budget``) instead of a number of examples.
+* *full*: ``--tier=full`` adds PostgreSQL, MariaDB, Redis, RabbitMQ, servers of a test's own, and a
+  browser.
+* *long*: ``--tier=long`` gives searches and storms a budget of seconds (``--budget``) instead of a
+  number of examples.
 
-A test is of the full tier if it is marked so, or asks for a server. Every test isolates itself: own database, own key prefix,
-own virtual host, own queue names.
+A test is of the full tier if it is marked so, or asks for a server. Every test isolates itself: own
+database, own key prefix, own virtual host, own queue names.
 """
 
 from __future__ import annotations
@@ -15,7 +18,7 @@ import os
 import shutil
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +36,9 @@ if os.access("/dev/shm", os.W_OK) and shutil.disk_usage("/dev/shm").free > 2**31
 def pytest_addoption(parser: pytest.Parser) -> None:
     tiers.add_options(parser)
     parser.addoption(
-        "--no-cache", action="store_true", help="keep no live executions: every turn replays history from its beginning"
+        "--no-cache",
+        action="store_true",
+        help="keep no live executions: every turn replays history from its beginning",
     )
 
 
@@ -43,7 +48,8 @@ def pytest_configure(config: pytest.Config) -> None:
         from celery_durable.engine.cache import LiveExecutions
 
         os.environ["DURABLE_TEST_CACHE"] = "0"  # for the workers that tests start
-        LiveExecutions.put = lambda self, live: live.abandon()  # type: ignore[method-assign]
+        begin = LiveExecutions.__init__
+        LiveExecutions.__init__ = lambda self, size: begin(self, 0)  # type: ignore[method-assign]
     config.addinivalue_line("markers", "cache: tests the cache itself, which --no-cache takes away")
 
 
@@ -58,7 +64,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def _needs_no_second_run(item: pytest.Item, known: set[str]) -> bool:
-    """Tell whether a run without caches says nothing new: it runs without them anyway, or differs by the database alone."""
+    """Tell whether a run without caches says nothing new: it runs without them anyway, or differs
+    by the database alone.
+    """
     chosen = getattr(getattr(item, "callspec", None), "id", "").split("-")
     with_sqlite = "-".join("sqlite" if each == "postgres" else each for each in chosen)
     return (
@@ -70,7 +78,10 @@ def _needs_no_second_run(item: pytest.Item, known: set[str]) -> bool:
 
 @pytest.hookimpl(trylast=True)
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    """A run that leaves something behind has failed; what it has left is cleared away all the same."""
+    """A run that leaves something behind has failed.
+
+    What it has left is cleared away all the same.
+    """
     preloaded.close()
     if not IS_WHOLE_RUN:
         return
@@ -83,6 +94,23 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
         for line in left:
             reporter.write_line(line)
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_report_to_serializable() -> Generator[None, Any, Any]:
+    """Let a report be sent to the main process whatever was logged: half a character ends a run."""
+    data = yield
+    return _encodable(data)
+
+
+def _encodable(value: Any) -> Any:
+    if isinstance(value, str):
+        return value.encode("utf-8", "backslashreplace").decode()
+    if isinstance(value, dict):
+        return {_encodable(key): _encodable(part) for key, part in value.items()}
+    if isinstance(value, (list, tuple)):
+        return type(value)(map(_encodable, value))
+    return value
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:
@@ -101,8 +129,8 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
 def ordinary_process() -> Iterator[None]:
     """Let no test find what another one has left in this process.
 
-    A worker leaves its log level, eager tasks of two threads that results may not be had, and a task that a test has declared
-    goes to every application that is made from then on.
+    A worker leaves its log level, eager tasks of two threads that results may not be had, and a
+    task that a test has declared goes to every application that is made from then on.
     """
     from celery import _state
 
@@ -110,24 +138,37 @@ def ordinary_process() -> Iterator[None]:
     _state._set_task_join_will_block(False)
     known = set(_state._on_app_finalizers)
     yield
-    _state._on_app_finalizers -= {made for made in _state._on_app_finalizers - known if _is_declared_in_a_test(made)}
+    _state._on_app_finalizers -= {
+        made for made in _state._on_app_finalizers - known if _is_declared_in_a_test(made)
+    }
 
 
 def _is_declared_in_a_test(finalizer: Any) -> bool:
-    """Tell whether what Celery calls for each new application makes a task of a function within a function of the tests."""
-    made_of = [cell.cell_contents for cell in finalizer.__closure__ or () if callable(cell.cell_contents)]
+    """Tell whether what Celery calls for each new application makes a task of a function within a
+    function of the tests.
+    """
+    made_of = [
+        cell.cell_contents for cell in finalizer.__closure__ or () if callable(cell.cell_contents)
+    ]
     return any(
-        str(getattr(each, "__module__", "")).startswith("tests.") and "<locals>" in getattr(each, "__qualname__", "")
+        str(getattr(each, "__module__", "")).startswith("tests.")
+        and "<locals>" in getattr(each, "__qualname__", "")
         for each in made_of
     )
 
 
-#: How many seconds something may take before it is said to hang. No machine is so slow, so no verdict depends on its speed.
+#: How many seconds something may take before it is said to hang. No machine is so slow, so no
+#: verdict depends on its speed.
 PATIENCE = 300
 
 
-def wait_until(condition: Callable[[], object], timeout: float = PATIENCE, what: str = "the condition") -> object:
-    """Return the condition's value as soon as it is true; fail after ``timeout`` seconds, which are never fewer than that."""
+def wait_until(
+    condition: Callable[[], object], timeout: float = PATIENCE, what: str = "the condition"
+) -> object:
+    """Return the condition's value as soon as it is true.
+
+    Fail after ``timeout`` seconds, which are never fewer than that.
+    """
     timeout = max(timeout, PATIENCE)
     end = time.monotonic() + timeout
     while True:

@@ -1,4 +1,7 @@
-"""Tests that make something of each kind and are never over; ``test_leftovers`` runs them, and ends them in every way."""
+"""Tests that make something of each kind and are never over.
+
+``test_leftovers`` runs them, and ends them in every way.
+"""
 
 from __future__ import annotations
 
@@ -37,7 +40,9 @@ def test_with_a_worker(tmp_path: Path, sqlite_url: str) -> None:
     never_ends(processes=[worker.process.pid, *worker.children(), forgotten.pid], instance=run.id)
 
 
-def test_with_servers(tmp_path: Path, redis_url: str, rabbitmq_url: str, postgres_url: str, mariadb_url: str) -> None:
+def test_with_servers(
+    tmp_path: Path, redis_url: str, rabbitmq_url: str, postgres_url: str, mariadb_url: str
+) -> None:
     """Servers of its own, and a part of each of the shared ones."""
     own: list[Any] = [OwnRedis(tmp_path), OwnPostgres(), OwnRabbit()]
     for server in own:

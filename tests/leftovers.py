@@ -1,8 +1,9 @@
 """What a test run makes outside its own process is gone when the run is over, however it ends.
 
-Every process that a run starts inherits ``DURABLE_TEST_RUN``. Whatever else it makes (a database, a virtual host, keys, a
-folder) stands in a ledger from before it is made until after it is gone. A reaper, a small process that outlives the run,
-waits for the run's end, be it by SIGKILL; then it kills what is marked and clears away what the ledger still names.
+Every process that a run starts inherits ``DURABLE_TEST_RUN``. Whatever else it makes (a database, a
+virtual host, keys, a folder) stands in a ledger from before it is made until after it is gone. A
+reaper, a small process that outlives the run, waits for the run's end, be it by SIGKILL; then it
+kills what is marked and clears away what the ledger still names.
 """
 
 from __future__ import annotations
@@ -26,23 +27,31 @@ MARK = "DURABLE_TEST_RUN"
 
 
 def begin() -> bool:
-    """Mark this process and all that it starts, and start a reaper; False in a process of a run that has begun: it joins that."""
+    """Mark this process and all that it starts, and start a reaper.
+
+    False in a process of a run that has begun: it joins that.
+    """
     if MARK in os.environ:
         return False
     os.environ[MARK] = ledger = tempfile.mkdtemp(prefix="durable-test-run-")
     paths = os.pathsep.join(filter(None, sys.path))
     nothing = [(os.POSIX_SPAWN_OPEN, number, os.devnull, os.O_RDWR, 0) for number in range(3)]
     os.posix_spawn(
-        sys.executable, [sys.executable, "-S", __file__, ledger, str(os.getpid())],
-        {**os.environ, "PYTHONPATH": paths}, file_actions=nothing, setsid=True,
-    )  # fmt: skip
+        sys.executable,
+        [sys.executable, "-S", __file__, ledger, str(os.getpid())],
+        {**os.environ, "PYTHONPATH": paths},
+        file_actions=nothing,
+        setsid=True,
+    )
     return True
 
 
 class noted:  # a context manager, named as what it does
-    """Let the ledger name something while it is there: a ``group`` of processes, a ``database``, a ``folder``, ..
+    """Let the ledger name something while it is there: a ``group`` of processes, a ``database``, a
+    ``folder``, ..
 
-    Processes need that only if they write over the environment that they were started with, as some servers do.
+    Processes need that only if they write over the environment that they were started with, as some
+    servers do.
     """
 
     def __init__(self, kind: str, **facts: str) -> None:
@@ -67,7 +76,8 @@ def processes(ledger: str) -> list[int]:
             if is_marked and b"leftovers.py" not in (directory / "cmdline").read_bytes():
                 marked.add(process)
     while more := {process for process, parent in parents.items() if parent in marked} - marked:
-        marked |= more  # a server that takes another user's identity takes that one's environment, too
+        # a server that takes another user's identity takes that one's environment, too
+        marked |= more
     return sorted(marked)
 
 
@@ -77,13 +87,19 @@ def of_this_run() -> list[str]:
     lines = [entry.read_text() for entry in sorted(Path(ledger).glob("*.json"))]
     for process in processes(ledger):
         with suppress(OSError):
-            words = Path(f"/proc/{process}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()
+            words = (
+                Path(f"/proc/{process}/cmdline")
+                .read_bytes()
+                .replace(b"\0", b" ")
+                .decode(errors="replace")
+                .strip()
+            )
             if words:  # the empty one of a zombie is waited for by whoever started it
                 lines.append(f"process {process}: {words[:200]}")
     return lines
 
 
-# -- the reaper ---------------------------------------------------------------------------------------------------
+# -- the reaper ------------------------------------------------------------------------------------
 
 
 def reap(ledger: str, run: int) -> None:

@@ -1,8 +1,10 @@
-"""Servers and workers that a test starts, stops and kills itself: plain local processes, no containers.
+"""Servers and workers that a test starts, stops and kills itself: plain local processes, no
+containers.
 
-``WorkerProcess`` is a Celery worker in a process group of its own. The ``Own...`` servers listen on a free port and keep
-their files in a directory of the test's. ``LocalRedis`` and ``LocalWorker`` are nodes for pytest-celery's clusters: a
-``LocalProcess`` has the shape of a Docker container, as far as that plugin looks at it.
+``WorkerProcess`` is a Celery worker in a process group of its own. The ``Own...`` servers listen on
+a free port and keep their files in a directory of the test's. ``LocalRedis`` and ``LocalWorker``
+are nodes for pytest-celery's clusters: a ``LocalProcess`` has the shape of a Docker container, as
+far as that plugin looks at it.
 """
 
 from __future__ import annotations
@@ -39,9 +41,12 @@ APPLICATIONS = ROOT / "tests" / "integration"
 
 
 def load_application(path: Path, environment: Mapping[str, str]) -> ModuleType:
-    """Import a module with a Celery app anew, configured by an environment; the last one is in ``sys.modules``.
+    """Import a module with a Celery app anew, configured by an environment.
 
-    Celery gives a task of one app to every app made later (``shared=True``); here that would mix the copies up.
+    The last one is in ``sys.modules``.
+
+    Celery gives a task of one app to every app made later (``shared=True``); here that would mix
+    the copies up.
     """
     shared = set(_state._on_app_finalizers)
     before = dict(os.environ)
@@ -59,12 +64,21 @@ def load_application(path: Path, environment: Mapping[str, str]) -> ModuleType:
     return module
 
 
-def interrupted(command: Sequence[str], line: str, number: int, timeout: float, **options: Any) -> tuple[int, str]:
-    """Start a command, send it a signal when it has printed a line, and return its exit code and what it printed after that."""
+def interrupted(
+    command: Sequence[str], line: str, number: int, timeout: float, **options: Any
+) -> tuple[int, str]:
+    """Start a command, send it a signal when it has printed a line, and return its exit code and
+    what it printed after that.
+    """
     process = subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, preexec_fn=heed_interrupts,
-        start_new_session=True, **options,
-    )  # fmt: skip
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        preexec_fn=heed_interrupts,
+        start_new_session=True,
+        **options,
+    )
     assert process.stdout is not None
     try:
         for printed in process.stdout:
@@ -80,7 +94,9 @@ def interrupted(command: Sequence[str], line: str, number: int, timeout: float, 
 
 
 def heed_interrupts() -> None:
-    """A shell lets what it starts in the background ignore them, and whatever is started by that."""
+    """A shell lets what it starts in the background ignore them, and whatever is started by
+    that.
+    """
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
@@ -99,7 +115,8 @@ def is_listening(port: int) -> bool:
 class WorkerProcess:
     """``python -m celery -A testapp worker`` with its pool, in a process group of its own.
 
-    It is forked from a process that has Celery imported already, except where something has to come before all imports.
+    It is forked from a process that has Celery imported already, except where something has to come
+    before all imports.
     """
 
     def __init__(
@@ -117,23 +134,46 @@ class WorkerProcess:
         self.log = log
         self.name = f"worker-{uuid.uuid4().hex[:8]}@localhost"
         command = [
-            "-m", "celery", "-A", app, "worker", "-P", pool, "-n", self.name, "-l", "INFO",
-            "--without-gossip", "--without-mingle", *options,
-        ]  # fmt: skip
+            "-m",
+            "celery",
+            "-A",
+            app,
+            "worker",
+            "-P",
+            pool,
+            "-n",
+            self.name,
+            "-l",
+            "INFO",
+            "--without-gossip",
+            "--without-mingle",
+            *options,
+        ]
         command += ["-c", str(concurrency)] if pool != "solo" else []
         command += ["-Q", ",".join(queues)] if queues else []
         begins_by_itself = pool == "gevent" or bool(paths)
         paths = [*paths, str(APPLICATIONS), str(ROOT)]
-        environment = {**os.environ, **environment, "PYTHONPATH": os.pathsep.join(paths), "PYTHONUNBUFFERED": "1"}
+        environment = {
+            **os.environ,
+            **environment,
+            "PYTHONPATH": os.pathsep.join(paths),
+            "PYTHONUNBUFFERED": "1",
+        }
         self.process: subprocess.Popen[bytes] | preloaded.Process
         with log.open("ab") as output:
             if begins_by_itself:
                 self.process = subprocess.Popen(
-                    [sys.executable, *command], env=environment, cwd=log.parent, stdout=output, stderr=output,
+                    [sys.executable, *command],
+                    env=environment,
+                    cwd=log.parent,
+                    stdout=output,
+                    stderr=output,
                     start_new_session=True,
-                )  # fmt: skip
+                )
             else:
-                self.process = preloaded.shared().start(command, environment, log.parent, output, output)
+                self.process = preloaded.shared().start(
+                    command, environment, log.parent, output, output
+                )
 
     @property
     def is_running(self) -> bool:
@@ -143,7 +183,11 @@ class WorkerProcess:
         return self.log.read_text(errors="replace")
 
     def wait_ready(self, timeout: float = 60) -> WorkerProcess:
-        wait_until(lambda: f"{self.name} ready." in self.text() or not self.is_running, timeout, f"{self.name} ready")
+        wait_until(
+            lambda: f"{self.name} ready." in self.text() or not self.is_running,
+            timeout,
+            f"{self.name} ready",
+        )
         assert self.is_running, self.text()
         return self
 
@@ -152,7 +196,9 @@ class WorkerProcess:
         return [child.pid for child in psutil.Process(self.process.pid).children()]
 
     def freeze(self) -> None:
-        """SIGSTOP for the main process and the whole pool: it keeps its connections and does nothing."""
+        """SIGSTOP for the main process and the whole pool: it keeps its connections and does
+        nothing.
+        """
         os.killpg(self.process.pid, signal.SIGSTOP)
 
     def thaw(self) -> None:
@@ -209,9 +255,13 @@ class _OwnServer:
 
     def start(self) -> None:
         self.process = subprocess.Popen(
-            self.command(), env={**os.environ, **self.environment()}, cwd="/",
-            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
-        )  # fmt: skip
+            self.command(),
+            env={**os.environ, **self.environment()},
+            cwd="/",
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
         self._running.enter_context(noted("group", leader=str(self.process.pid)))
         wait_until(self.is_ready, what=f"{self.name} on port {self.port}")
 
@@ -219,7 +269,10 @@ class _OwnServer:
         """Kill it, as a power cut would."""
         if self.process is None:
             return
-        for child in [*psutil.Process(self.process.pid).children(recursive=True), psutil.Process(self.process.pid)]:
+        for child in [
+            *psutil.Process(self.process.pid).children(recursive=True),
+            psutil.Process(self.process.pid),
+        ]:
             try:
                 child.kill()
             except psutil.NoSuchProcess:
@@ -281,7 +334,9 @@ class OwnPostgres(_OwnServer):
 
     def __init__(self) -> None:
         super().__init__()
-        found = shutil.which("initdb") or next(iter(sorted(glob.glob("/usr/lib/postgresql/*/bin/initdb"))[-1:]), None)
+        found = shutil.which("initdb") or next(
+            iter(sorted(glob.glob("/usr/lib/postgresql/*/bin/initdb"))[-1:]), None
+        )
         if found is None:
             absent("initdb", "PostgreSQL is not installed")
         self.programs = Path(str(found)).resolve().parent
@@ -289,30 +344,55 @@ class OwnPostgres(_OwnServer):
         if os.getuid() == 0:
             os.chown(self.directory, pwd.getpwnam("postgres").pw_uid, -1)
         subprocess.run(
-            [*_as_user("postgres"), str(self.programs / "initdb"), "-D", str(self.directory / "data"), "-U", "postgres",
-             "-A", "trust", "--no-sync"],
-            check=True, capture_output=True, cwd="/",
-        )  # fmt: skip
+            [
+                *_as_user("postgres"),
+                str(self.programs / "initdb"),
+                "-D",
+                str(self.directory / "data"),
+                "-U",
+                "postgres",
+                "-A",
+                "trust",
+                "--no-sync",
+            ],
+            check=True,
+            capture_output=True,
+            cwd="/",
+        )
 
     @property
     def url(self) -> str:
         return f"postgresql+psycopg://postgres@127.0.0.1:{self.port}/postgres"
 
     def command(self) -> Sequence[str]:
-        settings = {"unix_socket_directories": "", "listen_addresses": "127.0.0.1", "port": str(self.port)}
+        settings = {
+            "unix_socket_directories": "",
+            "listen_addresses": "127.0.0.1",
+            "port": str(self.port),
+        }
         given = [part for key, value in settings.items() for part in ("-c", f"{key}={value}")]
-        return [*_as_user("postgres"), str(self.programs / "postgres"), "-D", str(self.directory / "data"), *given]
+        return [
+            *_as_user("postgres"),
+            str(self.programs / "postgres"),
+            "-D",
+            str(self.directory / "data"),
+            *given,
+        ]
 
     def is_ready(self) -> bool:
         program = str(self.programs / "pg_isready")
-        return subprocess.run([program, "-q", "-h", "127.0.0.1", "-p", str(self.port)]).returncode == 0
+        return (
+            subprocess.run([program, "-q", "-h", "127.0.0.1", "-p", str(self.port)]).returncode == 0
+        )
 
     def stop(self) -> None:
         super().stop()
         (self.directory / "data" / "postmaster.pid").unlink(missing_ok=True)
 
     def shut_down(self, mode: str) -> None:
-        """Stop as an operator does: ``fast`` rolls every transaction back, ``immediate`` only ends the processes."""
+        """Stop as an operator does: ``fast`` rolls every transaction back, ``immediate`` only ends
+        the processes.
+        """
         assert self.process is not None
         pid = int((self.directory / "data" / "postmaster.pid").read_text().split()[0])
         os.kill(pid, {"fast": signal.SIGINT, "immediate": signal.SIGQUIT}[mode])
@@ -341,10 +421,17 @@ class OwnPgBouncer(_OwnServer):
         }
         target = " ".join(f"{key}={value}" for key, value in given.items() if value is not None)
         settings = {
-            "listen_addr": "127.0.0.1", "listen_port": self.port, "unix_socket_dir": "", "pool_mode": "transaction",
-            "auth_type": "any", "max_client_conn": 1000, "default_pool_size": pool_size, "stats_users": given["user"],
-            "admin_users": given["user"], "ignore_startup_parameters": "extra_float_digits",
-        }  # fmt: skip
+            "listen_addr": "127.0.0.1",
+            "listen_port": self.port,
+            "unix_socket_dir": "",
+            "pool_mode": "transaction",
+            "auth_type": "any",
+            "max_client_conn": 1000,
+            "default_pool_size": pool_size,
+            "stats_users": given["user"],
+            "admin_users": given["user"],
+            "ignore_startup_parameters": "extra_float_digits",
+        }
         lines = [
             "[databases]",
             f"* = {target}",
@@ -369,7 +456,12 @@ class OwnPgBouncer(_OwnServer):
 
         user, password = self.server.username or "postgres", self.server.password
         console = psycopg.connect(
-            host="127.0.0.1", port=self.port, dbname="pgbouncer", user=user, password=password, autocommit=True
+            host="127.0.0.1",
+            port=self.port,
+            dbname="pgbouncer",
+            user=user,
+            password=password,
+            autocommit=True,
         )
         with console:
             rows = psycopg.ClientCursor(console).execute("SHOW STATS_TOTALS").fetchall()
@@ -427,21 +519,28 @@ class OwnRabbit(_OwnServer):
         return True
 
 
-# -- nodes of pytest-celery -------------------------------------------------------------------------------------
+# -- nodes of pytest-celery ------------------------------------------------------------------------
 
 
 class LocalProcess:
     """A process with the face of a Docker container."""
 
     def __init__(
-        self, name: str, command: Sequence[str], log: Path, environment: Mapping[str, str] | None = None
+        self,
+        name: str,
+        command: Sequence[str],
+        log: Path,
+        environment: Mapping[str, str] | None = None,
     ) -> None:
         self.id, self.name = uuid.uuid4().hex, name
         self.command, self.log, self.environment = list(command), log, dict(environment or {})
         self.process: subprocess.Popen[bytes] | None = None
         self._running = ExitStack()
         self.attrs = {
-            "Config": {"Hostname": "127.0.0.1", "Env": [f"{key}={value}" for key, value in self.environment.items()]},
+            "Config": {
+                "Hostname": "127.0.0.1",
+                "Env": [f"{key}={value}" for key, value in self.environment.items()],
+            },
             "HostConfig": {"PortBindings": None},
             "NetworkSettings": {"Networks": {}, "Ports": {}},
         }
@@ -449,9 +548,13 @@ class LocalProcess:
     def start(self) -> LocalProcess:
         with self.log.open("ab") as output:
             self.process = subprocess.Popen(
-                self.command, env={**os.environ, **self.environment}, cwd=self.log.parent,
-                stdout=output, stderr=subprocess.STDOUT, start_new_session=True,
-            )  # fmt: skip
+                self.command,
+                env={**os.environ, **self.environment},
+                cwd=self.log.parent,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
         self._running.enter_context(noted("group", leader=str(self.process.pid)))
         return self
 
@@ -490,7 +593,9 @@ class LocalProcess:
 
     def exec_run(self, command: str | Sequence[str], **_: Any) -> tuple[int, bytes]:
         words = shlex.split(command) if isinstance(command, str) else list(command)
-        ended = subprocess.run(words, cwd=self.log.parent, env={**os.environ, **self.environment}, capture_output=True)
+        ended = subprocess.run(
+            words, cwd=self.log.parent, env={**os.environ, **self.environment}, capture_output=True
+        )
         return ended.returncode, ended.stdout + ended.stderr
 
 
@@ -509,7 +614,17 @@ class LocalRedis(_LocalNode, RedisContainer):
     @classmethod
     def launch(cls, directory: Path) -> LocalRedis:
         port = free_port()
-        command = ["redis-server", "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", str(directory)]
+        command = [
+            "redis-server",
+            "--port",
+            str(port),
+            "--bind",
+            "127.0.0.1",
+            "--save",
+            "",
+            "--dir",
+            str(directory),
+        ]
         node = cls(LocalProcess(f"redis-{port}", command, directory / "redis.log").start())
         node._own_port = port
         wait_until(lambda: is_listening(port), 30, "redis")

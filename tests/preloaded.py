@@ -1,8 +1,10 @@
-"""Python processes that begin with everything imported: each is a fork of a server that has imported it once.
+"""Python processes that begin with everything imported: each is a fork of a server that has
+imported it once.
 
-To import Django, Celery and SQLAlchemy takes two seconds of a processor, to do what a test is about a tenth of that. Such a
-process has an environment, a session and a process group of its own, and ends as Python does: it may kill itself. Nothing that
-reads settings is imported before it is forked.
+To import Django, Celery and SQLAlchemy takes two seconds of a processor, to do what a test is about
+a tenth of that. Such a process has an environment, a session and a process group of its own, and
+ends as Python does: it may kill itself. Nothing that reads settings is imported before it is
+forked.
 """
 
 from __future__ import annotations
@@ -29,7 +31,7 @@ from typing import IO, Any
 MODULES = """
 alembic celery.app.base celery.apps.worker celery.backends.redis celery.bin.celery celery.bin.worker celery.concurrency.prefork
 celery.concurrency.solo celery.concurrency.thread celery_durable.app celery_durable.cli celery_durable.store
-celery_durable.worker.bootstep celery_durable.worker.transport django.contrib.admin.sites django.core.management.commands.migrate
+celery_durable.worker.bootstep celery_durable.broker.transport django.contrib.admin.sites django.core.management.commands.migrate
 django.core.management.commands.test django.core.servers.basehttp django.core.wsgi django.db.backends.sqlite3.base
 django.forms django.template.backends.django django.test django.views kombu.transport.memory kombu.transport.pyamqp
 kombu.transport.redis flower.command flower.app psycopg pymysql
@@ -59,7 +61,8 @@ class Process:
 
     def _look(self, timeout: float) -> int | None:
         if self.returncode is None and select.select([self._socket], [], [], timeout)[0]:
-            self.returncode = int(self._answers.readline() or b"-9")  # the server is gone, and it with the server
+            # the server is gone, and it with the server
+            self.returncode = int(self._answers.readline() or b"-9")
             self._answers.close()
             self._socket.close()
         return self.returncode
@@ -83,16 +86,25 @@ class Preloaded:
         self._channel = channel
 
     def start(
-        self, arguments: list[str], env: Mapping[str, str], cwd: Path, output: IO[bytes], errors: IO[bytes]
+        self,
+        arguments: list[str],
+        env: Mapping[str, str],
+        cwd: Path,
+        output: IO[bytes],
+        errors: IO[bytes],
     ) -> Process:
         """Start a process by the arguments of ``python``: ``-c``, ``-m``, or a file."""
         ours, theirs = socket.socketpair()
         with theirs:
             job = json.dumps({"arguments": arguments, "env": dict(env), "cwd": str(cwd)}).encode()
-            socket.send_fds(self._channel, [job], [output.fileno(), errors.fileno(), theirs.fileno()])
+            socket.send_fds(
+                self._channel, [job], [output.fileno(), errors.fileno(), theirs.fileno()]
+            )
         return Process(ours)
 
-    def run(self, arguments: list[str], env: Mapping[str, str], cwd: Path) -> subprocess.CompletedProcess[str]:
+    def run(
+        self, arguments: list[str], env: Mapping[str, str], cwd: Path
+    ) -> subprocess.CompletedProcess[str]:
         """Run a process to its end."""
         with tempfile.TemporaryFile() as output, tempfile.TemporaryFile() as errors:
             process = self.start(arguments, env, cwd, output, errors)
@@ -101,7 +113,9 @@ class Preloaded:
             finally:
                 process.kill()
             output.seek(0), errors.seek(0)
-            return subprocess.CompletedProcess(arguments, code, output.read().decode(), errors.read().decode())
+            return subprocess.CompletedProcess(
+                arguments, code, output.read().decode(), errors.read().decode()
+            )
 
 
 @contextmanager
@@ -111,9 +125,12 @@ def server() -> Iterator[Preloaded]:
     with ours:
         with theirs:
             process = subprocess.Popen(
-                [sys.executable, __file__, str(theirs.fileno())], pass_fds=[theirs.fileno()], start_new_session=True,
-                stdin=subprocess.DEVNULL, env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
-            )  # fmt: skip
+                [sys.executable, "-P", __file__, str(theirs.fileno())],
+                pass_fds=[theirs.fileno()],
+                start_new_session=True,
+                stdin=subprocess.DEVNULL,
+                env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+            )
         try:
             yield Preloaded(ours)
         finally:
@@ -142,7 +159,7 @@ def close() -> None:
     _stack.close()
 
 
-# -- the server ---------------------------------------------------------------------------------------------------
+# -- the server ------------------------------------------------------------------------------------
 
 
 def _serve(channel: socket.socket) -> dict[str, Any] | None:
@@ -199,7 +216,6 @@ def _do(job: dict[str, Any]) -> None:
 
 
 if __name__ == "__main__":
-    sys.path.remove(os.path.dirname(os.path.abspath(__file__)))
     for _name in MODULES:
         with suppress(ModuleNotFoundError):
             importlib.import_module(_name)

@@ -1,7 +1,7 @@
 """The servers that tests talk to, and a database or virtual host of their own on these.
 
-They are found by environment variable or on their default local ports. An absent one skips its tests with one loud line; under
-``CI=true`` it fails the run.
+They are found by environment variable or on their default local ports. An absent one skips its
+tests with one loud line; under ``CI=true`` it fails the run.
 """
 
 from __future__ import annotations
@@ -18,7 +18,9 @@ import sqlalchemy as sa
 
 from tests.leftovers import delete_keys, noted
 
-POSTGRES = os.environ.get("DURABLE_TEST_POSTGRES", "postgresql+psycopg://postgres@127.0.0.1:5432/postgres")
+POSTGRES = os.environ.get(
+    "DURABLE_TEST_POSTGRES", "postgresql+psycopg://postgres@127.0.0.1:5432/postgres"
+)
 MARIADB = os.environ.get("DURABLE_TEST_MARIADB", "mysql+pymysql://root@127.0.0.1:3306/")
 REDIS = os.environ.get("DURABLE_TEST_REDIS", "redis://127.0.0.1:6379/0")
 RABBITMQ = os.environ.get("DURABLE_TEST_RABBITMQ", "amqp://guest:guest@127.0.0.1:5672/")
@@ -67,14 +69,21 @@ def own_database(
 
 @contextmanager
 def own_vhost(url: str) -> Iterator[str]:
-    """Make a virtual host on a RabbitMQ server, give its URL, and delete it; the URL as it is where that cannot be done."""
+    """Make a virtual host on a RabbitMQ server, give its URL, and delete it.
+
+    The URL as it is where that cannot be done.
+    """
     name, ctl = f"durable-{uuid.uuid4().hex[:8]}", shutil.which("rabbitmqctl")
     user = sa.make_url(url).username or "guest"
     with noted("vhost", name=name):
         if ctl is None or subprocess.run([ctl, "add_vhost", name], capture_output=True).returncode:
             yield url
             return
-        subprocess.run([ctl, "set_permissions", "-p", name, user, ".*", ".*", ".*"], capture_output=True, check=True)
+        subprocess.run(
+            [ctl, "set_permissions", "-p", name, user, ".*", ".*", ".*"],
+            capture_output=True,
+            check=True,
+        )
         try:
             yield f"{url.rstrip('/').removesuffix('/%2F')}/{name}"
         finally:

@@ -1,4 +1,7 @@
-"""Which tests run: the quick tier by itself, the full and the long one by option. See ``tests/conftest.py``."""
+"""Which tests run: the quick tier by itself, the full and the long one by option.
+
+See ``tests/conftest.py``.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,17 @@ from typing import TypeVar
 
 import pytest
 
-__all__ = ["Tier", "add_options", "budget", "choose", "configure", "is_long", "rounds", "some", "tier"]
+__all__ = [
+    "Tier",
+    "add_options",
+    "budget",
+    "choose",
+    "configure",
+    "is_long",
+    "rounds",
+    "some",
+    "tier",
+]
 
 T = TypeVar("T")
 
@@ -35,16 +48,27 @@ def add_options(parser: pytest.Parser) -> None:
     given = os.environ.get(_VARIABLE, "quick")
     parser.addoption("--tier", choices=names, default=given, help="how much is tested (quick)")
     parser.addoption(
-        "--budget", type=float, default=float(os.environ.get(_BUDGET, "300")),
+        "--budget",
+        type=float,
+        default=float(os.environ.get(_BUDGET, "300")),
         help="how many seconds each search and storm of the long tier may take (300)",
-    )  # fmt: skip
+    )
 
 
 def configure(config: pytest.Config) -> None:
-    """Let the options be known to modules that ask while they are imported, and to a pytest that a test starts."""
-    os.environ[_VARIABLE], os.environ[_BUDGET] = config.getoption("--tier"), str(config.getoption("--budget"))
-    config.addinivalue_line("markers", "quick: needs no server; set by the tests' own rule, not by hand")
-    config.addinivalue_line("markers", "full: needs a server or much time, and runs with --tier=full")
+    """Let the options be known to modules that ask while they are imported, and to a pytest that a
+    test starts.
+    """
+    os.environ[_VARIABLE], os.environ[_BUDGET] = (
+        config.getoption("--tier"),
+        str(config.getoption("--budget")),
+    )
+    config.addinivalue_line(
+        "markers", "quick: needs no server; set by the tests' own rule, not by hand"
+    )
+    config.addinivalue_line(
+        "markers", "full: needs a server or much time, and runs with --tier=full"
+    )
     config.addinivalue_line("markers", "long: a long form, which runs with --tier=long")
 
 
@@ -85,9 +109,11 @@ def budget() -> float:
 
 
 def some(things: Sequence[T], *, quick: int, full: int, key: str, share: float = 1) -> Iterator[T]:
-    """Give a part of many things that are alike: each so-manieth in the quick and the full tier, beginning where a key says.
+    """Give a part of many things that are alike: each so-manieth in the quick and the full tier,
+    beginning where a key says.
 
-    In the long tier all of them come, in any order, until their share of the budget is spent; the first always comes.
+    In the long tier all of them come, in any order, until their share of the budget is spent; the
+    first always comes.
     """
     if not is_long():
         step = quick if tier() is Tier.QUICK else full
@@ -101,7 +127,10 @@ def some(things: Sequence[T], *, quick: int, full: int, key: str, share: float =
 
 
 def rounds(*, quick: int, full: int, long: int = 200) -> Iterator[int]:
-    """Give how many examples to try, once; in the long tier again and again until the budget is spent."""
+    """Give how many examples to try, once.
+
+    In the long tier again and again until the budget is spent.
+    """
     if not is_long():
         yield quick if tier() is Tier.QUICK else full
         return

@@ -1,44 +1,59 @@
-"""The names of Azure's Durable Functions for Python and of ``durabletask``, over this package's orchestrators.
+"""The names of Azure's Durable Functions for Python and of ``durabletask``, over this package's
+orchestrators.
 
-A generator written for either runs with its import and its decorator changed: ``from celery_durable import azure as df``
-(or ``as task``). Only translation happens here, task by task; what is recorded are the commands of ``ctx``.
+A generator written for either runs with its import and its decorator changed: ``from celery_durable
+import azure as df``, or ``from celery_durable.azure import client, entities, task, worker``. Only
+translation happens here, task by task; what is recorded are the commands of ``ctx``.
 """
 
 from __future__ import annotations
 
-from typing import Any
-
-from .client import (
+from . import client, entities, task, worker
+from .durabletask_context import OrchestrationContext
+from .entities import (
+    DurableEntity,
+    DurableEntityContext,
+    EntityContext,
+    EntityId,
+    EntityInstanceId,
+    EntityStateResponse,
+)
+from .errors import FailureDetails, NotSupported, TaskCancelledError, TaskFailedError
+from .functions import (
+    DurableFunctionsClient,
     DurableOrchestrationClient,
     DurableOrchestrationStatus,
     OrchestrationRuntimeStatus,
     PurgeHistoryResult,
+    SyncDurableFunctionsClient,
 )
-from .contexts import DurableOrchestrationContext, OrchestrationContext
-from .entities import EntityId, EntityInstanceId, EntityStateResponse
-from .errors import UNSUPPORTED, FailureDetails, NotSupported, TaskCancelledError, TaskFailedError, unsupported
+from .functions_app import Blueprint, DFApp, Entity, Orchestrator
+from .functions_context import DurableOrchestrationContext
+from .futures import CancellableTask, Task, TimerTask, when_all, when_any
+from .missing import refused
 from .retry import RetryOptions, RetryPolicy
-from .running import (
-    ActivityContext,
-    DFApp,
-    Orchestrator,
-    TaskHubWorker,
-    durabletask_activity,
-    durabletask_orchestrator,
-    orchestrator,
-)
-from .tasks import Task, when_all, when_any
+from .running import ActivityContext, durabletask_activity, durabletask_orchestrator, orchestrator
+from .worker import TaskHubGrpcWorker, TaskHubWorker
 
 __all__ = [
+    # the modules of durabletask
+    "client",
+    "entities",
+    "task",
+    "worker",
     # decorators
+    "Blueprint",
     "DFApp",
+    "Entity",
     "Orchestrator",
+    "TaskHubGrpcWorker",
     "TaskHubWorker",
     "durabletask_activity",
     "durabletask_orchestrator",
     "orchestrator",
     # what an orchestrator is given and makes
     "ActivityContext",
+    "CancellableTask",
     "EntityId",
     "EntityInstanceId",
     "DurableOrchestrationContext",
@@ -46,14 +61,22 @@ __all__ = [
     "RetryOptions",
     "RetryPolicy",
     "Task",
+    "TaskBase",
+    "TimerTask",
     "when_all",
     "when_any",
+    # entities
+    "DurableEntity",
+    "DurableEntityContext",
+    "EntityContext",
     # the client
+    "DurableFunctionsClient",
     "DurableOrchestrationClient",
     "DurableOrchestrationStatus",
     "EntityStateResponse",
     "OrchestrationRuntimeStatus",
     "PurgeHistoryResult",
+    "SyncDurableFunctionsClient",
     # errors
     "FailureDetails",
     "NotSupported",
@@ -61,8 +84,6 @@ __all__ = [
     "TaskFailedError",
 ]
 
+TaskBase = Task
 
-def __getattr__(name: str) -> Any:
-    if name in UNSUPPORTED:
-        raise unsupported(name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+__getattr__ = refused(__name__)

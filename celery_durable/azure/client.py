@@ -1,165 +1,134 @@
-"""Azure's client."""
+"""durabletask's client, to be awaited, and the names of ``durabletask.client``."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import asyncio
+from collections.abc import Callable, Coroutine
 from datetime import datetime
-from enum import StrEnum
-from typing import Any
+from functools import update_wrapper
+from types import TracebackType
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
-from ..app import Durable
-from ..core.events import Event
+from ..app.durable import Durable
 from ..core.status import RuntimeStatus
-from ..errors import InstanceNotFound, InvalidState
-from .entities import EntityId, EntityStateResponse, arguments_of, operation_of
+from .blocking import TaskHubGrpcClient
+from .entity_names import EntityInstanceId
+from .errors import OrchestrationFailedError
+from .missing import refused
+from .states import (
+    CleanEntityStorageResult,
+    EntityQuery,
+    OrchestrationQuery,
+    OrchestrationState,
+    OrchestrationStatus,
+    Page,
+    PurgeInstancesResult,
+)
 
 __all__ = [
-    "DurableOrchestrationClient",
-    "DurableOrchestrationStatus",
-    "OrchestrationRuntimeStatus",
-    "PurgeHistoryResult",
+    "AsyncTaskHubGrpcClient",
+    "CleanEntityStorageResult",
+    "EntityQuery",
+    "OrchestrationFailedError",
+    "OrchestrationQuery",
+    "OrchestrationState",
+    "OrchestrationStatus",
+    "Page",
+    "PurgeInstancesResult",
+    "TaskHubGrpcClient",
 ]
 
+P = ParamSpec("P")
+R = TypeVar("R")
 
-class OrchestrationRuntimeStatus(StrEnum):
-    """Azure's names of the states; equal to their texts. Nothing here is ever ``ContinuedAsNew``."""
-
-    Running = "Running"
-    Completed = "Completed"
-    ContinuedAsNew = "ContinuedAsNew"
-    Failed = "Failed"
-    Canceled = "Canceled"
-    Terminated = "Terminated"
-    Pending = "Pending"
-    Suspended = "Suspended"
+__getattr__ = refused(__name__)
 
 
-@dataclass(frozen=True)
-class DurableOrchestrationStatus:
-    """What ``get_status`` gives; false, with nothing in it, if there is no such orchestration.
+def _awaited(
+    method: Callable[Concatenate[TaskHubGrpcClient, P], R],
+) -> Callable[Concatenate[AsyncTaskHubGrpcClient, P], Coroutine[Any, Any, R]]:
+    async def call(self: AsyncTaskHubGrpcClient, /, *args: P.args, **kwargs: P.kwargs) -> R:
+        return method(self.blocking, *args, **kwargs)
 
-    ``output`` of a failed orchestration is the text of its exception. Times are aware UTC.
-    """
-
-    name: str | None = None
-    instance_id: str | None = None
-    created_time: datetime | None = None
-    last_updated_time: datetime | None = None
-    input_: Any = None
-    output: Any = None
-    runtime_status: OrchestrationRuntimeStatus | None = None
-    custom_status: Any = None
-    history: list[Event] | None = None
-
-    def __bool__(self) -> bool:
-        return self.instance_id is not None
+    update_wrapper(call, method)
+    return call
 
 
-@dataclass(frozen=True)
-class PurgeHistoryResult:
-    """How many orchestrations were deleted."""
-
-    instances_deleted: int
-
-
-class DurableOrchestrationClient:
-    """Azure's client. Its methods are awaited, but block for the time of a database call.
+class AsyncTaskHubGrpcClient:
+    """The same, to be awaited. Its methods block for the time of a database call; waiting does not.
 
     Args:
-        durable: where the orchestrators are registered.
+        durable: where the orchestrators are registered; that of the current Celery app if left out.
+        options: of durabletask's connection to its sidecar; refused.
     """
 
-    def __init__(self, durable: Durable) -> None:
-        self.durable = durable
+    def __init__(self, durable: Durable | None = None, **options: Any) -> None:
+        self.blocking: TaskHubGrpcClient = TaskHubGrpcClient(durable, **options)
 
-    async def start_new(
-        self, orchestration_function_name: str, instance_id: str | None = None, client_input: Any = None
-    ) -> str:
-        """Start an orchestrator and return the instance id; a finished orchestration of that id is replaced.
+    @property
+    def durable(self) -> Durable:
+        """Where the orchestrators are registered."""
+        return self.blocking.durable
 
-        Raises:
-            InvalidState: one of that id is not over.
-            TypeError: there is no orchestrator of that name.
-        """
-        signature = self.durable.app.signature(orchestration_function_name, args=(client_input,))
-        return str(self.durable.start(signature, instance_id=instance_id, if_exists="restart").id)
+    async def __aenter__(self) -> AsyncTaskHubGrpcClient:
+        return self
 
-    async def get_status(
-        self, instance_id: str, show_history: bool = False, show_history_output: bool = False, show_input: bool = False
-    ) -> DurableOrchestrationStatus:
-        """Return where an orchestration stands; its history is this package's own, payloads included."""
-        try:
-            run = self.durable.get(instance_id)
-        except InstanceNotFound:
-            return DurableOrchestrationStatus()
-        has_failed = run.runtime_status is RuntimeStatus.FAILED
-        return DurableOrchestrationStatus(
-            name=run.name, instance_id=run.id, created_time=run.created_at, last_updated_time=run.updated_at,
-            input_=next(iter(run.input["args"]), None) if show_input else None,
-            output=str(run.failure) if has_failed else run.output,
-            runtime_status=OrchestrationRuntimeStatus(run.runtime_status.capitalize()),
-            custom_status=run.custom_status, history=run.history() if show_history else None,
-        )  # fmt: skip
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        return None
 
-    async def raise_event(self, instance_id: str, event_name: str, event_data: Any = None) -> None:
-        """Raise an event; without effect on an orchestration that is over.
-
-        Raises:
-            InstanceNotFound: there is no such orchestration.
-        """
-        try:
-            self.durable.get(instance_id).raise_event(event_name, event_data)
-        except InvalidState:
-            return
+    close = _awaited(TaskHubGrpcClient.close)
+    schedule_new_orchestration = _awaited(TaskHubGrpcClient.schedule_new_orchestration)
+    get_orchestration_state = _awaited(TaskHubGrpcClient.get_orchestration_state)
+    get_orchestration_history = _awaited(TaskHubGrpcClient.get_orchestration_history)
+    list_instance_ids = _awaited(TaskHubGrpcClient.list_instance_ids)
+    get_all_orchestration_states = _awaited(TaskHubGrpcClient.get_all_orchestration_states)
+    raise_orchestration_event = _awaited(TaskHubGrpcClient.raise_orchestration_event)
+    terminate_orchestration = _awaited(TaskHubGrpcClient.terminate_orchestration)
+    suspend_orchestration = _awaited(TaskHubGrpcClient.suspend_orchestration)
+    resume_orchestration = _awaited(TaskHubGrpcClient.resume_orchestration)
+    rewind_orchestration = _awaited(TaskHubGrpcClient.rewind_orchestration)
+    restart_orchestration = _awaited(TaskHubGrpcClient.restart_orchestration)
+    purge_orchestration = _awaited(TaskHubGrpcClient.purge_orchestration)
+    purge_orchestrations_by = _awaited(TaskHubGrpcClient.purge_orchestrations_by)
+    get_entity = _awaited(TaskHubGrpcClient.get_entity)
+    get_all_entities = _awaited(TaskHubGrpcClient.get_all_entities)
+    clean_entity_storage = _awaited(TaskHubGrpcClient.clean_entity_storage)
 
     async def signal_entity(
         self,
-        entityId: EntityId,  # noqa: N803
+        entity_instance_id: EntityInstanceId,
         operation_name: str,
-        operation_input: Any = None,
+        input: Any = None,
+        signal_time: datetime | None = None,
     ) -> None:
-        """Ask for an operation of an entity with one argument, or with none if that is None; one-way."""
-        reference = self.durable.entity(entityId.name, entityId.key)
-        operation_of(reference.signal, operation_name)(*arguments_of(operation_input))
+        """Ask for an operation of an entity, one-way; see ``TaskHubGrpcClient.signal_entity``."""
+        self.blocking.signal_entity(entity_instance_id, operation_name, input, signal_time)
 
-    async def read_entity_state(self, entityId: EntityId) -> EntityStateResponse:  # noqa: N803
-        """Return the state of an entity."""
-        state = self.durable.entity(entityId.name, entityId.key).state()
-        return EntityStateResponse(state is not None, state)
+    async def wait_for_orchestration_start(
+        self, instance_id: str, *, fetch_payloads: bool = False, timeout: float = 60
+    ) -> OrchestrationState | None:
+        """Wait until an orchestration has begun.
 
-    async def terminate(self, instance_id: str, reason: str) -> None:
-        """End an orchestration, and its children, at once; without effect on one that is over.
-
-        Raises:
-            InstanceNotFound: there is no such orchestration.
+        See ``TaskHubGrpcClient.wait_for_orchestration_start``.
         """
-        self.durable.get(instance_id).terminate(reason=reason)
+        for pause in self.blocking.pauses(
+            instance_id, timeout, lambda status: status is not RuntimeStatus.PENDING
+        ):
+            await asyncio.sleep(pause)
+        return self.blocking.get_orchestration_state(instance_id, fetch_payloads=fetch_payloads)
 
-    async def suspend(self, instance_id: str, reason: str | None = None) -> None:
-        """Let an orchestration take no turns.
+    async def wait_for_orchestration_completion(
+        self, instance_id: str, *, fetch_payloads: bool = True, timeout: float = 60
+    ) -> OrchestrationState | None:
+        """Wait until an orchestration is over.
 
-        Raises:
-            InstanceNotFound, InvalidState: there is none, or it is over.
+        See ``TaskHubGrpcClient.wait_for_orchestration_completion``.
         """
-        self.durable.get(instance_id).suspend(reason)
-
-    async def resume(self, instance_id: str, reason: str | None = None) -> None:
-        """Let a suspended orchestration go on.
-
-        Raises:
-            InstanceNotFound, InvalidState: there is none, or it is over.
-        """
-        self.durable.get(instance_id).resume(reason)
-
-    async def purge_instance_history(self, instance_id: str) -> PurgeHistoryResult:
-        """Delete a finished orchestration and its children.
-
-        Raises:
-            InvalidState: it is not over.
-        """
-        try:
-            run = self.durable.get(instance_id)
-        except InstanceNotFound:
-            return PurgeHistoryResult(0)
-        run.purge()
-        return PurgeHistoryResult(1)
+        for pause in self.blocking.pauses(instance_id, timeout, lambda status: status.is_terminal):
+            await asyncio.sleep(pause)
+        return self.blocking.get_orchestration_state(instance_id, fetch_payloads=fetch_payloads)

@@ -1,6 +1,7 @@
 """``celery -A app durable ...``: the command group, which Celery finds by its entry point.
 
-Loaded with every ``celery`` command, so nothing but click is imported before one of its own commands runs.
+Loaded with every ``celery`` command, so nothing but click is imported before one of its own
+commands runs.
 """
 
 from __future__ import annotations
@@ -25,8 +26,8 @@ class _LazyGroup(click.Group):
 
 
 def _commands() -> dict[str, Any]:
-    commands: dict[str, Any] = import_module(f"{__name__}.commands").COMMANDS
-    return commands
+    found: dict[str, Any] = import_module(f"{__name__}.commands").commands()
+    return found
 
 
 @click.group("durable", cls=_LazyGroup)

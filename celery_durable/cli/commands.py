@@ -1,23 +1,38 @@
-"""The table of commands, in the order in which ``--help`` lists them."""
+"""The commands, in the order in which ``--help`` lists them.
+
+Those of verbs are made from their table.
+"""
 
 from __future__ import annotations
 
 import click
 
+from .changing import export, replay, verify
 from .declared import entities, orchestrators, schedules
 from .exporter import exporter
 from .installation import check, doctor, migrate
-from .looking import count, explain, history, list_, result, show, wait
-from .repairing import export, fork, override, replay, verify
-from .steering import VERBS, event, start
+from .reading import count, explain, history, list_, result, show, wait
+from .starting import start
+from .verbs import verb_commands
 from .watching import watch
 
-__all__ = ["COMMANDS"]
+__all__ = ["commands"]
 
-COMMANDS: dict[str, click.Command] = {
-    each.name or "": each
-    for each in (
-        start, list_, count, show, history, watch, wait, result, explain, event, *VERBS, fork, override, export, replay,
-        verify, orchestrators, schedules, entities, migrate, check, doctor, exporter,
-    )
-}  # fmt: skip
+_BEFORE_VERBS = (start, list_, count, show, history, watch, wait, result, explain)
+_AFTER_VERBS = (
+    export,
+    replay,
+    verify,
+    orchestrators,
+    schedules,
+    entities,
+    migrate,
+    check,
+    doctor,
+    exporter,
+)
+
+
+def commands() -> dict[str, click.Command]:
+    """Return the commands by their names."""
+    return {each.name or "": each for each in (*_BEFORE_VERBS, *verb_commands(), *_AFTER_VERBS)}

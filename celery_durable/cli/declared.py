@@ -7,9 +7,9 @@ from typing import Any
 
 import click
 
-from ..views import entity_view, schedule_view
+from ..inspection.views import entity_view, schedule_view
 from .entry import command
-from .output import formatted, give, show_one, show_rows
+from .output import formatted, print_id, show_one, show_rows
 from .parameters import SCHEDULE, page
 
 __all__ = ["entities", "orchestrators", "schedules"]
@@ -19,21 +19,43 @@ __all__ = ["entities", "orchestrators", "schedules"]
 @formatted(has_ids=False)
 @command
 def orchestrators(durable: Any, form: str | None) -> None:
-    """List orchestrators and versions: what this process has, and what orchestrations that are not over need."""
+    """List orchestrators and versions: what this process has, and what orchestrations that are not
+    over need.
+    """
     rows = []
     for use in durable.versions():
         definition = durable.registry.get(use.name, use.version)
-        rows.append({
-            "name": use.name, "version": use.version, "live": use.live, "registered": use.is_registered,
-            "safe_to_remove": use.is_safe_to_remove, "source": _source(definition.function) if definition else None,
-        })  # fmt: skip
-    show_rows(rows, ("name", "version", "live", "registered", "safe_to_remove", "source"), form, key="name")
+        rows.append(
+            {
+                "name": use.name,
+                "version": use.version,
+                "live": use.live,
+                "registered": use.is_registered,
+                "safe_to_remove": use.is_safe_to_remove,
+                "source": _source(definition.function) if definition else None,
+            }
+        )
+    show_rows(
+        rows,
+        ("name", "version", "live", "registered", "safe_to_remove", "source"),
+        form,
+        key="name",
+    )
 
 
 def _source(function: Any) -> str | None:
+    if (cls := getattr(function, "durable_class", None)) is not None:
+        return _place_of(cls)
     function = inspect.unwrap(function)
     code = getattr(function, "__code__", None)
     return None if code is None else f"{code.co_filename}:{code.co_firstlineno}"
+
+
+def _place_of(cls: type) -> str | None:
+    try:
+        return f"{inspect.getsourcefile(cls)}:{inspect.getsourcelines(cls)[1]}"
+    except (OSError, TypeError):
+        return None
 
 
 @click.group(invoke_without_command=True)
@@ -50,7 +72,12 @@ def schedules(ctx: click.Context, form: str | None) -> None:
 @command
 def _list_schedules(durable: Any, form: str | None) -> None:
     rows = [schedule_view(schedule) for schedule in durable.schedules()]
-    show_rows(rows, ("name", "orchestrator", "cron", "interval", "next_at", "last_id", "is_paused"), form, key="name")
+    show_rows(
+        rows,
+        ("name", "orchestrator", "cron", "interval", "next_at", "last_id", "is_paused"),
+        form,
+        key="name",
+    )
 
 
 _name = click.argument("name", type=SCHEDULE)
@@ -78,7 +105,7 @@ def pause(durable: Any, name: str, reason: str | None) -> None:
 @_name
 @command
 def resume(durable: Any, name: str) -> None:
-    """Go on with the next tick of the schedule NAME."""
+    """Continue with the next tick of the schedule NAME."""
     durable.get_schedule(name).resume()
 
 
@@ -87,7 +114,7 @@ def resume(durable: Any, name: str) -> None:
 @command
 def trigger(durable: Any, name: str) -> None:
     """Start an extra instance of the schedule NAME now, and print its id."""
-    give(durable.get_schedule(name).trigger().id)
+    print_id(durable.get_schedule(name).trigger().id)
 
 
 @schedules.command()
@@ -95,7 +122,7 @@ def trigger(durable: Any, name: str) -> None:
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @command
 def delete(durable: Any, name: str, yes: bool) -> None:
-    """Delete the schedule NAME; what it has started goes on."""
+    """Delete the schedule NAME; what it has started continues."""
     schedule = durable.get_schedule(name)
     if not yes:
         click.confirm(f"delete the schedule {schedule.name}?", abort=True, err=True)
@@ -108,11 +135,18 @@ def delete(durable: Any, name: str, yes: bool) -> None:
 @click.option("--clean", is_flag=True, help="Delete those that are empty, instead.")
 @formatted()
 @command
-def entities(durable: Any, name: str | None, limit: int, cursor: str | None, clean: bool, form: str | None) -> None:
+def entities(
+    durable: Any, name: str | None, limit: int, cursor: str | None, clean: bool, form: str | None
+) -> None:
     """List entities, of class NAME or of all."""
     if clean:
         click.echo(f"{durable.clean_entities(name)} deleted")
         return
     found = durable.entities(name, limit=limit, cursor=cursor)
     rows = [entity_view(entity) for entity in found.items]
-    show_rows(rows, ("name", "key", "state", "locked_by", "waiting", "updated_at"), form, next_cursor=found.next_cursor)
+    show_rows(
+        rows,
+        ("name", "key", "state", "locked_by", "waiting", "updated_at"),
+        form,
+        next_cursor=found.next_cursor,
+    )

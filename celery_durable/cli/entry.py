@@ -1,4 +1,6 @@
-"""Where a command begins and how it ends: the application it works on, and errors as messages with exit codes."""
+"""Where a command begins and how it ends: the application it works on, and errors as messages with
+exit codes.
+"""
 
 from __future__ import annotations
 
@@ -41,8 +43,9 @@ class _Failure(click.ClickException):
 def app_of(ctx: click.Context) -> Any:
     """Return the Celery application of a command: what the context's object is, or has as ``.app``.
 
-    ``celery -A`` puts an object with ``.app`` there; whoever invokes the group by ``obj=app`` needs no ``-A``. While a shell
-    completes words nobody has put anything there yet, and the option itself is read.
+    ``celery -A`` puts an object with ``.app`` there; a caller that invokes the group by
+    ``obj=app`` needs no ``-A``. While a shell completes words nothing is there yet, and the option
+    itself is read.
     """
     root = ctx.find_root()
     if isinstance(root.obj, Celery):
@@ -59,7 +62,9 @@ def durable_of(ctx: click.Context) -> Any:
     """Return the ``Durable`` of the application of a command."""
     app = app_of(ctx)
     if not hasattr(app, "durable"):
-        whose = "there is no application" if app is None else f"{app!r} has no durable orchestrations"
+        whose = (
+            "there is no application" if app is None else f"{app!r} has no durable orchestrations"
+        )
         raise _Failure(f"{whose}: make a Durable(app), and name the app by -A", 78)
     app.loader.import_default_modules()
     return app.durable

@@ -1,4 +1,6 @@
-"""``celery durable exporter``: metrics for Prometheus over HTTP, of the store and of the workers' events."""
+"""``celery durable exporter``: metrics for Prometheus over HTTP, of the store and of the workers'
+events.
+"""
 
 from __future__ import annotations
 
@@ -14,15 +16,33 @@ __all__ = ["exporter"]
 
 
 @click.command()
-@click.option("--port", type=click.IntRange(0, 65535), default=9469, show_default=True, help="0 takes a free one.")
 @click.option(
-    "--host", default="127.0.0.1", show_default=True, help="Where to listen; 0.0.0.0 is everywhere. There is no login."
+    "--port",
+    type=click.IntRange(0, 65535),
+    default=9469,
+    show_default=True,
+    help="0 takes a free one.",
 )
-@click.option("--no-events", is_flag=True, help="Only what the store tells; do not listen to the workers' events.")
+@click.option(
+    "--host",
+    default="127.0.0.1",
+    show_default=True,
+    help="Where to listen; 0.0.0.0 is everywhere. There is no login.",
+)
+@click.option(
+    "--no-events",
+    is_flag=True,
+    help="Only what the store tells; do not listen to the workers' events.",
+)
 @command
 def exporter(durable: Any, port: int, host: str, no_events: bool) -> None:
     """Serve metrics for Prometheus under /metrics until interrupted."""
-    from ..telemetry.prometheus import CollectorRegistry, EventMetrics, StoreCollector, start_http_server
+    from ..telemetry.prometheus import (
+        CollectorRegistry,
+        EventMetrics,
+        StoreCollector,
+        start_http_server,
+    )
 
     registry = CollectorRegistry()
     registry.register(StoreCollector(durable))

@@ -12,7 +12,8 @@ import click
 from ..checks import findings
 from ..errors import ConfigurationError
 from .entry import FAILED, command, leave
-from .output import say, styled, tell, visible
+from .output import report, show_line, styled, visible
+from .queues import check_queues
 
 __all__ = ["check", "doctor", "migrate"]
 
@@ -20,10 +21,20 @@ _LATE = timedelta(minutes=1)
 
 
 @click.command()
-@click.option("--check", "only_checks", is_flag=True, help="Only tell whether the tables fit: exit code 78 if not.")
-@click.option("--sql", "prints_sql", is_flag=True, help="Print what would be done, as SQL, and do nothing.")
 @click.option(
-    "--from", "since", metavar="REVISION", help="With --sql: begin there (base: no tables), and ask no database."
+    "--check",
+    "only_checks",
+    is_flag=True,
+    help="Only tell whether the tables fit: exit code 78 if not.",
+)
+@click.option(
+    "--sql", "prints_sql", is_flag=True, help="Print what would be done, as SQL, and do nothing."
+)
+@click.option(
+    "--from",
+    "since",
+    metavar="REVISION",
+    help="With --sql: begin there (base: no tables), and ask no database.",
 )
 @command
 def migrate(durable: Any, only_checks: bool, prints_sql: bool, since: str | None) -> None:
@@ -49,16 +60,17 @@ def _print_sql(durable: Any, since: str | None) -> None:
     if sql:
         click.echo(sql, nl=False)
     else:
-        tell("nothing is to be done: the tables fit this release")
+        report("nothing is to be done: the tables fit this release")
 
 
 def _schema(durable: Any) -> None:
-    from ..store.migrate import HEAD, found_revision
+    from ..store.migrate import HEAD, found_revision, misfit_in
 
-    found = found_revision(durable.runtime.store.database_without_check())
-    if found != HEAD:
-        state = "has no tables" if found is None else f"is at revision {found}, this release needs {HEAD}"
-        raise ConfigurationError(f"the store {state}: run migrate")
+    database = durable.runtime.store.database_without_check()
+    if (problem := misfit_in(database)) is not None:
+        found = found_revision(database)
+        advice = ": run migrate" if found is None or found < HEAD else ""
+        raise ConfigurationError(f"the store {problem}{advice}")
 
 
 @click.command()
@@ -67,89 +79,120 @@ def check(durable: Any) -> None:
     """Check the configuration, without a look at the servers; exit code 78 if it cannot work."""
     found = findings(durable)
     for finding in found:
-        tell(f"{'error' if finding.is_error else 'warning'}: {finding.message}. {finding.hint} ({finding.id})")
+        report(f"{finding.kind}: {finding.message}. {finding.hint} ({finding.id})")
     if errors := [finding for finding in found if finding.is_error]:
         raise ConfigurationError(
             f"the configuration cannot be used: {len(errors)} error{'s' if len(errors) > 1 else ''}"
         )
     durable.app.finalize()
     number = sum(1 for name in durable.registry.names() if not name.startswith("celery_durable."))
-    click.echo(f"the configuration is usable; {number} orchestrators, {len(found)} warnings")
+    click.echo(
+        f"the configuration is usable; {number} orchestrators,"
+        f" {sum(1 for each in found if each.kind == 'warning')} warnings"
+    )
 
 
 @click.command()
 @command
 def doctor(durable: Any) -> None:
     """Look at store, broker, workers and what is stuck; exit code 5 if something is wrong."""
-    told: set[str] = set()
-    for what, look in _LOOKS.items():
+    shown: set[str] = set()
+    for what, check_of in _CHECKS.items():
         try:
-            say(f"{styled('ok')}       {what}: {visible(look(durable))}")
+            show_line(f"{styled('ok')}       {what}: {visible(check_of(durable))}")
         except Exception as error:
             problem = str(error)
-            say(f"{styled('PROBLEM')}  {what}: {'see above' if problem in told else visible(problem)}")
-            told.add(problem)
-    if told:
+            show_line(
+                f"{styled('PROBLEM')}  {what}:"
+                f" {'see above' if problem in shown else visible(problem)}"
+            )
+            shown.add(problem)
+    if shown:
         leave(FAILED)
 
 
-def _look_at_store(durable: Any) -> str:
+def _check_store(durable: Any) -> str:
     store = durable.runtime.store
     began = time.perf_counter()
     store.now()
     return f"{store.database} answers in {(time.perf_counter() - began) * 1e3:.0f} ms"
 
 
-def _look_at_schema(durable: Any) -> str:
+def _check_schema(durable: Any) -> str:
     _schema(durable)
     return "the tables fit this release"
 
 
-def _look_at_clock(durable: Any) -> str:
+def _check_clock(durable: Any) -> str:
     skew = durable.runtime.store.now() / 1_000_000 - time.time()
     if abs(skew) > 5:
-        raise RuntimeError(f"the store's clock is {skew:+.1f} s off this machine's; orchestrations go by the store's")
+        raise RuntimeError(
+            f"the store's clock is {skew:+.1f} s off this machine's; orchestrations go by the"
+            " store's"
+        )
     return f"{skew:+.1f} s beside this machine's"
 
 
-def _look_at_broker(durable: Any) -> str:
+def _check_broker(durable: Any) -> str:
     with durable.app.connection_for_write() as connection:
         connection.ensure_connection(max_retries=1, timeout=5)
         return f"{connection.as_uri()} answers"
 
 
-def _look_at_workers(durable: Any) -> str:
-    seen = durable.runtime.store.living_workers(int(durable.settings.worker_lease * 1_000_000))
+def _check_workers(durable: Any) -> str:
+    seen = durable.runtime.store.workers.living_workers(
+        int(durable.settings.worker_lease * 1_000_000)
+    )
+    if not seen and not durable.count():
+        return "none runs yet, and nothing waits for one: celery -A ... worker"
     if not seen:
         raise RuntimeError("no worker shows a heartbeat: is one running, with this store?")
     return f"{len(seen)} alive: {', '.join(sorted(seen))}"
 
 
-def _look_at_code(durable: Any) -> str:
+def _check_code(durable: Any) -> str:
     uses = durable.versions()
     if missing := [use for use in uses if use.live and not use.is_registered]:
-        names = ", ".join(use.name if use.version is None else f"{use.name} v{use.version}" for use in missing)
+        names = ", ".join(
+            use.name if use.version is None else f"{use.name} v{use.version}" for use in missing
+        )
         number = sum(use.live for use in missing)
-        raise RuntimeError(f"{number} orchestrations that are not over need {names}, which this process does not have")
+        raise RuntimeError(
+            f"{number} orchestrations that are not over need {names}, which this process does not"
+            " have"
+        )
     return "this process has the code of all orchestrations that are not over"
 
 
-def _look_at_schedules(durable: Any) -> str:
+def _check_schedules(durable: Any) -> str:
     now = datetime.now(UTC)
     found = durable.schedules()
-    if late := [each.name for each in found if each.next_at is not None and now - each.next_at > _LATE]:
-        raise RuntimeError(f"due for more than a minute, and no worker has started them: {', '.join(late)}")
+    if late := [
+        each.name for each in found if each.next_at is not None and now - each.next_at > _LATE
+    ]:
+        raise RuntimeError(
+            f"due for more than a minute, and no worker has started them: {', '.join(late)}"
+        )
     return f"{len(found)}, none is late"
 
 
-def _look_at_stuck(durable: Any) -> str:
+def _check_stuck(durable: Any) -> str:
     number = durable.count(stuck=True)
     if number:
-        raise RuntimeError(f"{number} orchestrations should move and do not: celery durable list --stuck")
+        raise RuntimeError(
+            f"{number} orchestrations should move and do not: celery durable list --stuck"
+        )
     return "nothing is stuck"
 
 
-_LOOKS: dict[str, Callable[[Any], str]] = {
-    "store": _look_at_store, "schema": _look_at_schema, "clock": _look_at_clock, "broker": _look_at_broker,
-    "workers": _look_at_workers, "code": _look_at_code, "schedules": _look_at_schedules, "orchestrations": _look_at_stuck,
-}  # fmt: skip
+_CHECKS: dict[str, Callable[[Any], str]] = {
+    "store": _check_store,
+    "schema": _check_schema,
+    "clock": _check_clock,
+    "broker": _check_broker,
+    "workers": _check_workers,
+    "code": _check_code,
+    "queues": check_queues,
+    "schedules": _check_schedules,
+    "orchestrations": _check_stuck,
+}

@@ -1,6 +1,7 @@
 """How the commands speak: tables for people, JSON for programs.
 
-What is shown on a terminal may come from anyone: characters that would steer the terminal are shown by their numbers.
+What is shown on a terminal may come from anyone: characters that would steer the terminal are shown
+by their numbers.
 """
 
 from __future__ import annotations
@@ -14,21 +15,21 @@ from typing import Any
 
 import click
 
-from ..payload import encodable
-from ..views import SCHEMA
+from ..core.text import encodable
+from ..inspection.views import SCHEMA, plain
 
 __all__ = [
     "chosen_form",
     "colours",
     "formatted",
-    "give",
-    "give_json",
-    "say",
-    "say_lines",
+    "print_id",
+    "print_json",
+    "show_line",
+    "show_lines",
     "show_one",
     "show_rows",
     "styled",
-    "tell",
+    "report",
     "visible",
 ]
 
@@ -48,7 +49,9 @@ _NARROWEST = 12
 
 
 def colours() -> bool:
-    """Tell whether to colour: on a terminal, unless ``NO_COLOR`` or ``celery --no-color`` says otherwise."""
+    """Tell whether to colour: on a terminal, unless ``NO_COLOR`` or ``celery --no-color`` says
+    otherwise.
+    """
     ctx = click.get_current_context(silent=True)
     refuses = ctx is not None and getattr(ctx.find_root().obj, "no_color", False)
     return sys.stdout.isatty() and not refuses and not os.environ.get("NO_COLOR")
@@ -64,41 +67,46 @@ def visible(text: str) -> str:
     """Return text on one line, without what would steer a terminal."""
     text = " ".join(text.split())
     return (
-        text if text.isprintable() else "".join(each if each.isprintable() else f"\\u{ord(each):04x}" for each in text)
+        text
+        if text.isprintable()
+        else "".join(each if each.isprintable() else f"\\u{ord(each):04x}" for each in text)
     )
 
 
-def give(text: str) -> None:
+def print_id(text: str) -> None:
     """Print an id: exactly where a program reads it, and as it can be shown on a terminal."""
     click.echo(visible(text) if sys.stdout.isatty() else text, color=True)
 
 
-def say(text: str) -> None:
+def show_line(text: str) -> None:
     """Print a line for people."""
     click.echo(text, color=colours())
 
 
-def say_lines(text: str) -> None:
+def show_lines(text: str) -> None:
     """Print lines for people, with their indentation."""
     for line in text.splitlines():
-        say(" " * (len(line) - len(line.lstrip(" "))) + visible(line))
+        show_line(" " * (len(line) - len(line.lstrip(" "))) + visible(line))
 
 
-def tell(message: str) -> None:
-    """Say something to the person, beside the data."""
+def report(message: str) -> None:
+    """Print a message for people on standard error, beside the data."""
     click.echo(visible(message), err=True)
 
 
-def give_json(value: Any, *, indent: int | None = None) -> None:
-    """Print a value as JSON."""
-    click.echo(encodable(json.dumps(value, indent=indent, ensure_ascii=False)))
+def print_json(value: Any, *, indent: int | None = None) -> None:
+    """Print a value as JSON, which knows neither NaN nor infinities: they are texts there."""
+    click.echo(encodable(json.dumps(plain(value), indent=indent, ensure_ascii=False)))
 
 
 def formatted(*, has_ids: bool = True) -> Callable[[Any], Any]:
     """Return the option ``--format``: a table on a terminal, JSON elsewhere."""
     choices = ["table", "json", "jsonl", *(["ids"] if has_ids else [])]
     return click.option(
-        "--format", "form", type=click.Choice(choices), help="Default: table on a terminal, json elsewhere."
+        "--format",
+        "form",
+        type=click.Choice(choices),
+        help="Default: table on a terminal, json elsewhere.",
     )
 
 
@@ -108,31 +116,40 @@ def chosen_form(form: str | None) -> str:
 
 
 def show_rows(
-    rows: Iterable[Mapping[str, Any]], columns: Sequence[str], form: str | None, key: str = "id", **more: Any
+    rows: Iterable[Mapping[str, Any]],
+    columns: Sequence[str],
+    form: str | None,
+    key: str = "id",
+    **more: Any,
 ) -> None:
-    """Print rows: in a table the columns alone; in JSON everything, and ``more`` beside the items."""
+    """Print rows: in a table the columns alone.
+
+    In JSON everything, and ``more`` beside the items.
+    """
     form = chosen_form(form)
     if form == "table":
         _table([dict(row) for row in rows], columns)
     elif form == "json":
-        give_json({"schema": SCHEMA, "items": list(rows), **more}, indent=2)
+        print_json({"schema": SCHEMA, "items": list(rows), **more}, indent=2)
     else:
         for row in rows:
-            give(row[key]) if form == "ids" else give_json(row)
+            print_id(row[key]) if form == "ids" else print_json(row)
 
 
 def show_one(shown: Mapping[str, Any], form: str | None) -> None:
     """Print one thing."""
     form = chosen_form(form)
     if form == "ids":
-        give(shown["id"])
+        print_id(shown["id"])
     elif form != "table":
-        give_json({"schema": SCHEMA, **shown}, indent=2 if form == "json" else None)
+        print_json({"schema": SCHEMA, **shown}, indent=2 if form == "json" else None)
     else:
         width = max(map(len, shown))
         for name, value in shown.items():
-            text = visible(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))
-            say(f"{name:<{width}}  {'-' if value in (None, {}, []) else styled(text)}")
+            text = visible(
+                value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+            )
+            show_line(f"{name:<{width}}  {'-' if value in (None, {}, []) else styled(text)}")
 
 
 def _table(rows: list[dict[str, Any]], columns: Sequence[str]) -> None:
@@ -142,9 +159,13 @@ def _table(rows: list[dict[str, Any]], columns: Sequence[str]) -> None:
     for number, line in enumerate([heads, *cells]):
         parts = [_fitted(cell, width) for cell, width in zip(line, widths, strict=True)]
         if number:
-            say("  ".join(styled(part) for part in parts).rstrip())
+            show_line("  ".join(styled(part) for part in parts).rstrip())
         else:
-            say(click.style("  ".join(parts).rstrip(), bold=True) if colours() else "  ".join(parts).rstrip())
+            show_line(
+                click.style("  ".join(parts).rstrip(), bold=True)
+                if colours()
+                else "  ".join(parts).rstrip()
+            )
 
 
 def _widths(lines: Sequence[Sequence[str]]) -> list[int]:

@@ -1,4 +1,6 @@
-"""What the commands take: ids that the shell completes, JSON, and the filters that ``durable.find`` knows."""
+"""What the commands take: ids that the shell completes, JSON, and the filters that ``durable.find``
+knows.
+"""
 
 from __future__ import annotations
 
@@ -14,27 +16,42 @@ import click
 from click.shell_completion import CompletionItem
 
 from ..core.status import RuntimeStatus
-from ..payload import check_json
 from .entry import durable_of
 
 __all__ = [
-    "ID", "JSON", "ORCHESTRATOR", "SCHEDULE", "chosen_filters", "filters", "instance_id", "moment", "page", "reason", "tags",
-]  # fmt: skip
+    "ID",
+    "JSON",
+    "ORCHESTRATOR",
+    "SCHEDULE",
+    "chosen_filters",
+    "filters",
+    "instance_id",
+    "moment",
+    "page",
+    "reason",
+    "tags",
+]
 
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 
 
 class _Name(click.ParamType):  # type: ignore[type-arg]
-    """A name that the shell completes by what ``look`` finds: pairs of a name and a few words about it."""
+    """A name that the shell completes by what ``find`` returns: pairs of a name and a few words."""
 
-    def __init__(self, name: str, look: Callable[[Any, str], Iterable[tuple[str, str]]]) -> None:
+    def __init__(self, name: str, find: Callable[[Any, str], Iterable[tuple[str, str]]]) -> None:
         self.name = name
-        self._look = look
+        self._find = find
 
-    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    def shell_complete(
+        self, ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[CompletionItem]:
         with suppress(Exception):
-            found = self._look(durable_of(ctx), incomplete)
-            return [CompletionItem(name, help=words) for name, words in found if name.startswith(incomplete)]
+            found = self._find(durable_of(ctx), incomplete)
+            return [
+                CompletionItem(name, help=words)
+                for name, words in found
+                if name.startswith(incomplete)
+            ]
         return []
 
 
@@ -64,9 +81,7 @@ class _Json(click.ParamType):  # type: ignore[type-arg]
                 value = sys.stdin.read()
             elif value.startswith("@"):
                 value = Path(value[1:]).read_text()
-            found = json.loads(value)
-            check_json(value)
-            return found
+            return json.loads(value)
         except (OSError, ValueError, RecursionError) as error:
             return self.fail(f"{error}: JSON is needed, @file or -", param, ctx)
 
@@ -80,7 +95,9 @@ reason = click.option("--reason", help="Kept in history.")
 def page(function: Callable[..., Any]) -> Callable[..., Any]:
     """Add the options of a page."""
     function = click.option("--cursor", help="The next_cursor of the page before.")(function)
-    return click.option("--limit", type=click.IntRange(1, 1000), default=50, show_default=True)(function)
+    return click.option("--limit", type=click.IntRange(1, 1000), default=50, show_default=True)(
+        function
+    )
 
 
 def filters(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -96,15 +113,25 @@ def filters(function: Callable[..., Any]) -> Callable[..., Any]:
         click.option("--name", type=ORCHESTRATOR, help="Of the orchestrator."),
         click.option("--version"),
         click.option(
-            "--tag", "tags", multiple=True, metavar="NAME=VALUE", callback=tags, help="All given ones must match."
+            "--tag",
+            "tags",
+            multiple=True,
+            metavar="NAME=VALUE",
+            callback=tags,
+            help="All given ones must match.",
         ),
         click.option("--id-prefix"),
         click.option(
-            "--since", callback=moment, metavar="WHEN", help="Created since: an ISO time, or an age such as 2h."
+            "--since",
+            callback=moment,
+            metavar="WHEN",
+            help="Created since: an ISO time, or an age such as 2h.",
         ),
         click.option("--until", callback=moment, metavar="WHEN", help="Created before."),
         click.option("--parent", "parent_id", type=ID, help="Sub-orchestrations of this one."),
-        click.option("--stuck", is_flag=True, default=None, help="Those that should move and do not."),
+        click.option(
+            "--stuck", is_flag=True, default=None, help="Those that should move and do not."
+        ),
     ]
     for option in reversed(options):
         function = option(function)
@@ -120,13 +147,20 @@ def tags(_: click.Context, option: click.Parameter, given: Iterable[str]) -> dic
 
 
 def chosen_filters(
-    statuses: Iterable[str], tags: dict[str, str], since: datetime | None, until: datetime | None, **others: Any
+    statuses: Iterable[str],
+    tags: dict[str, str],
+    since: datetime | None,
+    until: datetime | None,
+    **others: Any,
 ) -> dict[str, Any]:
     """Return the filters that were given, by the names of ``durable.find``."""
     found = {
-        "status": [status.upper() for status in statuses] or None, "tags": tags or None, "created_after": since,
-        "created_before": until, **others,
-    }  # fmt: skip
+        "status": [status.upper() for status in statuses] or None,
+        "tags": tags or None,
+        "created_after": since,
+        "created_before": until,
+        **others,
+    }
     return {name: value for name, value in found.items() if value is not None}
 
 

@@ -1,4 +1,7 @@
-"""``watch``: what happens to one orchestration, as it happens. A live view on a terminal, lines elsewhere."""
+"""``watch``: what happens to one orchestration, as it happens.
+
+A live view on a terminal, lines elsewhere.
+"""
 
 from __future__ import annotations
 
@@ -12,18 +15,25 @@ from typing import Any, NamedTuple
 import click
 
 from ..core.status import RuntimeStatus
-from ..result import Orchestration
+from ..handles.fields import record_of
+from ..handles.orchestration import Orchestration
+from ..inspection.views import age, plain, timeline_view
 from ..versions import demand
-from ..views import age, plain, timeline_view
 from .entry import FAILED, command, leave
-from .output import colours, say, styled, tell, visible
+from .output import colours, report, show_line, styled, visible
 from .parameters import instance_id
 
 __all__ = ["watch"]
 
 _MOST_EVENTS = 10
 _BAR = 20
-_STYLES = {"COMPLETED": "green", "RUNNING": "blue", "PENDING": "cyan", "SUSPENDED": "yellow", "FAILED": "bold red"}
+_STYLES = {
+    "COMPLETED": "green",
+    "RUNNING": "blue",
+    "PENDING": "cyan",
+    "SUSPENDED": "yellow",
+    "FAILED": "bold red",
+}
 
 
 class Progress(NamedTuple):
@@ -50,8 +60,11 @@ def progress_of(status: Any) -> Progress | None:
 
 
 @dataclass
-class Look:
-    """What is seen at one moment; ``new`` are the events since the look before, ``last`` the last ones of all."""
+class Poll:
+    """What is seen at one moment.
+
+    ``new`` are the events since the poll before, ``last`` the last ones of all.
+    """
 
     run: Orchestration
     status: RuntimeStatus
@@ -61,7 +74,10 @@ class Look:
 
 @dataclass
 class Watcher:
-    """Looks at an orchestration again and again until it is over; history is read when it has grown."""
+    """Reads an orchestration again and again until it has ended.
+
+    History is read when it has grown.
+    """
 
     run: Orchestration
     interval: float
@@ -70,24 +86,24 @@ class Watcher:
     _sequence: int = -1
     _rows: list[dict[str, Any]] = field(default_factory=list)
 
-    def looks(self) -> Iterator[Look]:
-        """Give one look after the other, the last one at the end."""
+    def polls(self) -> Iterator[Poll]:
+        """Yield one poll after the other, the last one at the end."""
         while True:
-            look = self._look()
-            yield look
-            if look.status.is_terminal:
+            poll = self._poll()
+            yield poll
+            if poll.status.is_terminal:
                 return
             time.sleep(self.interval)
 
-    def _look(self) -> Look:
-        record = self.run.refresh()._known
+    def _poll(self) -> Poll:
+        record = record_of(self.run.refresh())
         if (record.execution, record.sequence) != (self._execution, self._sequence):
             rows = _named(timeline_view(self.run, self.run.history()))
             if record.execution != self._execution or len(rows) < self._seen:
                 self._seen = 0
             self._execution, self._sequence, self._rows = record.execution, record.sequence, rows
         new, self._seen = self._rows[self._seen :], len(self._rows)
-        return Look(self.run, record.status, new, self._rows[-_MOST_EVENTS:])
+        return Poll(self.run, record.status, new, self._rows[-_MOST_EVENTS:])
 
 
 def _named(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -103,11 +119,16 @@ def _named(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 @click.command()
 @instance_id
-@click.option("--interval", type=click.FloatRange(0.05), default=0.5, help="Seconds between two looks.")
+@click.option(
+    "--interval", type=click.FloatRange(0.05), default=0.5, help="Seconds between two looks."
+)
 @click.option("--lines", is_flag=True, help="Lines, also on a terminal.")
 @command
 def watch(durable: Any, instance_id: str, interval: float, lines: bool) -> None:
-    """Show what happens to one orchestration until it is over; exit code 5 if it does not complete."""
+    """Show what happens to one orchestration until it is over.
+
+    Exit code 5 if it does not complete.
+    """
     watcher = Watcher(durable.get(instance_id), interval)
     is_live = sys.stdout.isatty() and not lines and _has_rich()
     (_watch_live if is_live else _watch_lines)(watcher)
@@ -121,23 +142,25 @@ def _has_rich() -> bool:
 
         demand("rich")
     except ImportError:
-        tell("for a live view: pip install 'celery-durable[cli]'")
+        report("for a live view: pip install 'celery-durable[cli]'")
         return False
     return True
 
 
 def _watch_lines(watcher: Watcher) -> None:
-    said = None
-    for look in watcher.looks():
-        for row in look.new:
-            say("  ".join(_event_parts(row)))
-        if (now := _in_words(look.run)) != said:
-            said = now
-            say(now)
+    shown = None
+    for poll in watcher.polls():
+        for row in poll.new:
+            show_line("  ".join(_event_parts(row)))
+        if (now := _in_words(poll.run)) != shown:
+            shown = now
+            show_line(now)
 
 
 def _event_parts(row: dict[str, Any]) -> list[str]:
-    return [visible(part) for part in (row["at"], row["kind"], row["name"], row.get("error")) if part]
+    return [
+        visible(part) for part in (row["at"], row["kind"], row["name"], row.get("error")) if part
+    ]
 
 
 def _in_words(run: Orchestration) -> str:
@@ -154,7 +177,7 @@ def _as_json(value: Any) -> str:
     return visible(json.dumps(plain(value), ensure_ascii=False))
 
 
-# -- on a terminal -----------------------------------------------------------------------------------------------
+# -- on a terminal ---------------------------------------------------------------------------------
 
 
 def _watch_live(watcher: Watcher) -> None:
@@ -163,26 +186,31 @@ def _watch_live(watcher: Watcher) -> None:
 
     console = Console(no_color=not colours(), highlight=False, markup=False, emoji=False)
     with Live(console=console, auto_refresh=False) as live:
-        for look in watcher.looks():
-            live.update(_picture(look), refresh=True)
+        for poll in watcher.polls():
+            live.update(_picture(poll), refresh=True)
 
 
-def _picture(look: Look) -> Any:
+def _picture(poll: Poll) -> Any:
     """Return what rich draws: status, progress, what it waits for, and the last events."""
     from rich.console import Group
     from rich.text import Text
 
-    run = look.run
+    run = poll.run
     head = Text.assemble(
-        (visible(run.id), "bold"), f"  {visible(run.name)}  ", (str(look.status), _STYLES.get(look.status, "dim")),
+        (visible(run.id), "bold"),
+        f"  {visible(run.name)}  ",
+        (str(poll.status), _STYLES.get(poll.status, "dim")),
         f"  {age(run.created_at)}",
-    )  # fmt: skip
+    )
     parts: list[Any] = [head, *_custom_part(run.custom_status)]
     if run.reason:
         parts.append(Text(visible(run.reason), "yellow"))
-    if not look.status.is_terminal:
-        parts += [Text(f"waits for {visible(what)}", "cyan") for what in run.explain().waits_for[:_MOST_EVENTS]]
-    return Group(*parts, _events_part(look))
+    if not poll.status.is_terminal:
+        parts += [
+            Text(f"waits for {visible(what)}", "cyan")
+            for what in run.explain().waits_for[:_MOST_EVENTS]
+        ]
+    return Group(*parts, _events_part(poll))
 
 
 def _custom_part(custom: Any) -> list[Any]:
@@ -199,16 +227,21 @@ def _custom_part(custom: Any) -> list[Any]:
     return [line]
 
 
-def _events_part(look: Look) -> Any:
+def _events_part(poll: Poll) -> Any:
     from rich.table import Table
     from rich.text import Text
 
     heads = ("at", "event", "of", "error")
-    lines = [(row["at"][11:23], row["kind"], row["name"] or "", row.get("error") or "") for row in look.last]
+    lines = [
+        (row["at"][11:23], row["kind"], row["name"] or "", row.get("error") or "")
+        for row in poll.last
+    ]
     events = Table(box=None, pad_edge=False, header_style="dim", expand=False)
     for number, head in enumerate(heads):
         widest = max([len(head), *(len(visible(line[number])) for line in lines)])
-        events.add_column(head, overflow="ellipsis", no_wrap=True, min_width=None if head == "error" else widest)
+        events.add_column(
+            head, overflow="ellipsis", no_wrap=True, min_width=None if head == "error" else widest
+        )
     for line in lines:
         style = "red" if line[1].endswith("Failed") else ""
         events.add_row(*(Text(visible(cell), style) for cell in line))

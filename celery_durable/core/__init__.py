@@ -1,1 +1,1 @@
-"""The pure heart: events in, commands out. No clock, no socket, no session, no framework."""
+"""Internal. The pure heart: events in, commands out. No clock, socket, session or framework."""

@@ -1,25 +1,86 @@
 """A deterministic event loop: ready callbacks in order, a clock that only history moves.
 
-It offers what the standard library's own ``gather``, ``wait``, ``timeout``, ``TaskGroup``, ``Queue`` and so on need,
-and refuses everything that would reach outside. Futures and tasks hash by the order of their creation, so that the
-sets inside ``asyncio`` iterate alike in every process.
+It offers what the standard library's own ``gather``, ``wait``, ``timeout``, ``TaskGroup``,
+``Queue`` and so on need, and refuses everything that would reach outside. Futures and tasks hash by
+the order of their creation, so that the sets inside ``asyncio`` iterate alike in every process.
+
+A loop is *open* while its execution takes an event, to the thread that does so. What comes from
+elsewhere (another thread, a finalizer that the garbage collector happens to run) would come at
+another moment in a replay, and is refused. Once an execution is dropped its loop is *dead*: nothing
+that is asked of it ever comes.
 """
 
 from __future__ import annotations
 
 import asyncio
+import gc
 import itertools
+import math
+import sys
+import threading
 from collections import deque
 from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from contextvars import Context as ContextVars
+from types import AsyncGeneratorType
 from typing import Any, NoReturn, Protocol
 
-from ..errors import ForbiddenOperation
+from .._errors import ForbiddenOperation
+from .endings import is_own
+from .generators import OpenGenerators
+from .refusals import forbidden
+from .retry import LONGEST
+from .tasks import NumberingLoop, ReplayFuture, ReplayTask
 
-_THROWS = 1_000
-_UNENDING: list[object] = []
+__all__ = ["ReplayLoop", "TimerHost", "TurnInterrupted", "Watched", "thread_of_turn", "watched"]
 
-__all__ = ["ReplayFuture", "ReplayLoop", "ReplayTask", "TimerHost"]
+_LOOK_AFTER = 1_024
+_collecting: set[int] = set()
+_get_ident = threading.get_ident
+
+
+def _note_collection(phase: str, _: dict[str, int]) -> None:
+    """Know which thread runs finalizers at a moment that no replay repeats."""
+    (_collecting.add if phase == "start" else _collecting.discard)(_get_ident())
+
+
+gc.callbacks.append(_note_collection)
+
+
+def thread_of_turn() -> int:
+    """Return the thread that is about to run an orchestrator's code: it is in no collection.
+
+    The end of the last one may not have been heard: where the stack is nearly full, Python cannot
+    call who listens.
+    """
+    thread = _get_ident()
+    if _collecting:
+        _collecting.discard(thread)
+    return thread
+
+
+class TurnInterrupted(BaseException):
+    """Thrown into a turn that does not come to an end.
+
+    What it becomes is decided where the turn was begun.
+    """
+
+
+class Watched(Protocol):
+    """The turn that is taken, as its watchdog sees it."""
+
+    was_interrupted: bool
+
+    def look(self) -> None:
+        """Raise ``TurnInterrupted`` if the turn was interrupted, or takes too long."""
+
+
+class _Watched(threading.local):
+    turn: Watched | None = None
+
+
+#: The turn of this thread.
+watched: _Watched = _Watched()
 
 
 class TimerHost(Protocol):
@@ -32,58 +93,15 @@ class TimerHost(Protocol):
         """Take note that the timer is not wanted any more; it may have fired already."""
 
 
-class ReplayFuture(asyncio.Future[Any]):
-    """A future that hashes by its number in the loop."""
-
-    def __init__(self, *, loop: ReplayLoop) -> None:
-        super().__init__(loop=loop)
-        self.number = loop.next_number()
-
-    def __hash__(self) -> int:
-        return self.number
-
-    def __eq__(self, other: object) -> bool:
-        return self is other
-
-
-class ReplayTask(asyncio.Task[Any]):
-    """A task that hashes by its number in the loop."""
-
-    def __init__(self, coro: Coroutine[Any, Any, Any], *, loop: ReplayLoop, name: str | None, context: Any) -> None:
-        self.number = loop.next_number()
-        self.coroutine = coro
-        super().__init__(coro, loop=loop, name=name or f"task-{self.number}", context=context)
-
-    def __hash__(self) -> int:
-        return self.number
-
-    def __eq__(self, other: object) -> bool:
-        return self is other
-
-    def abandon(self) -> None:
-        """End a task that will never run again, without asyncio's warning about it.
-
-        Its ``finally`` blocks may await once more; it is thrown out again until it ends. Nothing may be left of it for the
-        garbage collector, which would finish it later, while another orchestrator runs on this thread.
-        """
-        self._log_destroy_pending = False
-        for _ in range(_THROWS):
-            try:
-                self.coroutine.throw(_Abandoned())
-            except BaseException:  # user code in a dying frame has no say any more
-                return
-        _UNENDING.append(self.coroutine)
-
-
-class _Abandoned(BaseException):
-    """Thrown into what is left of an execution that is dropped."""
-
-
 async def _result_of(future: asyncio.Future[Any]) -> Any:
     return await future
 
 
-class ReplayLoop(asyncio.AbstractEventLoop):
+async def _close(generator: AsyncGeneratorType[Any, Any]) -> None:
+    await generator.aclose()
+
+
+class ReplayLoop(NumberingLoop):
     """The loop of one execution. Times inside it are seconds since the execution began."""
 
     def __init__(self, host: TimerHost, log_problem: Callable[[dict[str, Any]], None]) -> None:
@@ -93,6 +111,12 @@ class ReplayLoop(asyncio.AbstractEventLoop):
         self._numbers = itertools.count(1)
         self._tasks: dict[int, ReplayTask] = {}
         self._is_running = False
+        self._is_dead = False
+        self._generators = OpenGenerators()
+        #: The thread to which the loop is open; 0 if it is to none.
+        self.owner = 0
+        #: What was refused to code outside, which the code that waits for it will not learn.
+        self.trespass: str | None = None
         self.origin = 0
         self.now = 0
 
@@ -105,29 +129,159 @@ class ReplayLoop(asyncio.AbstractEventLoop):
         """Return the unfinished tasks in order of creation."""
         return list(self._tasks.values())
 
+    # -- who may use it ----------------------------------------------------------------------------
+
+    def is_open(self) -> bool:
+        """Tell whether the caller is the orchestrator's code, in its turn."""
+        return self.owner == _get_ident() and not (_collecting and self.owner in _collecting)
+
+    def refuse(self, what: str) -> asyncio.Future[Any]:
+        """Answer what is asked while the loop is not open: what is left of dropped code gets a
+        future that never ends.
+
+        Raises:
+            ForbiddenOperation: it may not be asked.
+        """
+        if self.is_dying or (self._is_dead and _get_ident() in _collecting):
+            return self.create_future()
+        if self._is_dead:
+            raise ForbiddenOperation(
+                f"{what}: this orchestration is no longer in use here", operation=what
+            )
+        raise ForbiddenOperation(f"{what} {_OUT_OF_TURN}", operation=what)
+
+    def _keep_out(self, what: str) -> None:
+        """Refuse what would change something outside a turn, and remember that: who waits for it
+        will wait in vain.
+
+        Raises:
+            ForbiddenOperation: always, except on a dead loop, where nothing has effects.
+        """
+        if self._is_dead:
+            return
+        self.trespass = self.trespass or what
+        raise ForbiddenOperation(f"{what} {_OUT_OF_TURN}", operation=what)
+
+    def keeps_out(self, what: str) -> bool:
+        """Tell whether what is asked is to have no effect, as the loop is dead.
+
+        Raises:
+            ForbiddenOperation: it is asked from outside a turn.
+        """
+        if self.is_open():
+            return False
+        self._keep_out(what)
+        return True
+
+    # -- running -----------------------------------------------------------------------------------
+
     def run_until_idle(self) -> None:
-        """Run what is ready, and what becomes ready, until nothing is."""
-        ready, outer = self._ready, asyncio._get_running_loop()
-        asyncio._set_running_loop(self)
-        self._is_running = True
+        """Run what is ready, and what becomes ready, until nothing is.
+
+        Raises:
+            TurnInterrupted: the turn takes too long.
+        """
+        ready, turn, count = self._ready, watched.turn, 0
+        outer = self._enter()
         try:
             while ready:
                 handle = ready.popleft()
                 if not handle.cancelled():
-                    handle._run()
+                    self._run(handle)
+                count += 1
+                if turn is not None and (turn.was_interrupted or not count % _LOOK_AFTER):
+                    turn.look()
         finally:
-            self._is_running = False
-            asyncio._set_running_loop(outer)
+            self._leave(*outer)
 
-    def abandon(self) -> None:
-        """Close every unfinished task; nothing of this loop runs afterwards."""
+    def _run(self, handle: asyncio.Handle) -> None:
+        try:
+            handle._run()
+        # its task has it already; of all exceptions asyncio lets only this one through
+        except SystemExit as error:
+            if not is_own(error):
+                raise
+
+    def _enter(self) -> tuple[Any, Any]:
+        """Make this the running loop of the thread; return what was before."""
+        outer = asyncio._get_running_loop(), sys.get_asyncgen_hooks()
+        asyncio._set_running_loop(self)
+        sys.set_asyncgen_hooks(self._note_generator, self._generator_left)
+        self._is_running = True
+        return outer
+
+    def _leave(self, loop: Any, hooks: Any) -> None:
+        self._is_running = False
+        asyncio._set_running_loop(loop)
+        sys.set_asyncgen_hooks(*hooks)
+
+    def abandon(self) -> bool:
+        """Close every unfinished task; nothing of this loop runs afterwards.
+
+        False if some do not let themselves be closed.
+        """
+        self._is_dead = self.is_dying = True
         self._ready.clear()
-        for task in self.tasks:
-            self.call_soon(task.abandon)
+        tasks = self.tasks
         self._tasks.clear()
-        self.run_until_idle()
+        outer = self._enter()
+        try:
+            ended = [task.abandon() for task in tasks]
+        finally:
+            self.is_dying: bool = False
+            self._leave(*outer)
+        self._generators.clear()
+        return all(ended)
 
-    # -- what asyncio asks of a loop ----------------------------------------------------------------
+    # -- async generators --------------------------------------------------------------------------
+
+    def _note_generator(self, generator: Any) -> None:
+        self._generators.note(generator, self.next_number())
+
+    def _generator_left(self, generator: Any) -> None:
+        """Close a generator that nothing holds any more: at once if its last reference has gone,
+        which every replay repeats.
+
+        The garbage collector finds one at any moment; such a one is kept for the end.
+        """
+        number = self._generators.drop(generator)
+        if self._is_dead:
+            return  # it goes without running
+        if not self.is_open():
+            self._generators.keep_for_the_end(generator, number)
+            return
+        self._begin_closing(generator)
+        if not self._is_running:
+            return
+        current = asyncio.current_task(self)
+        if current is not None:
+            asyncio.tasks._leave_task(self, current)
+        try:
+            self._run(self._ready.pop())
+        finally:
+            if current is not None:
+                asyncio.tasks._enter_task(self, current)
+
+    def _begin_closing(self, generator: AsyncGeneratorType[Any, Any]) -> None:
+        self.create_task(_close(generator)).closes = True
+
+    def close_generators(self) -> bool:
+        """Close all async generators that were left early, as ``asyncio.run`` does at the end.
+
+        False while one is not closed.
+        """
+        while left := self._generators.take_left():
+            for generator in left:
+                self._begin_closing(generator)
+            self.run_until_idle()
+        return not self.closing
+
+    @property
+    def closing(self) -> list[ReplayTask]:
+        """Return the tasks that close async generators."""
+        return [task for task in self._tasks.values() if task.closes]
+
+    # -- what asyncio asks of a loop ---------------------------------------------------------------
 
     def time(self) -> float:
         return (self.now - self.origin) / 1_000_000
@@ -136,22 +290,47 @@ class ReplayLoop(asyncio.AbstractEventLoop):
         self, callback: Callable[..., object], *args: Any, context: ContextVars | None = None
     ) -> asyncio.Handle:
         handle = asyncio.Handle(callback, args, self, context)
+        if (self.owner != _get_ident() or _collecting) and self.keeps_out("call_soon()"):
+            return handle
         self._ready.append(handle)
         return handle
 
+    def call_soon_threadsafe(  # type: ignore[override]
+        self, callback: Callable[..., object], *args: Any, context: ContextVars | None = None
+    ) -> NoReturn:
+        if not self._is_dead and self.owner != _get_ident():
+            self.trespass = self.trespass or "call_soon_threadsafe()"
+        raise forbidden("call_soon_threadsafe")
+
     def call_later(  # type: ignore[override]
-        self, delay: float, callback: Callable[..., object], *args: Any, context: ContextVars | None = None
+        self,
+        delay: float,
+        callback: Callable[..., object],
+        *args: Any,
+        context: ContextVars | None = None,
     ) -> asyncio.Handle:
         return self.call_at(self.time() + delay, callback, *args, context=context)
 
     def call_at(  # type: ignore[override]
-        self, when: float, callback: Callable[..., object], *args: Any, context: ContextVars | None = None
+        self,
+        when: float,
+        callback: Callable[..., object],
+        *args: Any,
+        context: ContextVars | None = None,
     ) -> asyncio.Handle:
-        due = self.origin + round(when * 1_000_000)
+        if when == math.inf:
+            # never due, as asyncio has it
+            return asyncio.TimerHandle(when, callback, args, self, context)
+        due = self.now if when == -math.inf else self.origin + round(when * 1_000_000)
         if due <= self.now:
             return self.call_soon(callback, *args, context=context)
+        if due - self.now > LONGEST:
+            raise ValueError(
+                f"a timer is at most 1,000,000 days ahead, not {when - self.time():g} s"
+            )
         handle = asyncio.TimerHandle(when, callback, args, self, context)
-        self._host.timer_created(handle, due)
+        if not self.keeps_out("call_at()"):
+            self._host.timer_created(handle, due)
         return handle
 
     def _timer_handle_cancelled(self, handle: asyncio.TimerHandle) -> None:
@@ -172,9 +351,17 @@ class ReplayLoop(asyncio.AbstractEventLoop):
         context: ContextVars | None = None,
         **_: Any,
     ) -> ReplayTask:
-        if isinstance(coro, asyncio.Future):  # ctx.call() and its kind: futures here, coroutines to their users
+        # ctx.call() and its kind: futures here, coroutines to their users
+        if isinstance(coro, asyncio.Future):
             coro = _result_of(coro)
+        if not self.is_open():
+            with suppress(BaseException):
+                coro.close()
+        is_inert = self.keeps_out("create_task()")
         task = ReplayTask(coro, loop=self, name=name, context=context)
+        if is_inert:
+            task._log_destroy_pending = False
+            return task
         self._tasks[task.number] = task
         task.add_done_callback(self._forget)
         return task
@@ -182,86 +369,26 @@ class ReplayLoop(asyncio.AbstractEventLoop):
     def _forget(self, task: asyncio.Future[Any]) -> None:
         self._tasks.pop(task.number, None)  # type: ignore[attr-defined]
 
-    def get_debug(self) -> bool:
-        return False
-
-    def set_debug(self, enabled: bool) -> None:
-        pass
-
     def is_running(self) -> bool:
         return self._is_running
 
     def is_closed(self) -> bool:
-        return False
-
-    def get_task_factory(self) -> None:
-        return None
-
-    def get_exception_handler(self) -> None:
-        return None
+        return self._is_dead
 
     def default_exception_handler(self, context: dict[str, Any]) -> None:
         self._log_problem(context)
 
     def call_exception_handler(self, context: dict[str, Any]) -> None:
-        self._log_problem(context)
+        # that one is meant for the turn, which knows
+        if not isinstance(context.get("exception"), TurnInterrupted):
+            self._log_problem(context)
 
 
-_OUTSIDE = (
-    "run_in_executor",
-    "call_soon_threadsafe",
-    "set_default_executor",
-    "getaddrinfo",
-    "getnameinfo",
-    "create_connection",
-    "create_server",
-    "create_unix_connection",
-    "create_unix_server",
-    "create_datagram_endpoint",
-    "connect_accepted_socket",
-    "connect_read_pipe",
-    "connect_write_pipe",
-    "start_tls",
-    "sendfile",
-    "sock_sendfile",
-    "subprocess_exec",
-    "subprocess_shell",
-    "add_reader",
-    "remove_reader",
-    "add_writer",
-    "remove_writer",
-    "sock_recv",
-    "sock_recv_into",
-    "sock_recvfrom",
-    "sock_recvfrom_into",
-    "sock_sendall",
-    "sock_sendto",
-    "sock_connect",
-    "sock_accept",
-    "add_signal_handler",
-    "remove_signal_handler",
-    "run_forever",
-    "run_until_complete",
-    "stop",
-    "close",
-    "set_task_factory",
-    "set_exception_handler",
-    "shutdown_asyncgens",
-    "shutdown_default_executor",
+_OUT_OF_TURN = (
+    "was used outside a turn of its orchestration: by another thread, by a finalizer that the"
+    " garbage collector ran, or after the orchestrator had gone. Only the orchestrator's own code"
+    " may do that, while it runs; put work of threads in an activity"
 )
 
 
-def _refuse(name: str) -> Callable[..., NoReturn]:
-    def forbidden(self: ReplayLoop, *args: Any, **kwargs: Any) -> NoReturn:
-        raise ForbiddenOperation(
-            f"an orchestrator cannot use the event loop's {name}(): real I/O, threads and subprocesses "
-            "cannot be replayed; put it in an activity (a Celery task) and await ctx.call(...)",
-            operation=name,
-        )
-
-    return forbidden
-
-
-for _name in _OUTSIDE:
-    setattr(ReplayLoop, _name, _refuse(_name))
 ReplayLoop.__abstractmethods__ = frozenset()  # type: ignore[attr-defined]

@@ -1,4 +1,7 @@
-"""How an orchestrator reaches entities: calls, signals, and locks; the other side is in ``entity``."""
+"""How an orchestrator reaches entities: calls, signals, and locks.
+
+The other side is in ``entity``.
+"""
 
 from __future__ import annotations
 
@@ -6,17 +9,28 @@ import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from ..errors import DurableError
-from .commands import SendEvent
-from .entity import MESSAGE, Declaration, orchestrator_of, parts_of_id
+from .._errors import DurableError
+from .entity import Declaration
+from .entity_names import MESSAGE, orchestrator_of
+from .futures import done_future
+from .guard import in_turn
+from .kinds import EntityCalls, SendEvent
+from .names import parts_of_id
+from .ports import Host
 from .retry import Interval, in_microseconds
+from .times import as_microseconds
 
-if TYPE_CHECKING:
-    from .replay import Execution
-
-__all__ = ["EntityLock", "EntityReference", "Signals", "bound_operation", "due_of", "is_entity", "operation_message"]
+__all__ = [
+    "EntityLock",
+    "EntityReference",
+    "Signals",
+    "bound_operation",
+    "due_of",
+    "is_entity",
+    "operation_message",
+]
 
 LOCKED, UNLOCKED = "locked", "unlocked"
 
@@ -65,8 +79,6 @@ def due_of(delay: Interval | None, at: datetime | None, now: int) -> int | None:
         ValueError: both are given, the delay is negative, or the time is naive.
         TypeError: they are of another type.
     """
-    from .context import as_microseconds
-
     if delay is not None and at is not None:
         raise ValueError("a signal takes delay= or at=, not both")
     if at is not None:
@@ -77,10 +89,13 @@ def due_of(delay: Interval | None, at: datetime | None, now: int) -> int | None:
 
 
 class EntityReference:
-    """An entity, as an orchestrator sees it: its operations are methods that give awaitables; see ``ctx.entity``."""
+    """An entity, as an orchestrator sees it: its operations are methods that give awaitables.
 
-    def __init__(self, execution: Execution, id_: str, declaration: Declaration | None) -> None:
-        self._execution = execution
+    See ``ctx.entity``.
+    """
+
+    def __init__(self, host: Host, id_: str, declaration: Declaration | None) -> None:
+        self._host = host
         self._declaration = declaration
         self.id = id_
 
@@ -89,36 +104,47 @@ class EntityReference:
 
     @property
     def signal(self) -> Signals:
-        """Its operations, one-way: ``.signal.add(5)``, or later ``.signal(delay=60).add(5)``, ``.signal(at=when).add(5)``."""
+        """Its operations, one-way: ``.signal.add(5)``, or later ``.signal(delay=60).add(5)``,
+        ``.signal(at=when).add(5)``.
+        """
         return Signals(self)
 
     def __getattr__(self, name: str) -> Callable[..., asyncio.Future[Any]]:
         return bound_operation(self._declaration, name, self._call)
 
+    @in_turn
     def _call(self, message: dict[str, Any]) -> asyncio.Future[Any]:
-        execution, lock = self._execution, self._execution.lock
+        host = self._host
+        lock = host.of(EntityCalls).lock
         held = lock.grant_of(self.id) if lock is not None else {}
         if lock is not None and not held:
             raise DurableError(
-                f"orchestration {execution.facts.instance_id!r} calls {self.id}.{message['op']}() inside a ctx.lock() block that "
-                "does not hold that entity: two such orchestrations could wait for each other. Name it in ctx.lock(...), or use "
-                ".signal", instance_id=execution.facts.instance_id, entity_id=self.id,
-            )  # fmt: skip
-        return _ask(execution, self.id, {**message, **held})
+                f"orchestration {host.info.instance_id!r} calls {self.id}.{message['op']}()"
+                " inside a ctx.lock() block that does not hold that entity: two such"
+                " orchestrations could wait for each other. Name it in ctx.lock(...), or use"
+                " .signal",
+                instance_id=host.info.instance_id,
+                entity_id=self.id,
+            )
+        return _ask(host, self.id, {**message, **held})
 
+    @in_turn
     def _signal(self, message: dict[str, Any], due: int | None) -> asyncio.Future[None]:
-        execution, lock = self._execution, self._execution.lock
+        host = self._host
+        lock = host.of(EntityCalls).lock
         held = lock.grant_of(self.id) if lock is not None and due is None else {}
-        _send(execution, execution.next_command(), self.id, {**message, **held}, due=due)
-        return execution.done_future(None)
+        _send(host, host.next_number(), self.id, {**message, **held}, due=due)
+        return done_future(host.loop, None)
 
 
 class Signals:
     """The operations of an entity, one-way; see ``EntityReference.signal``."""
 
-    def __init__(self, reference: EntityReference, delay: Interval | None = None, at: datetime | None = None) -> None:
+    def __init__(
+        self, reference: EntityReference, delay: Interval | None = None, at: datetime | None = None
+    ) -> None:
         self._reference = reference
-        self._due = due_of(delay, at, reference._execution.now)
+        self._due = due_of(delay, at, reference._host.now)
 
     def __call__(self, *, delay: Interval | None = None, at: datetime | None = None) -> Signals:
         """Return the same, for later.
@@ -134,43 +160,48 @@ class Signals:
 
     def __getattr__(self, name: str) -> Callable[..., asyncio.Future[None]]:
         reference, due = self._reference, self._due
-        return bound_operation(reference._declaration, name, lambda message: reference._signal(message, due))
+        return bound_operation(
+            reference._declaration, name, lambda message: reference._signal(message, due)
+        )
 
 
 class EntityLock:
     """``async with ctx.lock(...)``; see ``OrchestrationContext.lock``.
 
-    An orchestrator that is a generator says ``lock = ctx.lock(...)``, ``yield lock.acquire()`` and, in a ``finally``,
-    ``lock.release()``.
+    An orchestrator that is a generator says ``lock = ctx.lock(...)``, ``yield lock.acquire()`` and,
+    in a ``finally``, ``lock.release()``.
     """
 
-    def __init__(self, execution: Execution, entities: Sequence[EntityReference], lease: int | None) -> None:
+    def __init__(self, host: Host, entities: Sequence[EntityReference], lease: int | None) -> None:
         if not entities:
             raise ValueError("ctx.lock() takes at least one entity")
         if odd := [each for each in entities if not is_entity(each)]:
             raise TypeError(f"ctx.lock() takes what ctx.entity(...) gives, not {odd[0]!r}")
-        self._execution = execution
+        self._host = host
         self._ids = sorted({each.id for each in entities})
         self._lease = lease
-        self._wishes: dict[str, str] = {}
+        self._requests: dict[str, str] = {}
         self._numbers: dict[str, int] = {}
 
     @property
     def commands(self) -> set[int]:
         """The command numbers by which the entities were asked for."""
-        return {int(wish.rpartition(":")[2]) for wish in self._wishes.values()}
+        return {int(request.rpartition(":")[2]) for request in self._requests.values()}
 
     @property
     def numbers(self) -> Mapping[str, int]:
-        """The fencing numbers by entity id: each grant of an entity has a higher one than those before it."""
+        """The fencing numbers by entity id: each grant of an entity has a higher one than those
+        before it.
+        """
         return dict(self._numbers)
 
     def grant_of(self, entity_id: str) -> dict[str, Any]:
         """Return what an operation shows to be let in; nothing if the entity is not held."""
         if entity_id not in self._numbers:
             return {}
-        return {"held": self._wishes[entity_id], "number": self._numbers[entity_id]}
+        return {"held": self._requests[entity_id], "number": self._numbers[entity_id]}
 
+    @in_turn
     def acquire(self) -> asyncio.Future[EntityLock]:
         """Take the locks; for orchestrators that are generators.
 
@@ -178,29 +209,36 @@ class EntityLock:
             DurableError: the orchestration is inside such a block already.
         """
         self._enter()
-        return self._execution.loop.create_task(self._acquire())
+        return self._host.loop.create_task(self._acquire())
 
+    @in_turn
     def release(self) -> None:
         """Give everything back that is held or asked for; without effect after that."""
-        execution = self._execution
-        if execution.lock is not self:
+        host = self._host
+        calls = host.of(EntityCalls)
+        if calls.lock is not self:
             return
-        execution.lock = None
-        execution.open_blocks -= 1
-        for entity_id, wish in reversed(self._wishes.items()):
-            _send(execution, execution.next_command(), entity_id, {"unlock": wish}, note={UNLOCKED: wish})
-        self._wishes.clear()
+        calls.lock = None
+        host.open_blocks -= 1
+        for entity_id, request in reversed(self._requests.items()):
+            _send(
+                host, host.next_number(), entity_id, {"unlock": request}, note={UNLOCKED: request}
+            )
+        self._requests.clear()
         self._numbers.clear()
 
     def _enter(self) -> None:
-        execution = self._execution
-        if execution.lock is not None:
+        host = self._host
+        calls = host.of(EntityCalls)
+        if calls.lock is not None:
             raise DurableError(
-                f"orchestration {execution.facts.instance_id!r} is inside a ctx.lock() block already: two such orchestrations "
-                "could wait for each other. Name all entities in one ctx.lock(...)", instance_id=execution.facts.instance_id,
-            )  # fmt: skip
-        execution.lock = self
-        execution.open_blocks += 1
+                f"orchestration {host.info.instance_id!r} is inside a ctx.lock() block"
+                " already: two such orchestrations could wait for each other. Name all entities in"
+                " one ctx.lock(...)",
+                instance_id=host.info.instance_id,
+            )
+        calls.lock = self
+        host.open_blocks += 1
 
     async def _acquire(self) -> EntityLock:
         try:
@@ -212,27 +250,31 @@ class EntityLock:
         return self
 
     async def _acquire_one(self, entity_id: str) -> None:
-        execution = self._execution
-        command = execution.next_command()
-        wish = self._wishes[entity_id] = f"{execution.facts.execution_id}:{command}"
-        message: dict[str, Any] = {"lock": wish}
+        host = self._host
+        command = host.next_number()
+        request = self._requests[entity_id] = f"{host.info.execution_id}:{command}"
+        message: dict[str, Any] = {"lock": request}
         if self._lease is not None:
             message["lease"] = self._lease
-        number = await _ask(execution, entity_id, message, command=command, note={LOCKED: wish})
+        number = await _ask(host, entity_id, message, command=command, note={LOCKED: request})
         self._numbers[entity_id] = number
 
+    @in_turn
     async def __aenter__(self) -> EntityLock:
         self._enter()
         return await self._acquire()
 
     async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         self.release()
 
 
 def _ask(
-    execution: Execution,
+    host: Host,
     entity_id: str,
     message: dict[str, Any],
     *,
@@ -240,29 +282,35 @@ def _ask(
     note: Mapping[str, Any] | None = None,
 ) -> asyncio.Future[Any]:
     """Send a message and return the future of its answer."""
-    number = execution.next_command() if command is None else command
+    calls = host.of(EntityCalls)
+    number = host.next_number() if command is None else command
     is_lock = "lock" in message
 
-    def ask() -> str:
-        name = execution.reply_name(number, is_lock=is_lock)
-        whole = {**message, "reply": [execution.facts.instance_id, name]}
-        _send(execution, number, entity_id, whole, note=note)
+    def ask(again: int) -> str:
+        name = calls.reply_name(number, again)
+        whole = {**message, "reply": [host.info.instance_id, name]}
+        _send(host, number, entity_id, whole, note=note, again=again)
         return name
 
     what = "the lock of" if is_lock else f"{message['op']}() of"
-    return execution.expect_reply(number, f"{what} entity {entity_id!r}", ask)
+    return calls.expect(number, f"{what} entity {entity_id!r}", ask, is_lock=is_lock)
 
 
 def _send(
-    execution: Execution,
+    host: Host,
     command: int,
     entity_id: str,
     message: dict[str, Any],
     *,
     due: int | None = None,
     note: Mapping[str, Any] | None = None,
+    again: int = 0,
 ) -> None:
-    payload = execution.codec.encode(message)
+    payload = host.codec.encode(message)
     parts = parts_of_id(entity_id)
     creates = None if parts is None or "unlock" in message else orchestrator_of(parts[0])
-    execution.ask(SendEvent(command, entity_id, MESSAGE, payload, due=due, creates=creates, note=note))
+    host.ask(
+        SendEvent(
+            command, entity_id, MESSAGE, payload, due=due, creates=creates, note=note, again=again
+        )
+    )

@@ -1,9 +1,12 @@
-"""Rewinding: an execution that has failed lives once more through what history holds, without what made it fail.
+"""Rewinding: an execution that has failed lives once more through what history holds, without what
+made it fail.
 
-History is not replayed but *retraced*: the orchestrator runs anew, and each recorded input is applied if the code asks, under
-the same number, for the same thing as before. What has succeeded so keeps its outcome; what failed for good is asked for again,
-with a fresh count of attempts. The result is written as one row, with which replay begins from then on; the rows before it stay
-for people to read.
+History is not replayed but *retraced*: the orchestrator runs again, and each recorded input is
+applied if the code asks, under the same number, for the same thing as before. What has succeeded so
+keeps its outcome; what failed is asked for again, with a fresh count of attempts. What had arrived
+and was not heard before the failure is heard now, and an activity that may run only once and had
+begun has failed. The result is written as one row, with which replay begins from then on; the rows
+before it stay for people to read.
 """
 
 from __future__ import annotations
@@ -12,37 +15,35 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from ..errors import ActivityTimeout, InstanceExists, InstanceNotFound, OrchestrationFailed
-from .calls import ChildCall
-from .commands import (
-    CancelChild,
-    CancelExecution,
-    Command,
-    CompleteExecution,
-    ContinueAsNew,
-    FailExecution,
-    RecordRun,
-    SendEvent,
+from .._errors import (
+    ActivityInterrupted,
+    ActivityTimeout,
+    InstanceExists,
+    InstanceNotFound,
+    OrchestrationFailed,
 )
-from .events import CONFIRMATIONS, INPUTS, RESOLUTIONS, Event, EventKind
-from .replay import Decision, Execution
+from .commands import Command
+from .decision import Decision
+from .history import Event, EventKind
+from .kinds import CALL_OUTCOMES, Call, Calls, ChildCall, EntityCalls, Lifecycle
+from .machine import Machine
 
 __all__ = ["Override", "last_outcome", "rewind"]
 
-_CONFIRMING = frozenset(CONFIRMATIONS.values())
-_FINAL = frozenset(
-    CONFIRMATIONS[kind.__name__] for kind in (CancelExecution, CompleteExecution, ContinueAsNew, FailExecution)
-)
+_FINAL = frozenset(command.confirmed_by for command in Lifecycle.commands)
 _GONE = (ActivityTimeout, InstanceExists, InstanceNotFound, OrchestrationFailed)
-_OUTCOMES = frozenset(kind for kind in RESOLUTIONS if kind is not EventKind.TIMER_FIRED)
+_ENDS = CALL_OUTCOMES | {EventKind.ACTIVITY_ABANDONED}
 
 
 class Override(NamedTuple):
     """An outcome to take the place of the one that history holds of a command."""
 
+    #: The call whose outcome it is.
     command: int
+    #: A result or a failure, encoded.
     payload: str
     has_failed: bool
+    #: Why; None if nothing was said.
     reason: str | None = None
 
     @property
@@ -52,7 +53,11 @@ class Override(NamedTuple):
 
     def kind_for(self, call: Event) -> EventKind:
         """Return the kind of the outcome, by any event of the call that it is for."""
-        if call.kind in (EventKind.CHILD_STARTED, EventKind.CHILD_COMPLETED, EventKind.CHILD_FAILED):
+        if call.kind in (
+            EventKind.CHILD_STARTED,
+            EventKind.CHILD_COMPLETED,
+            EventKind.CHILD_FAILED,
+        ):
             return EventKind.CHILD_FAILED if self.has_failed else EventKind.CHILD_COMPLETED
         return EventKind.ACTIVITY_FAILED if self.has_failed else EventKind.ACTIVITY_COMPLETED
 
@@ -62,21 +67,32 @@ class Override(NamedTuple):
 
 
 def last_outcome(events: Sequence[Event], command: int) -> int | None:
-    """Return the position of the last outcome that history holds of a command."""
-    found = [number for number, event in enumerate(events) if event.command == command and event.kind in _OUTCOMES]
+    """Return the position of the last outcome that history holds of a command, or of the note that
+    it will have none.
+    """
+    found = [
+        number
+        for number, event in enumerate(events)
+        if event.command == command and event.kind in _ENDS
+    ]
     return found[-1] if found else None
 
 
 def rewind(
-    make: Callable[[], Execution], history: Sequence[Event], request: Event, override: Override | None = None
-) -> tuple[Execution, Decision]:
+    make: Callable[[], Machine],
+    history: Sequence[Event],
+    request: Event,
+    override: Override | None = None,
+    undelivered: Sequence[Event] = (),
+) -> tuple[Machine, Decision]:
     """Bring a failed execution back to life.
 
     Args:
         make: gives an execution that has not run yet.
         history: the events since the orchestration began, or since it was rewound last.
-        request: the wish to rewind; its time and facts are kept.
+        request: the request to rewind; its time and facts are kept.
         override: an outcome that takes the place of a recorded one.
+        undelivered: what has arrived since, in order, and is not in history.
 
     Returns:
         The execution, and what to commit: it begins with ``HistoryRewritten``.
@@ -84,112 +100,205 @@ def rewind(
     instead: dict[int, Event] = {}
     if override is not None and (place := last_outcome(history, override.command)) is not None:
         instead[place] = override.instead_of(history[place])
-    trace = _Trace(make(), history, instead)
+    inputs = _Inputs(history, undelivered, instead)
+    trace = _Trace(make(), inputs)
     try:
         trace.run()
         causes = trace.causes()
         without = (causes.places - set(instead)) | trace.stale_grants()
         while not without <= trace.without:
-            trace.execution.abandon()
-            trace = _Trace(make(), history, instead, without)
+            trace.machine.abandon()
+            trace = _Trace(make(), inputs, without)
             trace.run()
             without = without | trace.stale_grants()
-        return trace.execution, trace.decide(request, causes)
+        return trace.machine, trace.decide(request, causes)
     except BaseException:
-        trace.execution.abandon()
+        trace.machine.abandon()
         raise
 
 
 @dataclass
 class _Causes:
-    """The places in history of what made an execution fail, which children failed by themselves, and what was undone."""
+    """The places in history of what made an execution fail, which children failed by themselves,
+    and what was undone.
+    """
 
     places: set[int] = field(default_factory=set)
     children: set[int] = field(default_factory=set)
     undone: set[int] = field(default_factory=set)
 
 
+class _Inputs:
+    """What the code is given: what history holds, and after that what it had not heard yet."""
+
+    def __init__(
+        self, history: Sequence[Event], undelivered: Sequence[Event], instead: dict[int, Event]
+    ) -> None:
+        self.events = [*history, *undelivered]
+        self._undelivered_from = len(history)
+        self._instead = instead
+
+    def at(self, place: int, machine: Machine) -> Event | None:
+        """Return what an execution is given of one place, if anything."""
+        event = self.events[place]
+        if place in self._instead:
+            return machine.prepare(self._instead[place])
+        if event.kind is EventKind.ACTIVITY_ABANDONED:
+            return machine.prepare(_interrupted(event, machine))
+        if event.kind not in machine.kinds.inputs:
+            return None
+        return event if place < self._undelivered_from else machine.prepare(event)
+
+    def count_undelivered(self, reached: int) -> int:
+        """Return how much of what had not been heard lies before a place."""
+        return max(0, reached - self._undelivered_from)
+
+    def unsure(self, commands: set[int]) -> set[int]:
+        """Return the places that tell of ends which the code did not know when it failed."""
+        return {
+            place
+            for place, event in enumerate(self.events)
+            if event.command in commands
+            and (
+                event.kind is EventKind.ACTIVITY_ABANDONED
+                or (place >= self._undelivered_from and event.kind in CALL_OUTCOMES)
+            )
+        }
+
+
+def _interrupted(note: Event, machine: Machine) -> Event:
+    """Return the outcome of an activity that runs at most once, had begun, and was given up."""
+    id_ = machine.info.instance_id
+    error = ActivityInterrupted(
+        f"activity {note.name} (attempt {note.attempt}) of {id_!r} runs at most once; it had begun"
+        " when the orchestration gave it up, and how it ended is not known. See what became of it;"
+        " override() gives it its outcome, another rewind() runs it again",
+        instance_id=id_,
+        task=note.name,
+        attempt=note.attempt,
+    )
+    failure = machine.codec.encode_failure(error)
+    return Event(EventKind.ACTIVITY_FAILED, note.at, note.command, note.attempt, payload=failure)
+
+
 class _Trace:
     """One run of the code through recorded inputs."""
 
     def __init__(
-        self,
-        execution: Execution,
-        history: Sequence[Event],
-        instead: dict[int, Event],
-        without: set[int] | frozenset[int] = frozenset(),
+        self, machine: Machine, inputs: _Inputs, without: set[int] | frozenset[int] = frozenset()
     ) -> None:
-        self.execution = execution
-        self._history = history
-        self._instead = instead
+        self.machine = machine
+        self._inputs = inputs
+        self._history = inputs.events
         self.without = without
-        self._recorded = {(e.kind, e.command, e.attempt): e for e in history if e.kind in _CONFIRMING}
+        self._recorded = {
+            (e.kind, e.command, e.attempt): e
+            for e in self._history
+            if e.kind in machine.kinds.confirming
+        }
         self._agreed: set[int] = set()
         self._kept: list[Event] = []
         self._commands: list[Command] = []
-        self._place = 0
+        self._place = self._reached = 0
         self._failures: dict[int, tuple[int, BaseException]] = {}
         self._completions: dict[int, int] = {}
 
     def run(self) -> None:
         """Apply what history holds, as far as the code still asks for it."""
-        execution = self.execution
-        execution.begin_retrace(self._history, self._note_failure)
-        for place, recorded in enumerate(self._history):
+        machine = self.machine
+        machine.retrace(self._history, self._note_failure)
+        for place in range(len(self._history)):
             self._place = place
-            if execution.final is not None:
+            if machine.final is not None:
                 break
-            if recorded.kind not in INPUTS or place in self.without:
+            self._reached = place + 1
+            if place in self.without or (event := self._inputs.at(place, machine)) is None:
                 continue
-            event = self._instead.get(place, recorded)
-            is_outcome = event.kind in RESOLUTIONS or (event.kind is EventKind.EVENT_RAISED and event.command)
-            if execution.is_wanted(event) and (not is_outcome or event.command in self._agreed):
+            is_outcome = event.kind in machine.kinds.resolutions or (
+                event.kind is EventKind.EVENT_RAISED and event.command
+            )
+            if machine.is_wanted(event) and (not is_outcome or event.command in self._agreed):
                 self._apply(event)
 
     def _apply(self, event: Event) -> None:
+        if event.kind is EventKind.WORK_RENEWED:
+            event = self._as_it_was(event)
         self._kept.append(event)
         if event.kind in (EventKind.ACTIVITY_COMPLETED, EventKind.CHILD_COMPLETED):
             self._completions[event.command] = self._place
-        for command in self.execution.apply(event):
-            confirmation = command.confirmation(self.execution.now)
-            known = self._recorded.get((confirmation.kind, confirmation.command, confirmation.attempt))
-            is_as_due = known is None or known.kind is not EventKind.TIMER_CREATED or known.facts == confirmation.facts
-            if known is not None and is_as_due and command.agrees_with(known) and command.has_arguments_of(known):
+        for command in self.machine.apply(event):
+            confirmation = command.confirmation(self.machine.now)
+            known = self._recorded.get(
+                (confirmation.kind, confirmation.command, confirmation.attempt)
+            )
+            if known is not None and command.repeats(known):
                 self._agreed.add(command.command)
-            elif isinstance(command, (SendEvent, CancelChild, RecordRun)):
+            elif command.is_one_shot:
                 self._commands.append(command)
+                command.repeat()
             if command.is_final:
                 self._commands.append(command)
             self._kept.append(confirmation)
+
+    def _open_calls(self) -> list[Call]:
+        return list(self.machine.of(Calls).open.values())
+
+    def _as_it_was(self, renewal: Event) -> Event:
+        """Return a renewal of an earlier rewind, which does not start children again whose outcome
+        was known then.
+        """
+        renewed: set[int] = set()
+        for event in self._history[self._place + 1 :]:
+            if event.kind in self.machine.kinds.inputs:
+                break
+            renewed.add(event.command)
+        calls = self._open_calls()
+        left = [
+            call.command
+            for call in calls
+            if isinstance(call, ChildCall) and call.command not in renewed
+        ]
+        return renewal._replace(facts={**(renewal.facts or {}), "left": left}) if left else renewal
 
     def _note_failure(self, command: int, error: BaseException) -> None:
         self._failures[command] = self._place, error
 
     def causes(self) -> _Causes:
-        """Return what made the code fail: the calls whose exceptions it raised, and what a saga has undone since.
+        """Return what made the code fail: the calls whose exceptions it raised, and what a saga has
+        undone since.
 
-        If none of them is known, the calls whose exceptions were collected, as by ``gather(return_exceptions=True)``: one
-        that was raised into the code was dealt with there.
+        If none of them is known, the calls whose exceptions were collected, as by
+        ``gather(return_exceptions=True)``: one that was raised into the code was dealt with there.
         """
-        error = self.execution.error
+        error = self.machine.of(Lifecycle).error
         if error is None:
             return _Causes()
         chain = {id(each) for each in _whole(error)}
         guilty = {command for command, (_, raised) in self._failures.items() if id(raised) in chain}
-        guilty = guilty or {c for c, (_, raised) in self._failures.items() if raised.__traceback__ is None}
-        undone = self.execution.undone
+        guilty = guilty or {
+            c for c, (_, raised) in self._failures.items() if raised.__traceback__ is None
+        }
+        undone = self.machine.undone
         children = {
             command
             for command in guilty | undone
-            if command in self._failures and not isinstance(self._failures[command][1], _GONE)
+            if command in self._failures
+            and not isinstance(self._failures[command][1], _GONE)
             and not (self._history[self._failures[command][0]].facts or {}).get("refused")
-        }  # fmt: skip
-        places = {self._failures[command][0] for command in guilty | undone if command in self._failures}
-        return _Causes(places | {self._completions[c] for c in undone if c in self._completions}, children, undone)
+        }
+        places = {
+            self._failures[command][0] for command in guilty | undone if command in self._failures
+        }
+        places |= {
+            self._completions[c] for c in undone if c in self._completions
+        } | self._inputs.unsure(undone)
+        return _Causes(places, children, undone)
 
     def stale_grants(self) -> set[int]:
-        """Return the places of the locks that the code holds now: they were given back when it failed."""
-        lock = self.execution.lock
+        """Return the places of the locks that the code holds now: they were given back when it
+        failed.
+        """
+        lock = self.machine.of(EntityCalls).lock
         commands = set() if lock is None else lock.commands
         return {
             place
@@ -198,44 +307,68 @@ class _Trace:
         }
 
     def decide(self, request: Event, causes: _Causes) -> Decision:
-        """Return what to commit: history as it is now, and all that is under way asked for again."""
-        execution, failed_children = self.execution, causes.children
+        """Return what to commit: history as it is now, and all that is under way asked for
+        again.
+        """
+        machine, failed_children = self.machine, causes.children
         kept = [
             [call.command, call.command in failed_children]
-            for call in execution.calls
-            if isinstance(call, ChildCall) and call.command in self._agreed and self._is_there(call, failed_children)
+            for call in self._open_calls()
+            if isinstance(call, ChildCall)
+            and call.command in self._agreed
+            and self._is_there(call, failed_children)
         ]
         note = Event(EventKind.HISTORY_REWRITTEN, request.at, facts=request.facts)
-        undone = sorted(causes.undone.intersection(call.command for call in execution.calls))
+        undone = sorted(causes.undone.intersection(call.command for call in self._open_calls()))
         facts = {**({"kept": kept} if kept else {}), **self._used({command for command, _ in kept})}
         facts |= {"undone": undone} if undone else {}
+        if fresh := sorted(machine.of(EntityCalls).unanswered - self._agreed):
+            facts["fresh"] = fresh
+            if machine.final is None:  # the renewal asks them
+                self._commands = [
+                    command for command in self._commands if command.command not in fresh
+                ]
         renewal = Event(EventKind.WORK_RENEWED, request.at, facts=facts or None)
-        return execution.renew(Decision([note, *self._kept], self._commands), renewal)
+        decision = Decision(
+            [note, *self._kept],
+            self._commands,
+            applied=self._inputs.count_undelivered(self._reached),
+        )
+        return machine.renew(decision, renewal)
 
     def _used(self, kept: set[int]) -> dict[str, Any]:
-        """Return the numbers of before that must not be given to anything else: late messages would be taken for its own."""
+        """Return the numbers used before that must not be given to anything else: late messages
+        would be taken for its own.
+        """
         commands = [event.command for event in self._history if event.kind not in _FINAL]
-        commands += [(e.facts or {}).get("commands", 0) for e in self._history if e.kind is EventKind.WORK_RENEWED]
+        commands += [
+            (e.facts or {}).get("commands", 0)
+            for e in self._history
+            if e.kind is EventKind.WORK_RENEWED
+        ]
         attempts: dict[int, int] = {}
         for event in self._history:
             attempts[event.command] = max(attempts.get(event.command, 0), event.attempt)
-        calls = [call for call in self.execution.calls if call.command not in kept]
+        calls = [call for call in self._open_calls() if call.command not in kept]
         skipped = [[c.command, n] for c in calls if (n := attempts.get(c.command, 0)) > c.attempt]
         highest = max(commands, default=0)
         return {
-            **({"commands": highest} if highest > self.execution.last_command else {}),
+            **({"commands": highest} if highest > self.machine.last_number else {}),
             **({"attempts": skipped} if skipped else {}),
         }
 
     def _is_there(self, call: ChildCall, failed: set[int]) -> bool:
-        """Tell whether the child of before is the one to wait for: not if it was canceled, or never began."""
+        """Tell whether the child from before the rewind is the one to wait for: not if it was
+        canceled, or never began.
+        """
         if call.command in failed:
             return True
         return not any(
-            event.command == call.command and event.kind in _OUTCOMES and place in self.without
+            event.command == call.command and event.kind in CALL_OUTCOMES and place in self.without
             for place, event in enumerate(self._history)
         ) and not any(
-            event.kind is EventKind.CHILD_CANCELED and (event.command, event.attempt) == (call.command, call.attempt)
+            event.kind is EventKind.CHILD_CANCELED
+            and (event.command, event.attempt) == (call.command, call.attempt)
             for event in self._history
         )
 

@@ -1,31 +1,37 @@
-"""Compensation: what was done is undone, last thing first, when the block that did it is left by an exception or a cancel.
+"""Compensation: what was done is undone, last thing first, when the block that did it is left by an
+exception or a cancel.
 
-An undo is an activity like any other: it is recorded, tried again by a policy of its own, and survives everything.
+An undo is an activity like any other: it is recorded, tried again by a policy of its own, and
+survives everything.
 """
 
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from ..errors import ActivityTimeout, CompensationFailed, OrchestrationFailed
+from .._errors import ActivityTimeout, CompensationFailed, OrchestrationFailed
+from .endings import is_own
+from .kinds import KindsContext
 from .retry import RetryPolicy
-
-if TYPE_CHECKING:
-    from .context import OrchestrationContext
 
 __all__ = ["Saga"]
 
-_KILLED = frozenset({"WorkerLostError", "TimeLimitExceeded"})  # Celery's: nobody knows how far it came
+# Celery's: how far it came is not known
+_KILLED = frozenset({"WorkerLostError", "TimeLimitExceeded"})
 Undo = Mapping[str, Any] | Callable[[Any], Mapping[str, Any]]
 
 
 @dataclass(eq=False)
 class _Entry:
-    """One thing to undo: by a signature, or by a function that gets the result, None where it is not known."""
+    """One thing to undo: by a signature, or by a function that gets the result, None where it is
+    not known.
+    """
 
     undo: Undo
     call: asyncio.Future[Any] | None = None
@@ -35,67 +41,105 @@ class _Entry:
     def is_due(self) -> bool:
         """False only where the activity itself said that it has failed."""
         call = self.call
-        if call is None or not call.done() or call.cancelled() or (error := call.exception()) is None:
+        if (
+            call is None
+            or not call.done()
+            or call.cancelled()
+            or (error := call.exception()) is None
+        ):
             return True
-        return isinstance(error, (ActivityTimeout, OrchestrationFailed)) or type(error).__name__ in _KILLED
+        return (
+            isinstance(error, (ActivityTimeout, OrchestrationFailed))
+            or type(error).__name__ in _KILLED
+        )
 
     def signature(self) -> Mapping[str, Any]:
         """Return the activity that undoes it."""
         if not callable(self.undo) or isinstance(self.undo, Mapping):
             return self.undo
         call = self.call
-        has_result = call is not None and call.done() and not call.cancelled() and call.exception() is None
+        has_result = (
+            call is not None and call.done() and not call.cancelled() and call.exception() is None
+        )
         return self.undo(call.result() if call is not None and has_result else None)
+
+
+def _shielded_from_anyio() -> AbstractContextManager[Any]:
+    """Keep out anyio's cancel scopes, which else cancel again and again until their block
+    is left.
+    """
+    anyio = sys.modules.get("anyio")
+    return nullcontext() if anyio is None else anyio.CancelScope(shield=True)
 
 
 class Saga:
     """``async with ctx.saga() as saga``; see ``OrchestrationContext.saga``.
 
-    On exit by an exception, a timeout or a cancel the undos run, and then the exception goes on. On an ordinary exit, and
-    when the instance is terminated, nothing is undone.
+    On exit by an exception, a timeout or a cancel the undos run, and then the exception is raised
+    further. On an ordinary exit, and when the instance is terminated, nothing is undone.
     """
 
-    def __init__(self, context: OrchestrationContext, *, parallel: bool, retry: RetryPolicy | None) -> None:
+    def __init__(self, context: KindsContext, *, parallel: bool, retry: RetryPolicy | None) -> None:
         self._context = context
         self._parallel = parallel
         self._retry = retry
         self._entries: list[_Entry] = []
 
-    def call(self, signature: Mapping[str, Any], *, undo: Undo | None = None, **options: Any) -> asyncio.Future[Any]:
+    def call(
+        self, signature: Mapping[str, Any], *, undo: Undo | None = None, **options: Any
+    ) -> asyncio.Future[Any]:
         """Run an activity, as ``ctx.call`` does, and remember how to undo it.
 
-        It is undone if it has completed, and also if that is not known: it ran out of time, its worker was killed, or it was
-        under way when the block was left. So an undo must be able to meet something that was never done. An activity that
-        has failed by itself is not undone.
+        It is undone if it has completed, and also if that is not known: it ran out of time, its
+        worker was killed, or it was under way when the block was left. So an undo must be able to
+        meet something that was never done. An activity that has failed by itself is not undone.
 
         Args:
             signature: of the activity, or of a sub-orchestration, or a canvas of them.
-            undo: the signature that undoes it, or a function that is given its result (None where that is not known) and
-                returns the signature; None if there is nothing to undo.
+            undo: the signature that undoes it, or a function that is given its result (None where
+                that is not known) and returns the signature; None if there is nothing to undo.
             **options: those of ``ctx.call``.
+
+        Example:
+            >>> async with ctx.saga() as saga:
+            ...     await saga.call(reserve.s(order), undo=release.s(order), timeout=60)
         """
         commands: list[int] = []
-        future = self._context._call_on_trail(signature, commands, **options)
+        future = self._context._call_logged(signature, commands, **options)
         if undo is not None:
             self._entries.append(_Entry(undo, future, commands))
         return future
 
     def add_undo(self, undo: Mapping[str, Any]) -> None:
-        """Remember an undo of something that was done otherwise, for example by a saga within this one."""
+        """Remember an undo of something that was done otherwise, for example by a saga within this
+        one.
+
+        Example:
+            >>> async with ctx.saga() as saga:
+            ...     await ctx.call(reserve.s(order))
+            ...     saga.add_undo(release.s(order))
+        """
         self._entries.append(_Entry(undo))
 
     def compensate(self) -> asyncio.Future[None]:
         """Undo now; for orchestrators that are generators, and for leaving without an exception.
 
         Raises:
-            CompensationFailed: (when awaited) an undo has failed for good; all others have run.
+            CompensationFailed: (when awaited) an undo has failed; all others have run.
+
+        Example:
+            >>> saga = ctx.saga()
+            >>> await saga.call(reserve.s(order), undo=release.s(order))
+            >>> await saga.compensate()
         """
-        return self._context._execution.loop.create_task(self._compensate(None))
+        return self._context._host.loop.create_task(self._compensate(None))
 
     async def _compensate(self, cause: BaseException | None) -> None:
         entries, self._entries = [entry for entry in reversed(self._entries) if entry.is_due], []
         failures: list[tuple[str, BaseException]] = []
-        self._context._execution.note_undone(command for entry in entries for command in entry.commands)
+        self._context._host.undone.update(
+            command for entry in entries for command in entry.commands
+        )
 
         async def undo(entry: _Entry) -> None:
             name = "an undo"
@@ -115,30 +159,37 @@ class Saga:
             told = "; ".join(f"{name}: {type(error).__name__}: {error}" for name, error in failures)
             why = f" after {type(cause).__name__}: {cause}" if cause is not None else ""
             raise CompensationFailed(
-                f"{len(failures)} of {len(entries)} undos failed{why}: {told}. The others have run; what is left is for people",
-                instance_id=self._context.instance_id, undos=[name for name, _ in failures],
+                f"{len(failures)} of {len(entries)} undos failed{why}: {told}. The others have run;"
+                " what is left is for people",
+                instance_id=self._context._host.info.instance_id,
+                undos=[name for name, _ in failures],
                 errors=[f"{type(error).__name__}: {error}" for _, error in failures],
-            )  # fmt: skip
+            )
 
-    # -- the block --------------------------------------------------------------------------------------
+    # -- the block ---------------------------------------------------------------------------------
 
     async def __aenter__(self) -> Saga:
-        self._context._execution.open_blocks += 1
+        self._context._host.open_blocks += 1
         return self
 
     async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
-        self._context._execution.open_blocks -= 1
-        if not isinstance(error, (Exception, asyncio.CancelledError)):
+        self._context._host.open_blocks -= 1
+        if error is None or not is_own(error):
             return
-        cleaning = self._context._execution.loop.create_task(self._compensate(error))
-        while not cleaning.done():
-            try:
-                await asyncio.shield(cleaning)
-            except asyncio.CancelledError:
-                continue  # an outer time-out or a second cancel waits until everything is undone
-            except Exception:
-                break  # told below
+        cleaning = self._context._host.loop.create_task(self._compensate(error))
+        with _shielded_from_anyio():
+            while not cleaning.done():
+                try:
+                    await asyncio.shield(cleaning)
+                except asyncio.CancelledError:
+                    # an outer time-out or a second cancel waits until everything is undone
+                    continue
+                except Exception:
+                    break  # told below
         if (failure := cleaning.exception()) is not None:
             raise failure from error

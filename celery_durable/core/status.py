@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 
-__all__ = ["RuntimeStatus"]
+__all__ = ["MOVING", "RuntimeStatus"]
 
 
 class RuntimeStatus(StrEnum):
@@ -24,4 +24,13 @@ class RuntimeStatus(StrEnum):
         return self in _TERMINAL
 
 
-_TERMINAL = frozenset({RuntimeStatus.COMPLETED, RuntimeStatus.FAILED, RuntimeStatus.CANCELED, RuntimeStatus.TERMINATED})
+_TERMINAL = frozenset(
+    {
+        RuntimeStatus.COMPLETED,
+        RuntimeStatus.FAILED,
+        RuntimeStatus.CANCELED,
+        RuntimeStatus.TERMINATED,
+    }
+)
+#: The statuses in which turns are taken.
+MOVING = (RuntimeStatus.PENDING, RuntimeStatus.RUNNING)

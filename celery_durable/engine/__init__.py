@@ -1,1 +1,1 @@
-"""Turns, verbs and recovery, written against small protocols: no SQL, no Celery."""
+"""Internal. Turns, verbs and recovery, written against small protocols: no SQL, no Celery."""

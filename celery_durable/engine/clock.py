@@ -1,4 +1,6 @@
-"""The store's clock as this process knows it between two looks: no other clock decides when anything happens."""
+"""The store's clock as this process knows it between two looks: no other clock decides when
+anything happens.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +14,9 @@ _TRUSTED_FOR = 10_000_000_000
 
 
 class StoreClock:
-    """Microseconds of the store's clock, asked for at most once in ten seconds and carried on by the monotonic clock."""
+    """Microseconds of the store's clock, asked for at most once in ten seconds and carried on by
+    the monotonic clock.
+    """
 
     def __init__(self, ask: Callable[[], int]) -> None:
         self._ask = ask

@@ -1,4 +1,4 @@
-"""What clients do with entities: send, look, list, clean."""
+"""What clients do with entities: send, read, list, clean."""
 
 from __future__ import annotations
 
@@ -8,32 +8,41 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ..core.context import refuse_inside_orchestrator
-from ..core.entity import MESSAGE, orchestrator_of, parts_of_id
-from ..core.events import EventKind
-from ..core.replay import Codec
-from .decisions import new_execution_id
+from ..core.entity import MESSAGE, orchestrator_of
+from ..core.guard import refuse_inside_orchestrator
+from ..core.history import EventKind
+from ..core.names import parts_of_id
+from ..core.ports import Codec
+from .draft import new_execution_id
 from .entities import entity_of, saved_in
-from .protocols import Publisher
-from .records import Filters, InstanceRecord, NewInbox
+from .listing import Filters, InstanceRecord
+from .ports import Publisher
+from .store_ports import Store
+from .writes import CHECK_MESSAGE_AFTER, NewInbox
 
 __all__ = ["Entities", "EntityRecord"]
 
-_CHECK_AFTER = 4_000_000
 _BATCH = 200
 
 
 @dataclass(frozen=True, slots=True)
 class EntityRecord:
-    """An entity as it was seen; ``state`` is None as long as no operation has succeeded."""
+    """An entity as it was read."""
 
+    #: ``@name@key``.
     id: str
+    #: Of its class.
     name: str
     key: str
+    #: None as long as no operation has succeeded.
     state: Any
+    #: Whether it holds nothing: no state, no lock, no message.
     is_empty: bool
+    #: The orchestration that holds its lock; None if it is free.
     locked_by: str | None
+    #: How many messages wait for a lock or for their turn.
     waiting: int
+    #: Microseconds since the epoch.
     updated_at: int
     execution: str
 
@@ -42,7 +51,7 @@ class EntityRecord:
 class Entities:
     """What clients can do with entities."""
 
-    store: Any
+    store: Store
     codec: Codec
     publisher: Publisher
     timer_horizon: int
@@ -58,24 +67,33 @@ class Entities:
         dedup = f"event:{hashlib.sha256(message_id.encode()).hexdigest()[:48]}"
         is_far = due is not None and due - self.store.now() > self.timer_horizon
         return NewInbox(
-            instance_id, EventKind.EVENT_RAISED, dedup, name=MESSAGE, payload=self.codec.encode({**content, "id": message_id}),
-            visible_at=due, check_after=-self.timer_horizon if is_far else _CHECK_AFTER,
+            instance_id,
+            EventKind.EVENT_RAISED,
+            dedup,
+            name=MESSAGE,
+            payload=self.codec.encode({**content, "id": message_id}),
+            visible_at=due,
+            check_after=-self.timer_horizon if is_far else CHECK_MESSAGE_AFTER,
             creates=entity_of(instance_id, new_execution_id(), self.publisher),
-        )  # fmt: skip
+        )
 
     def fetch(self, instance_id: str) -> EntityRecord | None:
         """Return an entity; None if there is none."""
         refuse_inside_orchestrator("durable.entity()")
-        record = self.store.fetch(instance_id)
+        record = self.store.reads.fetch(instance_id)
         return None if record is None else self._record(record)
 
     def page(
         self, name: str | None, limit: int, cursor: str | None
     ) -> tuple[list[EntityRecord], str | None, str | None]:
-        """Return entities of one class or of all, newest first, and the cursors of the next page and of the one before."""
+        """Return entities of one class or of all, newest first, and the cursors of the next page
+        and of the one before.
+        """
         chosen = Filters(name=None if name is None else orchestrator_of(name), entities=True)
-        records, *cursors = self.store.find_page(chosen, limit, cursor, with_payloads=True)
-        return [found for record in records if (found := self._record(record)) is not None], *cursors
+        find = self.store.reads.find_page
+        records, following, before = find(chosen, limit, cursor, with_payloads=True)
+        page = [found for record in records if (found := self._record(record)) is not None]
+        return page, following, before
 
     def clean(self, name: str | None) -> int:
         """Delete the entities that are empty, and return how many there were."""
@@ -85,7 +103,7 @@ class Entities:
             records, cursor, _ = self.page(name, _BATCH, cursor)
             for record in records:
                 if record.is_empty and record.locked_by is None and not record.waiting:
-                    deleted += self.store.clean_entity(record.id, record.execution)
+                    deleted += self.store.cleanup.clean_entity(record.id, record.execution)
             if cursor is None:
                 return deleted
 
@@ -95,9 +113,17 @@ class Entities:
             return None
         saved = saved_in(record.input, self.codec)
         waiting: Sequence[Any] = saved.get("queue", ())
+        _, shown, batches = saved.get("aside", (0, 0, ()))
+        aside = shown + sum(count for _, count, _ in batches)
         lock: Sequence[Any] = saved.get("lock") or ()
         locked_by = str(lock[-1]) if lock else None
         return EntityRecord(
-            record.id, *parts, saved.get("state"), bool(saved.get("empty", not saved)), locked_by, len(waiting),
-            record.updated_at, record.execution,
-        )  # fmt: skip
+            record.id,
+            *parts,
+            saved.get("state"),
+            bool(saved.get("empty", not saved)),
+            locked_by,
+            len(waiting) + aside,
+            record.updated_at,
+            record.execution,
+        )

@@ -1,26 +1,32 @@
-"""What an orchestration waits for, in words: from its rows, and from a replay that sees which events the code awaits."""
+"""What an orchestration waits for, in words: from its rows, and from a replay that sees which
+events the code awaits.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import json
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import Any
+from typing import NamedTuple
 
-from ..core.context import EPOCH
+from .._errors import DurableError
+from ..core.canvas_options import CanvasOptions
 from ..core.entity import ORCHESTRATORS
-from ..core.events import Event, EventKind
+from ..core.history import Event, EventKind
+from ..core.kinds import CALL_FAILURES, CALLS_ASKED, ExternalEvents
 from ..core.status import RuntimeStatus
-from ..errors import DurableError
-from ..payload import encodable
-from .flow import waits_in_words
-from .records import InstanceRecord, Outstanding, Pending
-from .turn import TurnRunner, events_of, replay_rows
+from ..core.text import encodable
+from ..core.times import EPOCH
+from .admission import waits_in_words
+from .engine import Engine
+from .listing import InstanceRecord, Outstanding, OwedEnd, Pending
+from .replay import events_of, replay_rows
+from .store_ports import Store
 
 __all__ = ["Explanation", "awaited_events", "explain"]
 
 _SECOND = 1_000_000
-_FAILURES = (EventKind.ACTIVITY_FAILED, EventKind.CHILD_FAILED)
 
 
 @dataclass
@@ -29,9 +35,13 @@ class Explanation:
 
     instance_id: str
     status: RuntimeStatus
+    #: A text for each thing that it waits for.
     waits_for: list[str] = field(default_factory=list)
+    #: Of the call that failed last in this execution; None if none has.
     last_error: str | None = None
+    #: What to do now.
     advice: str = ""
+    #: Its status and since when, in a line.
     state: str = ""
 
     def __str__(self) -> str:
@@ -40,7 +50,7 @@ class Explanation:
         return "\n".join([*lines, f"  {self.advice}"])
 
 
-def explain(store: Any, runner: TurnRunner, record: InstanceRecord) -> Explanation:
+def explain(store: Store, runner: Engine, record: InstanceRecord) -> Explanation:
     """Say what an instance waits for, since when, and what to do.
 
     Raises:
@@ -49,38 +59,98 @@ def explain(store: Any, runner: TurnRunner, record: InstanceRecord) -> Explanati
     now = store.now()
     found = Explanation(record.id, record.status, state=_state(record, now))
     if record.status.is_terminal:
-        found.advice = _ADVICE[record.status]
+        _explain_end(found, store, runner, record)
         return found
-    pending: Pending = store.pending(record.id)
+    pending: Pending = store.reads.pending(record.id)
     if record.status is RuntimeStatus.PENDING:
         found.waits_for += _admission(store, runner, record, now)
     found.waits_for += [_activity(row, now) for row in pending.activities]
     found.waits_for += [
-        f"sub-orchestration {child.id!r} ({child.name}), which is {child.status}" for child in pending.children
+        f"sub-orchestration {child.id!r} ({child.name}), which is {child.status}"
+        for child in pending.children
     ]
-    found.waits_for += _awaited(store, runner, record)
+    if record.name.startswith(ORCHESTRATORS):
+        asked = _PendingWaits(waits_for=["its next message"])
+    else:
+        asked = _asked(store, runner, record)
+    found.waits_for += asked.waits_for
     if pending.next_timer is not None:
-        rows = store.waits([record]).get(record.id)
-        _add_timer(found.waits_for, "" if rows is None else rows.event, _ahead(pending.next_timer, now))
+        has_events = any(what.startswith("event ") for what in found.waits_for)
+        rows = store.reads.waits([record]).get(record.id) if has_events else None
+        _add_timer(
+            found.waits_for, "" if rows is None else rows.event, _ahead(pending.next_timer, now)
+        )
     if pending.overdue_since is not None and record.status is not RuntimeStatus.SUSPENDED:
-        found.waits_for.append(f"a worker to take its next turn, which was due {_ago(pending.overdue_since, now)}")
-    found.last_error = _last_error(store, runner, record)
-    found.advice = _advice(record, found, pending, now)
+        found.waits_for.append(
+            f"a worker to take its next turn, which was due {_ago(pending.overdue_since, now)}"
+        )
+    failure = _last_failure(store, runner, record)
+    found.last_error = None if failure is None else failure.text
+    found.advice = _advice(record, found, pending, now, asked.stall)
     if found.advice == _WAIT and (pending.activities or pending.overdue_since is not None):
         lease = int(runner.settings.worker_lease * _SECOND)
-        found.advice = _WAIT if store.living_workers(lease) else "no worker is alive: start one, with this store"
+        found.advice = (
+            _WAIT
+            if store.workers.living_workers(lease)
+            else "no worker is alive: start one, with this store"
+        )
     return found
 
 
-def _admission(store: Any, runner: TurnRunner, record: InstanceRecord, now: int) -> list[str]:
+def _explain_end(found: Explanation, store: Store, runner: Engine, record: InstanceRecord) -> None:
+    """Say what became of one that has ended: what made it fail, and whether Celery was notified."""
+    found.advice = _ADVICE[record.status]
+    if record.status is RuntimeStatus.FAILED:
+        failure = _last_failure(store, runner, record)
+        found.last_error = None if failure is None else failure.text
+        if failure is not None and failure.is_reason_of(record):
+            again = "a RetryPolicy (retry=) would have tried it again; " if failure.is_lost else ""
+            found.advice = (
+                f"{failure.what} made it fail: {again}rewind runs that again and keeps what"
+                " succeeded"
+            )
+        else:
+            found.advice = (
+                "its own code raised it: fix that, then rewind, which continues where it failed; or"
+                " restart everything"
+            )
+    owed: OwedEnd | None = store.reads.owed_end(record.execution)
+    if owed is not None:
+        tried = f", which was tried {owed.sends + 1} times" if owed.sends else ""
+        refused = f"; the last time: {owed.refusal}" if owed.refusal else ""
+        found.waits_for.append(f"Celery to be told of its end{tried}{refused}")
+        if owed.refusal:
+            found.advice += (
+                ". Let the broker and the result backend take its end: that is tried for about"
+                " a day"
+            )
+
+
+def _admission(store: Store, runner: Engine, record: InstanceRecord, now: int) -> list[str]:
     definition = runner.registry.newest(record.name)
     terms = None if definition is None else {} if definition.flow is None else definition.flow.terms
-    waiting = store.find_waiting(record.id, terms)
-    return [] if waiting is None else [waits_in_words(waiting, now)]
+    waiting = store.admission.find_waiting(record.id, terms)
+    return (
+        []
+        if waiting is None
+        else [waits_in_words(waiting, now, shows_keys=not _hides_arguments(runner, record))]
+    )
+
+
+def _hides_arguments(runner: Engine, record: InstanceRecord) -> bool:
+    """Tell whether it was started with words of its own for its arguments (``argsrepr``,
+    ``kwargsrepr``).
+    """
+    try:
+        return bool(CanvasOptions.read(runner.codec, record.canvas).shown)
+    except DurableError:
+        return True
 
 
 def _add_timer(waits_for: list[str], event: str, due: str) -> None:
-    """Tell of the next timer: in the line of the event that it bounds the wait for, or in one of its own."""
+    """Add the next timer: to the line of the event that it bounds the wait for, or in a line of its
+    own.
+    """
     bounded = f"event {event!r}"
     if bounded in waits_for:
         waits_for[waits_for.index(bounded)] += f", until a timer that is due {due}"
@@ -92,7 +162,8 @@ def _state(record: InstanceRecord, now: int) -> str:
     reason = f": {record.reason.rstrip('.')}" if record.reason else ""
     version = f" v{record.version}" if record.version is not None else ""
     return (
-        f"{record.id} ({record.name}{version}) is {record.status}{reason}; it last moved {_ago(record.updated_at, now)}"
+        f"{record.id} ({record.name}{version}) is {record.status}{reason}; it last moved"
+        f" {_ago(record.updated_at, now)}"
     )
 
 
@@ -103,6 +174,8 @@ def _activity(row: Outstanding, now: int) -> str:
     if row.holder is not None:
         seen = "a worker that is not seen any more" if row.worker is None else row.worker
         return f"{what}, which runs on {seen}"
+    if row.is_delegated:
+        return f"{what}, whose outcome is reported from elsewhere: its body ended with Ignore"
     if row.sent_at is None:
         return f"{what}, which could not be sent yet"
     again = f", sent again {row.sends} times" if row.sends else ""
@@ -110,48 +183,116 @@ def _activity(row: Outstanding, now: int) -> str:
     return f"{what}, sent {_ago(row.sent_at, now)}{queue}{again}, not seen running yet"
 
 
-def _awaited(store: Any, runner: TurnRunner, record: InstanceRecord) -> list[str]:
-    if record.name.startswith(ORCHESTRATORS):
-        return ["its next message"]
-    events, answers = _asked(store, runner, record)
-    return [*(f"event {name!r}" for name in events), *answers]
+def _is_unsent(row: Outstanding) -> bool:
+    return row.sent_at is None and row.holder is None and not row.is_held
 
 
-def awaited_events(store: Any, runner: TurnRunner, record: InstanceRecord) -> list[str]:
-    """Return the names of the external events that the code of an instance waits for; none where it is not registered."""
-    return [] if record.name.startswith(ORCHESTRATORS) else _asked(store, runner, record)[0]
+def _waits_long(row: Outstanding, now: int) -> bool:
+    """Tell whether an activity has lain in a queue for more than a minute."""
+    if row.sent_at is None or row.queue is None or row.holder is not None:
+        return False
+    return not (row.is_held or row.is_delegated) and now - row.sent_at > 60 * _SECOND
 
 
-def _asked(store: Any, runner: TurnRunner, record: InstanceRecord) -> tuple[list[str], list[str]]:
-    """Replay what an instance has lived through, and return the events and the answers that it waits for."""
+def awaited_events(store: Store, runner: Engine, record: InstanceRecord) -> list[str]:
+    """Return the names of the external events that the code of an instance waits for.
+
+    None where it is not registered.
+    """
+    return (
+        [] if record.name.startswith(ORCHESTRATORS) else list(_asked(store, runner, record).events)
+    )
+
+
+class _PendingWaits(NamedTuple):
+    """What the code was seen to wait for."""
+
+    #: Names of external events.
+    events: Sequence[str] = ()
+    #: All that only the code knows of, in words: events first.
+    waits_for: Sequence[str] = ()
+    #: Why nothing that could come would wake it; None if something would.
+    stall: str | None = None
+
+
+def _asked(store: Store, runner: Engine, record: InstanceRecord) -> _PendingWaits:
+    """Replay the history of an instance, and return what it waits for."""
     definition = runner.registry.get(record.name, record.version)
-    snapshot = store.load(record.id, None)
+    snapshot = store.turns.load(record.id, None)
     if definition is None or snapshot is None:
-        return [], []
-    execution = runner.new_execution(snapshot.instance, definition)
+        return _PendingWaits()
+    execution = runner.replayer.new(snapshot.instance, definition)
     try:
-        with runner.watchdog.watching(record.id):
-            replay_rows(execution, snapshot.history)
-        return execution.awaited_events, execution.awaited_answers
+        runner.watchdog.watch(record.id, lambda: replay_rows(execution, snapshot.history))
+        events = execution.of(ExternalEvents)
+        parts = [events, *(part for part in execution.parts() if part is not events)]
+        words = [text for part in parts for text in part.waits_for()]
+        return _PendingWaits(events.awaited, words, execution.stall)
     except DurableError:
-        return [], []  # its reason says that already
+        return _PendingWaits()  # its reason says that already
     finally:
         execution.abandon()
 
 
-def _last_error(store: Any, runner: TurnRunner, record: InstanceRecord) -> str | None:
+@dataclass
+class _Failure:
+    """The last call that failed in an execution."""
+
+    what: str
+    error: BaseException | None
+    payload: str | None
+
+    @property
+    def text(self) -> str:
+        return encodable(
+            f"{self.what}: {'one that cannot be decoded' if self.error is None else self.error}"
+        )
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether it is unknown how it ended: its process died, or it ran out of time."""
+        kind = getattr(self.error, "type", "").rpartition(".")[2]
+        return kind in ("WorkerLostError", "TimeLimitExceeded", "ActivityTimeout")
+
+    def is_reason_of(self, record: InstanceRecord) -> bool:
+        """Tell whether an instance failed with this very error."""
+        own, failed = (_type_and_message(payload) for payload in (record.failure, self.payload))
+        return own is not None and own == failed
+
+
+def _type_and_message(payload: str | None) -> tuple[str, str] | None:
+    try:
+        facts = json.loads(payload or "")
+        return f"{facts['module']}.{facts['type']}", str(facts["message"])
+    except (ValueError, TypeError, LookupError, RecursionError):
+        return None
+
+
+def _last_failure(store: Store, runner: Engine, record: InstanceRecord) -> _Failure | None:
+    failed: Event | None = None
     for event in _backwards(store, record):
-        if event.kind in _FAILURES:
-            try:
-                error, _ = runner.codec.decode_failure(event.payload or "", may_rebuild=False)
-            except DurableError:
-                return "one that cannot be decoded"
-            return encodable(f"call {event.command}, attempt {event.attempt}: {error}")
-    return None
+        if failed is None:
+            failed = event if event.kind in CALL_FAILURES else None
+        elif event.kind in CALLS_ASKED and event.command == failed.command:
+            return _failure(runner, failed, event)
+    return None if failed is None else _failure(runner, failed, None)
 
 
-def _backwards(store: Any, record: InstanceRecord) -> Iterator[Event]:
-    rows = store.events(record.id)
+def _failure(runner: Engine, failed: Event, asked: Event | None) -> _Failure:
+    kind = "activity" if failed.kind is EventKind.ACTIVITY_FAILED else "sub-orchestration"
+    what = (
+        f"{kind} {asked.name if asked is not None else '?'} (call {failed.command}, attempt"
+        f" {failed.attempt})"
+    )
+    try:
+        error, _ = runner.codec.decode_failure(failed.payload or "", may_rebuild=False)
+    except DurableError:
+        return _Failure(what, None, failed.payload)
+    return _Failure(what, error, failed.payload)
+
+
+def _backwards(store: Store, record: InstanceRecord) -> Iterator[Event]:
+    rows = store.reads.events(record.id)
     for number in range(len(rows), 0, -1):
         try:
             yield from reversed(events_of(rows[number - 1], record.id, number))
@@ -159,15 +300,40 @@ def _backwards(store: Any, record: InstanceRecord) -> Iterator[Event]:
             return
 
 
-def _advice(record: InstanceRecord, found: Explanation, pending: Pending, now: int) -> str:
+def _advice(
+    record: InstanceRecord, found: Explanation, pending: Pending, now: int, stall: str | None
+) -> str:
     if record.status is RuntimeStatus.SUSPENDED:
         return "resume it once the reason is gone; what arrives is kept until then"
     if record.reason is not None:
         return "start a worker that has this code and consumes its queue, or terminate it"
     if pending.overdue_since is not None and now - pending.overdue_since > 60 * _SECOND:
-        return "no worker takes its turns: is one running that knows the orchestrator and consumes its queue?"
+        return (
+            "no worker takes its turns: is one running that knows the orchestrator and consumes its"
+            " queue?"
+        )
+    if (
+        any(_is_unsent(row) for row in pending.activities)
+        and now - record.updated_at > 60 * _SECOND
+    ):
+        return (
+            "the message of an activity cannot be sent: the workers' log says why (its arguments"
+            " and the serializer, a queue that does not exist, the limit of the broker). That is"
+            " tried again until it is fixed"
+        )
     if any(row.sends >= 3 and row.holder is None for row in pending.activities):
-        return "an activity is sent again and again and never runs: does a worker consume its queue?"
+        return (
+            "an activity is sent again and again and never runs: does a worker consume its queue?"
+        )
+    queues = {row.queue or "" for row in pending.activities if _waits_long(row, now)}
+    if queues:
+        return (
+            f"its activities wait in {', '.join(sorted(queues))}: behind a long backlog, or because"
+            " slots are taken by long activities, or because no worker consumes that; celery"
+            " durable doctor tells which"
+        )
+    if not found.waits_for and stall is not None:
+        return f"{stall}. Cancel or terminate it, or restart it on code that is fixed"
     if not found.waits_for:
         return "it waits for an event or a lock of its own code; load the code here to see which"
     return _WAIT
@@ -185,10 +351,12 @@ def _ahead(micros: int, now: int) -> str:
     return f"in {timedelta(seconds=max(0, micros - now) // _SECOND)} ({_moment(micros)})"
 
 
-_WAIT = "nothing to do: it goes on when that has happened"
+_WAIT = "nothing to do: it continues when that has happened"
 _ADVICE = {
     RuntimeStatus.COMPLETED: "it is done: see its output",
-    RuntimeStatus.FAILED: "see its failure and its history; rewind runs again what failed, restart everything",
+    RuntimeStatus.FAILED: (
+        "see its failure and its history; rewind runs again what failed, restart everything"
+    ),
     RuntimeStatus.CANCELED: "it was canceled; restart begins once more with the same input",
     RuntimeStatus.TERMINATED: "it was terminated; restart begins once more with the same input",
 }

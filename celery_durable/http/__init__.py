@@ -1,7 +1,9 @@
-"""The HTTP management contract of Durable Functions, as a plain WSGI application; ``contrib.django`` serves the same.
+"""The HTTP management contract of Durable Functions, as a plain WSGI application.
 
-``application(durable, authorize=BearerTokens(Token("...", ["view", "start"])))`` is the whole of it. The core knows no web
-framework: ``Service`` takes a ``Request`` and gives a ``Response``.
+``contrib.django`` serves the same.
+
+``application(durable, authorize=BearerTokens(Token("...", ["view", "start"])))`` is the whole of
+it. The core knows no web framework: ``Service`` takes a ``Request`` and gives a ``Response``.
 """
 
 from .access import VERBS, BearerTokens, Token, Verdict

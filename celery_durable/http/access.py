@@ -1,8 +1,9 @@
 """Who may do what. Closed by default: without an ``authorize`` hook, every request is refused.
 
-The hook is ``authorize(request, verb, instance_id)``. ``request`` is the WSGI environ or Django's request; ``verb`` is one of
-``VERBS``; ``instance_id`` is None where a request is not about a single instance. It is asked once for the verb of a route, and
-once more for ``view_payload`` before anything is shown that an orchestration was given or has said.
+The hook is ``authorize(request, verb, instance_id)``. ``request`` is the WSGI environ or Django's
+request; ``verb`` is one of ``VERBS``; ``instance_id`` is None where a request is not about a single
+instance. It is asked once for the verb of a route, and once more for ``view_payload`` before
+anything is shown that an orchestration was given or has said.
 """
 
 from __future__ import annotations
@@ -13,15 +14,22 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
+from ..engine.verb import Surface
+from ..engine.verbs import offered_in
 from ..errors import ConfigurationError
 
 __all__ = ["VERBS", "Authorize", "BearerTokens", "Token", "Verdict", "bearer_of", "verdict_of"]
 
 VIEW_PAYLOAD = "view_payload"
+
+
+def known_verbs() -> tuple[str, ...]:
+    """Return every verb that a hook is asked for."""
+    return ("view", VIEW_PAYLOAD, "start", *(verb.name for verb in offered_in(Surface.HTTP)))
+
+
 #: every verb that a hook is asked for
-VERBS = (
-    "view", VIEW_PAYLOAD, "start", "raise_event", "suspend", "resume", "terminate", "rewind", "restart", "purge",
-)  # fmt: skip
+VERBS = known_verbs()
 _SHORTEST_SECRET = 16
 
 
@@ -29,15 +37,16 @@ class Verdict(Enum):
     """What a hook may say beside True (allowed) and False (forbidden)."""
 
     ALLOWED = "allowed"
-    #: Allowed by something that no browser sends on its own, such as a bearer token: no CSRF protection is needed.
+    #: Allowed by something that no browser sends on its own, such as a bearer token: no CSRF
+    #: protection is needed.
     ALLOWED_BY_TOKEN = "allowed by token"  # noqa: S105  not a secret
     FORBIDDEN = "forbidden"
-    #: Nobody knows who asks: the answer is 401.
+    #: It is not known who asks: the answer is 401.
     ANONYMOUS = "anonymous"
 
     @property
     def is_allowed(self) -> bool:
-        """True if the request may go on."""
+        """True if the request is allowed."""
         return self in (Verdict.ALLOWED, Verdict.ALLOWED_BY_TOKEN)
 
 
@@ -56,8 +65,10 @@ class Token:
     """A machine client: its secret, and what it may do.
 
     Args:
-        secret: at least 16 characters of printable ASCII without blanks; ``secrets.token_urlsafe()`` makes good ones.
-        verbs: those of ``VERBS`` that it may use; payloads are shown to it only with ``view_payload``.
+        secret: at least 16 characters of printable ASCII without blanks;
+            ``secrets.token_urlsafe()`` makes good ones.
+        verbs: those of ``VERBS`` that it may use; payloads are shown to it only with
+            ``view_payload``.
 
     Raises:
         ConfigurationError: the secret is too short, or a verb is unknown.
@@ -72,8 +83,11 @@ class Token:
         if not self.secret.isascii() or not self.secret.isprintable() or " " in self.secret:
             raise ConfigurationError("a token's secret is printable ASCII without blanks")
         chosen = (self.verbs,) if isinstance(self.verbs, str) else tuple(self.verbs)
-        if unknown := sorted(set(chosen) - set(VERBS)):
-            raise ConfigurationError(f"unknown verbs: {', '.join(unknown)}; known are {', '.join(VERBS)}")
+        known = known_verbs()
+        if unknown := sorted(set(chosen) - set(known)):
+            raise ConfigurationError(
+                f"unknown verbs: {', '.join(unknown)}; known are {', '.join(known)}"
+            )
         object.__setattr__(self, "verbs", frozenset(chosen))
 
     def __repr__(self) -> str:
@@ -90,7 +104,9 @@ class BearerTokens:
     def __init__(self, *tokens: Token) -> None:
         self._tokens = tokens
 
-    def __call__(self, environ: Mapping[str, Any], verb: str, instance_id: str | None = None) -> Verdict:
+    def __call__(
+        self, environ: Mapping[str, Any], verb: str, instance_id: str | None = None
+    ) -> Verdict:
         """Return the verdict on a WSGI request."""
         return self.judge(environ.get("HTTP_AUTHORIZATION"), verb)
 
@@ -101,10 +117,16 @@ class BearerTokens:
             return Verdict.ANONYMOUS
         given = secret.encode("utf-8", "surrogateescape")
         # every token is compared, in a time that does not tell how much of one was right
-        matching = [token for token in self._tokens if hmac.compare_digest(token.secret.encode(), given)]
+        matching = [
+            token for token in self._tokens if hmac.compare_digest(token.secret.encode(), given)
+        ]
         if not matching:
             return Verdict.ANONYMOUS
-        return Verdict.ALLOWED_BY_TOKEN if any(verb in token.verbs for token in matching) else Verdict.FORBIDDEN
+        return (
+            Verdict.ALLOWED_BY_TOKEN
+            if any(verb in token.verbs for token in matching)
+            else Verdict.FORBIDDEN
+        )
 
 
 def bearer_of(authorization: str | None) -> str | None:

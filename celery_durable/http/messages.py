@@ -21,13 +21,17 @@ class Request:
 
     Attributes:
         method: as it came.
-        path: below the mount, decoded; ``raw_path`` is the same still encoded, where the server tells.
+        path: below the mount, decoded; ``raw_path`` is the same still encoded, where the server
+            tells.
         query: the query string, encoded.
         headers: by lower-case names.
-        base: the absolute URL of the mount on the origin that the client used, with a slash at its end.
+        base: the absolute URL of the mount on the origin that the client used, with a slash at its
+            end.
         read: returns at most so many bytes of the body, each time the next ones.
-        origin: what the adapter got (a WSGI environ, Django's request); passed to the ``authorize`` hook, which finds the fields
-            of the path in ``environ["celery_durable.path"]`` or ``request.durable_path``.
+        origin: what the adapter got (a WSGI environ, Django's request); passed to the ``authorize``
+            hook, which finds the fields of the path in ``environ["celery_durable.path"]`` or
+            ``request.durable_path``.
+        user: who asks, as the server or the session knows; kept with the reasons of verbs.
     """
 
     method: str
@@ -38,6 +42,7 @@ class Request:
     read: Callable[[int], bytes]
     origin: Any
     raw_path: str | None = None
+    user: str | None = None
 
 
 @dataclass(frozen=True)
@@ -50,16 +55,22 @@ class Response:
     content_type: str = _JSON
 
     def header_list(self) -> list[tuple[str, str]]:
-        """Return all headers, with those that every answer has: nothing is cached, nothing is guessed."""
+        """Return all headers, with those that every answer has: nothing is cached, nothing is
+        guessed.
+        """
         always = {
-            "Content-Type": self.content_type, "Content-Length": str(len(self.body)), "Cache-Control": "no-store",
+            "Content-Type": self.content_type,
+            "Content-Length": str(len(self.body)),
+            "Cache-Control": "no-store",
             "X-Content-Type-Options": "nosniff",
-        }  # fmt: skip
+        }
         return [*{**always, **self.headers}.items()]
 
     def without_body(self) -> Response:
         """Return the answer to HEAD."""
-        return replace(self, body=b"", headers={"Content-Length": str(len(self.body)), **self.headers})
+        return replace(
+            self, body=b"", headers={"Content-Length": str(len(self.body)), **self.headers}
+        )
 
     def wsgi(self, start_response: Callable[..., Any]) -> list[bytes]:
         """Answer a WSGI request with this."""
@@ -68,24 +79,34 @@ class Response:
 
 
 class Problem(Exception):
-    """An answer that says what is wrong with a request: a code, a text, and the field if one is to blame."""
+    """An answer that says what is wrong with a request: a code, a text, and the field if one is to
+    blame.
+    """
 
     def __init__(
-        self, status: int, message: str, *, field: str | None = None, headers: Mapping[str, str] | None = None
+        self,
+        status: int,
+        message: str,
+        *,
+        field: str | None = None,
+        headers: Mapping[str, str] | None = None,
     ) -> None:
         super().__init__(message)
         self.status = status
         self.field = field
-        self.headers = headers or {}
+        self.headers: Mapping[str, str] | dict[str, str] = headers or {}
 
     def response(self) -> Response:
         """Return the answer: ``{"message": ...}``, and ``"field"`` where there is one."""
-        told = {"message": str(self)} | ({"field": self.field} if self.field is not None else {})
-        return as_json(self.status, told, self.headers)
+        body = {"message": str(self)} | ({"field": self.field} if self.field is not None else {})
+        return as_json(self.status, body, self.headers)
 
 
 def as_json(status: int, value: Any, headers: Mapping[str, str] | None = None) -> Response:
-    """Return an answer with a JSON body; what JSON cannot hold becomes text, and NaN and infinities null."""
+    """Return an answer with a JSON body.
+
+    What JSON cannot hold becomes text, and NaN and infinities null.
+    """
     try:
         text = json.dumps(value, allow_nan=False)
     except (TypeError, ValueError, RecursionError):

@@ -1,4 +1,7 @@
-"""The OpenAPI document, made from the table of routes. There are no secrets in it, and no names of orchestrators."""
+"""The OpenAPI document, made from the table of routes.
+
+There are no secrets in it, and no names of orchestrators.
+"""
 
 from __future__ import annotations
 
@@ -27,9 +30,15 @@ def _ref(name: str) -> dict[str, Any]:
 
 
 _STATUS = _object(
-    name=_TEXT, instanceId=_TEXT, runtimeStatus={"enum": list(OrchestrationRuntimeStatus)}, input=_ANY, customStatus=_ANY,
-    output=_ANY, createdTime=_MOMENT, lastUpdatedTime=_MOMENT,
-)  # fmt: skip
+    name=_TEXT,
+    instanceId=_TEXT,
+    runtimeStatus={"enum": list(OrchestrationRuntimeStatus)},
+    input=_ANY,
+    customStatus=_ANY,
+    output=_ANY,
+    createdTime=_MOMENT,
+    lastUpdatedTime=_MOMENT,
+)
 _STATUS["properties"]["historyEvents"] = {
     "type": "array",
     "items": {**_object(EventType=_TEXT, Timestamp=_MOMENT), "additionalProperties": True},
@@ -40,22 +49,42 @@ _ENTITY["properties"]["state"] = _ANY
 _PROBLEM = {**_object(message=_TEXT), "additionalProperties": False}
 _PROBLEM["properties"]["field"] = _TEXT
 _SCHEMAS = {
-    "CheckStatus": _object(**dict.fromkeys((
-        "id", "statusQueryGetUri", "sendEventPostUri", "terminatePostUri", "purgeHistoryDeleteUri", "restartPostUri",
-        "suspendPostUri", "resumePostUri", "rewindPostUri",
-    ), _TEXT)),
+    "CheckStatus": _object(
+        **dict.fromkeys(
+            (
+                "id",
+                "statusQueryGetUri",
+                "sendEventPostUri",
+                "terminatePostUri",
+                "purgeHistoryDeleteUri",
+                "restartPostUri",
+                "suspendPostUri",
+                "resumePostUri",
+                "rewindPostUri",
+            ),
+            _TEXT,
+        )
+    ),
     "Status": _STATUS,
     "Deleted": _object(instancesDeleted={"type": "integer", "minimum": 1}),
     "Entity": _ENTITY,
     "Problem": _PROBLEM,
-}  # fmt: skip
+}
 
 #: the schema of a body, by the route's method and path and the code; what is not here has none
 _BODIES: Mapping[tuple[str, str, int], Any] = {
-    **{("POST", path, 202): _ref("CheckStatus") for path in (
-        "orchestrators/{name}", "orchestrators/{name}/{instanceId}", "instances/{id}/restart",
-    )},
-    **{("POST", path, 200): _ANY for path in ("orchestrators/{name}", "orchestrators/{name}/{instanceId}")},
+    **{
+        ("POST", path, 202): _ref("CheckStatus")
+        for path in (
+            "orchestrators/{name}",
+            "orchestrators/{name}/{instanceId}",
+            "instances/{id}/restart",
+        )
+    },
+    **{
+        ("POST", path, 200): _ANY
+        for path in ("orchestrators/{name}", "orchestrators/{name}/{instanceId}")
+    },
     **{("GET", "instances/{id}", code): _ref("Status") for code in (200, 202, 500)},
     ("GET", "instances", 200): {"type": "array", "items": _ref("Status")},
     ("DELETE", "instances/{id}", 200): _ref("Deleted"),
@@ -64,10 +93,10 @@ _BODIES: Mapping[tuple[str, str, int], Any] = {
     ("GET", "entities/{name}", 200): {"type": "array", "items": _ref("Entity")},
     ("GET", "entities/{name}/{key}", 200): {"type": "object"},
     ("GET", "openapi.json", 200): {"type": "object"},
-}  # fmt: skip
+}
 _FOR_ALL = {
     400: "The address or the query cannot be read.",
-    401: "Nobody knows who asks.",
+    401: "It is not known who asks.",
     403: "This client may not do that.",
     413: "The body is too large.",
     503: "The store cannot be used just now, or the orchestration moves too fast: try again.",
@@ -103,11 +132,17 @@ def _operation(route: Route) -> dict[str, Any]:
         "operationId": "_".join(words),
         "summary": route.about,
         "parameters": [*map(_path_parameter, route.fields), *map(_parameter, route.parameters)],
-        "responses": {str(code): _response(route, code, text) for code, text in sorted(_answers(route).items())},
+        "responses": {
+            str(code): _response(route, code, text)
+            for code, text in sorted(_answers(route).items())
+        },
         "x-permission": route.verb,
     }
     if route.takes_body:
-        operation["requestBody"] = {"required": False, "content": {"application/json": {"schema": _ANY}}}
+        operation["requestBody"] = {
+            "required": False,
+            "content": {"application/json": {"schema": _ANY}},
+        }
     return operation
 
 
@@ -116,7 +151,12 @@ def _answers(route: Route) -> Mapping[int, str]:
 
 
 def _path_parameter(name: str) -> dict[str, Any]:
-    return {"name": name, "in": "path", "required": True, "schema": {"type": "string", "minLength": 1}}
+    return {
+        "name": name,
+        "in": "path",
+        "required": True,
+        "schema": {"type": "string", "minLength": 1},
+    }
 
 
 def _parameter(parameter: Parameter) -> dict[str, Any]:
@@ -124,9 +164,12 @@ def _parameter(parameter: Parameter) -> dict[str, Any]:
     if parameter.default is not None:
         schema["default"] = parameter.default
     found: dict[str, Any] = {
-        "name": parameter.name, "in": parameter.place, "required": parameter.is_required, "description": parameter.about,
+        "name": parameter.name,
+        "in": parameter.place,
+        "required": parameter.is_required,
+        "description": parameter.about,
         "schema": schema,
-    }  # fmt: skip
+    }
     return found | ({"style": "form", "explode": False} if parameter.kind.joins else {})
 
 
@@ -147,7 +190,11 @@ _WAITING = {
     "Location": _header("Where to ask.", _TEXT),
     "Retry-After": _header("After so many seconds.", {"type": "integer"}),
 }
-_NEXT = {"x-ms-continuation-token": _header("Of the next page; absent on the last.", _TEXT, is_required=False)}
+_NEXT = {
+    "x-ms-continuation-token": _header(
+        "Of the next page; absent on the last.", _TEXT, is_required=False
+    )
+}
 _HEADERS: Mapping[tuple[str, str, int], Any] = {
     **{key: _WAITING for key in _BODIES if key[2] == 202},
     **{("GET", path, 200): _NEXT for path in ("instances", "entities", "entities/{name}")},

@@ -1,8 +1,11 @@
-"""What a query or a header may say: how each kind of value is read, and how the OpenAPI document describes it."""
+"""What a query or a header may say: how each kind of value is read, and how the OpenAPI document
+describes it.
+"""
 
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -13,11 +16,25 @@ from ..azure import OrchestrationRuntimeStatus
 from ..core.status import RuntimeStatus
 from .messages import Problem
 
-__all__ = ["BOOLEAN", "COUNT", "MOMENT", "OPERATION", "SECONDS", "STATUSES", "TEXT", "Kind", "Parameter", "read_query"]
+__all__ = [
+    "BOOLEAN",
+    "COUNT",
+    "MOMENT",
+    "NUMBER",
+    "OPERATION",
+    "SECONDS",
+    "STATUSES",
+    "TEXT",
+    "Kind",
+    "Parameter",
+    "read_query",
+]
 
-#: What front ends of the Functions host send along, or browsers' libraries against caches, and means nothing here.
+#: What front ends of the Functions host send along, or browsers' libraries against caches, and
+#: means nothing here.
 IGNORED = frozenset({"code", "taskHub", "connection", "systemKey", "_"})
 _MOST_PARAMETERS = 100
+_MOST_SECONDS = 1e300
 
 
 @dataclass(frozen=True)
@@ -59,12 +76,18 @@ def _count(text: str) -> int:
     return int(text)
 
 
+def _number(text: str) -> int:
+    if not re.fullmatch(r"-?[0-9]{1,18}", text):
+        raise ValueError("a whole number")
+    return int(text)
+
+
 def _seconds(text: str) -> float:
     try:
         value = float(text)
     except ValueError:
         value = math.nan
-    if not math.isfinite(value) or value < 0:
+    if not 0 <= value <= _MOST_SECONDS:
         raise ValueError("a number of seconds, 0 or more")
     return value
 
@@ -73,7 +96,9 @@ def _moment(text: str) -> datetime:
     for candidate in (text, text.replace(" ", "+")):  # a "+" that was not encoded came as a blank
         try:
             found = datetime.fromisoformat(candidate)
-            return (found if found.tzinfo is not None else found.replace(tzinfo=UTC)).astimezone(UTC)
+            return (found if found.tzinfo is not None else found.replace(tzinfo=UTC)).astimezone(
+                UTC
+            )
         except (ValueError, OverflowError):
             continue
     raise ValueError("a time as ISO 8601 writes it, such as 2026-01-31T12:00:00Z")
@@ -83,10 +108,15 @@ _WORDS = {word.lower(): word for word in OrchestrationRuntimeStatus}
 
 
 def _statuses(text: str) -> tuple[RuntimeStatus, ...]:
-    """Read words such as ``Running,Failed``; nothing here is ever ContinuedAsNew, which then matches nothing."""
+    """Read words such as ``Running,Failed``.
+
+    Nothing here is ever ContinuedAsNew, which then matches nothing.
+    """
     words = [word.strip().lower() for word in text.split(",") if word.strip()]
     if any(word not in _WORDS for word in words):
-        raise ValueError(f"some of {', '.join(OrchestrationRuntimeStatus)}, with commas between them")
+        raise ValueError(
+            f"some of {', '.join(OrchestrationRuntimeStatus)}, with commas between them"
+        )
     known = {str(status).lower(): status for status in RuntimeStatus}
     return tuple(known[word] for word in dict.fromkeys(words) if word in known)
 
@@ -99,11 +129,14 @@ def _operation(text: str) -> str:
 
 BOOLEAN = Kind(_boolean, {"type": "boolean"})
 COUNT = Kind(_count, {"type": "integer", "minimum": 1, "maximum": 10**18 - 1})
-SECONDS = Kind(_seconds, {"type": "number", "minimum": 0, "maximum": 1e300})
+NUMBER = Kind(_number, {"type": "integer"})
+SECONDS = Kind(_seconds, {"type": "number", "minimum": 0, "maximum": _MOST_SECONDS})
 MOMENT = Kind(_moment, {"type": "string", "format": "date-time"})
 TEXT = Kind(str, {"type": "string"})
 OPERATION = Kind(_operation, {"type": "string", "pattern": "^[A-Za-z][A-Za-z0-9_]*$"})
-STATUSES = Kind(_statuses, {"type": "array", "items": {"enum": list(OrchestrationRuntimeStatus)}}, joins=True)
+STATUSES = Kind(
+    _statuses, {"type": "array", "items": {"enum": list(OrchestrationRuntimeStatus)}}, joins=True
+)
 
 
 def read_query(query: str, parameters: Iterable[Parameter]) -> dict[str, Any]:
@@ -115,7 +148,9 @@ def read_query(query: str, parameters: Iterable[Parameter]) -> dict[str, Any]:
         Problem: 400, with the field.
     """
     try:
-        pairs = parse_qsl(query, keep_blank_values=True, errors="strict", max_num_fields=_MOST_PARAMETERS)
+        pairs = parse_qsl(
+            query, keep_blank_values=True, errors="strict", max_num_fields=_MOST_PARAMETERS
+        )
     except ValueError as error:
         raise Problem(400, f"the query cannot be read: {error}") from None
     known = {parameter.name: parameter for parameter in parameters if parameter.place == "query"}
@@ -123,7 +158,11 @@ def read_query(query: str, parameters: Iterable[Parameter]) -> dict[str, Any]:
     for name, text in pairs:
         if name not in known:
             if name not in IGNORED:
-                raise Problem(400, f"there is no parameter {name!r} here; known are {_list(known)}", field=name)
+                raise Problem(
+                    400,
+                    f"there is no parameter {name!r} here; known are {_list(known)}",
+                    field=name,
+                )
         elif name not in given:
             given[name] = text
         elif known[name].kind.joins:
@@ -146,7 +185,9 @@ def read(parameter: Parameter, text: str | None) -> Any:
     try:
         return parameter.kind.read(text)
     except ValueError as error:
-        raise Problem(400, f"{parameter.name} must be {error}, not {text[:100]!r}", field=parameter.name) from None
+        raise Problem(
+            400, f"{parameter.name} must be {error}, not {text[:100]!r}", field=parameter.name
+        ) from None
 
 
 def _list(known: Iterable[str]) -> str:

@@ -1,7 +1,8 @@
 """The table of routes: what a path means, what it may be asked with, and what it answers.
 
-A path is matched as the client sent it, still encoded, wherever the server tells that: then an id may hold slashes. Where it
-does not (``wsgiref``), the decoded path is matched, and an id takes as much of it as it can.
+A path is matched as the client sent it, still encoded, wherever the server tells that: then an id
+may hold slashes. Where it does not (``wsgiref``), the decoded path is matched, and an id takes as
+much of it as it can.
 """
 
 from __future__ import annotations
@@ -13,7 +14,6 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import unquote
 
-from ..payload import check_json
 from .messages import Problem, Request, Response
 from .parameters import Parameter
 
@@ -59,7 +59,9 @@ class Route:
 
     def pattern(self) -> re.Pattern[str]:
         """Return what the decoded path looks like."""
-        text = _FIELD.sub(lambda found: f"(?P<{found[1]}>{'.+' if found[1] in _GREEDY else '[^/]+'})", self.path)
+        text = _FIELD.sub(
+            lambda found: f"(?P<{found[1]}>{'.+' if found[1] in _GREEDY else '[^/]+'})", self.path
+        )
         return re.compile(text, re.DOTALL)
 
     def read(self, request: Request) -> dict[str, str] | None:
@@ -99,6 +101,11 @@ class Call:
     limit: int
     may_view_payloads: Callable[[], bool] = field(repr=False)
 
+    def reason(self, given: str | None = None) -> str | None:
+        """Return why a verb is used, with who uses it as far as that is known; history keeps it."""
+        by = f"by {self.request.user[:150]}, over HTTP" if self.request.user else ""
+        return (f"{given} ({by})" if given else by) if by else given
+
     def body(self) -> Any:
         """Return the JSON body; None if there is none.
 
@@ -109,8 +116,14 @@ class Call:
         if not raw.strip():
             return None
         kind = self.request.headers.get("content-type", "").partition(";")[0].strip().lower()
-        if kind != "application/json" and not (kind.startswith("application/") and kind.endswith("+json")):
-            raise Problem(400, f"the body must be application/json, not {kind[:100] or 'of no type'}", field="body")
+        if kind != "application/json" and not (
+            kind.startswith("application/") and kind.endswith("+json")
+        ):
+            raise Problem(
+                400,
+                f"the body must be application/json, not {kind[:100] or 'of no type'}",
+                field="body",
+            )
         return json_of(raw)
 
 
@@ -123,7 +136,6 @@ def json_of(raw: bytes) -> Any:
     try:
         text = raw.decode("utf-8")
         value = json.loads(text, parse_constant=_refuse_constant)
-        check_json(text)
     except RecursionError:
         raise Problem(400, "the body is nested too deeply", field="body") from None
     except Exception as error:
@@ -171,7 +183,9 @@ def check_length(request: Request, limit: int) -> int | None:
 
 
 def _too_large(limit: int) -> Problem:
-    return Problem(413, f"the body has more than {limit} bytes: keep large data elsewhere and pass a reference")
+    return Problem(
+        413, f"the body has more than {limit} bytes: keep large data elsewhere and pass a reference"
+    )
 
 
 def match(routes: Iterable[Route], request: Request) -> tuple[Route, dict[str, str]]:
@@ -191,20 +205,25 @@ def match(routes: Iterable[Route], request: Request) -> tuple[Route, dict[str, s
     if not allowed:
         raise Problem(404, "there is nothing at this address")
     methods = sorted(allowed | ({"HEAD"} if "GET" in allowed else set()))
-    raise Problem(405, f"this address takes {', '.join(methods)}", headers={"Allow": ", ".join(methods)})
+    raise Problem(
+        405, f"this address takes {', '.join(methods)}", headers={"Allow": ", ".join(methods)}
+    )
 
 
 def raw_suffix(raw: str | None, path: str) -> str | None:
-    """Return the end of an encoded path that stands for a decoded one, or None if it is not to be found.
+    """Return the end of an encoded path that stands for a decoded one, or None if it is not to be
+    found.
 
-    Servers tell the encoded path in variables of their own, middleware changes one and not the other.
+    Servers tell the encoded path in variables of their own, middleware changes one and not the
+    other.
     """
     if raw is None:
         return None
     raw = re.sub(r"^[a-z][a-z0-9+.-]*://[^/?#]*", "", raw, flags=re.IGNORECASE).partition("?")[0]
     parts = raw.split("/")[1:]
     length = -1
-    for start in range(len(parts) - 1, -1, -1):  # one that is as long is the only one: addresses may have many parts
+    # one that is as long is the only one: addresses may have many parts
+    for start in range(len(parts) - 1, -1, -1):
         length += 1 + len(unquote(parts[start]))
         if length >= len(path):
             suffix = "/".join(parts[start:])

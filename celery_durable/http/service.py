@@ -1,4 +1,6 @@
-"""One request to one answer: find the route, ask whether that is allowed, call its handler, and put errors into codes."""
+"""One request to one answer: find the route, ask whether that is allowed, call its handler, and put
+errors into codes.
+"""
 
 from __future__ import annotations
 
@@ -7,31 +9,42 @@ from collections.abc import Callable
 from typing import Any
 
 from ..core.entity import entity_id
-from ..errors import ConfigurationError, DurableError, InstanceNotFound, InvalidState, StoreError
+from ..errors import (
+    ConfigurationError,
+    DurableError,
+    InstanceNotFound,
+    InvalidState,
+    PayloadError,
+    StoreError,
+)
 from . import entities, instances, starting
 from .access import VIEW_PAYLOAD, Authorize, Verdict, verdict_of
 from .messages import Problem, Request, Response, as_json
 from .openapi import document
 from .parameters import read_query
 from .routes import Call, Route, check_length, match
+from .verbs import verb_routes
 
-__all__ = ["ROUTES", "Service"]
+__all__ = ["Service", "contract_routes"]
 
-log = logging.getLogger("celery_durable.http")
+log: logging.Logger = logging.getLogger("celery_durable.http")
 
 
 def _describe(call: Call) -> Response:
-    return as_json(200, document(ROUTES, call.request.base))
+    return as_json(200, document(contract_routes(), call.request.base))
 
 
-#: the whole contract; what is served and the OpenAPI document are both made from it. Events come before the verbs: where only
-#: the decoded path is known, "instances/a/raiseEvent/suspend" is an event of "a"
-ROUTES: tuple[Route, ...] = (
-    *instances.ROUTES,
-    *starting.ROUTES,
-    *entities.ROUTES,
-    Route("GET", "openapi.json", "view", _describe, "This document.", {200: "OpenAPI 3.1."}),
-)
+def contract_routes() -> tuple[Route, ...]:
+    """Return the whole contract: what is served and the OpenAPI document are both made from it."""
+    return (
+        *instances.ROUTES,
+        # of the verbs, events are first: where only the decoded path is known,
+        # "instances/a/raiseEvent/suspend" is an event of "a"
+        *verb_routes(),
+        *starting.ROUTES,
+        *entities.ROUTES,
+        Route("GET", "openapi.json", "view", _describe, "This document.", {200: "OpenAPI 3.1."}),
+    )
 
 
 class Service:
@@ -58,34 +71,63 @@ class Service:
             response = Problem(409, str(error)).response()
         except StoreError as error:
             log.error("the store cannot be used: %s", error)
-            response = Problem(503, "the store cannot be used just now", headers={"Retry-After": "5"}).response()
+            response = Problem(
+                503, "the store cannot be used just now", headers={"Retry-After": "5"}
+            ).response()
         except ConfigurationError:
             raise
+        except PayloadError as error:  # its text may hold what was stored
+            log.error("%s %s: %s", request.method, request.path, error)
+            response = Problem(
+                503, "what is stored for it cannot be read; the log says why"
+            ).response()
         except DurableError as error:
             response = Problem(503, str(error), headers={"Retry-After": "5"}).response()
+        if request.user and request.method not in ("GET", "HEAD"):
+            log.info(
+                "%s: %s %s was answered %d",
+                request.user,
+                request.method,
+                request.path,
+                response.status,
+            )
         return response.without_body() if request.method == "HEAD" else response
 
     def _answer(self, request: Request) -> Response:
-        route, path = match(ROUTES, request)
+        route, path = match(contract_routes(), request)
         limit = self.durable.settings.payload_limit
         check_length(request, limit)
         instance_id = _instance_of(path)
         self._admit(request, route.verb, instance_id, path)
         query = read_query(request.query, route.parameters)
         return route.handler(
-            Call(self.durable, request, route, path, query, limit, self._payloads(request, instance_id))
+            Call(
+                self.durable,
+                request,
+                route,
+                path,
+                query,
+                limit,
+                self._payloads(request, instance_id),
+            )
         )
 
-    def _admit(self, request: Request, verb: str, instance_id: str | None, path: dict[str, str]) -> None:
+    def _admit(
+        self, request: Request, verb: str, instance_id: str | None, path: dict[str, str]
+    ) -> None:
         if self._authorize is None:
-            raise Problem(403, "nobody is let in: no authorize hook is set")
+            raise Problem(403, "every request is refused: no authorize hook is set")
         if isinstance(request.origin, dict):
             request.origin["celery_durable.path"] = path
         else:
             request.origin.durable_path = path
         verdict = verdict_of(self._authorize(request.origin, verb, instance_id))
         if verdict is Verdict.ANONYMOUS:
-            raise Problem(401, "say who you are", headers={"WWW-Authenticate": 'Bearer realm="celery-durable"'})
+            raise Problem(
+                401,
+                "say who you are",
+                headers={"WWW-Authenticate": 'Bearer realm="celery-durable"'},
+            )
         if not verdict.is_allowed:
             raise Problem(403, f"this client may not {verb} here")
 
@@ -102,5 +144,6 @@ def _instance_of(path: dict[str, str]) -> str | None:
         try:
             return entity_id(path["name"], path["key"])
         except ValueError:
-            return f"@{path['name']}@{path['key']}"  # there is none of that name, which the handler says
+            # there is none of that name, which the handler says
+            return f"@{path['name']}@{path['key']}"
     return path.get("id") or path.get("instanceId")

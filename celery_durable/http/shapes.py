@@ -1,4 +1,4 @@
-"""What the answers look like: the bodies that front ends of the Durable Functions host know."""
+"""What the answers read like: the bodies that front ends of the Durable Functions host know."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ from typing import Any
 from urllib.parse import quote
 
 from ..azure import OrchestrationRuntimeStatus
-from ..entities import Entity
+from ..azure.entities import shown_state
 from ..errors import PayloadError
-from ..result import Orchestration
-from ..views import timeline_view, without_message
+from ..handles.entity import Entity
+from ..handles.orchestration import Orchestration
+from ..inspection.views import timeline_view, without_message
 from .messages import Response, as_json
 
 __all__ = [
@@ -62,13 +63,17 @@ def check_status_body(base: str, instance_id: str) -> dict[str, str]:
 
 
 def accepted(base: str, instance_id: str) -> Response:
-    """Return the answer to a start: 202, and where to look."""
+    """Return the answer to a start: 202, and where to read."""
     body = check_status_body(base, instance_id)
     return as_json(202, body, {"Location": body["statusQueryGetUri"], "Retry-After": "10"})
 
 
 def status_body(
-    run: Orchestration, *, shows_input: bool = True, shows_payloads: bool = False, shows_output: bool = True
+    run: Orchestration,
+    *,
+    shows_input: bool = True,
+    shows_payloads: bool = False,
+    shows_output: bool = True,
 ) -> dict[str, Any]:
     """Return where an orchestration stands; what is hidden is null."""
     return {
@@ -89,23 +94,26 @@ def output_of(run: Orchestration) -> Any:
 
 
 def _given(arguments: Mapping[str, Any]) -> Any:
-    """Return the one argument of an orchestration; what was started otherwise shows all of them by their places and names."""
+    """Return the one argument of an orchestration.
+
+    What was started otherwise shows all of them by their places and names.
+    """
     args, kwargs = arguments["args"], arguments["kwargs"]
     if kwargs or len(args) > 1:
         return {"args": args, "kwargs": kwargs}
     return args[0] if args else None
 
 
-def _readable(look: Callable[[], Any]) -> Any:
+def _readable(read: Callable[[], Any]) -> Any:
     try:
-        return look()
+        return read()
     except PayloadError as error:
         return f"cannot be decoded: {error}"
     except Exception as error:  # a rebuilt exception says its text by code of its own
         return f"cannot be shown: {type(error).__name__}"
 
 
-# -- history ----------------------------------------------------------------------------------------------
+# -- history ---------------------------------------------------------------------------------------
 
 #: The host's names of what has happened; all else goes by our own name.
 _EVENT_TYPES = {
@@ -125,25 +133,44 @@ _ENDS = {
 _OUTCOMES = ("ActivityCompleted", "ChildCompleted", "ExecutionCompleted", "RunRecorded")
 
 
-def history_body(run: Orchestration, *, shows_output: bool, shows_input: bool, shows_payloads: bool) -> list[Any]:
+def history_body(
+    run: Orchestration, *, shows_output: bool, shows_input: bool, shows_payloads: bool
+) -> list[Any]:
     """Return what has happened, as ``historyEvents`` holds it."""
     found = timeline_view(run, run.history(), payloads=True)
     if not shows_payloads:
         for facts in (each["facts"] for each in found):
             facts["reason"] = without_message(str(facts.get("reason") or ""))
     scheduled = {
-        each["command"]: each for each in found if each["kind"] in ("ActivityScheduled", "ChildStarted", "TimerCreated")
+        each["command"]: each
+        for each in found
+        if each["kind"] in ("ActivityScheduled", "ChildStarted", "TimerCreated")
     }
-    return [_event_body(each, scheduled, shows_output and shows_payloads, shows_input and shows_payloads, run.name)
-            for each in found]  # fmt: skip
+    return [
+        _event_body(
+            each,
+            scheduled,
+            shows_output and shows_payloads,
+            shows_input and shows_payloads,
+            run.name,
+        )
+        for each in found
+    ]
 
 
 def _event_body(
-    event: Mapping[str, Any], scheduled: Mapping[int | None, Any], shows_output: bool, shows_input: bool, name: str
+    event: Mapping[str, Any],
+    scheduled: Mapping[int | None, Any],
+    shows_output: bool,
+    shows_input: bool,
+    name: str,
 ) -> dict[str, Any]:
     kind, first = event["kind"], scheduled.get(event["command"])
     called = event["name"] or (first["name"] if first is not None else "")
-    body: dict[str, Any] = {"EventType": _EVENT_TYPES.get(kind, kind), "Timestamp": _to_the_second(event["at"])}
+    body: dict[str, Any] = {
+        "EventType": _EVENT_TYPES.get(kind, kind),
+        "Timestamp": _to_the_second(event["at"]),
+    }
     if kind == "ExecutionStarted":
         body["FunctionName"] = name
     elif called:
@@ -165,7 +192,7 @@ def _event_body(
     return body
 
 
-# -- entities -----------------------------------------------------------------------------------------------
+# -- entities --------------------------------------------------------------------------------------
 
 
 def entity_body(entity: Entity, *, shows_state: bool) -> dict[str, Any]:
@@ -174,4 +201,4 @@ def entity_body(entity: Entity, *, shows_state: bool) -> dict[str, Any]:
         "entityId": {"name": entity.name, "key": entity.key},
         "lastOperationTime": time_text(entity.updated_at),
     }
-    return body | ({"state": entity.state} if shows_state else {})
+    return body | ({"state": shown_state(entity.state)} if shows_state else {})

@@ -1,27 +1,32 @@
-"""Starting: an orchestrator by its name, an orchestration once more, and what a start answers."""
+"""Starting an orchestrator by its name, and what a start answers."""
 
 from __future__ import annotations
 
-import uuid
 from contextlib import suppress
 from typing import Any
 
-from ..core.entity import RESERVED, parts_of_id
+from ..core.entity import RESERVED
 from ..core.status import RuntimeStatus
-from ..errors import InstanceNotFound, InvalidState, PayloadError
-from ..result import Orchestration
+from ..errors import PayloadError
+from ..handles.orchestration import Orchestration
 from .messages import Problem, Response, as_json
-from .parameters import BOOLEAN, SECONDS, Parameter
+from .parameters import SECONDS, Parameter
 from .routes import Call, Route
 from .shapes import accepted, output_of
 
-__all__ = ["ROUTES"]
+__all__ = ["ROUTES", "too_large_or_bad"]
 
 LONGEST_WAIT = 60.0
 _WAIT = (
-    Parameter("timeout", SECONDS, f"Wait so long for the end, {LONGEST_WAIT:.0f} at most; with pollingInterval."),
     Parameter(
-        "pollingInterval", SECONDS, "Must be given for a wait; the store is looked at every second or more often."
+        "timeout",
+        SECONDS,
+        f"Wait so long for the end, {LONGEST_WAIT:.0f} at most; with pollingInterval.",
+    ),
+    Parameter(
+        "pollingInterval",
+        SECONDS,
+        "Must be given for a wait; the store is looked at every second or more often.",
     ),
 )
 
@@ -31,8 +36,6 @@ def start(call: Call) -> Response:
     name, instance_id = call.path["name"], call.path.get("instanceId")
     if name.startswith(RESERVED) or name not in call.durable.registry:
         raise Problem(400, f"there is no orchestrator {name!r}", field="name")
-    if instance_id is not None and instance_id.startswith("@"):
-        raise Problem(400, "ids that begin with '@' are those of entities", field="instanceId")
     run = _started(call, name, instance_id, call.body())
     if call.query["timeout"] is not None and call.query["pollingInterval"] is not None:
         status = _wait(run, call.query["timeout"])
@@ -48,11 +51,15 @@ def _started(call: Call, name: str, instance_id: str | None, given: Any) -> Orch
     except PayloadError as error:
         raise too_large_or_bad(error) from error
     except TypeError as error:
-        raise Problem(400, f"orchestrator {name!r} cannot take this input: {error}", field="body") from error
+        raise Problem(
+            400, f"orchestrator {name!r} cannot take this input: {error}", field="body"
+        ) from error
     except ValueError as error:
         raise Problem(400, str(error), field="instanceId") from error
     if instance_id is not None and run.refresh().name != name:
-        raise Problem(409, f"{instance_id!r} is an orchestration of {run.name!r}", field="instanceId")
+        raise Problem(
+            409, f"{instance_id!r} is an orchestration of another orchestrator", field="instanceId"
+        )
     return run
 
 
@@ -63,24 +70,10 @@ def too_large_or_bad(error: PayloadError) -> Problem:
 
 def _wait(run: Orchestration, timeout: float) -> RuntimeStatus:
     """Wait for the end, for a bounded time, and return the status."""
-    with suppress(Exception):  # time-outs, and failures of the orchestration itself: its status says so
+    # time-outs, and failures of the orchestration itself: its status says so
+    with suppress(Exception):
         run.wait(min(timeout, LONGEST_WAIT))
     return run.refresh().runtime_status
-
-
-def restart(call: Call) -> Response:
-    """Start an orchestration once more with the same input."""
-    instance_id = call.path["id"]
-    try:
-        if parts_of_id(instance_id) is not None:
-            raise InstanceNotFound(f"{instance_id[:200]!r} is an entity, not an orchestration")
-        run = call.durable.get(instance_id)
-        again = run.restart(str(uuid.uuid4()) if call.query["restartWithNewInstanceId"] else None)
-    except (InstanceNotFound, ValueError) as error:
-        raise Problem(400, str(error), field="id") from error
-    except InvalidState as error:
-        raise Problem(400, str(error), field="restartWithNewInstanceId") from error
-    return accepted(call.request.base, again.id)
 
 
 _ABOUT_STARTED = {
@@ -92,21 +85,23 @@ _ABOUT_STARTED = {
 }
 ROUTES = (
     Route(
-        "POST", "orchestrators/{name}", "start", start, "Start an orchestrator under a new id.", _ABOUT_STARTED, _WAIT,
+        "POST",
+        "orchestrators/{name}",
+        "start",
+        start,
+        "Start an orchestrator under a new id.",
+        _ABOUT_STARTED,
+        _WAIT,
         takes_body=True,
     ),
     Route(
-        "POST", "orchestrators/{name}/{instanceId}", "start", start, "Start an orchestrator under this id, once.",
-        _ABOUT_STARTED, _WAIT, takes_body=True,
+        "POST",
+        "orchestrators/{name}/{instanceId}",
+        "start",
+        start,
+        "Start an orchestrator under this id, once.",
+        _ABOUT_STARTED,
+        _WAIT,
+        takes_body=True,
     ),
-    Route(
-        "POST", "instances/{id}/restart", "restart", restart, "Start an orchestration once more with the same input.",
-        {202: "It is started: its addresses.", 400: "There is no such orchestration, or it is not over."},
-        (
-            Parameter(
-                "restartWithNewInstanceId", BOOLEAN, "Under a new id; else in the place of the old one, which must be over.",
-                default=True,
-            ),
-        ),
-    ),
-)  # fmt: skip
+)

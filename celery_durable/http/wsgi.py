@@ -19,21 +19,26 @@ if TYPE_CHECKING:
 
 __all__ = ["Application", "application", "create_check_status_response"]
 
-log = logging.getLogger("celery_durable.http")
+log: logging.Logger = logging.getLogger("celery_durable.http")
 _HOST = re.compile(r"[A-Za-z0-9_.-]+(:\d{1,5})?|\[[0-9A-Fa-f:.]+\](:\d{1,5})?")
 StartResponse = Callable[..., Any]
 
 
 def application(
-    durable: Any, authorize: Authorize | None = None, *, prefix: str = "", links: EventLinks | None = None
+    durable: Any,
+    authorize: Authorize | None = None,
+    *,
+    prefix: str = "",
+    links: EventLinks | None = None,
 ) -> Application:
     """Return the contract as a WSGI application.
 
     Args:
         durable: where the orchestrators are registered.
-        authorize: ``authorize(environ, verb, instance_id)``, such as ``BearerTokens(...)``; without one, everything is
-            refused with 403.
-        prefix: the path below which it answers, if the server does not mount it itself, such as ``/durable``.
+        authorize: ``authorize(environ, verb, instance_id)``, such as ``BearerTokens(...)``; without
+            one, everything is refused with 403.
+        prefix: the path below which it answers, if the server does not mount it itself, such as
+            ``/durable``.
         links: serve the pages of these approval links as well.
     """
     return Application(durable, authorize, prefix, links)
@@ -43,10 +48,14 @@ class Application:
     """A WSGI application; see ``application``."""
 
     def __init__(
-        self, durable: Any, authorize: Authorize | None = None, prefix: str = "", links: EventLinks | None = None
+        self,
+        durable: Any,
+        authorize: Authorize | None = None,
+        prefix: str = "",
+        links: EventLinks | None = None,
     ) -> None:
-        self.service = Service(durable, authorize)
-        self.prefix = _slashed(prefix)
+        self.service: Service = Service(durable, authorize)
+        self.prefix: str = _slashed(prefix)
         self.links = links
 
     def __call__(self, environ: dict[str, Any], start_response: StartResponse) -> Iterable[bytes]:
@@ -70,13 +79,18 @@ class Application:
         return self.service.answer(request)
 
     def base(self, environ: Mapping[str, Any]) -> str:
-        """Return the absolute URL below which this application answers, on the origin of a request to it."""
+        """Return the absolute URL below which this application answers, on the origin of a request
+        to it.
+        """
         script = environ.get("SCRIPT_NAME", "").encode("latin-1")
         return origin_of(environ) + quote(script.rstrip(b"/"), safe="/") + quote(self.prefix)
 
 
-def create_check_status_response(environ: Mapping[str, Any], instance_id: str, *, prefix: str = "") -> Response:
-    """Return the answer to a start that a WSGI application of your own made: ``.wsgi(start_response)`` sends it.
+def create_check_status_response(
+    environ: Mapping[str, Any], instance_id: str, *, prefix: str = ""
+) -> Response:
+    """Return the answer to a start that a WSGI application of your own made:
+    ``.wsgi(start_response)`` sends it.
 
     Args:
         environ: of the request.
@@ -112,15 +126,24 @@ def request_of(environ: dict[str, Any], path: str, base: str) -> Request:
     query = environ.get("QUERY_STRING", "")
     raw = raw_suffix(environ.get("RAW_URI") or environ.get("REQUEST_URI"), path)
     return Request(
-        method=environ.get("REQUEST_METHOD", "GET").upper(), path=path, raw_path=raw, query=query,
-        headers=headers_of(environ), base=base, read=_reader(environ), origin=environ,
-    )  # fmt: skip
+        method=environ.get("REQUEST_METHOD", "GET").upper(),
+        path=path,
+        raw_path=raw,
+        query=query,
+        headers=headers_of(environ),
+        base=base,
+        read=_reader(environ),
+        origin=environ,
+        user=environ.get("REMOTE_USER") or None,
+    )
 
 
 def headers_of(environ: Mapping[str, Any]) -> dict[str, str]:
     """Return the headers of a WSGI request, by lower-case names."""
     found = {
-        name[5:].replace("_", "-").lower(): str(value) for name, value in environ.items() if name.startswith("HTTP_")
+        name[5:].replace("_", "-").lower(): str(value)
+        for name, value in environ.items()
+        if name.startswith("HTTP_")
     }
     for name in ("CONTENT_TYPE", "CONTENT_LENGTH"):
         if environ.get(name):
@@ -129,10 +152,16 @@ def headers_of(environ: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _reader(environ: Mapping[str, Any]) -> Callable[[int], bytes]:
-    """Return a function that reads from the body, and never beyond its end: a server may wait there for ever."""
+    """Return a function that reads from the body, and never beyond its end: a server may wait there
+    for ever.
+    """
     stream = environ.get("wsgi.input")
     text = str(environ.get("CONTENT_LENGTH") or "")
-    left = int(text) if text.isascii() and text.isdigit() else (None if environ.get("wsgi.input_terminated") else 0)
+    left = (
+        int(text)
+        if text.isascii() and text.isdigit()
+        else (None if environ.get("wsgi.input_terminated") else 0)
+    )
 
     def read(size: int) -> bytes:
         nonlocal left

@@ -1,22 +1,24 @@
-"""The SQL store: what is true. No Celery here."""
+"""Internal. The SQL store: what is true. No Celery here.
+
+Imported when it is first used: SQLAlchemy takes longer than all the rest of this package, and a
+process that only declares tasks needs none.
+"""
 
 from __future__ import annotations
 
-from ..conf import Settings
-from .database import Database
-from .migrate import check_schema
-from .postgres import PostgresStore
-from .queries import Store
+from typing import TYPE_CHECKING, Any
 
-__all__ = ["Store", "open_store"]
+if TYPE_CHECKING:
+    from .opening import open_store, sql_store
+    from .store import Store
+
+__all__ = ["Store", "open_store", "sql_store"]
 
 
-def open_store(settings: Settings) -> Store:
-    """Return the store that the settings name; nothing is connected yet."""
-    database = Database(settings.backend_url, settings.backend_options, on_first_use=check_schema)
-    kind = PostgresStore if database.family == "postgresql" else Store
-    return kind(
-        database,
-        resend_after=int(settings.resend_after * 1_000_000),
-        timer_horizon=int(settings.timer_horizon * 1_000_000),
-    )
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from . import opening
+
+    value = globals()[name] = getattr(opening, name)
+    return value

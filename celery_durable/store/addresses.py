@@ -1,6 +1,7 @@
 """Where the store is: an SQLAlchemy URL, or a name that another package turns into one.
 
-``django://default`` names a database of a Django project. Who knows such names is imported only when one is met.
+``django://default`` names a database of a Django project. Who knows such names is imported only
+when one is met.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from ..errors import ConfigurationError
+from .._errors import ConfigurationError
 
 __all__ = ["Address", "address_of", "read_url"]
 
@@ -21,7 +22,9 @@ _RESOLVERS = {"django": "celery_durable.contrib.django.database:address_of_alias
 
 @dataclass(frozen=True)
 class Address:
-    """A database: its URL, further arguments of ``create_engine``, whether it still is the one meant, and its own name."""
+    """A database: its URL, further arguments of ``create_engine``, whether it still is the one
+    meant, and its own name.
+    """
 
     url: sa.URL
     options: Mapping[str, Any] = field(default_factory=dict, repr=False)
@@ -43,7 +46,8 @@ def address_of(url: str) -> Address:
         resolver = import_module(module)
     except ModuleNotFoundError as error:
         raise ConfigurationError(
-            f"durable_backend_url is {scheme}://, and {error.name} is not installed: pip install 'celery-durable[{scheme}]'",
+            f"durable_backend_url is {scheme}://, and {error.name} is not installed: pip install"
+            f" 'celery-durable[{scheme}]'",
             setting="durable_backend_url",
         ) from error
     address: Address = getattr(resolver, function)(name.strip("/"))
@@ -60,6 +64,7 @@ def read_url(url: str) -> sa.URL:
         return sa.make_url(url)
     except (sa.exc.ArgumentError, ValueError):
         raise ConfigurationError(
-            "durable_backend_url is no SQLAlchemy URL, such as postgresql+psycopg://user:password@host/database",
+            "durable_backend_url is no SQLAlchemy URL, such as"
+            " postgresql+psycopg://user:password@host/database",
             setting="durable_backend_url",
         ) from None

@@ -1,7 +1,7 @@
 """A census of the store, for monitoring: how many live instances there are, and what is late.
 
-It counts only what lives. No index tells that apart, so on a large store one census reads the instances' table once; whoever
-takes it regularly is to look at how long it took.
+It counts only what lives. No index tells that apart, so on a large store one census reads the
+instances' table once; look at how long it took before you take it often.
 """
 
 from __future__ import annotations
@@ -12,13 +12,14 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from ..core.events import EventKind
+from ..core.history import EventKind
 from ..core.status import RuntimeStatus
+from .filters import is_stuck
 from .migrate import found_revision
-from .queries import Store, is_stuck
 from .schema import inbox, instances, outbox, workers
+from .store import Store
 
-__all__ = ["Census", "Population", "Queue", "take_census"]
+__all__ = ["Census", "Population", "Queue", "take_census", "waiting_activities"]
 
 #: How many microseconds after its time a timer counts as overdue.
 OVERDUE_AFTER = 5_000_000
@@ -27,7 +28,10 @@ _LIVE = [str(status) for status in RuntimeStatus if not status.is_terminal]
 
 @dataclass(frozen=True)
 class Population:
-    """The live instances of one orchestrator that have one status; times are microseconds since the epoch."""
+    """The live instances of one orchestrator that have one status.
+
+    Times are microseconds since the epoch.
+    """
 
     name: str
     status: str
@@ -39,11 +43,16 @@ class Population:
 
 @dataclass(frozen=True)
 class Queue:
-    """The activities that wait in one Celery queue for a worker; ``name`` is empty where the queue is not known."""
+    """The activities that wait in one Celery queue for a worker.
+
+    ``name`` is empty where the queue is not known.
+    """
 
     name: str
     count: int
     oldest_at: int | None
+    #: How many messages were sent again for those that wait.
+    resent: int = 0
 
 
 @dataclass(frozen=True)
@@ -54,6 +63,10 @@ class Census:
     queues: list[Queue]
     running_activities: int
     overdue_timers: int
+    #: Messages in inboxes that want a turn, are due, and have not been taken.
+    waiting_turns: int
+    #: Since when the one has waited that waits longest; None if there is none.
+    oldest_turn_at: int | None
     living_workers: int
     revision: str | None
 
@@ -71,9 +84,22 @@ def take_census(store: Store, lease: int) -> Census:
     """
     now = store.now()
     waiting, running = _activities(store)
-    overdue = _rows(store, _overdue_timers(now))[0][0]
-    alive = _rows(store, sa.select(sa.func.count()).select_from(workers).where(workers.c.last_seen > now - lease))[0][0]
-    return Census(_populations(store, now), waiting, running, int(overdue), int(alive), found_revision(store.database))
+    overdue = _one(store, _overdue_timers(now))
+    turns, oldest_turn = tuple(_rows(store, _due_turns(now))[0])
+    alive = _one(
+        store,
+        sa.select(sa.func.count()).select_from(workers).where(workers.c.last_seen > now - lease),
+    )
+    return Census(
+        _populations(store, now),
+        waiting,
+        running,
+        overdue,
+        int(turns),
+        oldest_turn,
+        alive,
+        found_revision(store.database),
+    )
 
 
 def _rows(store: Store, statement: sa.Executable) -> Sequence[sa.Row[Any]]:
@@ -84,15 +110,24 @@ def _rows(store: Store, statement: sa.Executable) -> Sequence[sa.Row[Any]]:
         raise store.database.store_error(error) from error
 
 
+def _one(store: Store, statement: sa.Executable) -> int:
+    ((number,),) = _rows(store, statement)
+    return int(number)
+
+
 def _populations(store: Store, now: int) -> list[Population]:
     c = instances.c
     live = (
         sa.select(
-            c.name, c.status, c.created_at, c.sequence, sa.case((is_stuck(now), 1), else_=0).label("stuck")
+            c.name,
+            c.status,
+            c.created_at,
+            c.sequence,
+            sa.case((is_stuck(now), 1), else_=0).label("stuck"),
         )
         .where(c.status.in_(_LIVE))
         .subquery()
-    )  # fmt: skip
+    )
     found = sa.select(
         live.c.name,
         live.c.status,
@@ -101,7 +136,19 @@ def _populations(store: Store, now: int) -> list[Population]:
         sa.func.min(live.c.created_at),
         sa.func.max(live.c.sequence),
     ).group_by(live.c.name, live.c.status)
-    return [Population(name, status, *map(int, numbers)) for name, status, *numbers in map(tuple, _rows(store, found))]
+    return [
+        Population(name, status, *map(int, numbers))
+        for name, status, *numbers in map(tuple, _rows(store, found))
+    ]
+
+
+def waiting_activities(store: Store) -> list[Queue]:
+    """Return what waits for a worker, by queue.
+
+    Raises:
+        StoreError: the store cannot be reached.
+    """
+    return _activities(store)[0]
 
 
 def _activities(store: Store) -> tuple[list[Queue], int]:
@@ -109,13 +156,31 @@ def _activities(store: Store) -> tuple[list[Queue], int]:
     o = outbox.c
     is_held = sa.case((o.holder.is_not(None), 1), else_=0)
     statement = (
-        sa.select(o.queue, is_held, sa.func.count(), sa.func.min(sa.func.coalesce(o.sent_at, o.check_at)))
+        sa.select(
+            o.queue,
+            is_held,
+            sa.func.count(),
+            sa.func.min(sa.func.coalesce(o.sent_at, o.check_at)),
+            sa.func.sum(o.sends),
+        )
         .where(o.kind == "activity", o.is_held.is_(sa.false()), o.is_delegated.is_(sa.false()))
         .group_by(o.queue, is_held)
     )
     rows = [tuple(row) for row in _rows(store, statement)]
-    waiting = [Queue(queue or "", int(count), oldest) for queue, held, count, oldest in rows if not held]
-    return waiting, sum(int(count) for _, held, count, _ in rows if held)
+    waiting = [
+        Queue(queue or "", int(count), oldest, int(resent))
+        for queue, held, count, oldest, resent in rows
+        if not held
+    ]
+    return waiting, sum(int(count) for _, held, count, *_ in rows if held)
+
+
+def _due_turns(now: int) -> sa.Select[Any]:
+    """Those of suspended instances are not looked at: their messages are parked."""
+    m = inbox.c
+    return sa.select(sa.func.count(), sa.func.min(m.wake_at)).where(
+        m.check_at.is_not(None), m.wake_at > 0, m.wake_at <= now
+    )
 
 
 def _overdue_timers(now: int) -> sa.Select[Any]:
@@ -124,5 +189,9 @@ def _overdue_timers(now: int) -> sa.Select[Any]:
     return (
         sa.select(sa.func.count())
         .select_from(inbox)
-        .where(m.kind == str(EventKind.TIMER_FIRED), m.check_at.is_not(None), m.visible_at <= now - OVERDUE_AFTER)
+        .where(
+            m.kind == str(EventKind.TIMER_FIRED),
+            m.check_at.is_not(None),
+            m.visible_at <= now - OVERDUE_AFTER,
+        )
     )

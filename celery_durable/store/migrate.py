@@ -6,6 +6,7 @@ Alembic is imported only when something is to be done: importing it costs more t
 from __future__ import annotations
 
 import io
+import logging
 import os
 import threading
 import uuid
@@ -16,7 +17,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from ..errors import ConfigurationError
+from .._errors import ConfigurationError
 from .database import Database, Runner, Statement
 
 __all__ = [
@@ -27,18 +28,29 @@ __all__ = [
     "make_revision",
     "migrate",
     "migration_sql",
+    "misfit_in",
+    "misfit_of",
     "store_id",
     "unmake_revision",
 ]
 
 #: The revision that this release works with.
-HEAD = "0004"
+HEAD = "0005"
+#: The revision of the oldest release that can work with tables at HEAD, as later ones only add to
+#: them: during an upgrade, its processes go on. What such a release must not meet raises this to
+#: HEAD.
+WORKS_SINCE = "0005"
 _REVISION = Statement("SELECT version_num FROM durable_alembic_version")
 _STORE_ID = Statement("SELECT value FROM durable_meta WHERE name = 'store_id'")
 _NEW_STORE_ID = "INSERT INTO durable_meta (name, value) VALUES ('store_id', :value)"
+_WORKS_SINCE = Statement("SELECT value FROM durable_meta WHERE name = 'works_since'")
+_NOTE_WORKS_SINCE = (
+    f"INSERT INTO durable_meta (name, value) VALUES ('works_since', '{HEAD}:{WORKS_SINCE}')"
+)
+_FORGET_WORKS_SINCE = "DELETE FROM durable_meta WHERE name = 'works_since'"
 _NAME_STORE = (
-    "INSERT INTO durable_meta (name, value) SELECT 'store_id', '{}' FROM (SELECT 1 AS one) AS one_row "
-    "WHERE NOT EXISTS (SELECT 1 FROM durable_meta WHERE name = 'store_id');"
+    "INSERT INTO durable_meta (name, value) SELECT 'store_id', '{}' FROM (SELECT 1 AS one) AS"
+    " one_row WHERE NOT EXISTS (SELECT 1 FROM durable_meta WHERE name = 'store_id');"
 )
 _SCRIPTS = str(Path(__file__).parent / "alembic")
 
@@ -55,16 +67,29 @@ os.register_at_fork(after_in_child=_renew_lock)
 
 
 def migrate(database: Database) -> None:
-    """Make the tables, or bring them to this release; safe to run from several processes at once."""
+    """Make the tables, or bring them to this release; safe to run from several processes at once.
+
+    Raises:
+        ConfigurationError: they are of a later release, and this one cannot work with them.
+    """
+    with _looking_at(database) as connection:
+        found = revision_in(connection)
+        if found is not None and found > HEAD:
+            if (told := misfit_of(connection)) is not None:
+                raise ConfigurationError(f"the store {database} {told}", found=found, needed=HEAD)
+            return
     _run(database, "upgrade", HEAD)
 
 
 def migration_sql(database: Database, since: str | None = None) -> str:
-    """Return the SQL that brings the tables to this release, for those who may change a schema; empty if they are there.
+    """Return the SQL that brings the tables to this release, for those who may change a schema.
+
+    Empty if they are there.
 
     Args:
         database: whose tables, and in whose dialect.
-        since: the revision to begin at, "base" for no tables at all; then the database is not asked.
+        since: the revision to begin at, "base" for no tables at all; then the database is not
+            asked.
 
     Raises:
         ValueError: there is no such revision.
@@ -73,7 +98,7 @@ def migration_sql(database: Database, since: str | None = None) -> str:
         return _sql_since(database, None, since)
     with _looking_at(database) as connection:
         found = revision_in(connection) or "base"
-        return "" if found == HEAD else _sql_since(database, connection, found)
+        return "" if found >= HEAD and found != "base" else _sql_since(database, connection, found)
 
 
 def _sql_since(database: Database, connection: sa.Connection | None, since: str) -> str:
@@ -90,7 +115,8 @@ def _sql_since(database: Database, connection: sa.Connection | None, since: str)
             command.upgrade(config, f"{since}:{HEAD}", sql=True)
         except CommandError as error:
             raise ValueError(f"{since!r} is no revision of this release's: {error}") from error
-    return f"{written.getvalue().rstrip()}\n\n{_NAME_STORE.format(uuid.uuid4().hex)}\n"
+    noted = f"{_FORGET_WORKS_SINCE};\n{_NOTE_WORKS_SINCE};"
+    return f"{written.getvalue().rstrip()}\n\n{_NAME_STORE.format(uuid.uuid4().hex)}\n{noted}\n"
 
 
 def downgrade(database: Database) -> None:
@@ -99,14 +125,19 @@ def downgrade(database: Database) -> None:
 
 
 def make_revision(connection: sa.Connection, revision: str) -> None:
-    """Bring the tables up to a revision, within the transaction that is open on a connection; never down."""
+    """Bring the tables up to a revision, within the transaction that is open on a connection.
+
+    Never down.
+    """
     found = revision_in(connection)
     if found is None or found < revision:
         _step(connection, "upgrade", revision)
 
 
 def unmake_revision(connection: sa.Connection, revision: str, before: str | None) -> None:
-    """Take a revision back, and those after it, within the transaction that is open on a connection."""
+    """Take a revision back, and those after it, within the transaction that is open on a
+    connection.
+    """
     found = revision_in(connection)
     if found is not None and found >= revision:
         _step(connection, "downgrade", before or "base")
@@ -118,33 +149,63 @@ def check_schema(database: Database) -> None:
     Raises:
         ConfigurationError: the tables are missing, or of another release.
     """
-    found = found_revision(database)
-    if found == HEAD:
+    with _looking_at(database) as connection:
+        found, told = revision_in(connection), misfit_of(connection)
+    if told is None:
         return
-    if database.family == "sqlite" and (found is None or found < HEAD):
+    is_behind = found is None or found < HEAD
+    if database.family == "sqlite" and is_behind:
         migrate(database)
         return
-    state = "has no tables of celery-durable" if found is None else f"is at revision {found}, this release needs {HEAD}"
+    if not is_behind:
+        raise ConfigurationError(f"the store {database} {told}", found=found, needed=HEAD)
     advice = (
-        'Run durable.migrate() once, for example: python -c "from your_app import durable; durable.migrate()"'
+        'Run durable.migrate() once, for example: python -c "from your_app import durable;'
+        ' durable.migrate()"'
         if database.address.name is None
         else "Run manage.py migrate"
     )
-    raise ConfigurationError(
-        f"the store {database} {state}. {advice}",
-        found=found, needed=HEAD,
-    )  # fmt: skip
+    raise ConfigurationError(f"the store {database} {told}. {advice}", found=found, needed=HEAD)
+
+
+def misfit_of(connection: sa.Connection) -> str | None:
+    """Tell why this release cannot work with the tables that a connection sees; None if it can.
+
+    Those of a later release say since which one they can be worked with.
+    """
+    found = revision_in(connection)
+    if found == HEAD:
+        return None
+    if found is None:
+        return "has no tables of celery-durable"
+    if found < HEAD:
+        return f"is at revision {found}, this release needs {HEAD}"
+    noted = connection.execute(sa.text(_WORKS_SINCE.sql)).scalar()
+    revision, _, since = ("" if noted is None else str(noted)).partition(":")
+    if revision == found and since <= HEAD:
+        return None
+    return (
+        f"is at revision {found}, of a later release that this one ({HEAD}) cannot work with:"
+        " upgrade this process too"
+    )
 
 
 def store_id(database: Runner) -> str:
     """Return the id of this very store, which messages carry."""
-    return str(database.read(lambda cursor: database.run(cursor, _STORE_ID).fetchone())[0])
+    (value,) = database.fetch_one(_STORE_ID)
+    return str(value)
 
 
 def found_revision(database: Runner) -> str | None:
     """Return the revision that the tables are at; None if there are none."""
     with _looking_at(database) as connection:
         return revision_in(connection)
+
+
+def misfit_in(database: Runner) -> str | None:
+    """Tell why this release cannot work with the tables of a store; None if it can."""
+    with _looking_at(database) as connection:
+        return misfit_of(connection)
 
 
 @contextmanager
@@ -160,8 +221,8 @@ def revision_in(connection: sa.Connection) -> str | None:
     """Return the revision of the tables that a connection sees; None if there are none."""
     if not sa.inspect(connection).has_table("durable_alembic_version"):
         return None
-    row = connection.execute(sa.text(_REVISION.sql)).first()
-    return None if row is None else str(row[0])
+    revision = connection.execute(sa.text(_REVISION.sql)).scalar()
+    return None if revision is None else str(revision)
 
 
 def _run(database: Database, direction: str, revision: str) -> None:
@@ -185,13 +246,29 @@ def _step(connection: sa.Connection, direction: str, revision: str) -> None:
         config = Config()
         config.set_main_option("script_location", _SCRIPTS)
         config.attributes["connection"] = connection
-        getattr(command, direction)(config, revision)
+        with _quiet_log():
+            getattr(command, direction)(config, revision)
     if direction == "upgrade":
         _name_store(connection)
 
 
+@contextmanager
+def _quiet_log() -> Iterator[None]:
+    """Keep Alembic's own account of its steps out of an application's log."""
+    logger = logging.getLogger("alembic")
+    level = logger.level
+    if level == logging.NOTSET:
+        logger.setLevel(logging.WARNING)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+
+
 def _name_store(connection: sa.Connection) -> None:
-    """Give the store its id, if it has none."""
+    """Give the store its id, if it has none, and note which releases can work with it."""
+    connection.execute(sa.text(_FORGET_WORKS_SINCE))
+    connection.execute(sa.text(_NOTE_WORKS_SINCE))
     if connection.execute(sa.text(_STORE_ID.sql)).first() is None:
         connection.execute(sa.text(_NEW_STORE_ID), {"value": uuid.uuid4().hex})
 

@@ -1,7 +1,9 @@
 """The tables. No foreign keys to instances: an insert into an inbox must never wait for a turn.
 
-Times are microseconds since the epoch, UTC, by the database's clock. Payloads are bytes, so that no character is refused.
-``check_at`` is when recovery looks at a row next; NULL is never. What PostgreSQL is told about storage is in ``storage``.
+Times are microseconds since the epoch, UTC, by the database's clock. Payloads are bytes, so that no
+character is refused. ``visible_at`` of a message that is to be seen at once is when it arrived,
+below zero: so it is seen though the clock be set back. ``check_at`` is when recovery looks at a row
+next; NULL is never. What PostgreSQL is told about storage is in ``storage``.
 """
 
 from __future__ import annotations
@@ -14,10 +16,20 @@ from .storage import STORAGE
 from .types import BIG_KEY, LONG_TEXT, PAYLOAD, ExactText
 
 __all__ = [
-    "history", "inbox", "instances", "limits", "meta", "metadata", "outbox", "places", "schedules", "waiting", "workers",
-]  # fmt: skip
+    "history",
+    "inbox",
+    "instances",
+    "limits",
+    "meta",
+    "metadata",
+    "outbox",
+    "places",
+    "schedules",
+    "waiting",
+    "workers",
+]
 
-metadata = sa.MetaData()
+metadata: Any = sa.MetaData()
 
 
 def _where(column: str) -> dict[str, Any]:
@@ -26,11 +38,14 @@ def _where(column: str) -> dict[str, Any]:
     return {"postgresql_where": clause, "sqlite_where": clause}
 
 
-meta = sa.Table(
-    "durable_meta", metadata, sa.Column("name", ExactText(50), primary_key=True), sa.Column("value", ExactText(200))
+meta: Any = sa.Table(
+    "durable_meta",
+    metadata,
+    sa.Column("name", ExactText(50), primary_key=True),
+    sa.Column("value", ExactText(200)),
 )
 
-instances = sa.Table(
+instances: Any = sa.Table(
     "durable_instances",
     metadata,
     sa.Column("id", ExactText(150), primary_key=True),
@@ -64,7 +79,7 @@ instances = sa.Table(
     sa.Index("durable_instances_purge", "purge_at", **_where("purge_at")),
 )
 
-history = sa.Table(
+history: Any = sa.Table(
     "durable_history",
     metadata,
     sa.Column("instance", ExactText(150), primary_key=True),
@@ -73,7 +88,7 @@ history = sa.Table(
     sa.Column("events", PAYLOAD, nullable=False),
 )
 
-inbox = sa.Table(
+inbox: Any = sa.Table(
     "durable_inbox",
     metadata,
     sa.Column("id", BIG_KEY, primary_key=True, autoincrement=True),
@@ -95,7 +110,7 @@ inbox = sa.Table(
     sa.Index("durable_inbox_check", "check_at", **_where("check_at")),
 )
 
-outbox = sa.Table(
+outbox: Any = sa.Table(
     "durable_outbox",
     metadata,
     sa.Column("execution", ExactText(32), primary_key=True),
@@ -120,22 +135,31 @@ outbox = sa.Table(
     sa.Column("beat_timeout", sa.BigInteger),
     sa.Column("details", PAYLOAD),
     sa.Column("crashes", sa.Integer),
-    sa.Index("durable_outbox_join", "execution", "join_command", "command", **_where("join_command")),
-    sa.Index("durable_outbox_window", "execution", "window_command", "command", **_where("window_command")),
+    sa.Index(
+        "durable_outbox_join", "execution", "join_command", "command", **_where("join_command")
+    ),
+    sa.Index(
+        "durable_outbox_window",
+        "execution",
+        "window_command",
+        "command",
+        **_where("window_command"),
+    ),
     sa.Index("durable_outbox_check", "check_at", **_where("check_at")),
     sa.Index("durable_outbox_holder", "holder", **_where("holder")),
 )
 
-workers = sa.Table(
+workers: Any = sa.Table(
     "durable_workers",
     metadata,
     sa.Column("id", ExactText(32), primary_key=True),
     sa.Column("hostname", ExactText(200)),
     sa.Column("started_at", sa.BigInteger, nullable=False),
     sa.Column("last_seen", sa.BigInteger, nullable=False),
+    sa.Column("told_at", sa.BigInteger),
 )
 
-schedules = sa.Table(
+schedules: Any = sa.Table(
     "durable_schedules",
     metadata,
     sa.Column("name", ExactText(100), primary_key=True),
@@ -164,7 +188,7 @@ schedules = sa.Table(
     sa.Index("durable_schedules_check", "check_at", **_where("check_at")),
 )
 
-waiting = sa.Table(
+waiting: Any = sa.Table(
     "durable_waiting",
     metadata,
     sa.Column("instance", ExactText(150), primary_key=True),
@@ -181,7 +205,7 @@ waiting = sa.Table(
     sa.Index("durable_waiting_debounce", "debounce", unique=True),
 )
 
-places = sa.Table(
+places: Any = sa.Table(
     "durable_places",
     metadata,
     sa.Column("id", BIG_KEY, primary_key=True, autoincrement=True),
@@ -194,7 +218,7 @@ places = sa.Table(
     sa.Index("durable_places_expires", "expires_at", **_where("expires_at")),
 )
 
-limits = sa.Table(
+limits: Any = sa.Table(
     "durable_limits",
     metadata,
     sa.Column("name", ExactText(200), primary_key=True),

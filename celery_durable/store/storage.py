@@ -1,6 +1,9 @@
-"""How PostgreSQL keeps a table, beyond its columns. The migrations say it by ALTER TABLE, which any SQLAlchemy 2 can say.
+"""How PostgreSQL keeps a table, beyond its columns.
 
-Instances are updated in place, so their pages keep room. Rows of a queue come and go: they are vacuumed soon.
+The migrations say it by ALTER TABLE, which any SQLAlchemy 2 can say.
+
+Instances are updated in place, so their pages keep room. Rows of a queue come and go: they are
+vacuumed soon.
 """
 
 from __future__ import annotations
@@ -10,11 +13,16 @@ from typing import Any
 __all__ = ["FOR_QUEUES", "FOR_UPDATES", "STORAGE", "set_storage"]
 
 FOR_UPDATES = "fillfactor=80"
-FOR_QUEUES = "autovacuum_vacuum_scale_factor=0.01, autovacuum_vacuum_threshold=1000, autovacuum_vacuum_cost_delay=0"
+FOR_QUEUES = (
+    "autovacuum_vacuum_scale_factor=0.01, autovacuum_vacuum_threshold=1000,"
+    " autovacuum_vacuum_cost_delay=0"
+)
 #: The storage parameters of each table that has any.
 STORAGE = {
     "durable_instances": FOR_UPDATES,
-    **dict.fromkeys(("durable_inbox", "durable_outbox", "durable_waiting", "durable_places"), FOR_QUEUES),
+    **dict.fromkeys(
+        ("durable_inbox", "durable_outbox", "durable_waiting", "durable_places"), FOR_QUEUES
+    ),
 }
 
 

@@ -27,5 +27,7 @@ def _mysql(type_: ExactText, compiler: Any, **_: Any) -> str:
 
 
 PAYLOAD = sa.LargeBinary().with_variant(mysql.LONGBLOB(), "mysql", "mariadb")
-LONG_TEXT = sa.Text().with_variant(mysql.LONGTEXT(charset="utf8mb4", collation="utf8mb4_bin"), "mysql", "mariadb")
+LONG_TEXT = sa.Text().with_variant(
+    mysql.LONGTEXT(charset="utf8mb4", collation="utf8mb4_bin"), "mysql", "mariadb"
+)
 BIG_KEY = sa.BigInteger().with_variant(sa.Integer(), "sqlite")

@@ -4,42 +4,26 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import sqlalchemy as sa
 
-from ..core.events import EventKind
+from ..core.history import EventKind
 from ..core.status import RuntimeStatus
-from .admissions import FAR
+from ..engine.listing import Waits
+from .inbox import FAR
 from .schema import inbox, instances, outbox, waiting
 
-__all__ = ["Waits", "gathered", "waits_statement"]
+__all__ = ["gathered", "waits_statement"]
 
 _ENDED = [str(status) for status in RuntimeStatus if status.is_terminal]
 
 
-@dataclass(slots=True)
-class Waits:
-    """What rows say of one instance; times are microseconds since the epoch. ``activity`` and ``child`` are one of them.
-
-    ``event`` is what the one timer bounds the wait for.
-    """
-
-    activities: int = 0
-    activity: str = ""
-    attempt: int = 0
-    children: int = 0
-    child: str = ""
-    timer: int | None = None
-    event: str = ""
-    start: int | None = None
-    turn: int | None = None
-    is_waiting_for_admission: bool = False
-
-
 def waits_statement(executions: Sequence[str], ids: Sequence[str], now: int) -> sa.Executable:
-    """Return the statement; its rows are (what, whose, how many, a name, an attempt, a moment, facts)."""
+    """Return the statement.
+
+    Its rows are (what, whose, how many, a name, an attempt, a moment, facts).
+    """
     o, c, m, w = outbox.c, instances.c, inbox.c, waiting.c
     none: sa.ColumnElement[Any] = sa.literal_column("0")
     nothing: sa.ColumnElement[Any] = sa.literal_column("''")
@@ -54,19 +38,29 @@ def waits_statement(executions: Sequence[str], ids: Sequence[str], now: int) -> 
         facts: Any = nothing,
     ) -> sa.Select[Any]:
         label: sa.ColumnElement[str] = sa.literal_column(f"'{what}'").label("what")
-        return sa.select(label, whose, sa.func.count(), name, attempt, moment, facts).group_by(whose)
+        return sa.select(label, whose, sa.func.count(), name, attempt, moment, facts).group_by(
+            whose
+        )
 
     first = sa.func.min(m.visible_at)
     return sa.union_all(
-        per(o.execution, "activity", name=sa.func.min(o.name), attempt=sa.func.max(o.attempt))
-        .where(o.execution.in_(executions), o.kind == "activity"),
-        per(c.parent_id, "child", name=sa.func.min(c.id)).where(c.parent_id.in_(ids), c.status.not_in(_ENDED)),
-        per(m.instance, "timer", moment=first, facts=sa.func.min(m.facts)).where(due, m.kind == str(EventKind.TIMER_FIRED)),
-        per(m.instance, "start", moment=first).where(due, m.kind == str(EventKind.EXECUTION_STARTED)),
-        per(m.instance, "turn", moment=sa.func.min(m.wake_at))
-        .where(m.instance.in_(ids), m.visible_at <= now, m.wake_at <= now),
+        per(
+            o.execution, "activity", name=sa.func.min(o.name), attempt=sa.func.max(o.attempt)
+        ).where(o.execution.in_(executions), o.kind == "activity"),
+        per(c.parent_id, "child", name=sa.func.min(c.id)).where(
+            c.parent_id.in_(ids), c.status.not_in(_ENDED)
+        ),
+        per(m.instance, "timer", moment=first, facts=sa.func.min(m.facts)).where(
+            due, m.kind == str(EventKind.TIMER_FIRED)
+        ),
+        per(m.instance, "start", moment=first).where(
+            due, m.kind == str(EventKind.EXECUTION_STARTED)
+        ),
+        per(m.instance, "turn", moment=sa.func.min(m.wake_at)).where(
+            m.instance.in_(ids), m.visible_at <= now, m.wake_at <= now
+        ),
         per(w.instance, "admission").where(w.instance.in_(ids)),
-    )  # fmt: skip
+    )
 
 
 def gathered(rows: Iterable[Sequence[Any]], id_of: dict[str, str]) -> dict[str, Waits]:

@@ -1,8 +1,8 @@
 """Fields of log records: which orchestration and activity a line belongs to.
 
-``LogContext`` is a ``logging.Filter`` for handlers. It costs something only for records that are written. Celery's own
-handlers get it by themselves; an own logging configuration names it as a filter. ``add_durable_context`` is the same
-for structlog.
+``LogContext`` is a ``logging.Filter`` for handlers. It costs something only for records that are
+written. Celery's own handlers get it by themselves; an own logging configuration names it as a
+filter. ``add_durable_context`` is the same for structlog.
 """
 
 from __future__ import annotations
@@ -11,13 +11,19 @@ import logging
 from collections.abc import MutableMapping
 from typing import Any
 
-from ..engine.observation import Scope, here
-from ..worker.activity import durable_context
+from ..engine.scope import Scope, here
+from ..worker.activity_context import durable_context
 
 __all__ = ["FIELDS", "LogContext", "add_durable_context", "install"]
 
 #: What every record has; None where it does not apply.
-FIELDS = ("durable_instance", "durable_orchestration", "durable_turn", "durable_activity", "durable_attempt")
+FIELDS = (
+    "durable_instance",
+    "durable_orchestration",
+    "durable_turn",
+    "durable_activity",
+    "durable_attempt",
+)
 
 
 class LogContext(logging.Filter):
@@ -31,7 +37,9 @@ class LogContext(logging.Filter):
         return True
 
 
-def add_durable_context(logger: Any, method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+def add_durable_context(
+    logger: Any, method: str, event: MutableMapping[str, Any]
+) -> MutableMapping[str, Any]:
     """Add the fields that apply to a structlog event; a processor."""
     for name, value in _context().items():
         if value is not None:
@@ -59,6 +67,8 @@ def _fields(scope: Scope) -> dict[str, Any]:
 
 
 def _of_thread() -> dict[str, Any]:
-    """Return the fields in a thread that an activity started with its context, as ``asyncio.to_thread`` does."""
+    """Return the fields in a thread that an activity started with its context, as
+    ``asyncio.to_thread`` does.
+    """
     context = durable_context()
     return {} if context is None or context.scope is None else _fields(context.scope)

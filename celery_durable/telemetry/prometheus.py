@@ -1,9 +1,11 @@
-"""Metrics for Prometheus, from two sources: a look at the store, and the Celery events that workers send.
+"""Metrics for Prometheus, from two sources: a look at the store, and the Celery events that workers
+send.
 
-``StoreCollector(durable)`` is registered like any collector and looks at the store at most every 15 seconds, and less often
-where a look takes long. ``EventMetrics(registry)`` counts what ``receive(event)`` is given. Counting events in one place
-spares Prometheus' multi-process mode in prefork workers. Labels are names from the code, never ids or payloads, and a limited
-number of them.
+``StoreCollector(durable)`` is registered like any collector and looks at the store at most every 15
+seconds, and less often where a look takes long. ``EventMetrics(registry)`` counts what
+``receive(event)`` is given. Counting events in one place spares Prometheus' multi-process mode in
+prefork workers. Labels are names from the code, never ids or payloads, and a limited number of
+them.
 """
 
 from __future__ import annotations
@@ -28,7 +30,8 @@ try:
     from prometheus_client.registry import Collector
 except ImportError as error:
     raise ConfigurationError(
-        "metrics for Prometheus need the package prometheus-client: pip install 'celery-durable[prometheus]'"
+        "metrics for Prometheus need the package prometheus-client: pip install"
+        " 'celery-durable[prometheus]'"
     ) from error
 
 __all__ = ["CollectorRegistry", "EventMetrics", "StoreCollector", "metrics", "start_http_server"]
@@ -61,7 +64,8 @@ class StoreCollector(Collector):
 
     Args:
         durable: the ``Durable`` whose store is looked at.
-        cache: for how many seconds an answer is kept at least. One that took long is kept a hundred times as long.
+        cache: for how many seconds an answer is kept at least. One that took long is kept a hundred
+            times as long.
     """
 
     def __init__(self, durable: Any, *, cache: float = 15.0) -> None:
@@ -78,7 +82,10 @@ class StoreCollector(Collector):
         return []
 
     def collect(self) -> Iterable[GaugeMetricFamily]:
-        """Return the metrics; while the store cannot be read, that is ``celery_durable_up`` 0 alone."""
+        """Return the metrics.
+
+        While the store cannot be read, that is ``celery_durable_up`` 0 alone.
+        """
         with self._lock:
             if time.monotonic() >= self._next:
                 self._look()
@@ -92,7 +99,9 @@ class StoreCollector(Collector):
         began = time.monotonic()
         try:
             runtime = self._durable.runtime
-            self._census = take_census(runtime.store, int(runtime.settings.worker_lease * 1_000_000))
+            self._census = take_census(
+                runtime.store, int(runtime.settings.worker_lease * 1_000_000)
+            )
         except DurableError:
             self._census = None
         self._took = time.monotonic() - began
@@ -100,21 +109,41 @@ class StoreCollector(Collector):
 
     def _families(self, census: Census) -> Iterable[GaugeMetricFamily]:
         populations, name = census.populations, self._names.of
-        yield _gauge("celery_durable_instances", [((name(p.name), p.status), p.count) for p in populations])
+        yield _gauge(
+            "celery_durable_instances", [((name(p.name), p.status), p.count) for p in populations]
+        )
         yield _gauge(
             "celery_durable_oldest_pending_timestamp_seconds",
             [((name(p.name),), p.oldest_at / 1e6) for p in populations if p.status == "PENDING"],
             min,
         )
-        yield _gauge("celery_durable_stuck_instances", [((name(p.name),), p.stuck) for p in populations])
-        yield _gauge("celery_durable_history_turns_max", [((name(p.name),), p.most_turns) for p in populations], max)
+        yield _gauge(
+            "celery_durable_stuck_instances", [((name(p.name),), p.stuck) for p in populations]
+        )
+        yield _gauge(
+            "celery_durable_history_turns_max",
+            [((name(p.name),), p.most_turns) for p in populations],
+            max,
+        )
         queues = [((name(queue.name),), queue) for queue in census.queues]
-        yield _gauge("celery_durable_outbox_pending", [(labels, queue.count) for labels, queue in queues])
+        yield _gauge(
+            "celery_durable_outbox_pending", [(labels, queue.count) for labels, queue in queues]
+        )
         yield _gauge(
             "celery_durable_outbox_oldest_timestamp_seconds",
-            [(labels, queue.oldest_at / 1e6) for labels, queue in queues if queue.oldest_at is not None],
+            [
+                (labels, queue.oldest_at / 1e6)
+                for labels, queue in queues
+                if queue.oldest_at is not None
+            ],
             min,
         )
+        yield _gauge(
+            "celery_durable_outbox_resent", [(labels, queue.resent) for labels, queue in queues]
+        )
+        yield _gauge("celery_durable_turns_waiting", [((), census.waiting_turns)])
+        oldest = [] if census.oldest_turn_at is None else [((), census.oldest_turn_at / 1e6)]
+        yield _gauge("celery_durable_turns_oldest_timestamp_seconds", oldest)
         yield _gauge("celery_durable_activities_running", [((), census.running_activities)])
         yield _gauge("celery_durable_timers_overdue", [((), census.overdue_timers)])
         yield _gauge("celery_durable_workers", [((), census.living_workers)])
@@ -138,7 +167,8 @@ def _gauge(
 
 
 class EventMetrics:
-    """Counters and histograms of the events that workers send when events are on (``celery worker -E``).
+    """Counters and histograms of the events that workers send when events are on (``celery worker
+    -E``).
 
     Args:
         registry: to register them in; none is Prometheus' default one.
@@ -150,7 +180,9 @@ class EventMetrics:
         self._metrics: dict[str, Any] = {}
         for metric in METRICS.values():
             if metric.kind == "counter":
-                self._metrics[metric.name] = Counter(metric.name, metric.help, metric.labels, **given)
+                self._metrics[metric.name] = Counter(
+                    metric.name, metric.help, metric.labels, **given
+                )
             elif metric.kind == "histogram":
                 self._metrics[metric.name] = Histogram(
                     metric.name, metric.help, metric.labels, buckets=metric.buckets, **given
@@ -159,7 +191,11 @@ class EventMetrics:
     def receive(self, event: Mapping[str, Any]) -> None:
         """Count one Celery event; what is no event of ours, or is damaged, is left out."""
         kind = event.get("type")
-        if not isinstance(kind, str) or not kind.startswith(EVENT_PREFIX) or "orchestration" not in event:
+        if (
+            not isinstance(kind, str)
+            or not kind.startswith(EVENT_PREFIX)
+            or "orchestration" not in event
+        ):
             return
         name = self._orchestrations.of(event["orchestration"])
         self._count_turn(event, name)

@@ -1,1 +1,1 @@
-"""The Celery glue: everything here speaks to Celery and kombu, nothing here speaks to the store."""
+"""Internal. All that speaks to Celery and kombu; nothing here speaks SQL."""

@@ -1,9 +1,9 @@
 """A layer over the app's own result backend: it sees what only a worker's main process knows.
 
-A hard time limit, a lost worker, a revoked or expired message, an unknown task, the end of a replaced task: none of these
-passes through the activity's process. This layer never raises and never waits long: what cannot be recorded at once is left
-to recovery. And for a turn message it tells the backend nothing at all: only the last message of an orchestration
-may end its task.
+A hard time limit, a lost worker, a revoked or expired message, an unknown task, the end of a
+replaced task: none of these passes through the activity's process. This layer never raises and
+never waits long: what cannot be recorded at once is left to recovery. And for a turn message it
+tells the backend nothing at all: only the last message of an orchestration may end its task.
 """
 
 from __future__ import annotations
@@ -17,11 +17,14 @@ from celery.exceptions import NotRegistered, TaskRevokedError, TimeLimitExceeded
 
 from ..engine.records import ActivityTicket, Outcome
 from ..errors import ActivityInterrupted, PayloadError
-from .runtime import Runtime, header_of, runtime_of
+from .ends import store_again
+from .errbacks import spare_errbacks
+from .headers import MessageHeader, ticket_of
+from .runtime import Runtime, runtime_of
 
 __all__ = ["DurableBackendMixin", "is_rpc", "make_backend"]
 
-log = logging.getLogger("celery_durable.backend")
+log: logging.Logger = logging.getLogger("celery_durable.backend")
 _RESEND_UNKNOWN = 5_000_000
 _KILLED = (WorkerLostError, TimeLimitExceeded, TaskRevokedError)
 
@@ -31,37 +34,85 @@ class DurableBackendMixin:
 
     app: Celery
 
-    def mark_as_done(self, task_id: str, result: Any, request: Any = None, *args: Any, **kwargs: Any) -> Any:
+    def store_result(
+        self,
+        task_id: str,
+        result: Any,
+        state: str,
+        traceback: Any = None,
+        request: Any = None,
+        **options: Any,
+    ) -> Any:
+        """Store a result.
+
+        The end of an orchestration that was refused before is told of in another way.
+        """
+        store: Any = super().store_result  # type: ignore[misc]
+        header = MessageHeader.from_request(request)
+        if header is None or header.kind != "finish":
+            return store(task_id, result, state, traceback, request, **options)
+        try:
+            if header.tries:
+                return store_again(store, task_id, result, state, traceback, request, **options)
+            return store(task_id, result, state, traceback, request, **options)
+        except Exception as error:
+            self._note_refusal(str(header.execution), error)
+            raise
+
+    def mark_as_done(
+        self, task_id: str, result: Any, request: Any = None, *args: Any, **kwargs: Any
+    ) -> Any:
         """Record the end of a replaced activity; forget the last message of an orchestration."""
-        if (ticket := ActivityTicket.parse(task_id)) is not None:
+        if (ticket := ticket_of(request, task_id)) is not None:
             self._note(ticket, task_id, result, None)
-        answer = super().mark_as_done(task_id, result, request, *args, **kwargs)  # type: ignore[misc]
+        above: Any = super()
+        answer = above.mark_as_done(task_id, result, request, *args, **kwargs)
         self._forget_finish(task_id, request)
         return answer
 
     def mark_as_failure(
-        self, task_id: str, exc: BaseException, traceback: Any = None, request: Any = None, *args: Any, **kwargs: Any
+        self,
+        task_id: str,
+        exc: BaseException,
+        traceback: Any = None,
+        request: Any = None,
+        *args: Any,
+        **kwargs: Any,
     ) -> Any:
-        """Record a failure that the activity's process could not; keep a turn's failure from the backend."""
-        ticket = ActivityTicket.parse(task_id)
-        if ticket is not None:
-            if isinstance(exc, NotRegistered):
-                self._postpone_unknown(ticket)
-            elif isinstance(exc, (WorkerLostError, TimeLimitExceeded)) and self._died_in_turn(ticket, exc):
+        """Record a failure that the activity's process could not.
+
+        Keep a turn's failure from the backend.
+        """
+        if (
+            isinstance(exc, NotRegistered)
+            and (unknown := ActivityTicket.parse(task_id)) is not None
+        ):
+            self._postpone_unknown(unknown)  # Celery keeps nothing of the message
+        elif (ticket := ticket_of(request, task_id)) is not None:
+            if isinstance(exc, (WorkerLostError, TimeLimitExceeded)) and self._died_in_turn(
+                ticket, exc
+            ):
                 return None
             else:
+                spare_errbacks(self._task_of(request), request, exc)
                 self._note(ticket, task_id, None, exc)
         elif self._is_turn(task_id, exc, request):
             return None
-        answer = super().mark_as_failure(task_id, exc, traceback, request, *args, **kwargs)  # type: ignore[misc]
+        above: Any = super()
+        answer = above.mark_as_failure(task_id, exc, traceback, request, *args, **kwargs)
         self._forget_finish(task_id, request)
         return answer
 
-    def mark_as_revoked(self, task_id: str, reason: str = "", request: Any = None, *args: Any, **kwargs: Any) -> Any:
+    def mark_as_revoked(
+        self, task_id: str, reason: str = "", request: Any = None, *args: Any, **kwargs: Any
+    ) -> Any:
         """Record that an activity was revoked or expired."""
-        if (ticket := ActivityTicket.parse(task_id)) is not None:
+        # by remote control there is no message, only an id that an operator has named
+        ticket = ActivityTicket.parse(task_id) if request is None else ticket_of(request, task_id)
+        if ticket is not None:
             self._note(ticket, task_id, None, TaskRevokedError(reason or "revoked"))
-        answer = super().mark_as_revoked(task_id, reason, request, *args, **kwargs)  # type: ignore[misc]
+        above: Any = super()
+        answer = above.mark_as_revoked(task_id, reason, request, *args, **kwargs)
         self._forget_finish(task_id, request)
         return answer
 
@@ -71,25 +122,29 @@ class DurableBackendMixin:
         function, arguments = reduced
         return function, (type(self).__durable_base__, *arguments[1:])  # type: ignore[attr-defined]
 
-    # -- ours ------------------------------------------------------------------------------------------------
+    # -- ours --------------------------------------------------------------------------------------
 
-    def _note(self, ticket: ActivityTicket, task_id: str, result: Any, error: BaseException | None) -> None:
+    def _note(
+        self, ticket: ActivityTicket, task_id: str, result: Any, error: BaseException | None
+    ) -> None:
         runtime = runtime_of(self.app)
         if getattr(runtime.just_recorded, "task_id", None) == task_id:
             runtime.just_recorded.task_id = None
             return
         try:
-            if isinstance(error, _KILLED) and (begun := runtime.store.find_begun(ticket)) is not None:
+            if (
+                isinstance(error, _KILLED)
+                and (begun := runtime.store.outcomes.find_begun(ticket)) is not None
+            ):
                 error = _interruption(ticket, begun, error)
             outcome = self._outcome(runtime, ticket, result, error)
-            recorded = runtime.store.record_outcome(outcome)
-            if recorded is not None:
-                runtime.runner.wake_after(ticket, recorded, lambda instance_id: _publish_turn(runtime, instance_id))
+            runtime.runner.outcomes.accept(outcome)
         except Exception:
-            runtime.lost.append(ticket)
             log.exception("the outcome of activity %s is left to recovery", task_id)
 
-    def _outcome(self, runtime: Runtime, ticket: ActivityTicket, result: Any, error: BaseException | None) -> Outcome:
+    def _outcome(
+        self, runtime: Runtime, ticket: ActivityTicket, result: Any, error: BaseException | None
+    ) -> Outcome:
         if error is None:
             try:
                 return Outcome(ticket, runtime.codec.encode(result), has_failed=False)
@@ -100,56 +155,95 @@ class DurableBackendMixin:
     def _postpone_unknown(self, ticket: ActivityTicket) -> None:
         runtime = runtime_of(self.app)
         try:
-            runtime.store.postpone(ticket, _RESEND_UNKNOWN, only_free=True)
-            if (instance_id := runtime.store.find_instance_of(ticket)) is not None:
-                runtime.store.note_waiting(instance_id, "waits for a worker that knows the task of an activity")
+            runtime.store.outcomes.postpone(ticket, _RESEND_UNKNOWN, only_free=True)
+            if (instance_id := runtime.store.outcomes.find_instance_of(ticket)) is not None:
+                runtime.store.turns.note_waiting(
+                    instance_id, "waits for a worker that knows the task of an activity"
+                )
         except Exception:
             log.exception("unknown activity %s is left to recovery", ticket.task_id)
 
     def _died_in_turn(self, ticket: ActivityTicket, exc: BaseException) -> bool:
-        """Let an activity run again whose body had ended: its process died in the turn that followed."""
+        """Let an activity run again whose body had ended: its process died in the turn that
+        followed.
+        """
         runtime = runtime_of(self.app)
-        if not runtime.marks.take(ticket.task_id):
+        if not runtime.crash_markers.take(ticket.task_id):
             return False
         try:
-            row = runtime.store.interrupt(ticket)
+            row = runtime.store.outcomes.interrupt(ticket)
             if row is not None:
-                crashes = runtime.store.count_crash(row.instance)
-                log.error(
-                    "a turn of %r after %s crashed its process (%d in a row): %r", row.instance, row.name, crashes, exc
+                # the time limit was the activity's: its next run records the outcome alone, and the
+                # turn has its own
+                crashes = runtime.store.turns.count_crash(
+                    row.instance, int(not isinstance(exc, TimeLimitExceeded))
                 )
-                runtime.runner.send_activities([row])
+                log.error(
+                    "a turn of %r after %s crashed its process (%d in a row): %r",
+                    row.instance,
+                    row.name,
+                    crashes,
+                    exc,
+                )
+                runtime.runner.dispatcher.activities([row])
         except Exception:
-            runtime.lost.append(ticket)
-            log.exception("activity %s, whose process died in a turn, is left to recovery", ticket.task_id)
+            log.exception(
+                "activity %s, whose process died in a turn, is left to recovery", ticket.task_id
+            )
         return True
 
     def _is_turn(self, task_id: str, exc: BaseException, request: Any) -> bool:
-        """Tell whether a message failed that says nothing of the orchestration's end, and deal with it."""
-        header = header_of(request)
+        """Tell whether a message failed that says nothing of the orchestration's end, and deal with
+        it.
+        """
+        header = MessageHeader.from_request(request)
         runtime = runtime_of(self.app)
         try:
             if header is None:
-                if not isinstance(exc, NotRegistered) or runtime.store.status_of(task_id) is None:
+                if (
+                    not isinstance(exc, NotRegistered)
+                    or runtime.store.reads.status_of(task_id) is None
+                ):
                     return False
-                runtime.store.note_waiting(task_id, f"waits for a worker that knows its orchestrator: {exc}")
+                runtime.store.turns.note_waiting(
+                    task_id, f"waits for a worker that knows its orchestrator: {exc}"
+                )
                 return True
-            if header.get("t") == "finish" and isinstance(exc, NotRegistered):
-                log.warning("the end of orchestration %r waits for a worker that knows it: %s", task_id, exc)
+            if header.kind == "finish" and isinstance(exc, NotRegistered):
+                log.warning(
+                    "the end of orchestration %r waits for a worker that knows it: %s", task_id, exc
+                )
                 return True
-            if header.get("t") != "turn":
+            if header.kind == "finish" and not getattr(request, "durable_tells_end", False):
+                # a limit, a signal or a death ended the message, not the orchestration: its row
+                # stays, and recovery sends the message again
+                log.error("the last message of orchestration %r broke off: %r", task_id, exc)
+                return True
+            if header.kind != "turn":
                 return False
             log.error("a turn of orchestration %r crashed its process: %r", task_id, exc)
         except Exception:
             log.exception("the failed turn of %r is left to recovery", task_id)
         return True
 
+    def _note_refusal(self, execution: str, error: Exception) -> None:
+        try:
+            runtime_of(self.app).store.outcomes.note_refusal(
+                ActivityTicket(execution, 0, 0), f"{type(error).__name__}: {error}"
+            )
+        except Exception:
+            log.debug("why the end of %s was refused is not noted", execution, exc_info=True)
+
     def _forget_finish(self, task_id: str, request: Any) -> None:
-        header = header_of(request)
-        if header is None or header.get("t") != "finish" or not hasattr(self._task_of(request), "durable_versions"):
+        header = MessageHeader.from_request(request)
+        if (
+            header is None
+            or header.kind != "finish"
+            or not hasattr(self._task_of(request), "durable_versions")
+        ):
             return
         try:
-            runtime_of(self.app).store.drop_finish(task_id, str(header.get("x")))
+            runtime_of(self.app).store.recovery.drop_finish(task_id, str(header.execution))
         except Exception:
             log.exception("the end of %r may be told to Celery once more", task_id)
 
@@ -157,13 +251,17 @@ class DurableBackendMixin:
         return self.app.tasks.get(getattr(request, "task", None) or getattr(request, "name", None))
 
 
-def _interruption(ticket: ActivityTicket, begun: tuple[str, str], cause: BaseException) -> ActivityInterrupted:
+def _interruption(
+    ticket: ActivityTicket, begun: tuple[str, str], cause: BaseException
+) -> ActivityInterrupted:
     instance_id, task = begun
     return ActivityInterrupted(
-        f"activity {task} (attempt {ticket.attempt}) of {instance_id!r} runs at most once and was interrupted: "
-        f"{type(cause).__name__}: {cause}",
-        instance_id=instance_id, task=task, attempt=ticket.attempt,
-    )  # fmt: skip
+        f"activity {task} (attempt {ticket.attempt}) of {instance_id!r} runs at most once and was"
+        f" interrupted: {type(cause).__name__}: {cause}",
+        instance_id=instance_id,
+        task=task,
+        attempt=ticket.attempt,
+    )
 
 
 def is_rpc(backend: Any) -> bool:
@@ -171,18 +269,14 @@ def is_rpc(backend: Any) -> bool:
     return any(base.__module__ == "celery.backends.rpc" for base in type(backend).__mro__)
 
 
-def _publish_turn(runtime: Runtime, instance_id: str) -> None:
-    for address in runtime.store.turn_addresses([instance_id]):
-        runtime.publisher.publish_turn(address)
-
-
 _classes: dict[type, type] = {}
 
 
-def make_backend(app: Celery, url: str | None = None, **options: Any) -> Any:
-    """Make the app's backend, of the user's class with our layer in front (``app.backend_cls``)."""
-    chosen = getattr(app, "_durable_user_backend", None) or app.conf.result_backend
-    base, url = backends.by_url(chosen, app.loader)
+def make_backend(app: Celery) -> Any:
+    """Make the app's backend, of the user's class with our layer in front."""
+    base, url = backends.by_url(app.backend_cls or app.conf.result_backend, app.loader)
     if base not in _classes:
-        _classes[base] = type(f"Durable{base.__name__}", (DurableBackendMixin, base), {"__durable_base__": base})
-    return _classes[base](app=app, url=url, **options)
+        _classes[base] = type(
+            f"Durable{base.__name__}", (DurableBackendMixin, base), {"__durable_base__": base}
+        )
+    return _classes[base](app=app, url=url)

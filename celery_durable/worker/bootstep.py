@@ -1,7 +1,13 @@
-"""Recovery in every worker: a bootstep with a thread and connections of its own.
+"""Recovery in every worker: a bootstep with threads and connections of its own.
 
-Created before the pool forks, so that children know which worker they belong to; started after it. It never runs user
-code and never blocks the worker's event loop: acknowledgements are handed to the consumer.
+Created before the pool forks, so that children know which worker they belong to; started after it.
+It never runs user code and never blocks the worker's event loop: acknowledgements are handed to the
+consumer.
+
+Recovery says itself that its worker lives. It also speaks to the broker, which may keep it for any
+time: a connection that breaks without a word is noticed late. So a second thread says it while
+recovery is overdue. Otherwise the other workers would take this one for dead, and run again what it
+runs.
 """
 
 from __future__ import annotations
@@ -9,58 +15,67 @@ from __future__ import annotations
 import atexit
 import logging
 import threading
+import time
 import uuid
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection
 from typing import Any
 
 from celery import bootsteps
+from celery.exceptions import WorkerLostError
 from celery.worker import state as worker_state
 
 from ..engine.records import ActivityTicket
-from ..engine.recovery import Recovery, Room
+from ..engine.recovery import Recovery
 from ..errors import ConfigurationError, DurableError
 from .activity import wrap_tasks
 from .request import hold_messages, watch_revoke
 from .runtime import Runtime, runtime_of
+from .turn_queues import common_queue
+from .witness import WorkerWitness, snapshot
 
 __all__ = ["RecoveryStep"]
 
-log = logging.getLogger("celery_durable.recovery")
+log: logging.Logger = logging.getLogger("celery_durable.recovery")
 
 
 class RecoveryStep(bootsteps.StartStopStep):  # type: ignore[misc]
     """Starts and stops recovery with the worker."""
 
-    requires = {"celery.worker.components:Pool"}  # noqa: RUF012
+    requires: set[str] = {"celery.worker.components:Pool"}  # noqa: RUF012
 
     def __init__(self, worker: Any, **options: Any) -> None:
         self._stop = threading.Event()
         self._thread: Any = None
+        #: When recovery ended its last tick, by this process's clock.
+        self._last_tick: float = 0.0
         self._runtime: Runtime | None = None
-        self._seen: set[str] = set()
-        self._absences: dict[ActivityTicket, int] = {}
-        self._had_room = False
+        self.witness: WorkerWitness = WorkerWitness(worker)
         super().__init__(worker, **options)
 
     def create(self, worker: Any) -> Any:
         """Prepare this process before the pool forks."""
         runtime = runtime_of(worker.app)
+        runtime.registry.check()
         wrap_tasks(worker.app)
         hold_messages(worker.app)
         watch_revoke(worker.app)
         runtime.worker_id = uuid.uuid4().hex
+        _consume_turns(worker.app, common_queue(runtime.settings.turn_queue))
+        for queue in runtime.publisher.turn_queues.missing():
+            runtime.publisher.turn_queues.consume(queue)
         runtime.publisher.queues = frozenset(worker.app.amqp.queues.consume_from)
-        runtime.announcer.hostname = str(worker.hostname)
+        runtime.task_events.hostname = str(worker.hostname)
+        runtime.publisher.finisher.hostname = str(worker.hostname)
         if runtime.events is not None:
             runtime.events.share(worker.hostname, bool(worker.task_events))
         self._runtime = runtime
         try:
-            log.info("durable store: %s (%s...)", runtime.store.database, runtime.store.id[:12])
+            log.info("durable store: %s (%s...)", runtime.store.location, runtime.store.id[:12])
         except ConfigurationError:
             raise
         except DurableError as error:
             log.error("the durable store cannot be reached yet: %s", error)
-        runtime.store.database.dispose()  # the children shall not inherit a connection
+        runtime.store.dispose()  # the children shall not inherit a connection
         return self
 
     def start(self, worker: Any) -> None:
@@ -68,16 +83,26 @@ class RecoveryStep(bootsteps.StartStopStep):  # type: ignore[misc]
         runtime = self._runtime
         assert runtime is not None and runtime.worker_id is not None
         try:
-            runtime.store.beat(runtime.worker_id, str(worker.hostname))
+            runtime.store.workers.beat(runtime.worker_id, str(worker.hostname))
         except DurableError as error:
             log.error("the durable store cannot be reached yet: %s", error)
-        self._thread = threading.Thread(target=self._run, args=(worker,), name="durable-recovery", daemon=True)
+        self._thread = threading.Thread(
+            target=self._run, args=(worker,), name="durable-recovery", daemon=True
+        )
+        self._last_tick = time.monotonic()
         self._thread.start()
+        threading.Thread(
+            target=self._stay_alive, args=(worker,), name="durable-heartbeat", daemon=True
+        ).start()
         atexit.register(self._leave)
 
     def stop(self, worker: Any) -> None:
-        """Go on until the pool has finished: a warm shutdown may take long, and its activities are alive."""
-        threading.Thread(target=self._leave_after, args=(worker,), name="durable-leave", daemon=True).start()
+        """Continue until the pool has finished: a warm shutdown may take long, and its activities
+        are alive.
+        """
+        threading.Thread(
+            target=self._leave_after, args=(worker,), name="durable-leave", daemon=True
+        ).start()
 
     terminate = stop
 
@@ -93,10 +118,11 @@ class RecoveryStep(bootsteps.StartStopStep):  # type: ignore[misc]
         atexit.unregister(self._leave)
         if self._thread is not None:
             self._thread.join(5)
+        self.witness.close()
         runtime = self._runtime
         if runtime is not None and runtime.worker_id is not None:
             try:
-                runtime.store.unregister(runtime.worker_id)
+                runtime.store.workers.unregister(runtime.worker_id)
             except DurableError:
                 log.debug("could not unregister; the lease will run out", exc_info=True)
 
@@ -107,96 +133,86 @@ class RecoveryStep(bootsteps.StartStopStep):  # type: ignore[misc]
             return {}
         return {
             "durable": {
-                "worker": runtime.worker_id, "store": str(runtime.store.database), "orchestrators": runtime.registry.names()
+                "worker": runtime.worker_id,
+                "store": runtime.store.location,
+                "orchestrators": runtime.registry.names(),
             }
-        }  # fmt: skip
+        }
 
-    # -- the thread -----------------------------------------------------------------------------------------
+    # -- the thread --------------------------------------------------------------------------------
 
     def _run(self, worker: Any) -> None:
         runtime = self._runtime
         assert runtime is not None and runtime.worker_id is not None
         recovery = Recovery(
-            runtime.store, runtime.runner, runtime.publisher, runtime.registry, runtime.codec, runtime.settings,
-            runtime.worker_id, str(worker.hostname), lambda: self._room(worker),
-        )  # fmt: skip
+            runtime.store,
+            runtime.runner,
+            runtime.publisher,
+            runtime.registry,
+            runtime.codec,
+            runtime.settings,
+            runtime.worker_id,
+            str(worker.hostname),
+            self.witness,
+            WorkerLostError,
+        )
         is_down = False
         while not self._stop.wait(runtime.settings.recovery_interval):
             try:
                 self._turn_events(worker, runtime)
-                recovery.tick(self._held, lambda tickets: self._acknowledge(worker, tickets))
-                self._free_lost(runtime, runtime.worker_id)
+                runtime.publisher.turn_queues.follow(getattr(worker, "consumer", None))
+                recovery.tick(
+                    self.witness.running, lambda tickets: self._acknowledge(worker, tickets)
+                )
                 is_down = False
             except DurableError as error:
                 if not is_down:
                     log.error("recovery waits for the store: %s", error)
                 is_down = True
             except Exception:
-                log.exception("recovery failed; it goes on")
+                log.exception("recovery failed; it tries again at its next interval")
+            self._last_tick = time.monotonic()
+
+    def _stay_alive(self, worker: Any) -> None:
+        """Say that this worker lives, while something keeps recovery."""
+        runtime = self._runtime
+        assert runtime is not None and runtime.worker_id is not None
+        interval = runtime.settings.heartbeat_interval
+        while not self._stop.wait(interval):
+            if time.monotonic() - self._last_tick <= interval + runtime.settings.recovery_interval:
+                continue
+            try:
+                runtime.store.workers.beat(runtime.worker_id, str(worker.hostname))
+            except DurableError as error:
+                log.debug("cannot say that this worker lives: %s", error)
+            except Exception:
+                log.exception("cannot say that this worker lives; it is tried again")
 
     def _turn_events(self, worker: Any, runtime: Runtime) -> None:
         """Follow Celery's own events, which a monitor may turn on and off at any time."""
         dispatcher = getattr(getattr(worker, "consumer", None), "event_dispatcher", None)
         if dispatcher is not None and runtime.events is not None:
-            runtime.events.turn(bool(dispatcher.enabled) and (not dispatcher.groups or "task" in dispatcher.groups))
+            runtime.events.turn(
+                bool(dispatcher.enabled) and (not dispatcher.groups or "task" in dispatcher.groups)
+            )
 
-    def _held(self) -> list[ActivityTicket]:
-        """Return the activities that were running at the last look already, and run still."""
-        active = {request.id for request in _snapshot(worker_state.active_requests)}
-        tickets = {id_: ticket for id_ in active if (ticket := ActivityTicket.parse(id_)) is not None}
-        due = [ticket for id_, ticket in tickets.items() if id_ in self._seen]
-        self._seen = set(tickets)
-        self._note_absences(due, tickets.values())
-        return due
-
-    def _note_absences(self, marked: Iterable[ActivityTicket], running: Iterable[ActivityTicket]) -> None:
-        """Note which activities were marked here and run no more; the second time it is no transition between two states."""
-        running = set(running)
-        absences = dict.fromkeys(marked, 0) | {
-            ticket: 0 if ticket in running else number + 1 for ticket, number in self._absences.items()
-        }
-        for ticket, number in list(absences.items()):
-            if number >= 2:
-                del absences[ticket]
-                if self._runtime is not None:
-                    self._runtime.lost.append(ticket)
-        self._absences = absences
-
-    def _free_lost(self, runtime: Runtime, worker_id: str) -> None:
-        """Free what the store believes to run here and does not: its end could not be recorded when it came."""
-        for _ in range(len(runtime.lost)):
-            ticket = runtime.lost[0]
-            if runtime.store.free_held(ticket, worker_id):
-                log.warning("activity %s is marked as held here, but is not: it will run again", ticket.task_id)
-            runtime.lost.popleft()
-
-    def _acknowledge(self, worker: Any, tickets: Sequence[ActivityTicket]) -> None:
+    def _acknowledge(self, worker: Any, tickets: Collection[ActivityTicket]) -> None:
         ids = {ticket.task_id for ticket in tickets}
-        for request in _snapshot(worker_state.active_requests):
-            if request.id in ids and hasattr(request, "acknowledge_held") and not request.acknowledged:
+        for request in snapshot(worker_state.active_requests):
+            if (
+                request.id in ids
+                and hasattr(request, "acknowledge_held")
+                and not request.acknowledged
+            ):
                 worker.consumer.call_soon(request.acknowledge_held)
 
-    def _room(self, worker: Any) -> Room:
-        """Tell which queues are known to be empty: a worker with spare prefetch would have their messages."""
-        consumer = getattr(worker, "consumer", None)
-        task_consumer = getattr(consumer, "task_consumer", None)
-        qos = getattr(consumer, "qos", None)
-        if consumer is None or task_consumer is None or qos is None:
-            self._had_room = False
-            return Room()
-        limit = qos.value or 0
-        has_room = not limit or len(_snapshot(worker_state.reserved_requests)) < limit
-        had_room, self._had_room = self._had_room, has_room
-        if not (has_room and had_room):
-            return Room()
-        return Room(frozenset(queue.name for queue in task_consumer.queues))
 
-
-def _snapshot(requests: Any) -> list[Any]:
-    """Copy one of Celery's weak sets, which changes under us."""
-    for _ in range(20):
-        try:
-            return list(requests)
-        except RuntimeError:
-            continue
-    return []
+def _consume_turns(app: Any, name: str | None) -> None:
+    """Let a worker of the default queue take turns as well, if these have a queue of their own."""
+    queues = app.amqp.queues
+    if (
+        name is not None
+        and name not in queues.consume_from
+        and app.conf.task_default_queue in queues.consume_from
+    ):
+        queues.select_add(name)

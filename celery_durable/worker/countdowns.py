@@ -1,7 +1,7 @@
 """How many countdown messages this process has sent that are not due yet.
 
-A worker keeps each of them in memory and raises its prefetch by it, so only so many are sent; the other timers fire by their
-rows, through recovery, a few seconds late and in bounded batches.
+A worker keeps each of them in memory and raises its prefetch by it, so only so many are sent; the
+other timers fire by their rows, through recovery, a few seconds late and in bounded batches.
 """
 
 from __future__ import annotations
@@ -28,7 +28,10 @@ class Countdowns:
         self._lock = threading.Lock()
 
     def may_send(self, delay: float) -> bool:
-        """Tell whether one more message, due in ``delay`` seconds, may be sent; it counts until then."""
+        """Tell whether one more message, due in ``delay`` seconds, may be sent.
+
+        It counts until then.
+        """
         now = time.monotonic()
         with self._lock:
             while self._due and self._due[0] <= now:

@@ -1,8 +1,9 @@
-"""The orchestrator as a Celery task: one name and one task id for the whole life of an orchestration.
+"""The orchestrator as a Celery task: one name and one task id for the whole life of an
+orchestration.
 
-Three kinds of message reach it. A *start* from a process without this extension creates the instance; a *turn* moves
-it and ends in ``Ignore``, so that Celery sees nothing final; the *finish* message alone returns or raises, and so
-carries link, chain, chord and result.
+Three kinds of message reach it. A *start* from a process without this extension creates the
+instance; a *turn* moves it and ends in ``Ignore``, so that Celery sees nothing final; the *finish*
+message alone returns or raises, and so carries link, chain, chord and result.
 """
 
 from __future__ import annotations
@@ -10,152 +11,119 @@ from __future__ import annotations
 import functools
 import inspect
 import logging
-import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NoReturn
 
-from celery import Task
-from celery.app.task import Context
-from celery.exceptions import Ignore, Reject
+from celery import Task, states
+from celery.result import EagerResult
 
-from ..core.commands import shown_in
 from ..core.status import RuntimeStatus
-from ..engine.client import StartRequest
-from ..engine.records import TurnAddress
-from ..engine.turn import TurnState
-from ..errors import StoreError
-from ..result import Orchestration
-from .announcer import shown_otherwise
-from .backend import is_rpc
-from .runtime import Runtime, header_of, runtime_of
-from .tracing import QuietTracer, raise_pending
+from ..errors import DurableError, InstanceNotFound, StoreError
+from ..handles.orchestration import Orchestration
+from ..interrupts import shielded
+from .ends import shown_arguments
+from .headers import HEADER
+from .limits import defer_soft_limit
+from .receive import Receiver
+from .runtime import runtime_of
+from .starting import request_of
+from .turn_queues import common_queue
+from .turn_tracer import QuietTracer, raise_pending
 
 __all__ = ["OrchestratorTask"]
 
-log = logging.getLogger("celery_durable.orchestrator")
-_TURN_OPTIONS = ("queue", "routing_key", "exchange", "priority", "serializer", "compression", "headers")
-_CALLBACKS = (
-    "link",
-    "link_error",
-    "chain",
-    "chord",
-    "group_id",
-    "group_index",
-    "stamped_headers",
-    "replaced_task_nesting",
-)
+log: logging.Logger = logging.getLogger("celery_durable.orchestrator")
 
 
 class OrchestratorTask(Task):  # type: ignore[misc]
-    """The task class of orchestrators; ``run`` is the user's function and takes the context first."""
+    """The task class of orchestrators.
+
+    ``run`` is the user's function and takes the context first.
+    """
 
     abstract = True
     typing = False
     acks_late = True
     track_started = False
-    __trace__ = QuietTracer()
-    #: The versions of an orchestrator that was declared without an app: functions, and the rest of their definitions.
+    __trace__: QuietTracer = QuietTracer()
+    #: The versions of an orchestrator that was declared without an app: functions, and the rest of
+    #: their definitions.
     durable_versions: Sequence[tuple[Callable[..., Any], dict[str, Any]]] = ()
 
+    def __init__(self) -> None:
+        # it calls ``run``, directly or by ``super()``: a turn happens within it
+        if self.has_own_call:
+            own: Any = self.run  # type: ignore[has-type]
+            self.run = functools.wraps(own)(functools.partial(self._run))
+
+    @property
+    def queue(self) -> str | None:
+        """The queue of its messages, where the orchestrator declares none:
+        ``durable_turn_queue``.
+        """
+        return common_queue(self.app.conf.get("durable_turn_queue"))
+
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """Take a turn when a worker calls; call the user's function itself when anybody else does."""
+        """Take a turn when a worker calls.
+
+        Call the user's function itself when anybody else does.
+        """
+        return (
+            super().__call__(*args, **kwargs) if self.has_own_call else self._run(*args, **kwargs)
+        )
+
+    durable_call = __call__
+
+    @property
+    def has_own_call(self) -> bool:
+        """Whether the application's task class is around each call, as that of Flask's manual, and
+        so around each turn.
+        """
+        return super(OrchestratorTask, type(self)).__call__ is not Task.__call__
+
+    def _run(self, *args: Any, **kwargs: Any) -> Any:
         request = self.request
         if request.called_directly:
             return self._newest(*args, **kwargs)
         raise_pending(request)
-        header = header_of(request)
+        defer_soft_limit()
+        with shielded(drops=True):  # a turn has a limit of its own
+            return Receiver(self, runtime_of(self.app), request).receive(args, kwargs)
+
+    def shown_arguments(self, instance_id: str) -> dict[str, Any]:
+        """Return what the last message of an orchestration is to tell of its arguments.
+
+        Nothing if that is not known.
+
+        The message does not carry them: they may be large, and are in the store.
+        """
         runtime = runtime_of(self.app)
         try:
-            if header is None:
-                self._start_from_message(runtime, request, args, kwargs)
-            elif header.get("s") not in (None, runtime.store.id[:12]):
-                self._refuse_foreign(runtime, header)
-            elif header.get("t") == "finish":
-                return self._finish(runtime, header)
-            elif not self._is_early(runtime, header):
-                self._take_turns(runtime, header)
-        except StoreError as error:
-            log.error("turn of %r is put back: %s", request.id, error)
-            time.sleep(1.0)
-            raise Reject(str(error), requeue=True) from error
-        raise Ignore
+            record = runtime.store.reads.fetch(instance_id)
+            return {} if record is None else shown_arguments(runtime.codec, record)
+        except DurableError:
+            log.debug("the arguments of %r cannot be read", instance_id, exc_info=True)
+            return {}
 
-    # -- messages -----------------------------------------------------------------------------------------
+    # -- starting ----------------------------------------------------------------------------------
 
-    def _start_from_message(
-        self, runtime: Runtime, request: Context, args: Sequence[Any], kwargs: Mapping[str, Any]
-    ) -> None:
-        """Create the instance of a start message that our client did not send, and take its first turn."""
-        canvas = _canvas_of_request(request)
-        start = StartRequest(self.name, args, kwargs, instance_id=request.id, canvas=canvas, root_id=_root(request),
-                             queue=runtime.publisher.route(self.name, canvas.get("options") or {}))  # fmt: skip
-        new = runtime.client.prepare(start)
-        if new.admission is not None:
-            runtime.client.start_prepared(new)
-            return
-        if runtime.store.insert_instance(new):
-            runtime.runner.observation.started(new)
-        runtime.runner.run(request.id)
-
-    def _take_turns(self, runtime: Runtime, header: Mapping[str, Any]) -> None:
-        state = runtime.runner.run(self.request.id)
-        if state is TurnState.UNKNOWN:
-            record = runtime.store.fetch(self.request.id)
-            runtime.store.note_waiting(
-                self.request.id, f"waits for a worker that has {self.name} version {record.version!r}"
-            )
-            self._again(runtime, header)
-        elif state is TurnState.MISSING:
-            # a start inside a transaction that is not visible yet; recovery finds it later than this would
-            self._again(runtime, header)
-
-    def _again(self, runtime: Runtime, header: Mapping[str, Any]) -> None:
-        tries = header.get("n") or 0
-        if isinstance(tries, int) and 0 <= tries < 2:
-            address = TurnAddress(self.request.id, self.name, None, None)
-            runtime.publisher.publish_turn(address, delay=1_000_000 * 2**tries, tries=tries + 1)
-
-    def _is_early(self, runtime: Runtime, header: Mapping[str, Any]) -> bool:
-        """Wait for the due time if it is close; else send the message once more. Clocks of brokers differ."""
-        due = header.get("due")
-        if not isinstance(due, int):
-            return False
-        early = due - runtime.store.now()
-        if early <= 0:
-            return False
-        if early <= 1_000_000:
-            time.sleep(early / 1_000_000)
-            return False
-        for address in runtime.store.turn_addresses([self.request.id]):
-            runtime.publisher.publish_turn(address, delay=early, due=due)
-        return True
-
-    def _refuse_foreign(self, runtime: Runtime, header: Mapping[str, Any]) -> NoReturn:
-        log.error(
-            "a message of orchestration %r belongs to another store (%s...) than this worker's, %s (%s...): it is put back. "
-            "Is durable_backend_url the same, and absolute, everywhere?",
-            self.request.id, header.get("s"), runtime.store.database, runtime.store.id[:12],
-        )  # fmt: skip
-        time.sleep(1.0)
-        raise Reject("another store", requeue=True)
-
-    def _finish(self, runtime: Runtime, header: Mapping[str, Any]) -> Any:
-        """Give Celery the end: return the output, raise the failure, or mark as revoked."""
-        record = runtime.store.fetch(self.request.id)
-        if record is None or record.execution != header.get("x") or not record.status.is_terminal:
-            raise Ignore
-        if record.status is RuntimeStatus.COMPLETED:
-            return runtime.codec.decode(record.output or "null")
-        if record.status is RuntimeStatus.FAILED:
-            raise runtime.codec.decode_failure(record.failure or "")[0]
-        self.backend.mark_as_revoked(self.request.id, reason=record.reason or str(record.status), request=self.request)
-        raise Ignore
-
-    # -- starting ---------------------------------------------------------------------------------------------
+    @property
+    def sends_by(self) -> Any:
+        """The function by which ``publish`` sends: Celery's, or that of the application's task
+        class.
+        """
+        return super(OrchestratorTask, type(self)).apply_async
 
     def publish(self, args: tuple[Any, ...], kwargs: dict[str, Any], **options: Any) -> Any:
         """Send a message of this task as it is."""
         return super().apply_async(args, kwargs, **options)
+
+    def run_message(
+        self, args: tuple[Any, ...], kwargs: dict[str, Any], options: dict[str, Any]
+    ) -> None:
+        """Run a message of this task here instead of sending it."""
+        run = self.publish if self.app.conf.task_always_eager else super().apply
+        run(args, kwargs, **{**options, "throw": False})
 
     def apply_async(
         self,
@@ -171,34 +139,126 @@ class OrchestratorTask(Task):  # type: ignore[misc]
         """Start an orchestration; the same as ``durable.start`` with Celery's own options.
 
         Raises:
-            TypeError: the arguments do not fit the orchestrator.
+            TypeError: the arguments do not fit the orchestrator, or it takes no such option.
+            ValueError: ``eta`` or ``expires`` has no time zone.
             PayloadError: an argument cannot be encoded.
-            StoreError: the store cannot be reached; nothing was started. (Inside a worker's task the plain message is
-                sent instead, and creates the orchestration where the store can be reached.)
+            StoreError: the store cannot be reached; nothing was started. (Inside a worker's task
+                the plain message is sent instead, and creates the orchestration where the store can
+                be reached.)
+            Exception: with ``task_always_eager`` and ``task_eager_propagates``, what the
+                orchestration failed with.
         """
+        options.update(link=link, link_error=link_error, shadow=shadow)
+        result = self._start(args or (), kwargs or {}, task_id, options)
+        conf = self.app.conf
+        if (
+            conf.task_always_eager
+            and conf.task_eager_propagates
+            and not runtime_of(self.app).publisher.is_draining
+        ):
+            _end_of(result, throw=True)
+        return result
+
+    def _start(
+        self,
+        args: Sequence[Any],
+        kwargs: Mapping[str, Any],
+        task_id: str | None,
+        options: Mapping[str, Any],
+    ) -> Orchestration:
         runtime = runtime_of(self.app)
-        self.check_arguments(args or (), kwargs or {})
-        options.update(link=link, link_error=link_error)
-        canvas = _canvas_of_options(self, options)
-        request = StartRequest(
-            self.name, tuple(args or ()), dict(kwargs or {}), instance_id=task_id, canvas=canvas,
-            queue=runtime.publisher.route(self.name, options), start_at=_start_at(runtime, options),
-            root_id=options.get("root_id"),
-        )  # fmt: skip
+        request = request_of(runtime, self, args, kwargs, options, instance_id=task_id)
         try:
             started = runtime.client.start(request)
         except StoreError:
-            if self.app.current_worker_task is None or runtime.client.transactions.find() is not None:
+            if (
+                self.app.current_worker_task is None
+                or runtime.runner.starter.transactions.find() is not None
+            ):
                 raise  # nothing is sent before the commit that decides it
-            log.warning("the store cannot be reached: %s is started by a plain message", self.name, exc_info=True)
+            log.warning(
+                "the store cannot be reached: %s is started by a plain message",
+                self.name,
+                exc_info=True,
+            )
             given = {key: value for key, value in options.items() if value is not None}
-            self.publish(tuple(args or ()), dict(kwargs or {}), task_id=task_id, **given)
+            self.publish(tuple(request.args), dict(request.kwargs), task_id=task_id, **given)
             return Orchestration(task_id or "", app=self.app)
         result = Orchestration(started.id, app=self.app, nudge=started.nudge)
         parent = self.app.current_worker_task
         if parent is not None and options.get("add_to_parent", True):
             parent.add_trail(result)
         return result
+
+    def apply(
+        self,
+        args: Sequence[Any] | None = None,
+        kwargs: Mapping[str, Any] | None = None,
+        link: Any = None,
+        link_error: Any = None,
+        task_id: str | None = None,
+        retries: int | None = None,
+        throw: bool | None = None,
+        logfile: Any = None,
+        loglevel: Any = None,
+        headers: Mapping[str, Any] | None = None,
+        **options: Any,
+    ) -> EagerResult:
+        """Run an orchestration here, with all that it calls, and return its result.
+
+        It is in the store as any other.
+
+        Celery does this with ``task_always_eager`` for each member of a chain, a group or a chord.
+
+        Args:
+            throw: raise what it fails with; ``task_eager_propagates`` if left out.
+
+        Raises:
+            DurableError: it waits for what nothing here brings about: an event, a long timer, the
+                commit of a transaction.
+            TypeError, PayloadError, StoreError: see ``apply_async``.
+        """
+        # Celery's own ``apply_async``, with one of our messages
+        if (headers or {}).get(HEADER) is not None:
+            return super().apply(
+                args,
+                kwargs,
+                link,
+                link_error,
+                task_id,
+                retries,
+                throw,
+                logfile,
+                loglevel,
+                headers,
+                **options,
+            )
+        options.update(link=link, link_error=link_error, headers=headers)
+        with runtime_of(self.app).publisher.at_once():
+            run = self._start(args or (), kwargs or {}, task_id, options)
+        return _end_of(run, throw=self.app.conf.task_eager_propagates if throw is None else throw)
+
+    def map(self, it: Any) -> NoReturn:
+        """Refuse: one message cannot run several orchestrations.
+
+        Raises:
+            TypeError: always; the text says what to do.
+        """
+        raise TypeError(
+            f"{self.name} is an orchestrator, and cannot be mapped within one message: use"
+            f" group({self.__name__}.s(item) for item in items), or ctx.map({self.__name__}, items)"
+            " in an orchestrator"
+        )
+
+    starmap = map
+
+    def chunks(self, it: Any, n: int) -> NoReturn:
+        """Refuse, as ``map`` does.
+
+        Raises:
+            TypeError: always.
+        """
+        self.map(it)
 
     def check_arguments(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
         """Refuse arguments that the orchestrator cannot take.
@@ -214,85 +274,49 @@ class OrchestratorTask(Task):  # type: ignore[misc]
     @property
     def _newest(self) -> Callable[..., Any]:
         """The function that new instances run."""
-        definition = self.app.durable.registry.newest(self.name) if hasattr(self.app, "durable") else None
-        return self.run if definition is None else definition.function  # type: ignore[no-any-return]
+        definition = (
+            self.app.durable.registry.newest(self.name) if hasattr(self.app, "durable") else None
+        )
+        own: Any = type(self)
+        function: Callable[..., Any] = own.run if definition is None else definition.function
+        return function
 
     def AsyncResult(self, task_id: str, **kwargs: Any) -> Orchestration:  # noqa: N802
-        """Return the handle of an orchestration of this task, which a canvas may start only later."""
+        """Return the handle of an orchestration of this task, which a canvas may start only
+        later.
+        """
         return Orchestration(task_id, app=self.app, may_come=True)
+
+
+def _end_of(run: Orchestration, *, throw: bool) -> EagerResult:
+    """Return the result of an orchestration that was run here.
+
+    Raises:
+        DurableError: it is not over.
+        Exception: what it failed with, if ``throw`` says so.
+    """
+    try:
+        status = run.refresh().runtime_status
+    except InstanceNotFound:
+        raise DurableError(
+            f"orchestration {run.id!r} begins when the transaction around its start commits, and so"
+            " cannot be run at once; start it outside of it",
+            instance_id=run.id,
+        ) from None
+    if not status.is_terminal:
+        waits = "; ".join(run.explain().waits_for) or str(status)
+        raise DurableError(
+            f"orchestration {run.id!r} cannot be run at once, it waits for {waits}. Start it by"
+            " durable.start(), and bring that about; or let a worker run it",
+            instance_id=run.id,
+        )
+    output = run.get(propagate=throw)
+    state = {RuntimeStatus.COMPLETED: states.SUCCESS, RuntimeStatus.FAILED: states.FAILURE}.get(
+        status, states.REVOKED
+    )
+    return EagerResult(run.id, output, state, name=run.name)
 
 
 @functools.cache
 def _signature_of(function: Callable[..., Any]) -> inspect.Signature:
     return inspect.signature(function)
-
-
-def _start_at(runtime: Runtime, options: Mapping[str, Any]) -> int | None:
-    from ..core.context import as_microseconds
-
-    if (eta := options.get("eta")) is not None:
-        if isinstance(eta, str):
-            from datetime import datetime
-
-            eta = datetime.fromisoformat(eta)
-        return as_microseconds(eta)
-    if countdown := options.get("countdown"):
-        return int(runtime.store.now()) + round(float(countdown) * 1_000_000)
-    return None
-
-
-def _canvas_of_options(task: Task, options: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what is kept for the turn messages and for the end, of the options of ``apply_async``."""
-    kept: dict[str, Any] = {}
-    turn = {key: _plain(options[key]) for key in _TURN_OPTIONS if options.get(key) is not None}
-    if turn:
-        kept["options"] = turn
-    finish = {key: options[key] for key in _CALLBACKS if options.get(key)}
-    if options.get("group_index") is not None and "group_id" in finish:
-        finish["group_index"] = options["group_index"]
-    if finish:
-        kept["finish"] = {**finish, **({"parent_id": options["parent_id"]} if options.get("parent_id") else {})}
-    backend = task.backend
-    if is_rpc(backend):
-        kept["reply"] = {"reply_to": options.get("reply_to") or backend.oid}
-        with task.app.producer_pool.acquire(block=True) as producer:
-            backend.on_task_call(producer, "")  # declares the reply queue, as sending a task would
-    elif options.get("reply_to"):
-        kept["reply"] = {"reply_to": options["reply_to"]}
-    if options.get("ignore_result", task.ignore_result):
-        kept["ignore_result"] = True
-    if shown := shown_in(options):
-        kept["shown"] = shown
-    return kept
-
-
-def _plain(value: Any) -> Any:
-    return getattr(value, "name", value)
-
-
-def _canvas_of_request(request: Context) -> dict[str, Any]:
-    """Return the same for a start message that came over the broker."""
-    delivery = request.delivery_info or {}
-    kept: dict[str, Any] = {}
-    if delivery.get("routing_key") and not delivery.get("exchange"):
-        kept["options"] = {"queue": delivery["routing_key"]}
-    if delivery.get("priority"):
-        kept.setdefault("options", {})["priority"] = delivery["priority"]
-    finish = {
-        "link": request.callbacks, "link_error": request.errbacks, "chain": request.chain, "chord": request.chord,
-        "group_id": request.group, "group_index": getattr(request, "group_index", None),
-    }  # fmt: skip
-    kept_finish = {key: value for key, value in finish.items() if value is not None and value != []}
-    if kept_finish:
-        kept["finish"] = {**kept_finish, **({"parent_id": request.parent_id} if request.parent_id else {})}
-    if request.reply_to:
-        kept["reply"] = {"reply_to": request.reply_to, "correlation_id": request.correlation_id}
-    if request.ignore_result:
-        kept["ignore_result"] = True
-    if shown := shown_otherwise(request):
-        kept["shown"] = shown
-    return kept
-
-
-def _root(request: Context) -> str | None:
-    return request.root_id if request.root_id != request.id else None

@@ -1,40 +1,58 @@
 """How a worker's main process holds durable messages.
 
-An activity's message is acknowledged as soon as the store knows who runs it, or has its outcome: not before, or a crash
-would lose it; not much later, or the broker's own time-outs would double it. A turn message is never discarded as revoked:
-the wish is passed on to the orchestration. Ordinary messages of the same tasks keep their behaviour.
+An activity's message is acknowledged as soon as the store knows who runs it, or has its outcome:
+not before, or a crash would lose it; not much later, or the broker's own time-outs would double it.
+A turn message is never discarded as revoked: its orchestration is asked to cancel instead. Ordinary
+messages of the same tasks keep their behaviour.
 """
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from typing import Any
+from functools import partial
+from typing import Any, NamedTuple, cast
+from weakref import WeakSet
 
 from celery import Celery
-from celery.exceptions import Ignore, Retry
 from celery.utils.imports import symbol_by_name
 from celery.worker import state as worker_state
 from celery.worker.control import Panel
 
 from ..engine.records import ActivityTicket
-from .runtime import OutcomeLost, runtime_of
+from .headers import HEADER, MessageHeader, ticket_in
+from .runtime import runtime_of
 
-__all__ = ["hold_messages", "watch_revoke"]
+__all__ = ["Message", "hold_messages", "received", "watch_revoke"]
 
-log = logging.getLogger("celery_durable.request")
+log: logging.Logger = logging.getLogger("celery_durable.request")
 _classes: dict[type, type] = {}
+#: The durable messages that this process has received, as long as their requests are in use.
+received: WeakSet[Any] = WeakSet()
+
+
+class Message(NamedTuple):
+    """What a message is of: an activity or the end of an orchestration by its ticket, or a turn of
+    an instance.
+    """
+
+    id: str
+    ticket: ActivityTicket | None
+    due: int
 
 
 def hold_messages(app: Celery) -> None:
-    """Give every registered task a request class that knows durable messages; safe to call again."""
+    """Give every registered task a request class that knows durable messages.
+
+    Safe to call again.
+    """
     for task in list(app._tasks.values()):
         cls = type(task)
         if "_durable_request" not in cls.__dict__:
             cls.Request = durable_request(cls.Request)
             cls._durable_request = True
             if hasattr(cls, "durable_versions"):
-                cls.durable_send_events = cls.send_events  # turns are not news: see the announcer
+                cls.durable_send_events = cls.send_events  # turns are no events: see task_events
                 cls.send_events = False
         if getattr(cls, "at_most_once", False):
             # only the body itself may ask to be run again
@@ -45,95 +63,156 @@ def durable_request(base: Any) -> type:
     """Return a subclass of a request class that holds back the acknowledgement of activities."""
     base = symbol_by_name(base)
     if base not in _classes:
-        _classes[base] = _make(base)
+        _classes[base] = type(f"Durable{base.__name__}", (DurableRequestMixin, base), {})
     return _classes[base]
 
 
-def _make(base: type) -> type:
-    class DurableRequest(base):  # type: ignore[misc,valid-type]
-        durable_ticket: ActivityTicket | None = None
-        _is_turn = _is_late = _is_held = _wants_ack = False
+class AckHold:
+    """When the message of one activity may be acknowledged: not while this is held.
 
-        def __init__(self, *args: Any, **kwargs: Any) -> None:
-            super().__init__(*args, **kwargs)
-            header = self._request_dict.get("durable")
-            self.durable_ticket = ActivityTicket.parse(self.id)
-            self._is_turn = isinstance(header, dict) and header.get("t") in ("turn", "finish")
-            self._is_late = self.durable_ticket is not None and not self.task.acks_late
-            if self._is_late:
-                inner: Any = self.on_success  # type: ignore[has-type]  # a pool's own request class overrides the method: shadow it here
+    It is held while Celery reports to its own handlers that the pool has the task or that it has
+    ended: these acknowledge, and the store comes first. What was asked for meanwhile is noted.
+    """
 
-                def on_success(failed__retval__runtime: Any, **options: Any) -> Any:
-                    answer = inner(failed__retval__runtime, **options)
-                    if not failed__retval__runtime[0]:
-                        self.acknowledge()
-                    return answer
+    __slots__ = ("is_held", "is_wanted")
 
-                self.on_success = on_success
+    def __init__(self) -> None:
+        self.is_held = False
+        #: Whether an acknowledgement was asked for while it was held.
+        self.is_wanted: bool = False
 
-        def acknowledge(self) -> None:
-            if self._is_held:
-                self._wants_ack = True
-            else:
-                super().acknowledge()
+    def __enter__(self) -> None:
+        self.is_held = True
 
-        def acknowledge_held(self) -> None:
-            """Acknowledge now: the store knows who runs it."""
-            if self._is_late and not self.acknowledged:
-                super().acknowledge()
+    def __exit__(self, *_: object) -> None:
+        self.is_held = False
 
-        def on_accepted(self, pid: int, time_accepted: float) -> None:
-            self._is_held = self._is_late
-            try:
-                super().on_accepted(pid, time_accepted)
-            finally:
-                self._is_held = self._wants_ack = False
 
-        def _after_store(self, handle: Callable[..., Any], *args: Any, force: bool, **kwargs: Any) -> Any:
-            """Handle an end with the acknowledgement held back until it has been recorded."""
-            if not self._is_late:
-                return handle(*args, **kwargs)
-            self._is_held = True
-            try:
-                answer = handle(*args, **kwargs)
-            finally:
-                self._is_held = False
-            if (self._wants_ack or force) and not self.acknowledged:
-                super().acknowledge()
-            return answer
+class DurableRequestMixin:
+    """Mixed in front of a request class, Celery's or the application's."""
 
-        def on_timeout(self, soft: bool, timeout: float) -> Any:
-            return self._after_store(super().on_timeout, soft, timeout, force=not soft)
+    #: What the message says of itself; None for an ordinary message.
+    durable_header: MessageHeader | None = None
+    #: Whose attempt it is, if it is of an activity.
+    durable_ticket: ActivityTicket | None = None
+    #: Holds the acknowledgement back. None for what Celery acknowledges as it always does: turns,
+    #: ordinary messages, and activities whose task says ``acks_late``.
+    _hold: AckHold | None = None
 
-        def on_retry(self, exc_info: Any) -> Any:
-            return self._after_store(super().on_retry, exc_info, force=True)
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        own: Any = self
+        header = self.durable_header = MessageHeader.from_wire(own._request_dict.get(HEADER))
+        nesting = own._request_dict.get("replaced_task_nesting")
+        self.durable_ticket = ticket_in(own.id, header, nesting)
+        if self._is_turn or self.durable_ticket is not None:
+            received.add(self)
+        if self.durable_ticket is not None and not own.task.acks_late:
+            self._hold = AckHold()
+            # a pool's own request class overrides the method: shadow it here
+            own.on_success = partial(self._acknowledge_after, own.on_success)
 
-        def on_failure(self, exc_info: Any, send_failed_event: bool = True, return_ok: bool = False) -> Any:
-            self._look_after(exc_info.exception)
-            if self._is_late and worker_state.should_terminate:
-                return None  # a cold shutdown: left unacknowledged, the broker delivers it again
-            return self._after_store(
-                super().on_failure, exc_info, send_failed_event, return_ok, force=not self._already_cancelled
-            )
+    @property
+    def _is_turn(self) -> bool:
+        return self.durable_header is not None and self.durable_header.kind in ("turn", "finish")
 
-        def _look_after(self, error: Any) -> None:
-            """Have it found out whether an activity that must not run again ended without an outcome."""
-            error = getattr(error, "exc", error)
-            if self.durable_ticket is None or not getattr(self.task, "at_most_once", False):
-                return
-            if isinstance(error, OutcomeLost) or not isinstance(error, (Ignore, Retry)):
-                runtime_of(self.app).lost.append(self.durable_ticket)
+    def _acknowledge_after(
+        self, on_success: Callable[..., Any], failed__retval__runtime: Any, **options: Any
+    ) -> Any:
+        answer = on_success(failed__retval__runtime, **options)
+        if not failed__retval__runtime[0]:
+            self.acknowledge()
+        return answer
 
-        def revoked(self) -> bool:
-            if not self._is_turn:
-                return bool(super().revoked())
-            if self.id in worker_state.revoked:
-                worker_state.revoked.discard(self.id)
-                _cancel(self.app, self.id, "revoked")
-            return False
+    def durable_message(self) -> Message:
+        """Return what the message is of, and from when on it counts, by the store's clock."""
+        own: Any = self
+        header, ticket = self.durable_header, self.durable_ticket
+        if header is not None and header.kind == "finish":
+            ticket = ActivityTicket(str(header.execution), 0, 0)
+        return Message(own.id, ticket, (header and header.due) or 0)
 
-    DurableRequest.__name__ = f"Durable{base.__name__}"
-    return DurableRequest
+    def durable_came_over(self, channel: Any) -> bool:
+        """Tell whether the message came over this channel, or if there is none now."""
+        own: Any = self
+        return channel is None or getattr(own._message, "channel", channel) is channel
+
+    def acknowledge(self) -> None:
+        """Acknowledge, or note that this was asked for while it is held back."""
+        if self._hold is not None and self._hold.is_held:
+            self._hold.is_wanted = True
+        else:
+            self._acknowledge_now()
+
+    def _acknowledge_now(self) -> None:
+        above: Any = super()
+        above.acknowledge()
+
+    def acknowledge_held(self) -> None:
+        """Acknowledge now: the store knows who runs it."""
+        own: Any = self
+        if self._hold is not None and not own.acknowledged:
+            self._acknowledge_now()
+
+    def on_accepted(self, pid: int, time_accepted: float) -> None:
+        """Hear that the pool has it; Celery would acknowledge here, which is too early."""
+        above: Any = super()
+        if self._hold is None:
+            above.on_accepted(pid, time_accepted)
+            return
+        try:
+            with self._hold:
+                above.on_accepted(pid, time_accepted)
+        finally:
+            self._hold.is_wanted = False
+
+    def _after_store(
+        self, handle: Callable[..., Any], *args: Any, force: bool, **kwargs: Any
+    ) -> Any:
+        """Handle an end with the acknowledgement held back until it has been recorded."""
+        hold, own = self._hold, cast(Any, self)
+        if hold is None:
+            return handle(*args, **kwargs)
+        with hold:
+            answer = handle(*args, **kwargs)
+        if (hold.is_wanted or force) and not own.acknowledged:
+            self._acknowledge_now()
+        return answer
+
+    def on_timeout(self, soft: bool, timeout: float) -> Any:
+        """Hear that a time limit was passed."""
+        above: Any = super()
+        return self._after_store(above.on_timeout, soft, timeout, force=not soft)
+
+    def on_retry(self, exc_info: Any) -> Any:
+        """Hear that the task asked for a retry: that message has been sent."""
+        above: Any = super()
+        return self._after_store(above.on_retry, exc_info, force=True)
+
+    def on_failure(
+        self, exc_info: Any, send_failed_event: bool = True, return_ok: bool = False
+    ) -> Any:
+        """Hear that the task failed, or that its process died."""
+        above: Any = super()
+        if self._hold is not None and worker_state.should_terminate:
+            return None  # a cold shutdown: left unacknowledged, the broker delivers it again
+        return self._after_store(
+            above.on_failure,
+            exc_info,
+            send_failed_event,
+            return_ok,
+            force=not cast(Any, self)._already_cancelled,
+        )
+
+    def revoked(self) -> bool:
+        """Tell whether it is to be discarded; a turn never is: its orchestration is canceled."""
+        own: Any = self
+        if not self._is_turn:
+            return bool(cast(Any, super()).revoked())
+        if own.id in worker_state.revoked:
+            worker_state.revoked.discard(own.id)
+            _cancel(own.app, own.id, "revoked")
+        return False
 
 
 def _cancel(app: Celery, instance_id: str, reason: str) -> None:
@@ -144,7 +223,9 @@ def _cancel(app: Celery, instance_id: str, reason: str) -> None:
 
 
 def watch_revoke(app: Celery) -> None:
-    """Make the remote-control command ``revoke`` cancel orchestrations instead of poisoning their ids."""
+    """Make the remote-control command ``revoke`` cancel orchestrations instead of poisoning their
+    ids.
+    """
     original = Panel.data["revoke"]
     if getattr(original, "_durable", False):
         return
@@ -168,7 +249,9 @@ def _instances_among(app: Celery, ids: list[str]) -> set[str]:
     if not hasattr(app, "durable"):
         return set()
     try:
-        found = runtime_of(app).store.turn_addresses([id_ for id_ in ids if ActivityTicket.parse(id_) is None])
+        found = runtime_of(app).store.reads.turn_addresses(
+            [id_ for id_ in ids if ActivityTicket.parse(id_) is None]
+        )
     except Exception:
         log.exception("cannot tell which of the revoked ids are orchestrations")
         return set()

@@ -1,72 +1,77 @@
-"""What one process has of the engine, put together once; everything in ``worker`` reaches it through the app."""
+"""What one process has of the engine, put together once.
+
+Everything in ``worker`` reaches it through the app.
+"""
 
 from __future__ import annotations
 
 import threading
-from collections import deque
-from collections.abc import Mapping
-from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import TYPE_CHECKING
 
 from celery import Celery
 from celery.exceptions import Ignore
 
-from ..conf import Settings
-from ..engine.cache import LiveExecutions
-from ..engine.client import Client
-from ..engine.observation import Scope
-from ..engine.records import ActivityTicket
-from ..engine.registry import Registry
-from ..engine.turn import TurnRunner
-from ..payload import PayloadCodec
-from .announcer import Announcer
-from .events import EventSender
-from .marks import TurnMarks
+from ..errors import ConfigurationError
+from .crash_markers import CrashMarkers
 
-__all__ = ["OutcomeLost", "Runtime", "header_of", "runtime_of"]
+if TYPE_CHECKING:  # who only declares tasks imports no engine
+    from ..engine.cache import LiveExecutions
+    from ..engine.client import Client
+    from ..engine.engine import Engine
+    from ..engine.registry import Registry
+    from ..engine.store_ports import Store
+    from ..payload import PayloadCodec
+    from ..settings import Settings
+    from .publisher import CeleryPublisher
+    from .task_events import TaskEvents
+    from .telemetry_events import EventSender
+    from .tracing import Tracing
+
+__all__ = ["OutcomeLost", "Runtime", "is_behind", "runtime_of"]
 
 
 class OutcomeLost(Ignore):  # type: ignore[misc]
     """An activity that must not run again has run, or may have, and the store could not be told."""
 
 
-class Tracing(Protocol):
-    """What makes the body of an activity visible while it runs."""
-
-    def activity(self, scope: Scope, ticket: ActivityTicket, request: Any) -> AbstractContextManager[Any]:
-        """Surround a body; what it raises passes through."""
-
-    def sending(self, headers: Mapping[str, Any]) -> AbstractContextManager[Any]:
-        """Surround the sending of an activity whose message has these headers."""
-
-
 @dataclass(slots=True)
 class Runtime:
-    """The engine of this process. ``worker_id`` and ``queues`` are set in a worker before its pool forks."""
+    """The engine of this process.
+
+    ``worker_id`` is set in a worker before its pool forks.
+    """
 
     app: Celery
     settings: Settings
-    store: Any
+    store: Store
+    #: The orchestrators that this process knows.
     registry: Registry
     codec: PayloadCodec
+    #: Machines that stayed in memory after their turn.
     live: LiveExecutions
-    publisher: Any
-    runner: TurnRunner
+    publisher: CeleryPublisher
+    #: What moves instances.
+    runner: Engine
     client: Client
-    announcer: Announcer
+    #: Celery's own events for orchestrations.
+    task_events: TaskEvents
+    #: The name of this worker in the store, random; None in a client.
     worker_id: str | None = None
-    queues: frozenset[str] | None = None
+    #: Of each thread: the task whose outcome it has just recorded, so that the result backend,
+    #: which hears of the same end, does not record it again.
     just_recorded: threading.local = field(default_factory=threading.local)
-    lost: deque[ActivityTicket] = field(default_factory=deque)
-    marks: TurnMarks = field(default_factory=TurnMarks)
+    #: Which children of the pool are in a turn that follows a body.
+    crash_markers: CrashMarkers = field(default_factory=CrashMarkers)
+    #: None without ``durable_tracing``.
     tracing: Tracing | None = None
+    #: Our own events.
     events: EventSender | None = None
 
     @property
     def is_current(self) -> bool:
         """Whether it is still to be used: a worker keeps to the store that it has begun with."""
-        return self.worker_id is not None or bool(self.store.database.is_current)
+        return self.worker_id is not None or self.store.is_current
 
 
 def runtime_of(app: Celery) -> Runtime:
@@ -75,10 +80,8 @@ def runtime_of(app: Celery) -> Runtime:
     return runtime
 
 
-def header_of(request: Any) -> dict[str, Any] | None:
-    """Return our header of a Celery request or context, or None for an ordinary message."""
-    headers = getattr(request, "headers", None)
-    found = headers.get("durable") if isinstance(headers, dict) else None
-    if found is None:
-        found = getattr(request, "durable", None)
-    return found if isinstance(found, dict) else None
+def is_behind(error: BaseException) -> bool:
+    """Tell whether the tables of the store are not those of this release: another process, or a
+    later moment, may do better.
+    """
+    return isinstance(error, ConfigurationError) and "needed" in error.facts

@@ -1,4 +1,7 @@
-"""The Celery app, and the orchestrations in it. A worker is started with ``celery -A config worker``."""
+"""The Celery app, and the orchestrations in it.
+
+A worker is started with ``celery -A config worker``.
+"""
 
 import os
 

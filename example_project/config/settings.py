@@ -1,4 +1,7 @@
-"""Settings: with no environment variable set everything runs on one machine with no server; see the README for production."""
+"""Settings: with no environment variable set everything runs on one machine with no server.
+
+See the README for production.
+"""
 
 import os
 from datetime import timedelta
@@ -8,12 +11,15 @@ from urllib.parse import unquote, urlsplit
 from django.core.exceptions import ImproperlyConfigured
 
 BASE = Path(__file__).resolve().parent.parent
-DIRECTORY = Path(os.environ.get("SHOP_DIRECTORY", BASE / "data"))  # the databases, where no server is named
+# the databases, where no server is named
+DIRECTORY = Path(os.environ.get("SHOP_DIRECTORY", BASE / "data"))
 DIRECTORY.mkdir(parents=True, exist_ok=True)
 
 
 def database(url):
-    """Return Django's settings for ``postgresql://user:password@host:port/name``, or for SQLite if there is no URL."""
+    """Return Django's settings for ``postgresql://user:password@host:port/name``, or for SQLite if
+    there is no URL.
+    """
     if not url:
         return {
             "ENGINE": "django.db.backends.sqlite3",
@@ -27,7 +33,8 @@ def database(url):
     parts = urlsplit(url)
     if parts.scheme.partition("+")[0] not in ("postgresql", "postgres"):
         raise ImproperlyConfigured(
-            f"SHOP_DATABASE is a URL of PostgreSQL, such as postgresql://localhost/shop, not {parts.scheme}://"
+            "SHOP_DATABASE is a URL of PostgreSQL, such as postgresql://localhost/shop, not"
+            f" {parts.scheme}://"
         )
     return {
         "ENGINE": "django.db.backends.postgresql",
@@ -40,10 +47,13 @@ def database(url):
 
 
 DEBUG = os.environ.get("SHOP_DEBUG", "1") == "1"
-SECRET_KEY = os.environ.get("SHOP_SECRET_KEY", "not-secret-good-for-a-demonstration-only" if DEBUG else "")
+SECRET_KEY = os.environ.get(
+    "SHOP_SECRET_KEY", "not-secret-good-for-a-demonstration-only" if DEBUG else ""
+)
 if not SECRET_KEY:
     raise ImproperlyConfigured(
-        "with SHOP_DEBUG=0 the shop needs a SHOP_SECRET_KEY, which signs sessions and approval links"
+        "with SHOP_DEBUG=0 the shop needs a SHOP_SECRET_KEY, which signs sessions and approval"
+        " links"
     )
 ALLOWED_HOSTS = os.environ.get("SHOP_HOSTS", "127.0.0.1,localhost,testserver").split(",")
 DATABASES = {"default": database(os.environ.get("SHOP_DATABASE"))}
@@ -98,7 +108,8 @@ USE_TZ = True
 SESSION_COOKIE_NAME = "shop_session"
 CSRF_COOKIE_NAME = "shop_csrf"
 
-# -- Celery and its orchestrations: the store is Django's own database, so that a start is part of the view's transaction --
+# -- Celery and its orchestrations: the store is Django's own database, so that a start is part of
+# the view's transaction
 
 CELERY_BROKER_URL = os.environ.get("SHOP_BROKER", f"durable:///{DIRECTORY / 'broker.db'}")
 CELERY_RESULT_BACKEND = os.environ.get("SHOP_RESULTS") or None
@@ -115,17 +126,21 @@ CELERY_DURABLE_HEARTBEAT_INTERVAL = CELERY_DURABLE_WORKER_LEASE / 5
 CELERY_DURABLE_RECOVERY_INTERVAL = min(1.0, CELERY_DURABLE_WORKER_LEASE / 5)
 CELERY_DURABLE_RESEND_AFTER = min(5.0, CELERY_DURABLE_WORKER_LEASE)
 
-# -- the shop -----------------------------------------------------------------------------------------------------------
+# -- the shop --------------------------------------------------------------------------------------
 
-SHOP_URL = os.environ.get("SHOP_URL", "http://127.0.0.1:8000")  # of the shop, for links in letters, and of the fakes
+# of the shop, for links in letters, and of the fakes
+SHOP_URL = os.environ.get("SHOP_URL", "http://127.0.0.1:8000")
 SHOP_APPROVAL_LIMIT = 500_00  # cents; dearer orders are approved by a human
 SHOP_APPROVER = "approvals@shop.example"
-SHOP_DAY = float(os.environ.get("SHOP_DAY", "86400"))  # how long a day lasts, in seconds: make it 10, and watch
+# how long a day lasts, in seconds: make it 10, and watch
+SHOP_DAY = float(os.environ.get("SHOP_DAY", "86400"))
 EMAIL_BACKEND = "shop.letters.Outbox"
 DEFAULT_FROM_EMAIL = "shop@shop.example"
 
 # what the shop and the services it uses know of each other
 PAYMENTS_KEY = os.environ.get("SHOP_PAYMENTS_KEY", "payments-key-for-a-demonstration")
 WAREHOUSE_KEY = os.environ.get("SHOP_WAREHOUSE_KEY", "warehouse-key-for-a-demonstration")
-WAREHOUSE_WEBHOOK_SECRET = os.environ.get("SHOP_WEBHOOK_SECRET", "webhook-secret-for-a-demonstration")
+WAREHOUSE_WEBHOOK_SECRET = os.environ.get(
+    "SHOP_WEBHOOK_SECRET", "webhook-secret-for-a-demonstration"
+)
 WAREHOUSE_DELIVERY_DAYS = float(os.environ.get("SHOP_DELIVERY_DAYS", "3"))

@@ -1,4 +1,6 @@
-"""All pages: the shop, its admin, the orchestrations' HTTP API, and the fakes that stand for other companies."""
+"""All pages: the shop, its admin, the orchestrations' HTTP API, and the fakes that stand for other
+companies.
+"""
 
 from django.contrib import admin
 from django.templatetags.static import static

@@ -1,1 +1,3 @@
-"""What the fake services have in common: how they speak HTTP, and their faults, to be switched on while the shop runs."""
+"""What the fake services have in common: how they speak HTTP, and their faults, to be switched on
+while the shop runs.
+"""

@@ -36,7 +36,9 @@ def service(name, key, methods):
             except Refusal as refusal:
                 return refusal.response
             if request.method != "GET" and is_on(name, Fault.Kind.ERROR):
-                return JsonResponse({"error": "internal", "message": "something went wrong"}, status=500)
+                return JsonResponse(
+                    {"error": "internal", "message": "something went wrong"}, status=500
+                )
             return JsonResponse(answer, status=status)
 
         return endpoint
@@ -47,7 +49,9 @@ def service(name, key, methods):
 def check(request, key, methods):
     if request.method not in methods:
         raise Refusal(405, "method_not_allowed", f"use {' or '.join(methods)}")
-    if not compare_digest(request.headers.get("Authorization", "").encode(), f"Bearer {key}".encode()):
+    if not compare_digest(
+        request.headers.get("Authorization", "").encode(), f"Bearer {key}".encode()
+    ):
         raise Refusal(401, "unauthorized", "the API key is missing or wrong")
 
 

@@ -1,4 +1,7 @@
-"""A fault is a row: a service has it as long as the row is there. So is a withdrawal, of something that was never done."""
+"""A fault is a row: a service has it as long as the row is there.
+
+So is a withdrawal, of something that was never done.
+"""
 
 import time
 from datetime import timedelta
@@ -34,7 +37,9 @@ class Fault(models.Model):
     )
 
     class Meta:
-        constraints = (models.UniqueConstraint(fields=["service", "kind"], name="one_fault_of_a_kind"),)
+        constraints = (
+            models.UniqueConstraint(fields=["service", "kind"], name="one_fault_of_a_kind"),
+        )
 
     def __str__(self):
         return f"{self.service}: {self.get_kind_display()}"
@@ -67,7 +72,7 @@ def be_slow(service):
 
 
 class Withdrawal(models.Model):
-    """Somebody took back what was not there: if it is still on its way, it comes too late."""
+    """Someone took back what was not there: if it is still on its way, it comes too late."""
 
     reference = models.CharField(max_length=150, primary_key=True)
     until = models.DateTimeField()
@@ -78,7 +83,9 @@ class Withdrawal(models.Model):
 
 def withdraw(reference):
     """Refuse what comes late, for a minute."""
-    Withdrawal.objects.update_or_create(reference=reference, defaults={"until": timezone.now() + CLOSED_FOR})
+    Withdrawal.objects.update_or_create(
+        reference=reference, defaults={"until": timezone.now() + CLOSED_FOR}
+    )
 
 
 def is_withdrawn(reference):

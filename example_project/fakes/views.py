@@ -13,7 +13,11 @@ class FaultForm(forms.Form):
     service = forms.ChoiceField(choices=Fault.Service.choices)
     kind = forms.ChoiceField(choices=Fault.Kind.choices)
     left = forms.IntegerField(
-        label="How often", min_value=1, max_value=1000, required=False, help_text="Empty: until it is switched off."
+        label="How often",
+        min_value=1,
+        max_value=1000,
+        required=False,
+        help_text="Empty: until it is switched off.",
     )
 
 

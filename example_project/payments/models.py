@@ -14,7 +14,10 @@ class Charge(models.Model):
     requests = models.PositiveIntegerField(default=0, help_text="how often it was asked for")
 
     def __str__(self):
-        return f"{self.reference}: {self.amount / 100:.2f}, taken {self.taken}, returned {self.returned}"
+        return (
+            f"{self.reference}: {self.amount / 100:.2f}, taken {self.taken}, returned"
+            f" {self.returned}"
+        )
 
     @property
     def is_paid(self):

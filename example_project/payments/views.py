@@ -42,7 +42,9 @@ def refunds(request, data):
     """Give back what was taken for a reference; harmless if nothing was."""
     reference = text(data, "reference")
     with transaction.atomic():
-        count = Charge.objects.filter(reference=reference, taken__gt=F("returned")).update(returned=F("returned") + 1)
+        count = Charge.objects.filter(reference=reference, taken__gt=F("returned")).update(
+            returned=F("returned") + 1
+        )
         if not count:
             withdraw(f"charge {reference}")
     return 200, {"reference": reference, "refunded": count}

@@ -1,4 +1,7 @@
-"""Activities: Celery tasks that touch the world. Each may run again if its worker dies, and is made so that this does no harm."""
+"""Activities: Celery tasks that touch the world.
+
+Each may run again if its worker dies, and is made so that this does no harm.
+"""
 
 from datetime import datetime
 
@@ -17,7 +20,7 @@ from .models import PRICES, Customer, Invoice, Order, PaidMonth, Subscription
 MEMBERSHIP = 5_00
 
 
-# -- orders -------------------------------------------------------------------------------------------------------------
+# -- orders ----------------------------------------------------------------------------------------
 
 
 @shared_task
@@ -45,9 +48,13 @@ def release_stock(reference, sku):
 
 @shared_task(throws=(gateways.CardDeclined,))
 def charge_order(order_id):
-    """Take the money, once: the payment company knows by the key that a second request is the same one."""
+    """Take the money, once: the payment company knows by the key that a second request is the same
+    one.
+    """
     order = Order.objects.select_related("customer").get(pk=order_id)
-    return gateways.charge(order.reference, order.total, order.customer.card, durable_context().idempotency_key)
+    return gateways.charge(
+        order.reference, order.total, order.customer.card, durable_context().idempotency_key
+    )
 
 
 @shared_task
@@ -73,13 +80,19 @@ def locate_parcel(number):
 @shared_task
 @durable.transactional(using="default")
 def note_order(order_id, state, note="", parcel=""):
-    """Note how far an order is, and tell its customer: rows, letter and outcome are one commit, so this happens once."""
+    """Note how far an order is, and tell its customer: rows, letter and outcome are one commit, so
+    this happens once.
+    """
     order = Order.objects.select_related("customer").get(pk=order_id)
     order.state, order.note, order.parcel = state, note, parcel or order.parcel
     order.save()
     if order.customer.email:
         because = f" ({note})" if note else ""
-        mail(order.customer.email, f"{order} is {state}", f"Dear {order.customer}, {order} is {state}{because}.")
+        mail(
+            order.customer.email,
+            f"{order} is {state}",
+            f"Dear {order.customer}, {order} is {state}{because}.",
+        )
 
 
 @shared_task
@@ -89,10 +102,14 @@ def ask_for_approval(order_id, instance_id, expires, occasion):
     subject = f"{order} over {order.total / 100:.2f} EUR needs your approval"
     if occasion == "reminder":
         subject = f"Reminder: {subject}"
-    mail(settings.SHOP_APPROVER, subject, approval_letter(order, instance_id, datetime.fromisoformat(expires)))
+    mail(
+        settings.SHOP_APPROVER,
+        subject,
+        approval_letter(order, instance_id, datetime.fromisoformat(expires)),
+    )
 
 
-# -- invoices -----------------------------------------------------------------------------------------------------------
+# -- invoices --------------------------------------------------------------------------------------
 
 
 @shared_task
@@ -102,7 +119,7 @@ def customers_of(month):
 
 
 class NoAddress(Exception):
-    """Nobody knows where to send it."""
+    """No one knows where to send it."""
 
 
 @shared_task
@@ -111,20 +128,26 @@ def write_invoice(customer_id, month):
     customer = Customer.objects.get(pk=customer_id)
     if not customer.email:
         raise NoAddress(f"{customer} has no address")
-    orders = customer.orders.filter(state="delivered", created_at__startswith=month).aggregate(Sum("total"))
+    orders = customer.orders.filter(state="delivered", created_at__startswith=month).aggregate(
+        Sum("total")
+    )
     amount = MEMBERSHIP + (orders["total__sum"] or 0)
-    invoice, _ = Invoice.objects.get_or_create(customer=customer, month=month, defaults={"amount": amount})
+    invoice, _ = Invoice.objects.get_or_create(
+        customer=customer, month=month, defaults={"amount": amount}
+    )
     return invoice.amount
 
 
 @shared_task
 def send_summary(summary):
     month, failed = summary["month"], summary["failed"]
-    body = "\n".join([f"{summary['written']} invoices are written, {len(failed)} are not.", *failed.values()])
+    body = "\n".join(
+        [f"{summary['written']} invoices are written, {len(failed)} are not.", *failed.values()]
+    )
     mail("bookkeeping@shop.example", f"Invoices of {month}", body)
 
 
-# -- subscriptions ------------------------------------------------------------------------------------------------------
+# -- subscriptions ---------------------------------------------------------------------------------
 
 
 @shared_task
@@ -139,7 +162,9 @@ def charge_month(subscription_id, month, plan):
     found = Subscription.objects.select_related("customer").get(pk=subscription_id)
     reference = f"{found.reference}/{month}"
     gateways.charge(reference, PRICES[plan], found.customer.card, durable_context().idempotency_key)
-    PaidMonth.objects.get_or_create(subscription=found, month=month, defaults={"amount": PRICES[plan]})
+    PaidMonth.objects.get_or_create(
+        subscription=found, month=month, defaults={"amount": PRICES[plan]}
+    )
 
 
 @shared_task

@@ -10,7 +10,10 @@ MOST = 20
 
 
 class CheckoutForm(forms.Form):
-    """A quantity for each product. A product that is not sold, or a number that makes no sense, is refused as a whole."""
+    """A quantity for each product.
+
+    A product that is not sold, or a number that makes no sense, is refused as a whole.
+    """
 
     checkout = forms.UUIDField(widget=forms.HiddenInput)
 
@@ -19,7 +22,11 @@ class CheckoutForm(forms.Form):
         self.products = {product.sku: product for product in Product.objects.all()}
         for product in self.products.values():
             self.fields[f"quantity-{product.sku}"] = forms.IntegerField(
-                label=f"Quantity of {product.name}", min_value=0, max_value=MOST, required=False, initial=0
+                label=f"Quantity of {product.name}",
+                min_value=0,
+                max_value=MOST,
+                required=False,
+                initial=0,
             )
         self.fields["checkout"].initial = uuid.uuid4
 
@@ -30,11 +37,17 @@ class CheckoutForm(forms.Form):
     def clean(self):
         """Return the form with ``lines``: what is ordered of each product."""
         data = super().clean()
-        unknown = [name for name in self.data if name.startswith("quantity-") and name not in self.fields]
+        unknown = [
+            name for name in self.data if name.startswith("quantity-") and name not in self.fields
+        ]
         if unknown:
-            raise forms.ValidationError(f"We do not sell {unknown[0].removeprefix('quantity-')[:50]}.")
+            raise forms.ValidationError(
+                f"We do not sell {unknown[0].removeprefix('quantity-')[:50]}."
+            )
         data["lines"] = [
-            (product, count) for sku, product in self.products.items() if (count := data.get(f"quantity-{sku}"))
+            (product, count)
+            for sku, product in self.products.items()
+            if (count := data.get(f"quantity-{sku}"))
         ]
         if not data["lines"] and not self.errors:
             raise forms.ValidationError("Choose at least one product.")

@@ -1,4 +1,6 @@
-"""The services that the shop uses, over HTTP: what they refuse is an exception of its own, and so is what they do not answer."""
+"""The services that the shop uses, over HTTP: what they refuse is an exception of its own, and so
+is what they do not answer.
+"""
 
 import http.client
 import json
@@ -26,11 +28,14 @@ class ServiceDown(ConnectionError):
 
 
 class Refused(Exception):
-    """The service does not understand us, or does not let us in: somebody has to look."""
+    """The service does not understand us, or does not let us in: someone has to look."""
 
 
 class NoAnswer(ActivityTimeout):
-    """Nobody knows whether the service did it. A saga undoes that, as it undoes whatever ran out of time."""
+    """No one knows whether the service did it.
+
+    A saga undoes that, as it undoes whatever ran out of time.
+    """
 
 
 def over_http(method, path, body, headers):
@@ -83,27 +88,40 @@ def refuse(error, message):
     raise Refused(f"{error}: {message}")
 
 
-# -- payments -----------------------------------------------------------------------------------------------------------
+# -- payments --------------------------------------------------------------------------------------
 
 
 def charge(reference, amount, card, idempotency_key):
     """Take money. However often it is asked with one key, it is taken once."""
     data = {"reference": reference, "amount": amount, "card": card}
-    answer = ask(settings.PAYMENTS_KEY, "POST", "/fakes/payments/charges", data, **{"Idempotency-Key": idempotency_key})
+    answer = ask(
+        settings.PAYMENTS_KEY,
+        "POST",
+        "/fakes/payments/charges",
+        data,
+        **{"Idempotency-Key": idempotency_key},
+    )
     return answer["id"]
 
 
 def refund(reference):
     """Give back what was taken, if anything was; return how many charges that were."""
-    return ask(settings.PAYMENTS_KEY, "POST", "/fakes/payments/refunds", {"reference": reference})["refunded"]
+    return ask(settings.PAYMENTS_KEY, "POST", "/fakes/payments/refunds", {"reference": reference})[
+        "refunded"
+    ]
 
 
-# -- the warehouse ------------------------------------------------------------------------------------------------------
+# -- the warehouse ---------------------------------------------------------------------------------
 
 
 def reserve(reference, sku, quantity):
     """Have something put aside; known by order and product, so it may be said twice."""
-    ask(settings.WAREHOUSE_KEY, "PUT", f"/fakes/warehouse/reservations/{reference}/{sku}", {"quantity": quantity})
+    ask(
+        settings.WAREHOUSE_KEY,
+        "PUT",
+        f"/fakes/warehouse/reservations/{reference}/{sku}",
+        {"quantity": quantity},
+    )
 
 
 def release(reference, sku):
@@ -113,12 +131,16 @@ def release(reference, sku):
 
 def send_parcel(reference):
     """Have an order sent; return the number of its parcel."""
-    return ask(settings.WAREHOUSE_KEY, "POST", "/fakes/warehouse/parcels", {"order": reference})["number"]
+    return ask(settings.WAREHOUSE_KEY, "POST", "/fakes/warehouse/parcels", {"order": reference})[
+        "number"
+    ]
 
 
 def recall_parcel(reference):
     """Have it brought back, if it was sent."""
-    return ask(settings.WAREHOUSE_KEY, "POST", f"/fakes/warehouse/orders/{reference}/recall")["recalled"]
+    return ask(settings.WAREHOUSE_KEY, "POST", f"/fakes/warehouse/orders/{reference}/recall")[
+        "recalled"
+    ]
 
 
 def parcel_state(number):

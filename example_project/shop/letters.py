@@ -1,4 +1,7 @@
-"""Letters: mails that are kept in the database, where the staff reads them; in a real shop this is an ordinary mail backend."""
+"""Letters: mails that are kept in the database, where the staff reads them.
+
+In a real shop this is an ordinary mail backend.
+"""
 
 import contextlib
 import contextvars
@@ -35,7 +38,9 @@ class Outbox(BaseEmailBackend):
 
 
 def approval_letter(order, instance_id, expires):
-    """Return the text of a letter that asks for an approval: its link opens a question, which can be answered once."""
+    """Return the text of a letter that asks for an approval: its link opens a question, which can
+    be answered once.
+    """
     link = signed_event_url(
         instance_id,
         "decision",
@@ -45,5 +50,7 @@ def approval_letter(order, instance_id, expires):
         max_age=max((expires - timezone.now()).total_seconds(), 1),
         key="the decision",
     )
-    lines = "\n".join(f"  {line.quantity} x {line.product}" for line in order.lines.select_related("product"))
+    lines = "\n".join(
+        f"  {line.quantity} x {line.product}" for line in order.lines.select_related("product")
+    )
     return f"{order.customer} has ordered:\n{lines}\n\nApprove or decline: {link}\n"

@@ -12,7 +12,9 @@ class Customer(models.Model):
     name = models.CharField(max_length=100)
     email = models.EmailField(blank=True)
     time_zone = models.CharField(max_length=50, default="Europe/Berlin")
-    card = models.CharField(max_length=50, default="tok_visa", help_text="what the payment company calls the card")
+    card = models.CharField(
+        max_length=50, default="tok_visa", help_text="what the payment company calls the card"
+    )
 
     def __str__(self):
         return self.name
@@ -32,7 +34,10 @@ class Product(models.Model):
 
 
 class Order(models.Model):
-    """What a customer wants. How far it is, its orchestration knows best; ``state`` is for lists."""
+    """What a customer wants.
+
+    How far it is, its orchestration knows best; ``state`` is for lists.
+    """
 
     class State(models.TextChoices):
         PLACED = "placed"
@@ -42,7 +47,9 @@ class Order(models.Model):
         REFUNDED = "refunded"
 
     customer = models.ForeignKey(Customer, models.CASCADE, related_name="orders")
-    checkout = models.UUIDField(default=uuid.uuid4, unique=True, help_text="of the form: sent twice, it orders once")
+    checkout = models.UUIDField(
+        default=uuid.uuid4, unique=True, help_text="of the form: sent twice, it orders once"
+    )
     state = models.CharField(max_length=20, choices=State, default=State.PLACED)
     total = models.PositiveIntegerField()
     note = models.CharField(max_length=200, blank=True)
@@ -84,7 +91,9 @@ class Invoice(models.Model):
     amount = models.PositiveIntegerField()
 
     class Meta:
-        constraints = (models.UniqueConstraint(fields=["customer", "month"], name="one_invoice_a_month"),)
+        constraints = (
+            models.UniqueConstraint(fields=["customer", "month"], name="one_invoice_a_month"),
+        )
 
     def __str__(self):
         return f"{self.customer}, {self.month}"
@@ -125,7 +134,9 @@ class PaidMonth(models.Model):
     amount = models.PositiveIntegerField()
 
     class Meta:
-        constraints = (models.UniqueConstraint(fields=["subscription", "month"], name="a_month_is_paid_once"),)
+        constraints = (
+            models.UniqueConstraint(fields=["subscription", "month"], name="a_month_is_paid_once"),
+        )
         ordering = ("month",)
 
     def __str__(self):

@@ -1,4 +1,4 @@
-"""What the shop begins with: products on the shelves, customers, and somebody who works there."""
+"""What the shop begins with: products on the shelves, customers, and someone who works there."""
 
 from django.contrib.auth import get_user_model
 from django.contrib.auth.hashers import make_password
@@ -15,10 +15,22 @@ PRODUCTS = [
     ("yirgacheffe", "Yirgacheffe", "Bergamot and apricot, 500 g.", 17_50, 500),
     ("kettle", "Gooseneck kettle", "One litre, for a steady hand.", 79_00, 100),
     ("grinder", "Hand grinder", "Steel burrs, forty settings.", 149_00, 100),
-    ("espresso", "Espresso machine", "Two boilers. Has to be approved, as all that is over 500.", 1_290_00, 50),
+    (
+        "espresso",
+        "Espresso machine",
+        "Two boilers. Has to be approved, as all that is over 500.",
+        1_290_00,
+        50,
+    ),
     ("siphon", "Siphon of 1964", "There is only this one.", 240_00, 1),
 ]
-ZONES = ("Europe/Berlin", "America/New_York", "Asia/Kolkata", "Australia/Lord_Howe", "America/Sao_Paulo")
+ZONES = (
+    "Europe/Berlin",
+    "America/New_York",
+    "Asia/Kolkata",
+    "Australia/Lord_Howe",
+    "America/Sao_Paulo",
+)
 PASSWORD = "demo"
 
 
@@ -26,7 +38,9 @@ PASSWORD = "demo"
 def seed(customers=2000):
     """Make what is missing; what is there is left alone."""
     for sku, name, description, price, quantity in PRODUCTS:
-        Product.objects.get_or_create(sku=sku, defaults={"name": name, "description": description, "price": price})
+        Product.objects.get_or_create(
+            sku=sku, defaults={"name": name, "description": description, "price": price}
+        )
         Shelf.objects.get_or_create(sku=sku, defaults={"quantity": quantity})
     password = make_password(PASSWORD)
     add_person("staff", password, is_staff=True, is_superuser=True)
@@ -36,7 +50,11 @@ def seed(customers=2000):
         Customer.objects.get_or_create(user=user, defaults=details)
     there = Customer.objects.filter(user=None).count()
     Customer.objects.bulk_create(
-        Customer(name=f"Customer {n}", email=f"customer-{n}@shop.example", time_zone=ZONES[n % len(ZONES)])
+        Customer(
+            name=f"Customer {n}",
+            email=f"customer-{n}@shop.example",
+            time_zone=ZONES[n % len(ZONES)],
+        )
         for n in range(there + 1, customers + 1)
     )
 

@@ -13,7 +13,9 @@ urlpatterns = [
     path("orders/<int:number>/return/", views.return_order, name="order-return"),
     path("subscriptions/", views.subscriptions, name="subscriptions"),
     path("subscriptions/new/", views.subscribe, name="subscribe"),
-    path("subscriptions/<int:number>/change/", views.change_subscription, name="subscription-change"),
+    path(
+        "subscriptions/<int:number>/change/", views.change_subscription, name="subscription-change"
+    ),
     path("letters/", views.letters, name="letters"),
     path("webhooks/carrier/", views.carrier_webhook, name="carrier-webhook"),
     path("login/", LoginView.as_view(template_name="shop/login.html"), name="login"),

@@ -1,4 +1,7 @@
-"""The pages of the shop. Views start orchestrations and send them events; what happens then is not their business."""
+"""The pages of the shop.
+
+Views start orchestrations and send them events; what happens then is not their business.
+"""
 
 import json
 from hmac import compare_digest
@@ -30,11 +33,15 @@ def customer_of(request):
 
 def order_or_404(request, number):
     """Return an order if it is the customer's own, or a member of the staff asks."""
-    orders = Order.objects if request.user.is_staff else Order.objects.filter(customer__user=request.user)
+    orders = (
+        Order.objects
+        if request.user.is_staff
+        else Order.objects.filter(customer__user=request.user)
+    )
     return get_object_or_404(orders, pk=number)
 
 
-# -- ordering -----------------------------------------------------------------------------------------------------------
+# -- ordering --------------------------------------------------------------------------------------
 
 
 @require_GET
@@ -49,22 +56,36 @@ def checkout(request):
     form = CheckoutForm(request.POST)
     if not form.is_valid():
         return render(request, "shop/catalogue.html", {"form": form}, status=400)
-    order = place_order(customer_of(request), form.cleaned_data["checkout"], form.cleaned_data["lines"])
+    order = place_order(
+        customer_of(request), form.cleaned_data["checkout"], form.cleaned_data["lines"]
+    )
     if order.customer.user != request.user:
-        return HttpResponse("This form was used by somebody else.", status=409, content_type="text/plain")
+        return HttpResponse(
+            "This form was used by someone else.", status=409, content_type="text/plain"
+        )
     return redirect(order)
 
 
 @transaction.atomic
 def place_order(customer, checkout_id, lines):
-    """Make an order and start its fulfilment, in one transaction; a form that is sent twice orders once."""
+    """Make an order and start its fulfilment, in one transaction.
+
+    A form that is sent twice orders once.
+    """
     total = sum(product.price * quantity for product, quantity in lines)
-    order, is_new = Order.objects.get_or_create(checkout=checkout_id, defaults={"customer": customer, "total": total})
+    order, is_new = Order.objects.get_or_create(
+        checkout=checkout_id, defaults={"customer": customer, "total": total}
+    )
     if is_new:
         Line.objects.bulk_create(
-            Line(order=order, product=product, quantity=quantity, price=product.price) for product, quantity in lines
+            Line(order=order, product=product, quantity=quantity, price=product.price)
+            for product, quantity in lines
         )
-        durable.start(order_fulfilment.s(order.pk), instance_id=order.reference, tags={"customer": str(customer.pk)})
+        durable.start(
+            order_fulfilment.s(order.pk),
+            instance_id=order.reference,
+            tags={"customer": str(customer.pk)},
+        )
     return order
 
 
@@ -85,7 +106,9 @@ def order_page(request, number):
 @require_GET
 def order_progress(request, number):
     """Tell the page's script how far an order is."""
-    return JsonResponse(progress_of(order_or_404(request, number)), headers={"Cache-Control": "no-store"})
+    return JsonResponse(
+        progress_of(order_or_404(request, number)), headers={"Cache-Control": "no-store"}
+    )
 
 
 def progress_of(order):
@@ -93,7 +116,14 @@ def progress_of(order):
     try:
         run = durable.get(order.reference)
     except InstanceNotFound:  # finished long ago, and purged
-        return {"stage": order.state, "note": order.note, "done": 6, "of": 6, "is_over": True, "parcel": order.parcel}
+        return {
+            "stage": order.state,
+            "note": order.note,
+            "done": 6,
+            "of": 6,
+            "is_over": True,
+            "parcel": order.parcel,
+        }
     status = run.custom_status or {"stage": "received", "done": 0, "of": 6}
     stage = order.state if order.state == Order.State.REFUNDED else status["stage"]
     return {
@@ -128,18 +158,22 @@ def return_order(request, number):
         durable.start(refund.s(order.pk), instance_id=f"refund-{order.pk}")
         messages.success(request, "You get your money back.")
     else:
-        messages.error(request, f"Only an order that has arrived can be returned; yours is {order.state}.")
+        messages.error(
+            request, f"Only an order that has arrived can be returned; yours is {order.state}."
+        )
     return redirect(order)
 
 
-# -- subscriptions ------------------------------------------------------------------------------------------------------
+# -- subscriptions ---------------------------------------------------------------------------------
 
 
 @login_required
 @require_GET
 def subscriptions(request):
     found = customer_of(request).subscriptions.prefetch_related("paid")
-    return render(request, "shop/subscriptions.html", {"subscriptions": found, "form": SubscribeForm()})
+    return render(
+        request, "shop/subscriptions.html", {"subscriptions": found, "form": SubscribeForm()}
+    )
 
 
 @login_required
@@ -148,7 +182,9 @@ def subscribe(request):
     form = SubscribeForm(request.POST)
     if not form.is_valid():
         found = customer_of(request).subscriptions.all()
-        return render(request, "shop/subscriptions.html", {"subscriptions": found, "form": form}, status=400)
+        return render(
+            request, "shop/subscriptions.html", {"subscriptions": found, "form": form}, status=400
+        )
     begin_subscription(customer_of(request), form.cleaned_data["plan"])
     return redirect("subscriptions")
 
@@ -156,7 +192,9 @@ def subscribe(request):
 @transaction.atomic
 def begin_subscription(customer, plan):
     new = Subscription.objects.create(customer=customer, plan=plan)
-    durable.start(subscription.s(new.pk), instance_id=new.reference, tags={"customer": str(customer.pk)})
+    durable.start(
+        subscription.s(new.pk), instance_id=new.reference, tags={"customer": str(customer.pk)}
+    )
     return new
 
 
@@ -175,7 +213,7 @@ def change_subscription(request, number):
     return redirect("subscriptions")
 
 
-# -- others -------------------------------------------------------------------------------------------------------------
+# -- others ----------------------------------------------------------------------------------------
 
 
 @staff_member_required
@@ -189,12 +227,16 @@ def letters(request):
 @require_POST
 def carrier_webhook(request):
     """Hear that a parcel has arrived. A call that comes twice has the same id, and counts once."""
-    if not compare_digest(request.headers.get("X-Signature", "").encode(), sign(request.body).encode()):
+    if not compare_digest(
+        request.headers.get("X-Signature", "").encode(), sign(request.body).encode()
+    ):
         return JsonResponse({"error": "the signature is missing or wrong"}, status=403)
     try:
         call = json.loads(request.body)
         parcel, state, event_id = call["parcel"], call["state"], call["id"]
-        if not all(isinstance(each, str) and 0 < len(each) <= 100 for each in (parcel, state, event_id)):
+        if not all(
+            isinstance(each, str) and 0 < len(each) <= 100 for each in (parcel, state, event_id)
+        ):
             raise ValueError
     except (ValueError, KeyError, TypeError):
         return JsonResponse({"error": "id, parcel and state are texts"}, status=400)

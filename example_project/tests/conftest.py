@@ -1,4 +1,6 @@
-"""The shop in one process: activities and turns run when a test says so, services are called as views, and time is the test's."""
+"""The shop in one process: activities and turns run when a test says so, services are called as
+views, and time is the test's.
+"""
 
 import json
 import re
@@ -25,7 +27,9 @@ class World:
 
     def send(self, method, path, body, headers):
         """Call a service: its view, without a network between."""
-        answer = self._client.generic(method, path, body or b"", "application/json", headers=headers)
+        answer = self._client.generic(
+            method, path, body or b"", "application/json", headers=headers
+        )
         return answer.status_code, answer.content
 
     def call_the_shop(self, body):
@@ -43,7 +47,7 @@ class World:
 
 @pytest.fixture
 def world(db, settings, monkeypatch):
-    """Give a shop whose shelves are full, and which nobody has ordered from."""
+    """Give a shop whose shelves are full, and which no one has ordered from."""
     settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
     settings.EMAIL_BACKEND = "shop.letters.Outbox"  # pytest-django would keep mails in memory
     seed.seed(customers=0)

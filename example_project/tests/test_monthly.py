@@ -27,7 +27,10 @@ def test_everybody_gets_an_invoice(world):
     assert run.output == {"month": "2026-11", "written": 2000, "failed": {}}
     assert run.custom_status == {"done": 2000, "of": 2000, "failed": 0}
     assert Invoice.objects.count() == 2000
-    assert Letter.objects.get(subject="Invoices of 2026-11").body == "2000 invoices are written, 0 are not."
+    assert (
+        Letter.objects.get(subject="Invoices of 2026-11").body
+        == "2000 invoices are written, 0 are not."
+    )
 
 
 def test_some_failures_are_tolerated_and_listed(world):
@@ -51,14 +54,15 @@ def test_too_many_failures_end_it_and_a_rewind_brings_it_below_what_is_tolerated
     assert before < set(Invoice.objects.values_list("pk", flat=True))
 
 
-# -- subscriptions ------------------------------------------------------------------------------------------------------
+# -- subscriptions ---------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
     ("since", "zone", "months", "due"),
     [
         ("2026-01-31T08:00:00+00:00", "Europe/Berlin", 1, "2026-02-28T08:00:00+00:00"),
-        ("2026-01-31T08:00:00+00:00", "Europe/Berlin", 2, "2026-03-31T07:00:00+00:00"),  # nine o'clock all the same
+        # nine o'clock all the same
+        ("2026-01-31T08:00:00+00:00", "Europe/Berlin", 2, "2026-03-31T07:00:00+00:00"),
         ("2026-02-28T08:00:00+00:00", "Europe/Berlin", 12, "2027-02-28T08:00:00+00:00"),
         (
             "2026-02-28T01:30:00+00:00",
@@ -66,15 +70,19 @@ def test_too_many_failures_end_it_and_a_rewind_brings_it_below_what_is_tolerated
             13,
             "2027-03-28T01:30:00+00:00",
         ),  # half past two is left out that day
-        ("2026-09-25T00:30:00+00:00", "Europe/Berlin", 1, "2026-10-25T00:30:00+00:00"),  # and comes twice on that one
-        ("2026-10-04T20:00:00+00:00", "Australia/Lord_Howe", 6, "2027-04-04T20:30:00+00:00"),  # half an hour
+        # and comes twice on that one
+        ("2026-09-25T00:30:00+00:00", "Europe/Berlin", 1, "2026-10-25T00:30:00+00:00"),
+        # half an hour
+        ("2026-10-04T20:00:00+00:00", "Australia/Lord_Howe", 6, "2027-04-04T20:30:00+00:00"),
         ("2024-02-29T12:00:00+00:00", "UTC", 12, "2025-02-28T12:00:00+00:00"),
     ],
 )
 def test_a_month_is_due_at_the_customers_own_time_of_day(since, zone, months, due):
     found = datetime.fromisoformat(due_of(since, months, zone))
     assert found == datetime.fromisoformat(due)
-    local, begin = (moment.astimezone(ZoneInfo(zone)) for moment in (found, datetime.fromisoformat(since)))
+    local, begin = (
+        moment.astimezone(ZoneInfo(zone)) for moment in (found, datetime.fromisoformat(since))
+    )
     has_gap = (local.month, local.day, zone) == (3, 28, "Europe/Berlin")
     assert local.time() == (time(3, 30) if has_gap else begin.time())
 
@@ -102,7 +110,7 @@ def test_a_year_is_paid_month_by_month(world, subscribed):
     assert paid[0] == f"{begin:%Y-%m}"
     assert Charge.objects.count() == 13
     assert run_of(subscribed).runtime_status is RuntimeStatus.RUNNING
-    assert len(run_of(subscribed).history()) < 20, "each month begins anew"
+    assert len(run_of(subscribed).history()) < 20, "each month begins again"
 
 
 def test_a_pause_is_not_paid_and_a_new_plan_is(world, subscribed):

@@ -31,9 +31,10 @@ def test_an_order_is_put_aside_paid_sent_and_delivered(world, order_of):
     world.settle()
     order.refresh_from_db()
     assert (order.state, stages(order)) == ("shipped", "on its way")
-    assert dict(Shelf.objects.values_list("sku", "quantity")) | {"sencha": 498, "kettle": 99} == dict(
-        Shelf.objects.values_list("sku", "quantity")
-    )
+    assert dict(Shelf.objects.values_list("sku", "quantity")) | {
+        "sencha": 498,
+        "kettle": 99,
+    } == dict(Shelf.objects.values_list("sku", "quantity"))
     world.deliver(order)
     world.settle()
     order.refresh_from_db()
@@ -86,7 +87,9 @@ def test_a_charge_that_nobody_knows_of_is_paid_back(world, order_of):
     switch_on("payments", Fault.Kind.ERROR)  # it charges, and answers 500, for ever
     order = order_of(sencha=1)
     world.advance(timedelta(minutes=10))
-    assert run_of(order).runtime_status is RuntimeStatus.RUNNING, "the refund is not answered either"
+    assert run_of(order).runtime_status is RuntimeStatus.RUNNING, (
+        "the refund is not answered either"
+    )
     switch_off("payments", Fault.Kind.ERROR)
     world.advance(timedelta(hours=2))
     order.refresh_from_db()
@@ -145,7 +148,7 @@ def test_what_was_taken_back_before_it_came_is_refused(world, order_of):
     assert gateways.charge("order-9", 100, "tok_visa", "a key").startswith("ch-")
 
 
-# -- approval -----------------------------------------------------------------------------------------------------------
+# -- approval --------------------------------------------------------------------------------------
 
 
 def approvals():
@@ -177,7 +180,7 @@ def test_nobody_decides_so_there_is_a_reminder_and_then_the_end(world, order_of,
     assert second.subject == f"Reminder: {first.subject}"
     world.advance(timedelta(days=1))
     order.refresh_from_db()
-    assert (order.state, order.note) == ("cancelled", "nobody has approved it in time")
+    assert (order.state, order.note) == ("cancelled", "no one has approved it in time")
     assert not Charge.objects.get().is_paid
     assert client.post(link_in(first), {"choice": "0"}).status_code == 410
 
@@ -201,7 +204,7 @@ def test_a_link_that_was_changed_is_refused(world, order_of, client):
     assert stages(order) == "waiting for approval"
 
 
-# -- tracking -----------------------------------------------------------------------------------------------------------
+# -- tracking --------------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -232,7 +235,9 @@ def test_a_lost_call_is_found_out_by_looking(world, sent):
 def test_a_call_that_comes_twice_counts_once(world, sent):
     switch_on("warehouse", Fault.Kind.DUPLICATE_CALLBACK)
     assert world.deliver(sent) == [204, 204]
-    assert InboxMessage.objects.filter(instance=f"parcel-{sent.parcel}", name="carrier").count() == 1
+    assert (
+        InboxMessage.objects.filter(instance=f"parcel-{sent.parcel}", name="carrier").count() == 1
+    )
     world.settle()
     sent.refresh_from_db()
     assert sent.state == "delivered"
@@ -244,7 +249,7 @@ def test_a_parcel_that_takes_long_is_looked_for_ever_less_often(world, sent):
     run = tracking(sent)
     looks = run.custom_status["looks"]
     assert 20 < looks < 40
-    assert len(run.history()) < 60, "history began anew"
+    assert len(run.history()) < 60, "history began again"
     assert run.custom_status["next"] == 86400
     world.deliver(sent)
     world.settle()
@@ -264,10 +269,12 @@ def test_money_is_given_back_once(world, sent, client, ada):
     assert Letter.objects.filter(subject=f"{sent} is refunded").count() == 1
 
 
-# -- the transaction ----------------------------------------------------------------------------------------------------
+# -- the transaction -------------------------------------------------------------------------------
 
 
-def test_a_checkout_that_is_rolled_back_leaves_neither_order_nor_orchestration(world, ada, products):
+def test_a_checkout_that_is_rolled_back_leaves_neither_order_nor_orchestration(
+    world, ada, products
+):
     from django.db import transaction
 
     class Broken(Exception):
@@ -298,7 +305,9 @@ def test_the_webhook_believes_only_the_carrier(world, sent, client):
 
     def call(body, signature):
         headers = {"X-Signature": signature} if signature else {}
-        return client.post("/webhooks/carrier/", body, content_type="application/json", headers=headers).status_code
+        return client.post(
+            "/webhooks/carrier/", body, content_type="application/json", headers=headers
+        ).status_code
 
     assert call(body, None) == 403
     assert call(body, "sha256=" + "0" * 64) == 403

@@ -37,7 +37,10 @@ def as_staff(world, django_user_model):
 
 
 def form(**quantities):
-    return {"checkout": str(uuid.uuid4()), **{f"quantity-{sku}": n for sku, n in quantities.items()}}
+    return {
+        "checkout": str(uuid.uuid4()),
+        **{f"quantity-{sku}": n for sku, n in quantities.items()},
+    }
 
 
 def test_an_order_is_placed_by_the_form(world, as_ada):
@@ -50,7 +53,12 @@ def test_an_order_is_placed_by_the_form(world, as_ada):
     assert page.status_code == 200
     assert "on its way" in page.content.decode()
     progress = as_json(as_ada.get(f"{order.get_absolute_url()}progress"))
-    assert (progress["stage"], progress["done"], progress["of"], progress["is_over"]) == ("on its way", 5, 6, False)
+    assert (progress["stage"], progress["done"], progress["of"], progress["is_over"]) == (
+        "on its way",
+        5,
+        6,
+        False,
+    )
     assert str(order) in as_ada.get("/orders/").content.decode()
 
 
@@ -102,7 +110,10 @@ def test_an_order_is_its_customers_own(world, order_of, as_bob, as_staff, client
 def test_an_order_that_is_on_its_way_is_neither_cancelled_nor_returned(world, order_of, as_ada):
     order = order_of(sencha=1)
     world.settle()
-    for verb, words in (("cancel", "too late to cancel"), ("return", "Only an order that has arrived")):
+    for verb, words in (
+        ("cancel", "too late to cancel"),
+        ("return", "Only an order that has arrived"),
+    ):
         answer = as_ada.post(f"{order.get_absolute_url()}{verb}/", follow=True)
         assert words in answer.content.decode()
     order.refresh_from_db()
@@ -129,7 +140,14 @@ def test_the_page_of_an_order_whose_orchestration_is_purged(world, order_of, as_
 
 
 @pytest.mark.parametrize(
-    "path", ["/checkout/", "/orders/1/cancel/", "/orders/1/return/", "/subscriptions/new/", "/subscriptions/1/change/"]
+    "path",
+    [
+        "/checkout/",
+        "/orders/1/cancel/",
+        "/orders/1/return/",
+        "/subscriptions/new/",
+        "/subscriptions/1/change/",
+    ],
 )
 def test_forms_without_csrf_token_are_refused(world, ada, order_of, path):
     order_of(espresso=1)
@@ -166,9 +184,16 @@ def test_letters_and_faults_are_for_the_staff(world, as_ada, as_staff, client):
         assert client.get(path).status_code == 302
     assert as_ada.post("/faults/on/", {"service": "payments", "kind": "down"}).status_code == 302
     assert not Fault.objects.exists()
-    assert as_staff.post("/faults/on/", {"service": "payments", "kind": "nonsense"}).status_code == 400
+    assert (
+        as_staff.post("/faults/on/", {"service": "payments", "kind": "nonsense"}).status_code == 400
+    )
     for left in ("3", "2"):
-        assert as_staff.post("/faults/on/", {"service": "payments", "kind": "down", "left": left}).status_code == 302
+        assert (
+            as_staff.post(
+                "/faults/on/", {"service": "payments", "kind": "down", "left": left}
+            ).status_code
+            == 302
+        )
     assert Fault.objects.get().left == 2
     as_staff.post("/faults/off/", {"service": "payments", "kind": "down"})
     assert not Fault.objects.exists()
@@ -182,11 +207,19 @@ def test_letters_and_faults_are_for_the_staff(world, as_ada, as_staff, client):
         ("GET", "payments/charges", {}, {}, 405),
         ("POST", "payments/charges", "{", {"Authorization": PAYMENTS}, 400),
         ("POST", "payments/charges", {"reference": "x"}, {"Authorization": PAYMENTS}, 400),
-        ("PUT", "warehouse/reservations/o/sencha", {"quantity": -1}, {"Authorization": WAREHOUSE}, 400),
+        (
+            "PUT",
+            "warehouse/reservations/o/sencha",
+            {"quantity": -1},
+            {"Authorization": WAREHOUSE},
+            400,
+        ),
         ("GET", "warehouse/parcels/P1", None, {"Authorization": WAREHOUSE}, 404),
     ],
-)  # fmt: skip
-def test_the_services_refuse_what_makes_no_sense(world, client, method, path, body, headers, status):
+)
+def test_the_services_refuse_what_makes_no_sense(
+    world, client, method, path, body, headers, status
+):
     data = body if isinstance(body, str) else json.dumps(body or {})
     answer = client.generic(method, f"/fakes/{path}", data, "application/json", headers=headers)
     assert answer.status_code == status

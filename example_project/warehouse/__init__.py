@@ -1,1 +1,3 @@
-"""A fake of a warehouse that also delivers: its HTTP API, its shelves, and the calls it makes when a parcel arrives."""
+"""A fake of a warehouse that also delivers: its HTTP API, its shelves, and the calls it makes when
+a parcel arrives.
+"""

@@ -31,7 +31,9 @@ class Reservation(models.Model):
     is_active = models.BooleanField(default=True)
 
     class Meta:
-        constraints = (models.UniqueConstraint(fields=["order", "sku"], name="one_reservation_of_a_line"),)
+        constraints = (
+            models.UniqueConstraint(fields=["order", "sku"], name="one_reservation_of_a_line"),
+        )
 
     def __str__(self):
         return f"{self.quantity} {self.sku} for {self.order}"
@@ -50,7 +52,9 @@ class Parcel(models.Model):
 
     @property
     def arrives_at(self):
-        return self.sent_at + timedelta(seconds=settings.WAREHOUSE_DELIVERY_DAYS * settings.SHOP_DAY)
+        return self.sent_at + timedelta(
+            seconds=settings.WAREHOUSE_DELIVERY_DAYS * settings.SHOP_DAY
+        )
 
     @property
     def state(self):

@@ -27,9 +27,13 @@ def reservation(request, data, order, sku):
             return 200, {"sku": sku, "quantity": there.quantity}
         if there is None and is_withdrawn(f"reserve {order} {sku}"):
             raise Refusal(409, "withdrawn", f"{sku} for {order} was put back before this arrived")
-        if not Shelf.objects.filter(sku=sku, quantity__gte=quantity).update(quantity=F("quantity") - quantity):
+        if not Shelf.objects.filter(sku=sku, quantity__gte=quantity).update(
+            quantity=F("quantity") - quantity
+        ):
             raise Refusal(409, "out_of_stock", f"there are not {quantity} of {sku}")
-        Reservation.objects.update_or_create(order=order, sku=sku, defaults={"quantity": quantity, "is_active": True})
+        Reservation.objects.update_or_create(
+            order=order, sku=sku, defaults={"quantity": quantity, "is_active": True}
+        )
     return 201, {"sku": sku, "quantity": quantity}
 
 
@@ -45,7 +49,10 @@ def put_back(there, what):
 
 @service("warehouse", key, ["POST"])
 def parcels(request, data):
-    """Send what is put aside for an order; its parcel has the same number however often this is asked."""
+    """Send what is put aside for an order.
+
+    Its parcel has the same number however often this is asked.
+    """
     order = text(data, "order", 50)
     if is_on("warehouse", Fault.Kind.REFUSE_PARCELS):
         raise Refusal(422, "not_today", "no parcels are sent today")

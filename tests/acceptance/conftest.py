@@ -1,4 +1,6 @@
-"""What a user does: commands in a directory, a worker beside them, and a look at what they leave behind."""
+"""What a user does: commands in a directory, a worker beside them, and a look at what they leave
+behind.
+"""
 
 import os
 import signal
@@ -32,11 +34,17 @@ class Place:
             for name, value in os.environ.items()
             if not name.startswith(("SHOP_", "CELERY_", "DJANGO_", "PYTEST_"))
         }
-        self.environment = {**others, "PYTHONPATH": os.pathsep.join(paths), "TMPDIR": str(directory)}
+        self.environment = {
+            **others,
+            "PYTHONPATH": os.pathsep.join(paths),
+            "TMPDIR": str(directory),
+        }
 
     def python(self, *arguments, **variables):
         """Run Python to its end, by its arguments."""
-        return self._python.run(arguments, {**self.environment, **variables}, self.working_directory)
+        return self._python.run(
+            arguments, {**self.environment, **variables}, self.working_directory
+        )
 
     def printed(self, *arguments, **variables):
         """Run Python, which does not fail; return what it prints."""
@@ -53,9 +61,13 @@ class Place:
         with open(self.directory / "worker.log", "ab") as log:
             worker = subprocess.Popen(
                 [sys.executable, "-m", "celery", "-A", "shop", "worker", "-c", "2", "-l", "INFO"],
-                cwd=self.directory, env=self.environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+                cwd=self.directory,
+                env=self.environment,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
                 start_new_session=True,
-            )  # fmt: skip
+            )
         self._started.append(worker)
         return worker
 

@@ -36,7 +36,9 @@ def test_it_needs_no_server(place):
 def test_on_redis_and_postgresql_it_has_a_place_of_its_own(place, redis_url, postgres_url):
     import redis
 
-    check_output(place.python(*DEMO, "--broker", redis_url, "--store", postgres_url, "--backend", redis_url))
+    check_output(
+        place.python(*DEMO, "--broker", redis_url, "--store", postgres_url, "--backend", redis_url)
+    )
     client = redis.Redis.from_url(redis_url)
     assert not list(client.scan_iter("*celery_durable_demo_*"))
     assert not client.exists("celery-task-meta-order-1", "celery-task-meta-order-2")
@@ -47,7 +49,9 @@ def test_on_redis_and_postgresql_it_has_a_place_of_its_own(place, redis_url, pos
     engine.dispose()
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.long)])
+@pytest.mark.parametrize(
+    "number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.long)]
+)
 def test_an_interrupt_leaves_nothing_behind(place, number):
     command, options = [sys.executable, *DEMO], {"env": place.environment, "cwd": place.directory}
     code, output = interrupted(command, "order-1 is started", number, 300, **options)

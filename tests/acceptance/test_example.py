@@ -28,7 +28,9 @@ def project(place):
 def test_its_own_tests_pass(project):
     options = ["-q", "-p", "no:cacheprovider", "-p", "pytest_django.plugin"]
     printed = project.printed("-m", "pytest", *options, PYTEST_DISABLE_PLUGIN_AUTOLOAD="1")
-    counts = {word: int(count) for count, word in re.findall(r"(\d+) (\w+)", printed.splitlines()[-1])}
+    counts = {
+        word: int(count) for count, word in re.findall(r"(\d+) (\w+)", printed.splitlines()[-1])
+    }
     assert counts["passed"] > 60
     assert not {"failed", "errors", "skipped", "xfailed"} & set(counts)
 
@@ -58,15 +60,25 @@ def test_the_demo_runs_on_postgresql_and_redis(project, postgres_url, redis_url)
     queue = f"shop-{project.directory.name}"
     with own_keys(redis_url, queue):
         printed = project.printed(
-            "manage.py", "demo", "--configured", SHOP_DATABASE=postgres_url, SHOP_BROKER=redis_url, SHOP_QUEUE=queue,
+            "manage.py",
+            "demo",
+            "--configured",
+            SHOP_DATABASE=postgres_url,
+            SHOP_BROKER=redis_url,
+            SHOP_QUEUE=queue,
             SHOP_KEY_PREFIX=f"{queue}:",
-        )  # fmt: skip
+        )
     check_demo(printed)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.long)])
+@pytest.mark.parametrize(
+    "number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.long)]
+)
 def test_an_interrupted_demo_leaves_nothing_behind(project, number):
-    command, options = [sys.executable, "manage.py", "demo"], {"cwd": PROJECT, "env": project.environment}
+    command, options = (
+        [sys.executable, "manage.py", "demo"],
+        {"cwd": PROJECT, "env": project.environment},
+    )
     code, output = interrupted(command, "worker 1 is started", number, 300, **options)
     assert code == 130, output
     wait_until(lambda: not project.processes(), 300, "the end of what it started")

@@ -5,11 +5,15 @@ from dataclasses import fields
 
 import pytest
 
-from celery_durable.conf import Settings
+from celery_durable.settings import Settings
 
 from .conftest import ROOT, kill
 
-PAGES = [ROOT / "README.md", ROOT / "example_project" / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+PAGES = [
+    ROOT / "README.md",
+    ROOT / "example_project" / "README.md",
+    *sorted((ROOT / "docs").rglob("*.md")),
+]
 
 
 def snippets(page, language="python"):
@@ -34,21 +38,26 @@ def test_the_example_of_the_readme_runs(place):
 
 def test_the_quickstart_runs(place):
     shop, start, finish = snippets(ROOT / "docs" / "quickstart.md")
-    place.write(shop=shop, start=start, finish=f"from shop import durable\n{finish}print(run.output)\n")
+    place.write(shop=shop, start=start, finish=f"{finish}print(run.output)\n")
     worker = place.start_worker()
     place.printed("start.py")
     kill(worker)
     place.start_worker()
     printed = place.printed("finish.py")
     assert "ExecutionCompleted" in printed
-    assert printed.splitlines()[-1] == "{'receipt': '42 paid 99', 'parcel': 'parcel-42', 'by': 'ada'}"
+    assert (
+        printed.splitlines()[-1] == "{'receipt': '42 paid 99', 'parcel': 'parcel-42', 'by': 'ada'}"
+    )
 
 
 def test_the_way_to_test_orchestrators_works(place):
     activity, orchestrator = snippets(ROOT / "docs" / "howto" / "testing.md")
     place.write(
         shop=snippets(ROOT / "docs" / "quickstart.md")[0],
-        test_shop=f"{orchestrator}\n\ndef test_charge():\n    from shop import charge\n    {activity.strip()}\n",
+        test_shop=(
+            f"{orchestrator}\n\ndef test_charge():\n    from shop import charge\n   "
+            f" {activity.strip()}\n"
+        ),
     )
     options = ["-q", "-p", "no:cacheprovider", "test_shop.py"]
     place.printed("-m", "pytest", *options, PYTEST_DISABLE_PLUGIN_AUTOLOAD="1")

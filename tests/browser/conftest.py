@@ -1,6 +1,8 @@
-"""The shop in a real browser: one stack for all tests, with a web server, a worker and Flower, in a directory of its own.
+"""The shop in a real browser: one stack for all tests, with a web server, a worker and Flower, in a
+directory of its own.
 
-With ``DURABLE_SCREENSHOTS=1`` the run writes its pictures to ``docs/images``; they are committed by hand.
+With ``DURABLE_SCREENSHOTS=1`` the run writes its pictures to ``docs/images``; they are committed by
+hand.
 """
 
 import os
@@ -53,7 +55,9 @@ class Stack:
 
     def start(self, name, *arguments):
         with open(self.directory / f"{name}.log", "ab") as log:
-            self._processes.append(self.python.start(arguments, self.environment, PROJECT, log, log))
+            self._processes.append(
+                self.python.start(arguments, self.environment, PROJECT, log, log)
+            )
 
     def is_up(self, url):
         for process in self._processes:
@@ -68,7 +72,8 @@ class Stack:
 
     def logs(self):
         return "\n".join(
-            f"{file.name}:\n{file.read_text(errors='replace')[-3000:]}" for file in self.directory.glob("*.log")
+            f"{file.name}:\n{file.read_text(errors='replace')[-3000:]}"
+            for file in self.directory.glob("*.log")
         )
 
     def stop(self):
@@ -105,8 +110,19 @@ def stack(chromium, tmp_path_factory):
         it.start("web", "manage.py", "runserver", "--noreload", it.shop.removeprefix("http://"))
         it.start("worker", "-m", "celery", "-A", "config", "worker", "-c", "2", "-l", "INFO")
         port = it.flower.rpartition(":")[2]
-        it.start("flower", "-m", "celery", "-A", "config", "flower", "--address=127.0.0.1", f"--port={port}")
-        wait_until(lambda: it.is_up(it.shop) and it.is_up(it.flower), 300, "the answer of the web servers")
+        it.start(
+            "flower",
+            "-m",
+            "celery",
+            "-A",
+            "config",
+            "flower",
+            "--address=127.0.0.1",
+            f"--port={port}",
+        )
+        wait_until(
+            lambda: it.is_up(it.shop) and it.is_up(it.flower), 300, "the answer of the web servers"
+        )
         yield it
     finally:
         it.stop()
@@ -114,16 +130,24 @@ def stack(chromium, tmp_path_factory):
 
 @pytest.fixture
 def visitor(chromium, stack):
-    """Open browser windows of people who do not know each other; an error in a page's script fails the test."""
+    """Open browser windows of people who do not know each other.
+
+    An error in a page's script fails the test.
+    """
     contexts, problems = [], []
 
     def open_window(**options):
-        context = chromium.new_context(base_url=stack.shop, viewport={"width": 1180, "height": 820}, **options)
+        context = chromium.new_context(
+            base_url=stack.shop, viewport={"width": 1180, "height": 820}, **options
+        )
         context.set_default_timeout(PATIENCE)
         contexts.append(context)
         page = context.new_page()
         page.on("pageerror", lambda error: problems.append(str(error)))
-        page.on("console", lambda message: problems.append(message.text) if message.type == "error" else None)
+        page.on(
+            "console",
+            lambda message: problems.append(message.text) if message.type == "error" else None,
+        )
         return page
 
     yield open_window
@@ -161,6 +185,8 @@ def picture():
 
     def take(page, name, **options):
         if os.environ.get("DURABLE_SCREENSHOTS") == "1":
-            page.screenshot(path=ROOT / "docs" / "images" / f"{name}.png", animations="disabled", **options)
+            page.screenshot(
+                path=ROOT / "docs" / "images" / f"{name}.png", animations="disabled", **options
+            )
 
     return take

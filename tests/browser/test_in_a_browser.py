@@ -1,4 +1,7 @@
-"""The shop, its admin and Flower as people use them, in a real browser. One module, so that one process has the stack."""
+"""The shop, its admin and Flower as people use them, in a real browser.
+
+One module, so that one process has the stack.
+"""
 
 import re
 
@@ -43,7 +46,7 @@ def shows(page, stage):
     expect(page.locator("#progress [data-stage]")).to_have_text(stage, timeout=PATIENCE)
 
 
-# -- the shop -----------------------------------------------------------------------------------------------------------
+# -- the shop --------------------------------------------------------------------------------------
 
 
 def ask_for_approval(page, number):
@@ -108,7 +111,7 @@ def test_a_subscription_is_paid_paused_and_cancelled(log_in):
     becomes("Ended: cancelled")
 
 
-# -- the admin ----------------------------------------------------------------------------------------------------------
+# -- the admin -------------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -124,7 +127,9 @@ def ordered(log_in):
 
 @pytest.fixture
 def waiting(log_in, sessions):
-    """Return the number of an order that waits for its approval: the same for all who only look at it."""
+    """Return the number of an order that waits for its approval: the same for all who only look at
+    it.
+    """
     if "waiting" not in sessions:
         page = log_in("ada")
         sessions["waiting"] = order(page, House_blend=1, Hand_grinder=1, Espresso_machine=1)
@@ -192,7 +197,9 @@ def test_a_long_name_leaves_room_for_the_details_of_events(log_in, waiting):
     open_in_admin(staff, f"order-{waiting}")
     name = staff.locator("#durable-events tbody td:nth-of-type(3)").first
     name.evaluate("cell => cell.textContent = 'celery_durable.reply:' + '7'.repeat(40)")
-    assert staff.locator("#durable-events tbody td:last-of-type").first.bounding_box()["width"] > 150
+    assert (
+        staff.locator("#durable-events tbody td:last-of-type").first.bounding_box()["width"] > 150
+    )
 
 
 def test_an_orchestration_is_suspended_and_resumed_with_a_reason(log_in, ordered):
@@ -228,7 +235,11 @@ def test_a_failed_order_is_rewound_when_the_cause_is_gone(log_in, ordered):
     becomes(staff, "failed")
     use_verb(staff, "Rewind", "the key was renewed")
     wait_until(
-        lambda: look_again(customer) and "delivered" in customer.locator("[data-stage]").inner_text(), 300, "delivery"
+        lambda: (
+            look_again(customer) and "delivered" in customer.locator("[data-stage]").inner_text()
+        ),
+        300,
+        "delivery",
     )
     becomes(staff, "completed")
     expect(staff.locator("#durable-history")).to_contain_text("the key was renewed")
@@ -241,7 +252,7 @@ def test_a_customer_does_not_see_the_admin(log_in):
     assert page.url.startswith(page.url.partition("/admin/")[0] + "/admin/login/")
 
 
-# -- Flower -------------------------------------------------------------------------------------------------------------
+# -- Flower ----------------------------------------------------------------------------------------
 
 
 def test_the_tab_lists_orchestrations_and_shows_the_timeline(waiting, visitor, stack, picture):
@@ -254,7 +265,9 @@ def test_the_tab_lists_orchestrations_and_shows_the_timeline(waiting, visitor, s
     expect(row).to_contain_text("RUNNING")
     operator.get_by_role("link", name=instance_id, exact=True).click()
     expect(operator.get_by_role("heading", level=1)).to_have_text(instance_id)
-    expect(operator.get_by_role("region", name="Timeline").locator("svg")).to_contain_text("charge_order")
+    expect(operator.get_by_role("region", name="Timeline").locator("svg")).to_contain_text(
+        "charge_order"
+    )
     picture(operator, "flower-orchestration")
 
 
@@ -282,7 +295,10 @@ def test_the_ordinary_list_of_tasks_shows_the_orchestration(log_in, visitor, sta
     operator = visitor()
     operator.goto(f"{stack.flower}/tasks")
     wait_until(
-        lambda: look_again(operator) and f"order-{number}" in operator.locator("#tasks-table").inner_text(),
+        lambda: (
+            look_again(operator)
+            and f"order-{number}" in operator.locator("#tasks-table").inner_text()
+        ),
         300,
         "the task",
     )

@@ -1,4 +1,6 @@
-"""A cable between clients and a server: it can be cut, be pulled out for a while, and go silent without a word."""
+"""A cable between clients and a server: it can be cut, be pulled out for a while, and go silent
+without a word.
+"""
 
 from __future__ import annotations
 
@@ -68,7 +70,9 @@ class Cable:
                 client.close()
                 continue
             try:
-                server = socket.create_connection((self._url.host or "127.0.0.1", self._url.port or 0), timeout=5)
+                server = socket.create_connection(
+                    (self._url.host or "127.0.0.1", self._url.port or 0), timeout=5
+                )
             except OSError:
                 client.close()
                 continue

@@ -1,7 +1,10 @@
-"""The application of the chaos tests, for workers and for clients; one JSON text in ``CHAOS`` configures a worker's.
+"""The application of the chaos tests, for workers and for clients.
 
-Every activity writes a line when its body begins: when, which message, whose, and in which process. Every orchestration
-has a result that follows from its input alone, whatever happens to the processes and servers meanwhile.
+One JSON text in ``CHAOS`` configures a worker's.
+
+Every activity writes a line when its body begins: when, which message, whose, and in which process.
+Every orchestration has a result that follows from its input alone, whatever happens to the
+processes and servers meanwhile.
 """
 
 from __future__ import annotations
@@ -49,7 +52,9 @@ def build(config: Mapping[str, Any]) -> Celery:
         **config.get("conf", {}),
     )
     durable = Durable(app)
-    _declare(app, durable, Path(config["notes"]), Path(config["markers"]), float(config.get("pace", 1)))
+    _declare(
+        app, durable, Path(config["notes"]), Path(config["markers"]), float(config.get("pace", 1))
+    )
     app.finalize()
     return app
 
@@ -60,7 +65,12 @@ def _declare(app: Celery, durable: Durable, notes: Path, markers: Path, pace: fl
     def note(task: Any, what: str) -> None:
         context = durable_context()
         assert context is not None
-        line = json.dumps([true_time(), task.request.id, context.instance_id, what, worker, os.getpid()]) + "\n"
+        line = (
+            json.dumps(
+                [true_time(), task.request.id, context.instance_id, what, worker, os.getpid()]
+            )
+            + "\n"
+        )
         file = os.open(notes, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
         try:
             os.write(file, line.encode())
@@ -122,7 +132,9 @@ def _declare(app: Celery, durable: Durable, notes: Path, markers: Path, pace: fl
 
     @orchestrator
     async def timed(ctx, naps):
-        """Timers that fire, none of them early by the history's clock, and one that is beaten by its time-out."""
+        """Timers that fire, none of them early by the history's clock, and one that is beaten by
+        its time-out.
+        """
         for nap in naps:
             before = ctx.now()
             await ctx.sleep(nap)
@@ -155,7 +167,9 @@ def _declare(app: Celery, durable: Durable, notes: Path, markers: Path, pace: fl
 
     @orchestrator
     async def stubborn(ctx, width, failures):
-        return await asyncio.gather(*(call(ctx, flaky, n, n % (failures + 1)) for n in range(width)))
+        return await asyncio.gather(
+            *(call(ctx, flaky, n, n % (failures + 1)) for n in range(width))
+        )
 
     @orchestrator
     async def windowed(ctx, size, concurrency):
@@ -163,7 +177,11 @@ def _declare(app: Celery, durable: Durable, notes: Path, markers: Path, pace: fl
         results = dict.fromkeys(range(size))
         while missing := [n for n, result in results.items() if not isinstance(result, int)]:
             results.update(
-                zip(missing, await ctx.map(square, missing, concurrency=concurrency, tolerate=size), strict=True)
+                zip(
+                    missing,
+                    await ctx.map(square, missing, concurrency=concurrency, tolerate=size),
+                    strict=True,
+                )
             )
         return sum(results.values())
 

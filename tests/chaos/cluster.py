@@ -1,10 +1,13 @@
-"""A cluster under load: workers that are supervised as in production, faults on schedule, and the check at the end."""
+"""A cluster under load: workers that are supervised as in production, faults on schedule, and the
+check at the end.
+"""
 
 from __future__ import annotations
 
 import json
 import os
 import random
+import re
 import signal
 import threading
 import time
@@ -40,7 +43,8 @@ SHORT = {
     "durable_worker_lease": 2,
     "durable_recovery_interval": 0.3,
 }
-# a copy may have looked just before the commit of an outcome became visible, and get the processor only now
+# a copy may have looked just before the commit of an outcome became visible, and get the processor
+# only now
 GRACE = 5.0
 # how long after the last fault everything has to be over
 LIMIT = PATIENCE
@@ -68,7 +72,10 @@ class Start:
 
 @dataclass
 class Fault:
-    """Something that goes wrong at a moment (seconds after the beginning); ``pids`` says whom it killed, None is all."""
+    """Something that goes wrong at a moment (seconds after the beginning).
+
+    ``pids`` says whom it killed, None is all.
+    """
 
     at: float
     kind: str
@@ -96,11 +103,16 @@ class Slot:
 def schedule(
     dice: random.Random, span: float, faults: dict[str, tuple[int, Callable[[], set[int] | None]]]
 ) -> list[Fault]:
-    """So many faults of each kind, at moments that the dice choose within ``span`` seconds, after a moment in peace."""
+    """So many faults of each kind, at moments that the dice choose within ``span`` seconds, after a
+    moment in peace.
+    """
     kinds = [kind for kind, (count, _) in faults.items() for _ in range(count)]
     dice.shuffle(kinds)
     share = span / max(len(kinds), 1)
-    return [Fault(0.3 + (n + dice.random()) * share, kind, faults[kind][1]) for n, kind in enumerate(kinds)]
+    return [
+        Fault(0.3 + (n + dice.random()) * share, kind, faults[kind][1])
+        for n, kind in enumerate(kinds)
+    ]
 
 
 def _comes_true(condition: Callable[[], object], timeout: float) -> bool:
@@ -137,10 +149,15 @@ class Cluster:
             options.setdefault("global_keyprefix", f"{self.queue}:")
             self.keys.enter_context(own_keys(broker.replace("unruly://", "redis://"), self.queue))
         self.config: dict[str, Any] = {
-            "broker": broker, "broker_options": options, "store": store, "queue": self.queue, "pace": pace,
-            "notes": str(directory / "notes.jsonl"), "markers": str(directory / "markers"),
+            "broker": broker,
+            "broker_options": options,
+            "store": store,
+            "queue": self.queue,
+            "pace": pace,
+            "notes": str(directory / "notes.jsonl"),
+            "markers": str(directory / "markers"),
             "conf": {**(SHORT if conf is None else conf), **(more_conf or {})},
-        }  # fmt: skip
+        }
         with _building:
             shared = set(_state._on_app_finalizers)
             self.app = build(self.config)
@@ -154,7 +171,7 @@ class Cluster:
         self.lock = threading.RLock()
         self.made = true_time()
 
-    # -- workers ------------------------------------------------------------------------------------------------
+    # -- workers -----------------------------------------------------------------------------------
 
     def worker(self, name: str = "a", *, waits: bool = True, **options: Any) -> WorkerProcess:
         """Start a worker in a slot of its own."""
@@ -164,7 +181,9 @@ class Cluster:
 
     def workers(self, count: int, **options: Any) -> None:
         """Start several, and wait until all are ready."""
-        for process in [self.worker(chr(ord("a") + n), waits=False, **options) for n in range(count)]:
+        for process in [
+            self.worker(chr(ord("a") + n), waits=False, **options) for n in range(count)
+        ]:
             process.wait_ready(120)
 
     def _fill(self, slot: Slot) -> WorkerProcess:
@@ -176,7 +195,10 @@ class Cluster:
         }
         slot.lives += 1
         slot.process = WorkerProcess(
-            environment, self.directory / f"worker-{slot.name}-{slot.lives}.log", app="tests.chaos.chaosapp", **options
+            environment,
+            self.directory / f"worker-{slot.name}-{slot.lives}.log",
+            app="tests.chaos.chaosapp",
+            **options,
         )
         return slot.process
 
@@ -190,12 +212,16 @@ class Cluster:
                     self._fill(slot)
 
     def running(self) -> list[Slot]:
-        return [slot for slot in self.slots.values() if slot.process is not None and slot.process.is_running]
+        return [
+            slot
+            for slot in self.slots.values()
+            if slot.process is not None and slot.process.is_running
+        ]
 
     def pids(self, worker: WorkerProcess) -> set[int]:
         return {worker.process.pid, *worker.children()}
 
-    # -- faults that are there for every cluster -------------------------------------------------------------------
+    # -- faults that are there for every cluster ---------------------------------------------------
 
     def kill_worker(self) -> set[int]:
         """SIGKILL for a whole worker; its successor starts at once."""
@@ -203,7 +229,9 @@ class Cluster:
             if not self.running():
                 return set()
             lately = {start.worker for start in self.starts()[-6:]}
-            slot = self.dice.choice([slot for slot in self.running() if slot.name in lately] or self.running())
+            slot = self.dice.choice(
+                [slot for slot in self.running() if slot.name in lately] or self.running()
+            )
             assert slot.process is not None
             pids = self.pids(slot.process)
             slot.process.kill()
@@ -213,7 +241,11 @@ class Cluster:
     def kill_child(self) -> set[int]:
         """SIGKILL for one process of a prefork pool."""
         with self.lock:
-            slots = [slot for slot in self.running() if slot.process is not None and slot.process.children()]
+            slots = [
+                slot
+                for slot in self.running()
+                if slot.process is not None and slot.process.children()
+            ]
             if not slots:
                 return set()
             process = self.dice.choice(slots).process
@@ -246,7 +278,7 @@ class Cluster:
             assert slot.process is not None
             slot.process.kill()
 
-    # -- the run ---------------------------------------------------------------------------------------------------
+    # -- the run -----------------------------------------------------------------------------------
 
     def storm(
         self,
@@ -258,23 +290,33 @@ class Cluster:
         kinds: Iterable[str] = MIXED,
         limit: float = LIMIT,
     ) -> Figures:
-        """Run so many jobs beside faults, and check what came of them; in the long tier until the budget is spent."""
+        """Run so many jobs beside faults, and check what came of them.
+
+        In the long tier until the budget is spent.
+        """
         end = time.monotonic() + budget()
         while not self.figures.rounds or (is_long() and time.monotonic() < end):
-            seed, self.figures.rounds = f"{self.seed}:{self.figures.rounds}", self.figures.rounds + 1
+            seed, self.figures.rounds = (
+                f"{self.seed}:{self.figures.rounds}",
+                self.figures.rounds + 1,
+            )
             jobs = mixed(seed, count, size, kinds, prefix=f"{self.figures.rounds}-")
             self.run(jobs, schedule(random.Random(seed), span, faults or {}), limit)
         return self.check()
 
     def run(self, jobs: Sequence[Job], faults: Iterable[Fault] = (), limit: float = LIMIT) -> None:
-        """Start all jobs, the last third of them while faults happen, and wait until everything is over."""
+        """Start all jobs, the last third of them while faults happen, and wait until everything is
+        over.
+        """
         self.jobs.update({job.id: job for job in jobs})
         schedule_, failures = sorted(faults, key=lambda fault: fault.at), list[BaseException]()
         waiting = self._feed(list(jobs), len(jobs) - len(jobs) // 3, self._start)
         if jobs and schedule_:
             _comes_true(self.starts, 60)  # what has not begun cannot be hit
         began = time.monotonic()
-        injector = threading.Thread(target=self._inject, args=(schedule_, began, failures), daemon=True)
+        injector = threading.Thread(
+            target=self._inject, args=(schedule_, began, failures), daemon=True
+        )
         injector.start()
         span = max((fault.at for fault in schedule_), default=0)
         events = [(job, number) for job in jobs for number in job.events]
@@ -318,11 +360,16 @@ class Cluster:
 
     def wait_over(self, timeout: float = PATIENCE) -> None:
         """Wait until everything that was started is over."""
-        if not _comes_true(lambda: self.is_over() or self.is_blocked(), timeout) or self.is_blocked():
+        if (
+            not _comes_true(lambda: self.is_over() or self.is_blocked(), timeout)
+            or self.is_blocked()
+        ):
             self._fail(timeout)
 
     def _start(self, job: Job) -> None:
-        self.durable.start(self.app.signature(f"chaos.{job.kind}", args=job.args), instance_id=job.id)
+        self.durable.start(
+            self.app.signature(f"chaos.{job.kind}", args=job.args), instance_id=job.id
+        )
 
     def _tell(self, event: tuple[Job, int]) -> None:
         self.tell(*event)
@@ -332,14 +379,20 @@ class Cluster:
 
     def is_over(self) -> bool:
         try:
-            return self.count("SELECT COUNT(*) FROM durable_instances WHERE completed_at IS NULL") == 0
+            return (
+                self.count("SELECT COUNT(*) FROM durable_instances WHERE completed_at IS NULL") == 0
+            )
         except DurableError:
             return False
 
     def is_blocked(self) -> bool:
-        """True when something was suspended: nothing here deserves that, and nobody will resume it."""
+        """True when something was suspended: nothing here deserves that, and nobody will
+        resume it.
+        """
         try:
-            return self.count("SELECT COUNT(*) FROM durable_instances WHERE status = 'SUSPENDED'") > 0
+            return (
+                self.count("SELECT COUNT(*) FROM durable_instances WHERE status = 'SUSPENDED'") > 0
+            )
         except DurableError:
             return False
 
@@ -350,11 +403,15 @@ class Cluster:
         """How many activities the store knows a worker of."""
         return self.count("SELECT COUNT(*) FROM durable_outbox WHERE holder IS NOT NULL")
 
-    # -- what is left ----------------------------------------------------------------------------------------------
+    # -- what is left ------------------------------------------------------------------------------
 
     def starts(self) -> list[Start]:
         path = Path(self.config["notes"])
-        return [Start(*json.loads(line)) for line in path.read_text().splitlines()] if path.exists() else []
+        return (
+            [Start(*json.loads(line)) for line in path.read_text().splitlines()]
+            if path.exists()
+            else []
+        )
 
     def all_runs(self) -> list[Any]:
         runs, cursor = [], None
@@ -368,7 +425,9 @@ class Cluster:
         return {run.id: run.history() for run in self.all_runs()}
 
     def lateness_of_timers(self) -> list[float]:
-        """How many seconds after a timer was due the body of the activity began that waited for it, by the true clock."""
+        """How many seconds after a timer was due the body of the activity began that waited for it,
+        by the true clock.
+        """
         began = {start.ticket: start.at for start in reversed(self.starts())}
         found = []
         for run in self.all_runs():
@@ -380,7 +439,9 @@ class Cluster:
                 elif event.kind == "TimerFired":
                     fired = due[event.command]
                 elif event.kind == "ActivityScheduled" and fired is not None:
-                    ticket = ActivityTicket(run.refresh()._known.execution, event.command, event.attempt)
+                    ticket = ActivityTicket(
+                        run.refresh()._known.execution, event.command, event.attempt
+                    )
                     found.append(began[ticket] - fired)
                     fired = None
         return sorted(found)
@@ -402,7 +463,10 @@ class Cluster:
         self._assert_nothing_ran_late(histories, executions, starts)
         wait_until(
             lambda: (
-                not self.count("SELECT (SELECT COUNT(*) FROM durable_inbox) + (SELECT COUNT(*) FROM durable_outbox)")
+                not self.count(
+                    "SELECT (SELECT COUNT(*) FROM durable_inbox) + (SELECT COUNT(*) FROM"
+                    " durable_outbox)"
+                )
             ),
             rows_within,
             f"the end of all rows in inbox and outbox:\n{self.leftovers()}",
@@ -411,7 +475,9 @@ class Cluster:
         self._measure(runs, histories, executions, starts)
         return self.figures
 
-    def _assert_nothing_ran_late(self, histories: Any, executions: Any, starts: Sequence[Start]) -> None:
+    def _assert_nothing_ran_late(
+        self, histories: Any, executions: Any, starts: Sequence[Start]
+    ) -> None:
         recorded = {
             ActivityTicket(executions[id_], event.command, event.attempt): event.at / 1_000_000
             for id_, events in histories.items()
@@ -426,25 +492,37 @@ class Cluster:
         ]
         assert not late, f"ran after the outcome was recorded: {late}"
         if not self.happened:  # a process that was killed may leave an outcome, and no line
-            assert not set(recorded) - {start.ticket for start in starts}, "outcomes of what never ran"
+            assert not set(recorded) - {start.ticket for start in starts}, (
+                "outcomes of what never ran"
+            )
 
     def _assert_workers_are_alive(self) -> None:
         """Recovery goes on in each of them, whatever it met: it says so in the store."""
         lease = int(self.config["conf"].get("durable_worker_lease", 10) * 1_000_000)
         database = self.durable.runtime.store.database
-        fresh = Statement(f"SELECT hostname FROM durable_workers WHERE last_seen > {{now}} - {lease}")
+        fresh = Statement(
+            f"SELECT hostname FROM durable_workers WHERE last_seen > {{now}} - {lease}"
+        )
 
         def are_alive() -> bool:
             self.supervise()
-            seen = {row[0] for row in database.read(lambda cursor: database.run(cursor, fresh).fetchall())}
-            return {slot.process.name for slot in self.running() if slot.process is not None} <= seen
+            seen = {
+                row[0]
+                for row in database.read(lambda cursor: database.run(cursor, fresh).fetchall())
+            }
+            return {
+                slot.process.name for slot in self.running() if slot.process is not None
+            } <= seen
 
         wait_until(are_alive, 60, f"a sign of life of every worker in the store\n{self.logs()}")
 
     def _measure(self, runs: Any, histories: Any, executions: Any, starts: Sequence[Start]) -> None:
         figures = self.figures
         figures.seconds = true_time() - self.made
-        figures.orchestrations, figures.activities = len(runs), len({start.task_id for start in starts})
+        figures.orchestrations, figures.activities = (
+            len(runs),
+            len({start.task_id for start in starts}),
+        )
         figures.doubles = len(starts) - figures.activities
         figures.faults = Counter(fault.kind for fault in self.happened)
         figures.exits = figures.restarts
@@ -456,7 +534,9 @@ class Cluster:
             for event in events:
                 moves[id_].append(event.at / 1_000_000)
                 if event.kind in ("ActivityCompleted", "ActivityFailed"):
-                    ends[ActivityTicket(executions[id_], event.command, event.attempt)] = event.at / 1_000_000
+                    ends[ActivityTicket(executions[id_], event.command, event.attempt)] = (
+                        event.at / 1_000_000
+                    )
         completed = {run.id: run.completed_at.timestamp() for run in runs}
         for fault in self.happened:
             if fault.pids is None:
@@ -466,24 +546,32 @@ class Cluster:
                     if min(times) < fault.at < completed[id_]
                 ]
             else:
-                found = [self._again(start, starts, fault.at) for start in self._hit(fault, starts, ends)]
+                found = [
+                    self._again(start, starts, fault.at) for start in self._hit(fault, starts, ends)
+                ]
             figures.recoveries.setdefault(fault.kind, []).extend(found)
 
-    def _hit(self, fault: Happened, starts: Sequence[Start], ends: dict[ActivityTicket, float]) -> list[Start]:
+    def _hit(
+        self, fault: Happened, starts: Sequence[Start], ends: dict[ActivityTicket, float]
+    ) -> list[Start]:
         """The activities whose body ran in a process that was killed, and had to run again."""
         last = {(start.pid, start.task_id): start for start in starts if start.at < fault.at}
         return [
             start
             for start in last.values()
-            if start.pid in (fault.pids or ()) and self._again(start, starts, fault.at) and not
-            start.at < ends.get(start.ticket, 0) < fault.at
-        ]  # fmt: skip
+            if start.pid in (fault.pids or ())
+            and self._again(start, starts, fault.at)
+            and not start.at < ends.get(start.ticket, 0) < fault.at
+        ]
 
     @staticmethod
     def _again(hit: Start, starts: Sequence[Start], at: float) -> float:
         """After how long the activity ran again, in whichever attempt; 0 if it did not."""
         same = hit.ticket[:2]
-        return min((start.at - at for start in starts if start.at > at and start.ticket[:2] == same), default=0.0)
+        return min(
+            (start.at - at for start in starts if start.at > at and start.ticket[:2] == same),
+            default=0.0,
+        )
 
     def leftovers(self) -> str:
         rows = []
@@ -492,13 +580,18 @@ class Cluster:
             rows += [
                 f"{table}: {row}"
                 for row in database.read(
-                    lambda cursor, table=table: database.run(cursor, Statement(f"SELECT * FROM {table}")).fetchall()
+                    lambda cursor, table=table: database.run(
+                        cursor, Statement(f"SELECT * FROM {table}")
+                    ).fetchall()
                 )
             ]
         return "\n".join(map(str, rows))
 
     def _fail(self, seconds: float) -> NoReturn:
-        pytest.fail(f"{self.figures.name}: not everything was over after {seconds:.0f} s\n{self.diagnosis()}")
+        pytest.fail(
+            f"{self.figures.name}: not everything was over after {seconds:.0f}"
+            f" s\n{self.diagnosis()}"
+        )
 
     def diagnosis(self) -> str:
         """All that may tell why something is not over."""
@@ -517,10 +610,20 @@ class Cluster:
     def logs(self) -> str:
         """The ends of the workers' logs."""
         return "\n".join(
-            f"--- {slot.name}, life {slot.lives}, running: {slot.process.is_running}\n{slot.process.text()[-5000:]}"
+            f"--- {slot.name}, life {slot.lives}, running:"
+            f" {slot.process.is_running}\n{slot.process.text()[-5000:]}"
             for slot in self.slots.values()
             if slot.process is not None
         )
+
+    def messages(self) -> float:
+        """How many messages of activities the workers received, for each activity."""
+        texts = [path.read_text(errors="replace") for path in self.directory.glob("worker-*.log")]
+        received = [
+            id_ for text in texts for id_ in re.findall(r"\[(d-[0-9a-z-]+)\] received", text)
+        ]
+        assert received
+        return len(received) / len(set(received))
 
     def release(self, key: str) -> None:
         (self.directory / "markers" / key).touch()

@@ -21,7 +21,10 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """A test waits for its scenario, which has time limits of its own, with a better story to tell; most are of the full tier."""
+    """A test waits for its scenario, which has time limits of its own, with a better story to tell.
+
+    Most are of the full tier.
+    """
     for item in items:
         if item.get_closest_marker("scenario") is not None:
             item.add_marker(pytest.mark.timeout(10 * budget() if is_long() else 1800))
@@ -39,7 +42,9 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
 
 
 @pytest.fixture(scope="module")
-def side_by_side(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[SideBySide]:
+def side_by_side(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[SideBySide]:
     """All selected scenarios of a module, started."""
     servers: dict[str, str | BaseException] = {"postgres": POSTGRES, "mariadb": MARIADB}
     for name in ("redis", "rabbitmq"):
@@ -49,7 +54,9 @@ def side_by_side(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPa
             servers[name] = absence
     runner = SideBySide(tmp_path_factory.mktemp("chaos"), servers)
     for item in request.session.items:
-        if (marker := item.get_closest_marker("scenario")) is not None and item.path == request.path:
+        if (
+            marker := item.get_closest_marker("scenario")
+        ) is not None and item.path == request.path:
             play = marker.args[0]
             variant = getattr(item, "callspec", None)
             name = "-".join([play.__name__.replace("_", "-"), *([variant.id] if variant else [])])

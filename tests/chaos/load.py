@@ -1,4 +1,6 @@
-"""Mixed orchestrations, each with the result that it must have: worked out here from its input, without the engine."""
+"""Mixed orchestrations, each with the result that it must have: worked out here from its input,
+without the engine.
+"""
 
 from __future__ import annotations
 
@@ -78,8 +80,13 @@ KINDS: dict[str, Callable[[random.Random, int], tuple[tuple[Any, ...], Any]]] = 
 MIXED = (*KINDS, "told")
 
 
-def mixed(seed: str, count: int, size: int = 1, kinds: Iterable[str] = MIXED, *, prefix: str = "") -> list[Job]:
-    """``count`` orchestrations of all kinds in turn. ``told`` comes with a sister that tells it half of its events."""
+def mixed(
+    seed: str, count: int, size: int = 1, kinds: Iterable[str] = MIXED, *, prefix: str = ""
+) -> list[Job]:
+    """``count`` orchestrations of all kinds in turn.
+
+    ``told`` comes with a sister that tells it half of its events.
+    """
     dice, jobs, names = random.Random(seed), list[Job](), list(kinds)
     for number in range(count):
         kind = names[number % len(names)]
@@ -89,5 +96,7 @@ def mixed(seed: str, count: int, size: int = 1, kinds: Iterable[str] = MIXED, *,
             continue
         events = list(range(6 * size))
         jobs.append(Job(id_, kind, (len(events),), events, events[::2]))
-        jobs.append(Job(f"{prefix}telling-{number}", "telling", (id_, events[1::2]), len(events[1::2])))
+        jobs.append(
+            Job(f"{prefix}telling-{number}", "telling", (id_, events[1::2]), len(events[1::2]))
+        )
     return jobs

@@ -1,4 +1,5 @@
-"""Every pool, store and broker with which a killed worker is tried, and the table of them for the documentation.
+"""Every pool, store and broker with which a killed worker is tried, and the table of them for the
+documentation.
 
 ``python -m tests.chaos.matrix`` puts the table into the page on guarantees, between two comments.
 """
@@ -24,7 +25,10 @@ class Combination(NamedTuple):
 
     @property
     def is_default(self) -> bool:
-        """True for those of every full run: each pool, store and broker with each other; quorum queues with one of each."""
+        """True for those of every full run: each pool, store and broker with each other.
+
+        Quorum queues with one of each.
+        """
         if self.broker == BROKERS[-1]:
             return self[:2] == ("prefork", "PostgreSQL")
         number = POOLS.index(self.pool) + BROKERS.index(self.broker)
@@ -32,10 +36,14 @@ class Combination(NamedTuple):
 
     def __str__(self) -> str:
         words = self.broker.replace("`", "").replace(",", "").replace("://", "").split()
-        return "-".join([self.pool, self.store.lower(), *(word.lower() for word in words if word != "queues")])
+        return "-".join(
+            [self.pool, self.store.lower(), *(word.lower() for word in words if word != "queues")]
+        )
 
 
-COMBINATIONS = tuple(Combination(pool, store, broker) for store in STORES for broker in BROKERS for pool in POOLS)
+COMBINATIONS = tuple(
+    Combination(pool, store, broker) for store in STORES for broker in BROKERS for pool in POOLS
+)
 DEFAULT = tuple(one for one in COMBINATIONS if one.is_default)
 
 
@@ -47,7 +55,10 @@ def markdown() -> str:
     ]
     for store in STORES:
         for broker in BROKERS:
-            cells = ("every run" if Combination(pool, store, broker).is_default else "long run" for pool in POOLS)
+            cells = (
+                "every run" if Combination(pool, store, broker).is_default else "long run"
+                for pool in POOLS
+            )
             lines.append(f"| {store} | {broker} | {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 

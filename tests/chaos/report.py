@@ -27,17 +27,22 @@ class Figures:
 
     def lines(self) -> Iterable[str]:
         yield (
-            f"{self.name:<52} {self.rounds:>6} {self.orchestrations:>5} {self.activities:>6} {self.doubles:>6} "
-            f"{self.restarts:>6} {self.refusals:>6} {self.seconds:>7.1f}"
+            f"{self.name:<52} {self.rounds:>6} {self.orchestrations:>5} {self.activities:>6}"
+            f" {self.doubles:>6} {self.restarts:>6} {self.refusals:>6} {self.seconds:>7.1f}"
         )
         for kind, count in sorted(self.faults.items()):
             found = sorted(self.recoveries.get(kind, []))
-            times = f"p50 {share(found, 0.5):.2f} s, p95 {share(found, 0.95):.2f} s" if found else "touched nothing"
+            times = (
+                f"p50 {share(found, 0.5):.2f} s, p95 {share(found, 0.95):.2f} s"
+                if found
+                else "touched nothing"
+            )
             yield f"    {count} x {kind:<38} {len(found):>4} affected, moving again after {times}"
 
 
 HEADER = (
-    f"{'scenario':<52} {'rounds':>6} {'runs':>5} {'activ.':>6} {'twice':>6} {'starts':>6} {'refus.':>6} {'seconds':>7}"
+    f"{'scenario':<52} {'rounds':>6} {'runs':>5} {'activ.':>6} {'twice':>6} {'starts':>6}"
+    f" {'refus.':>6} {'seconds':>7}"
 )
 
 

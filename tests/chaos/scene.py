@@ -1,7 +1,7 @@
 """Scenes: what a scenario needs, cleared away when it is over; and several scenarios at a time.
 
-Most of a scenario is waiting for leases and restarts. So those of a module that were selected run side by side in a few
-threads from its first test on, and each test waits for its own.
+Most of a scenario is waiting for leases and restarts. So those of a module that were selected run
+side by side in a few threads from its first test on, and each test waits for its own.
 """
 
 from __future__ import annotations
@@ -26,7 +26,10 @@ WIDTH = int(os.environ.get("DURABLE_CHAOS_WIDTH", "3"))
 
 
 def plays(scenario: Callable[..., Any]) -> pytest.MarkDecorator:
-    """Mark a test as the one that looks at what a scenario came to; parameters of the test are the scenario's too."""
+    """Mark a test as the one that looks at what a scenario came to.
+
+    Parameters of the test are the scenario's too.
+    """
     return pytest.mark.scenario.with_args(scenario)
 
 
@@ -110,7 +113,9 @@ class SideBySide:
         self._threads = ThreadPoolExecutor(WIDTH, "chaos")
         self._futures: dict[str, Future[Any]] = {}
 
-    def submit(self, key: str, name: str, scenario: Callable[..., Any], arguments: dict[str, Any]) -> None:
+    def submit(
+        self, key: str, name: str, scenario: Callable[..., Any], arguments: dict[str, Any]
+    ) -> None:
         self._futures[key] = self._threads.submit(self._run, name, scenario, arguments)
 
     def _run(self, name: str, scenario: Callable[..., Any], arguments: dict[str, Any]) -> Any:

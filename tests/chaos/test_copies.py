@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from celery_durable.conf import Settings
 from celery_durable.core.status import RuntimeStatus
-from celery_durable.engine.recovery import Room
+from celery_durable.settings import Settings
 from celery_durable.store import open_store
 from tests.conftest import wait_until
 from tests.contract.world import World
@@ -25,10 +24,10 @@ def test_workers_that_take_the_same_turn_at_the_same_time_are_no_crashes(sqlite_
     first = worlds[0]
     first.start("waiting")
     first.publisher.forget()  # so that the message has to be sent again
-    recovery = first.recovery(room=Room(frozenset({"celery"})))
+    recovery = first.recovery()
     wait_until(lambda: recovery.repair_wakes() and first.publisher.turns, 30, "another message")
     for world, other in zip(worlds, worlds[1:], strict=False):
-        world.interpose("commit_turn", before=lambda other=other: other.runner.run("i"))
+        world.interpose("commit", before=lambda other=other: other.runner.run("i"))
     first.runner.run("i")
     assert first.status() is RuntimeStatus.RUNNING, first.client.fetch("i").reason
     first.raise_event("i", "go", 1)

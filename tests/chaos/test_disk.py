@@ -1,4 +1,6 @@
-"""A disk without space under an SQLite store and the embedded broker: all goes on once there is space again."""
+"""A disk without space under an SQLite store and the embedded broker: all goes on once there is
+space again.
+"""
 
 from __future__ import annotations
 
@@ -33,7 +35,9 @@ class SmallDisk:
         directory = Path(tempfile.mkdtemp(prefix="durable-disk-"))
         scene.callback(shutil.rmtree, directory, ignore_errors=True)
         options = f"size={SIZE},mode=0777"
-        if subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs", directory], capture_output=True).returncode:
+        if subprocess.run(
+            ["mount", "-t", "tmpfs", "-o", options, "tmpfs", directory], capture_output=True
+        ).returncode:
             return None
         scene.callback(subprocess.run, ["umount", "-l", directory], capture_output=True)
         return cls(directory)
@@ -59,7 +63,8 @@ class FileLimit:
         self.directory = directory
 
     def fill(self, cluster: Cluster) -> None:
-        # the write-ahead logs are reset at 4 MB; with no growth of any file there is no space left for anything
+        # the write-ahead logs are reset at 4 MB; with no growth of any file there is no space left
+        # for anything
         self._limit(cluster, 4096)
 
     def empty(self, cluster: Cluster) -> None:

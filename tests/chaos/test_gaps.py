@@ -1,4 +1,6 @@
-"""A store that is away for seconds, and what a worker has in hand meanwhile: nothing is left to a worker that lost it."""
+"""A store that is away for seconds, and what a worker has in hand meanwhile: nothing is left to a
+worker that lost it.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,9 @@ from .scene import Scene, plays
 
 
 def begun_in_a_gap(scene: Scene) -> Figures:
-    """Activities begin while the store is away: their worker can say that it has them before they can look."""
+    """Activities begin while the store is away: their worker can say that it has them before they
+    can look.
+    """
     cable = scene.cable(scene.database(scene.postgres))
     cluster = scene.cluster(scene.redis, cable.url)
     process = cluster.worker(concurrency=6)
@@ -25,7 +29,11 @@ def begun_in_a_gap(scene: Scene) -> Figures:
         cluster.durable.runtime.runner.run(job.id)  # the activities wait in the queue now
     cable.pull()
     process.thaw()
-    wait_until(lambda: process.text().count("trying again in 1.0 s") >= 6, 60, "six activities that wait patiently")
+    wait_until(
+        lambda: process.text().count("trying again in 1.0 s") >= 6,
+        60,
+        "six activities that wait patiently",
+    )
     cable.plug()
     cluster.wait_over()
     return cluster.check()

@@ -1,4 +1,6 @@
-"""A worker is killed half-way and another one finishes: with every pool, on every store, over every broker."""
+"""A worker is killed half-way and another one finishes: with every pool, on every store, over every
+broker.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +14,17 @@ from tests.tiers import is_long
 
 from .cluster import Cluster
 from .load import Job, mixed
-from .matrix import BROKERS, COMBINATIONS, DEFAULT, PAGE, POOLS, STORES, Combination, markdown, with_table
+from .matrix import (
+    BROKERS,
+    COMBINATIONS,
+    DEFAULT,
+    PAGE,
+    POOLS,
+    STORES,
+    Combination,
+    markdown,
+    with_table,
+)
 from .report import Figures
 from .scene import Scene, plays
 
@@ -45,16 +57,22 @@ def killed_half_way(scene: Scene, combination: Combination) -> Figures:
     cluster = scene.cluster(broker, store, pace=2, **options)
     concurrency = 1 if combination.pool == "solo" else 3
     first = cluster.worker("first", pool=combination.pool, concurrency=concurrency)
-    jobs, late = mixed(scene.seed, 8), [Job(f"later-{n}", "later", (n,), n * n, [0]) for n in range(3)]
+    jobs, late = (
+        mixed(scene.seed, 8),
+        [Job(f"later-{n}", "later", (n,), n * n, [0]) for n in range(3)],
+    )
     activities = 20
     for job in [*late, *jobs]:
         cluster.start(job)
     tell(cluster, jobs)
-    wait_until(lambda: len(cluster.starts()) >= activities or not first.is_running, 90, "half of the way")
+    wait_until(
+        lambda: len(cluster.starts()) >= activities or not first.is_running, 90, "half of the way"
+    )
     cluster.end("first")
     left = cluster.count("SELECT COUNT(*) FROM durable_instances WHERE completed_at IS NULL")
     killed_at = time.monotonic()
-    tell(cluster, late)  # which have waited for it: so it was half-way, however fast the first one was
+    # which have waited for it: so it was half-way, however fast the first one was
+    tell(cluster, late)
     cluster.worker("second", pool=combination.pool, concurrency=concurrency)
     cluster.wait_over()
     figures = cluster.check()
@@ -64,10 +82,14 @@ def killed_half_way(scene: Scene, combination: Combination) -> Figures:
 
 
 def _marked(combination: Combination):
-    return pytest.param(combination, marks=[pytest.mark.quick] if combination == WITHOUT_SERVERS else [])
+    return pytest.param(
+        combination, marks=[pytest.mark.quick] if combination == WITHOUT_SERVERS else []
+    )
 
 
-@pytest.mark.parametrize("combination", [_marked(one) for one in (COMBINATIONS if is_long() else DEFAULT)], ids=str)
+@pytest.mark.parametrize(
+    "combination", [_marked(one) for one in (COMBINATIONS if is_long() else DEFAULT)], ids=str
+)
 @plays(killed_half_way)
 def test_another_worker_finishes_what_a_killed_one_began(outcome, combination):
     assert outcome.facts["left"] >= 3, "it was not half-way"
@@ -75,7 +97,11 @@ def test_another_worker_finishes_what_a_killed_one_began(outcome, combination):
 
 
 def test_the_default_form_tries_every_pair():
-    assert len(COMBINATIONS) == len(POOLS) * len(STORES) * len(BROKERS) == len(set(map(str, COMBINATIONS)))
+    assert (
+        len(COMBINATIONS)
+        == len(POOLS) * len(STORES) * len(BROKERS)
+        == len(set(map(str, COMBINATIONS)))
+    )
     for values in itertools.combinations(range(3), 2):
         every = {tuple(one[value] for value in values) for one in COMBINATIONS}
         if 2 in values:  # quorum queues differ from classic ones by what the broker does alone

@@ -1,6 +1,8 @@
-"""PgBouncer that pools by transaction: the store's own contract holds through it, and so does recovery.
+"""PgBouncer that pools by transaction: the store's own contract holds through it, and so does
+recovery.
 
-``DURABLE_TEST_POSTGRES`` may name a bouncer for any other test too; here the contract runs in a process of its own.
+``DURABLE_TEST_POSTGRES`` may name a bouncer for any other test too; here the contract runs in a
+process of its own.
 """
 
 from __future__ import annotations
@@ -19,21 +21,41 @@ from .scene import Scene, plays
 
 MODULES = ["test_turns", "test_sessions"]
 LONG_MODULES = [
-    "test_outcomes", "test_liveness", "test_clients", "test_protocol", "test_first_turns", "test_inbox_machine",
-    "test_migrations", "test_stress",
-]  # fmt: skip
+    "test_outcomes",
+    "test_liveness",
+    "test_clients",
+    "test_protocol",
+    "test_first_turns",
+    "test_inbox_machine",
+    "test_migrations",
+    "test_stress",
+]
 
 
 def contract(scene: Scene) -> dict:
     bouncer = scene.bouncer(scene.postgres)
     modules = [*MODULES, *(LONG_MODULES if is_long() else [])]
     command = [
-        sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "tests.chaos.unprepared", "-k", "postgres",
-        f"--basetemp={scene.path() / 'pytest'}", *(f"tests/contract/{name}.py" for name in modules),
-    ]  # fmt: skip
+        sys.executable,
+        "-m",
+        "pytest",
+        "-q",
+        "-p",
+        "no:cacheprovider",
+        "-p",
+        "tests.chaos.unprepared",
+        "-k",
+        "postgres",
+        f"--basetemp={scene.path() / 'pytest'}",
+        *(f"tests/contract/{name}.py" for name in modules),
+    ]
     environment = {**os.environ, "DURABLE_TEST_POSTGRES": bouncer.url(), "CI": "true"}
     ended = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
-    return {"code": ended.returncode, "output": ended.stdout + ended.stderr, "transactions": bouncer.transactions()}
+    return {
+        "code": ended.returncode,
+        "output": ended.stdout + ended.stderr,
+        "transactions": bouncer.transactions(),
+    }
 
 
 @plays(contract)
@@ -41,7 +63,11 @@ def test_the_contract_of_the_store_holds_through_a_bouncer(outcome):
     assert outcome["code"] == 0, outcome["output"][-10_000:]
     passed = re.search(r"(\d+) passed", outcome["output"])
     assert passed is not None and int(passed[1]) >= 50, outcome["output"][-2000:]
-    own = {name: count for name, count in outcome["transactions"].items() if name.startswith("durable_")}
+    own = {
+        name: count
+        for name, count in outcome["transactions"].items()
+        if name.startswith("durable_")
+    }
     assert sum(own.values()) > 1000, "the tests did not go through the bouncer"
 
 

@@ -1,4 +1,7 @@
-"""Databases and brokers stop, forget, cut connections, fall silent and misbehave under load; all ends as it must."""
+"""Databases and brokers stop, forget, cut connections, fall silent and misbehave under load.
+
+All ends as it must.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,7 @@ from tests.nodes import OwnPostgres, OwnRedis
 from .report import Figures
 from .scene import Scene, plays
 
-# -- the store --------------------------------------------------------------------------------------------------------
+# -- the store -------------------------------------------------------------------------------------
 
 
 def postgres_that_stops(scene: Scene) -> Figures:
@@ -40,7 +43,7 @@ def test_a_postgres_that_stops_in_every_way(outcome):
     assert outcome.recoveries["crash of PostgreSQL"]
 
 
-# -- brokers ----------------------------------------------------------------------------------------------------------
+# -- brokers ---------------------------------------------------------------------------------------
 
 
 def redis_that_forgets(scene: Scene) -> Figures:
@@ -112,16 +115,27 @@ def test_connections_to_the_broker_that_are_cut(outcome, broker):
 
 
 def unruly_broker(scene: Scene) -> Figures:
-    """Of every hundred messages: 8 lost, 15 doubled, 15 late by up to three seconds, 15 out of turn."""
+    """Of every hundred messages: 8 lost, 15 doubled, 15 late by up to three seconds, 15 out of
+    turn.
+    """
     log = scene.path() / "unruly.log"
-    shares = {"drops": 0.08, "doubles": 0.15, "delays": 0.15, "reorders": 0.15, "seed": scene.seed, "log": str(log)}
+    shares = {
+        "drops": 0.08,
+        "doubles": 0.15,
+        "delays": 0.15,
+        "reorders": 0.15,
+        "seed": scene.seed,
+        "log": str(log),
+    }
     url = scene.redis.replace("redis://", "unruly://")
     cluster = scene.cluster(url, scene.database(scene.postgres), broker_options={"unruly": shares})
     cluster.workers(2)
     # a message that is lost four times in a row is sent again after 5, 10, 20 and 40 seconds
     figures = cluster.storm(32, limit=2 * PATIENCE)
     figures.facts["fates"] = Counter(log.read_text().split())
-    figures.faults.update({f"messages: {name}": count for name, count in figures.facts["fates"].items()})
+    figures.faults.update(
+        {f"messages: {name}": count for name, count in figures.facts["fates"].items()}
+    )
     return figures
 
 
@@ -131,7 +145,7 @@ def test_a_broker_that_loses_doubles_delays_and_reorders(outcome):
     assert all(fates[name] >= 5 for name in ("drops", "doubles", "delays", "reorders")), fates
 
 
-# -- everything -------------------------------------------------------------------------------------------------------
+# -- everything ------------------------------------------------------------------------------------
 
 
 def storm(scene: Scene) -> Figures:

@@ -1,6 +1,8 @@
-"""A pytest plugin: the tests' own engines prepare no statements, which a bouncer without support for them would mix up.
+"""A pytest plugin: the tests' own engines prepare no statements, which a bouncer without support
+for them would mix up.
 
-The engine's connections, which set keep-alives of their own, are left as they are: they have to find out by themselves.
+The engine's connections, which set keep-alives of their own, are left as they are: they have to
+find out by themselves.
 """
 
 from __future__ import annotations

@@ -1,7 +1,9 @@
-"""A broker that loses, doubles, delays and reorders messages, with given probabilities: Redis, told to misbehave.
+"""A broker that loses, doubles, delays and reorders messages, with given probabilities: Redis, told
+to misbehave.
 
-Its URL is ``unruly://`` with the rest of a Redis URL; the transport option ``unruly`` holds the probabilities and a seed.
-Only messages for ordinary queues suffer, not those of Celery's remote control.
+Its URL is ``unruly://`` with the rest of a Redis URL; the transport option ``unruly`` holds the
+probabilities and a seed. Only messages for ordinary queues suffer, not those of Celery's remote
+control.
 """
 
 from __future__ import annotations
@@ -45,10 +47,14 @@ class Channel(redis.Channel):
         with open(f"{options['log']}", "a") as file:
             file.write(f"{name}\n")
 
-    def _drops(self, queue: str, message: dict[str, Any], throw: random.Random, **kwargs: Any) -> None:
+    def _drops(
+        self, queue: str, message: dict[str, Any], throw: random.Random, **kwargs: Any
+    ) -> None:
         """The broker said that it has the message, and has it not."""
 
-    def _doubles(self, queue: str, message: dict[str, Any], throw: random.Random, **kwargs: Any) -> None:
+    def _doubles(
+        self, queue: str, message: dict[str, Any], throw: random.Random, **kwargs: Any
+    ) -> None:
         super()._put(queue, message, **kwargs)
         twin = copy.deepcopy(message)
         twin["properties"]["delivery_tag"] = str(uuid.uuid4())
@@ -57,16 +63,26 @@ class Channel(redis.Channel):
         else:
             self._later(queue, twin, throw.uniform(0.05, 3), **kwargs)
 
-    def _delays(self, queue: str, message: dict[str, Any], throw: random.Random, **kwargs: Any) -> None:
+    def _delays(
+        self, queue: str, message: dict[str, Any], throw: random.Random, **kwargs: Any
+    ) -> None:
         self._later(queue, message, throw.uniform(0.05, 3), **kwargs)
 
-    def _reorders(self, queue: str, message: dict[str, Any], throw: random.Random, **kwargs: Any) -> None:
+    def _reorders(
+        self, queue: str, message: dict[str, Any], throw: random.Random, **kwargs: Any
+    ) -> None:
         """To the head of the queue, before what was there first."""
         with self.conn_or_acquire() as client:
-            client.rpush(self._q_for_pri(queue, self._get_message_priority(message, reverse=False)), dumps(message))
+            client.rpush(
+                self._q_for_pri(queue, self._get_message_priority(message, reverse=False)),
+                dumps(message),
+            )
 
     def _later(self, queue: str, message: dict[str, Any], seconds: float, **kwargs: Any) -> None:
-        key, body = self._q_for_pri(queue, self._get_message_priority(message, reverse=False)), dumps(message)
+        key, body = (
+            self._q_for_pri(queue, self._get_message_priority(message, reverse=False)),
+            dumps(message),
+        )
 
         def put() -> None:
             try:

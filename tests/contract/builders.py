@@ -11,27 +11,24 @@ from typing import Any, TypeVar
 
 import sqlalchemy as sa
 
-from celery_durable.core.events import Event, EventKind, dump_events
+from celery_durable.core.history import Event, EventKind, dump_events
 from celery_durable.core.status import RuntimeStatus
-from celery_durable.engine.decisions import new_execution_id
-from celery_durable.engine.records import (
-    ActivityTicket,
-    Committed,
-    InboxKind,
-    NewActivity,
-    NewInbox,
-    NewInstance,
-    Outcome,
-    Recorded,
-    TurnCommit,
-)
+from celery_durable.engine.draft import new_execution_id
+from celery_durable.engine.records import ActivityTicket, Claim, InboxKind, Outcome, Recorded
+from celery_durable.engine.writes import Committed, NewActivity, NewInbox, NewInstance, TurnCommit
 from celery_durable.store import Store
 from celery_durable.store.schema import history, inbox, instances, outbox, workers
 
 T = TypeVar("T")
 MOVING = (RuntimeStatus.PENDING, RuntimeStatus.RUNNING)
 SECOND = 1_000_000
-TABLES = {"instances": instances, "history": history, "inbox": inbox, "outbox": outbox, "workers": workers}
+TABLES = {
+    "instances": instances,
+    "history": history,
+    "inbox": inbox,
+    "outbox": outbox,
+    "workers": workers,
+}
 
 
 def new_instance(id_: str = "i", **values: Any) -> NewInstance:
@@ -48,14 +45,33 @@ def new_instance(id_: str = "i", **values: Any) -> NewInstance:
 
 def activity(command: int = 1, attempt: int = 1, **values: Any) -> NewActivity:
     """Return an activity to insert."""
-    given: dict[str, Any] = {"kind": "activity", "name": "task", "message": '["[[], {}]", {}]', "queue": None}
+    given: dict[str, Any] = {
+        "kind": "activity",
+        "name": "task",
+        "message": '["[[], {}]", {}]',
+        "queue": None,
+    }
     return NewActivity(command, attempt, **{**given, **values})
 
 
 def event(id_: str = "i", dedup: str | None = None, **values: Any) -> NewInbox:
     """Return an external event."""
     dedup = f"event:{uuid.uuid4().hex}" if dedup is None else dedup
-    return NewInbox(id_, EventKind.EVENT_RAISED, dedup, **{"name": "e", "payload": "null", **values})
+    return NewInbox(
+        id_, EventKind.EVENT_RAISED, dedup, **{"name": "e", "payload": "null", **values}
+    )
+
+
+def take(store: Store, ticket: ActivityTicket, worker: str | None, lease: int) -> bool:
+    """Let a worker begin to run an activity; False if it is not wanted, or another has it."""
+    start = store.outcomes.begin(ticket, None, Claim(worker, lease))
+    return start is not None and start.is_claimed
+
+
+def hold(store: Store, worker: str | None, tickets: Iterable[ActivityTicket]) -> None:
+    """Let a worker begin to run activities, as far as they are wanted and nobody else has them."""
+    for ticket in tickets:
+        store.outcomes.begin(ticket, None, Claim(worker, 60 * SECOND))
 
 
 def join_row(id_: str, execution: str, join: int) -> NewInbox:
@@ -78,7 +94,7 @@ def note() -> str:
 
 def next_turn(store: Store, id_: str = "i", **values: Any) -> TurnCommit:
     """Return a commit that takes the whole inbox of an instance as it is now."""
-    snapshot = store.load(id_, None)
+    snapshot = store.turns.load(id_, None)
     assert snapshot is not None
     given: dict[str, Any] = {
         "statuses": MOVING,
@@ -86,20 +102,24 @@ def next_turn(store: Store, id_: str = "i", **values: Any) -> TurnCommit:
         "status": RuntimeStatus.RUNNING,
         "taken": [row.id for row in snapshot.inbox],
     }
-    return TurnCommit(id_, snapshot.instance.execution, snapshot.instance.sequence, **{**given, **values})
+    return TurnCommit(
+        id_, snapshot.instance.execution, snapshot.instance.sequence, **{**given, **values}
+    )
 
 
 def commit(store: Store, id_: str = "i", **values: Any) -> Committed:
     """Commit a turn that nobody is in the way of."""
-    committed = store.commit_turn(next_turn(store, id_, **values))
+    committed = store.turns.commit(next_turn(store, id_, **values))
     assert committed is not None
     return committed
 
 
-def begin(store: Store, id_: str = "i", activities: Sequence[NewActivity] = (), **values: Any) -> str:
+def begin(
+    store: Store, id_: str = "i", activities: Sequence[NewActivity] = (), **values: Any
+) -> str:
     """Start an instance, commit its first turn with these activities, and return its execution."""
     new = new_instance(id_)
-    assert store.insert_instance(new)
+    assert store.starts.insert(new)
     commit(store, id_, activities=list(activities), **values)
     return new.execution
 
@@ -107,7 +127,7 @@ def begin(store: Store, id_: str = "i", activities: Sequence[NewActivity] = (), 
 def begin_join(store: Store, members: int, id_: str = "i", join: int = 1) -> str:
     """Start an instance that waits for all of some activities and return its execution."""
     new = new_instance(id_)
-    assert store.insert_instance(new)
+    assert store.starts.insert(new)
     commit(
         store,
         id_,
@@ -130,14 +150,16 @@ def failed(execution: str, command: int = 1, attempt: int = 1) -> Outcome:
 
 def record(store: Store, outcome: Outcome) -> Recorded | None:
     """Record an outcome of an activity that is in no window."""
-    return store.record_outcome(outcome, release=False)
+    return store.outcomes.record(outcome, release=False)
 
 
 def rows(store: Store, table: str, *conditions: sa.ColumnElement[bool]) -> list[dict[str, Any]]:
     """Return rows of a table, for looking at what the public methods cannot show."""
     chosen = TABLES[table]
     with store.database.engine.connect() as connection:
-        found = connection.execute(sa.select(chosen).where(*conditions).order_by(*chosen.primary_key.columns))
+        found = connection.execute(
+            sa.select(chosen).where(*conditions).order_by(*chosen.primary_key.columns)
+        )
         return [dict(row._mapping) for row in found]
 
 
@@ -152,7 +174,10 @@ def kinds(store: Store, id_: str = "i") -> list[str]:
 
 
 def at_once(calls: Iterable[Callable[[], T]]) -> list[T]:
-    """Run calls in threads that all begin at the same moment; return their results, or raise the first error."""
+    """Run calls in threads that all begin at the same moment.
+
+    Return their results, or raise the first error.
+    """
     calls = list(calls)
     barrier = Barrier(len(calls))
 

@@ -31,7 +31,9 @@ def _tables(url: str) -> Iterator[str]:
         if own.startswith("postgresql"):  # nobody pulls the plug here
             engine = sa.create_engine(own, isolation_level="AUTOCOMMIT")
             with engine.connect() as connection:
-                connection.exec_driver_sql(f"ALTER DATABASE {sa.make_url(own).database} SET synchronous_commit = off")
+                connection.exec_driver_sql(
+                    f"ALTER DATABASE {sa.make_url(own).database} SET synchronous_commit = off"
+                )
             engine.dispose()
         database = Database(own)
         migrate(database)
@@ -96,11 +98,13 @@ def open_url() -> Iterator[Callable[..., Store]]:
     stores: list[Store] = []
 
     def open_(url: str, **options: Any) -> Store:
-        from celery_durable.conf import Settings
+        from celery_durable.settings import Settings
         from celery_durable.store import open_store
 
         resend_after = options.pop("resend_after", RESEND_AFTER / 1_000_000)
-        store = open_store(Settings(backend_url=url, backend_options=options or None, resend_after=resend_after))
+        store = open_store(
+            Settings(backend_url=url, backend_options=options or None, resend_after=resend_after)
+        )
         stores.append(store)
         return store
 
@@ -109,16 +113,30 @@ def open_url() -> Iterator[Callable[..., Store]]:
         store.database.dispose()
 
 
-#: What these test depends on how a database locks, isolates and fails: each case runs on every one. Cases of all other modules
-#: run on SQLite and on one of the servers, and in the long tier on both.
+#: What these test depends on how a database locks, isolates and fails: each case runs on every one.
+#: Cases of all other modules run on SQLite and on one of the servers, and in the long tier on both.
 BY_THE_DATABASE = {
-    "test_idle_cost", "test_inbox_machine", "test_lost_connections", "test_migration_sql", "test_migrations",
-    "test_outcomes", "test_protocol", "test_sessions", "test_stress", "test_turns", "test_waits",
-}  # fmt: skip
+    "test_idle_cost",
+    "test_inbox_machine",
+    "test_interrupted",
+    "test_lengths",
+    "test_lost_connections",
+    "test_migration_sql",
+    "test_migrations",
+    "test_outcomes",
+    "test_protocol",
+    "test_sessions",
+    "test_stress",
+    "test_turns",
+    "test_waits",
+}
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Let each other case meet one server, two of three PostgreSQL; a case that there is for one server only stays."""
+    """Let each other case meet one server, two of three PostgreSQL.
+
+    A case that there is for one server only stays.
+    """
     if is_long():
         return
     cases: dict[tuple[Path, str], dict[str, pytest.Item]] = {}
@@ -127,7 +145,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         if item.path.parent == Path(__file__).parent and item.path.stem not in BY_THE_DATABASE:
             for server in {"postgres", "mariadb"} & set(words):
                 rest = "-".join(word for word in words if word != server)
-                cases.setdefault((item.path, f"{item.name.partition('[')[0]}[{rest}]"), {})[server] = item
+                cases.setdefault((item.path, f"{item.name.partition('[')[0]}[{rest}]"), {})[
+                    server
+                ] = item
     out = {
         both["postgres" if zlib.crc32(case.encode()) % 3 == 0 else "mariadb"]
         for (_, case), both in cases.items()
@@ -139,9 +159,13 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Give ``store`` each database in turn, and the long way too where the ways of moving instances are tested."""
+    """Give ``store`` each database in turn, and the long way too where the ways of moving instances
+    are tested.
+    """
     if "store" in metafunc.fixturenames:
-        long_way = ["postgres-long-way"] if getattr(metafunc.module, "TAKES_BOTH_WAYS", False) else []
+        long_way = (
+            ["postgres-long-way"] if getattr(metafunc.module, "TAKES_BOTH_WAYS", False) else []
+        )
         metafunc.parametrize("store", ["sqlite", "postgres", *long_way, "mariadb"], indirect=True)
 
 
@@ -154,7 +178,7 @@ def store(request: pytest.FixtureRequest, open_url: Callable[..., Store]) -> Sto
     server, _, is_long_way = request.param.partition("-")
     store = open_url(request.getfixturevalue(f"empty_{server}"))
     if is_long_way:
-        store.uses_fast_path = False
+        store = store.through(store.database)
     return store
 
 

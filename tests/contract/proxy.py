@@ -12,8 +12,8 @@ import sqlalchemy as sa
 class Wire:
     """Forwards connections to a server.
 
-    Armed, it cuts the connection whose server has just confirmed a write: the server has committed, the client does
-    not know. Down, it refuses everything.
+    Armed, it cuts the connection whose server has just confirmed a write: the server has committed,
+    the client does not know. Down, it refuses everything.
     """
 
     def __init__(self, url: str) -> None:
@@ -37,7 +37,9 @@ class Wire:
 
     def cut_after_commit(self) -> None:
         """Cut the next connection that has committed a write, before its client hears of it."""
-        self._must_cut = lambda sent: any(word in sent for word in (b"INSERT", b"UPDATE", b"DELETE"))
+        self._must_cut = lambda sent: any(
+            word in sent for word in (b"INSERT", b"UPDATE", b"DELETE")
+        )
 
     def go_down(self) -> None:
         """Cut everything and refuse everything."""
@@ -65,7 +67,9 @@ class Wire:
             if self._is_down:
                 client.close()
                 continue
-            server = socket.create_connection((self._target.host or "127.0.0.1", self._target.port or 5432))
+            server = socket.create_connection(
+                (self._target.host or "127.0.0.1", self._target.port or 5432)
+            )
             for end in (client, server):
                 end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             with self._lock:
@@ -106,7 +110,10 @@ class Wire:
 
 
 def _status_of(ok: bytes) -> int:
-    """Return the status flags of a MySQL OK packet, which follow two numbers of variable length; 1 is "in a transaction"."""
+    """Return the status flags of a MySQL OK packet, which follow two numbers of variable length.
+
+    1 is "in a transaction".
+    """
     for _ in range(2):
         ok = ok[1 + {0xFC: 2, 0xFD: 3, 0xFE: 8}.get(ok[0], 0) :]
     return int.from_bytes(ok[:2], "little")

@@ -6,7 +6,7 @@ from collections import Counter
 from typing import Any
 
 from celery_durable.core.status import RuntimeStatus
-from celery_durable.engine.verification import Verifier, export_history
+from celery_durable.engine.verify import Verifier, export_history
 from celery_durable.store import Store
 
 from .world import World
@@ -35,7 +35,9 @@ def replays(world: World, id_: str = "i") -> int:
     """Replay what the store holds on the code that there is; return the number of events."""
     record = world.client.fetch(id_)
     verifier = Verifier(world.store, world.registry, world.runner)
-    return verifier.replay(export_history(record, world.store.events(id_)), checks_arguments=True)
+    return verifier.replay(
+        export_history(record, world.store.reads.events(id_)), checks_arguments=True
+    )
 
 
 def what_of(world: World, row: Any) -> str:

@@ -34,7 +34,9 @@ def durable(new_app: Callable[..., Any]) -> Any:
 
 
 def run(durable: Any, function: Any) -> Any:
-    return durable.start(durable.orchestrator(function, name=function.__name__).s()).get(timeout=300)
+    return durable.start(durable.orchestrator(function, name=function.__name__).s()).get(
+        timeout=300
+    )
 
 
 def test_azure(durable: Any) -> None:
@@ -49,7 +51,9 @@ def test_azure(durable: Any) -> None:
         try:
             yield context.call_entity(entity, "fail")
         except ValueError as error:
-            values = yield context.task_all([context.call_entity(entity, "get"), context.call_entity(entity, "get")])
+            values = yield context.task_all(
+                [context.call_entity(entity, "get"), context.call_entity(entity, "get")]
+            )
             return [str(error), values]
 
     assert run(durable, count) == ["no", [10, 10]]
@@ -68,7 +72,7 @@ def test_durabletask(durable: Any) -> None:
         except df.TaskFailedError as error:
             return [value, error.details.error_type]
 
-    assert run(durable, count) == [6, "ValueError"]
+    assert run(durable, count) == [6, "builtins.ValueError"]
 
 
 def test_the_client(durable: Any) -> None:

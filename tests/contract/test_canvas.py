@@ -9,8 +9,10 @@ from typing import Any
 
 import pytest
 from celery import _state, chain, chord, group, signature
+from celery.exceptions import Ignore, Reject
 
-from celery_durable.errors import InvalidState
+from celery_durable.errors import ActivityError, InvalidState
+from celery_durable.worker.activity import wrap_tasks
 
 
 @pytest.fixture
@@ -43,7 +45,9 @@ def app(new_app: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> Any:
     def sent(self: Any, *ignored: Any) -> dict[str, Any]:
         """How it was sent, as far as a message that never travels knows it."""
         given = self.request.delivery_info
-        return {name: given[name] for name in ("routing_key", "priority") if given[name] is not None}
+        return {
+            name: given[name] for name in ("routing_key", "priority") if given[name] is not None
+        }
 
     app.called = []
 
@@ -64,34 +68,64 @@ CANVASES: dict[str, Callable[[Any, Any, Any], Any]] = {
     "chain of one": lambda add, total, same: chain(add.s(1, 1)),
     "immutable member": lambda add, total, same: chain(add.s(1, 1), add.si(5), add.s(3)),
     "keyword arguments": lambda add, total, same: chain(add.s(1), add.s(2, extra=10)),
-    "chain in chain": lambda add, total, same: chain(chain(add.s(1), add.s(2)), chain(add.s(3), add.s(4))),
+    "chain in chain": lambda add, total, same: chain(
+        chain(add.s(1), add.s(2)), chain(add.s(3), add.s(4))
+    ),
     "group": lambda add, total, same: group(add.s(1), add.s(2)),
     "empty group": lambda add, total, same: group(),
-    "group within": lambda add, total, same: chain(add.s(1, 1), group(add.s(1), add.s(2)), total.s()),
+    "group within": lambda add, total, same: chain(
+        add.s(1, 1), group(add.s(1), add.s(2)), total.s()
+    ),
     "group at the end": lambda add, total, same: chain(add.s(1, 1), group(add.s(1), add.s(2))),
-    "group of chains": lambda add, total, same: group(chain(add.s(1), add.s(2)), chain(add.s(3), add.s(4))),
+    "group of chains": lambda add, total, same: group(
+        chain(add.s(1), add.s(2)), chain(add.s(3), add.s(4))
+    ),
     "group of groups": lambda add, total, same: group(group(add.s(1), add.s(2)), add.s(4)),
-    "group after group": lambda add, total, same: chain(group(add.s(1), add.s(2)), group(total.s(), total.s(extra=1))),
+    "group after group": lambda add, total, same: chain(
+        group(add.s(1), add.s(2)), group(total.s(), total.s(extra=1))
+    ),
     "chord": lambda add, total, same: chord([add.s(1, 2), add.s(3, 4)], total.s(extra=1)),
-    "chord of a generator": lambda add, total, same: chord((add.s(i, i) for i in range(4)), total.s()),
-    "chain as member": lambda add, total, same: chord([chain(add.s(1, 2), add.s(3)), add.s(3, 4)], total.s()),
-    "chain as body": lambda add, total, same: chord([add.s(1, 2), add.s(3, 4)], chain(total.s(), add.s(1))),
-    "chord as member": lambda add, total, same: chord([chord([add.s(1), add.s(2)], total.s()), add.s(4)], total.s()),
-    "group as member": lambda add, total, same: chord([group(add.s(1), add.s(2)), add.s(4)], same.s()),
+    "chord of a generator": lambda add, total, same: chord(
+        (add.s(i, i) for i in range(4)), total.s()
+    ),
+    "chain as member": lambda add, total, same: chord(
+        [chain(add.s(1, 2), add.s(3)), add.s(3, 4)], total.s()
+    ),
+    "chain as body": lambda add, total, same: chord(
+        [add.s(1, 2), add.s(3, 4)], chain(total.s(), add.s(1))
+    ),
+    "chord as member": lambda add, total, same: chord(
+        [chord([add.s(1), add.s(2)], total.s()), add.s(4)], total.s()
+    ),
+    "group as member": lambda add, total, same: chord(
+        [group(add.s(1), add.s(2)), add.s(4)], same.s()
+    ),
     "chord after chord": lambda add, total, same: (
         chord([add.s(1), add.s(2)], total.s()) | group(add.s(1), add.s(2)) | total.s()
     ),
-    "pipes": lambda add, total, same: (add.s(1) | add.s(2)) | group(add.s(1), add.s(2)) | total.s() | add.s(5),
+    "pipes": (
+        lambda add, total, same: (
+            (add.s(1) | add.s(2)) | group(add.s(1), add.s(2)) | total.s() | add.s(5)
+        )
+    ),
     "map": lambda add, total, same: total.map([[1, 2], [3]]),
     "starmap": lambda add, total, same: add.starmap([(1, 2), (3, 4)]),
-    "chord as body": lambda add, total, same: chord([add.s(1), add.s(2)], chord([total.s(), total.s(1)], same.s())),
-    "group as body": lambda add, total, same: chord([add.s(1), add.s(2)], group(total.s(), total.s(extra=1))),
+    "chord as body": lambda add, total, same: chord(
+        [add.s(1), add.s(2)], chord([total.s(), total.s(1)], same.s())
+    ),
+    "group as body": lambda add, total, same: chord(
+        [add.s(1), add.s(2)], group(total.s(), total.s(extra=1))
+    ),
     "immutable body": lambda add, total, same: chord([add.s(1), add.s(2)], add.si(7)),
     "empty header": lambda add, total, same: chain(add.s(1), chord([], total.s(extra=3)), add.s(1)),
     "map within": lambda add, total, same: chain(add.s(1), total.map([[1, 2], [3]]), total.s()),
-    "starmap as member": lambda add, total, same: chord([add.starmap([(1, 2), (3, 4)]), add.s(1)], same.s()),
+    "starmap as member": lambda add, total, same: chord(
+        [add.starmap([(1, 2), (3, 4)]), add.s(1)], same.s()
+    ),
     "skew": lambda add, total, same: group(add.s(1), add.s(2)).skew(0.01, 0.03, 0.01),
-    "deep": lambda add, total, same: functools.reduce(lambda inner, n: chain(add.s(n), inner), range(50), add.s(0)),
+    "deep": lambda add, total, same: functools.reduce(
+        lambda inner, n: chain(add.s(n), inner), range(50), add.s(0)
+    ),
     "wide": lambda add, total, same: chord([add.s(n) for n in range(300)], total.s()),
 }
 PARTIAL = ["task", "chain", "group", "chord", "group of chains", "chord as member"]
@@ -144,7 +178,13 @@ def test_keyword_arguments_of_the_whole_are_for_what_comes_first(app: Any, name:
 def unfolded(app: Any, *tasks: Any) -> Any:
     """A chain as it may come out of a message: nothing in it was merged when it was made."""
     steps = [json.loads(json.dumps(task)) for task in tasks]
-    whole = {"task": "celery.chain", "args": (), "kwargs": {"tasks": steps}, "options": {}, "subtask_type": "chain"}
+    whole = {
+        "task": "celery.chain",
+        "args": (),
+        "kwargs": {"tasks": steps},
+        "options": {},
+        "subtask_type": "chain",
+    }
     return signature(whole, app=app)
 
 
@@ -160,20 +200,40 @@ def test_what_is_no_step_of_a_chain_is_passed_over(app: Any) -> None:
     assert run(group(), group()) == []
     assert run(add.s(1), group([add.s(2)]), add.s(3)) == 16
     assert run(group([add.s(1)]), add.s(3)) == 14
-    assert run(unfolded(app, unfolded(app, add.s(1), group([add.s(2), add.s(3)])), total.s()), add.s(1)) == 28
+    assert (
+        run(
+            unfolded(app, unfolded(app, add.s(1), group([add.s(2), add.s(3)])), total.s()), add.s(1)
+        )
+        == 28
+    )
     assert app.durable.canvas(chord([chain(), add.s(1)], same.s())).delay().get(timeout=300) == [1]
 
 
 def test_where_celery_has_two_answers_the_written_order_holds(app: Any) -> None:
-    """Celery 5.7 on a worker turns a group in a header round, loses arguments, or fails; in eager mode it does as we do."""
+    """Celery 5.7 on a worker turns a group in a header round, loses arguments, or fails.
+
+    In eager mode it does as we do.
+    """
     add, total, same = of(app, "add"), of(app, "total"), of(app, "same")
     for canvas, args, answer in (
         (chord([add.s(0), group(add.s(1), add.s(2)), add.s(3)], same.s()), (), [0, 1, 2, 3]),
         (chain(group(add.s(1), add.s(2))), (4,), [5, 6]),
         (group(chain(add.s(1), group(add.s(2), add.s(3)))), (), [[3, 4]]),
-        (chain(group(add.s(1), add.s(2)), group(total.s(1), total.s(2)), group(total.s(3), total.s(4))), (), [12, 13]),
+        (
+            chain(
+                group(add.s(1), add.s(2)),
+                group(total.s(1), total.s(2)),
+                group(total.s(3), total.s(4)),
+            ),
+            (),
+            [12, 13],
+        ),
     ):
-        assert app.durable.canvas(canvas).apply_async(args).get(timeout=300) == answer == canvas.apply(args).get()
+        assert (
+            app.durable.canvas(canvas).apply_async(args).get(timeout=300)
+            == answer
+            == canvas.apply(args).get()
+        )
 
 
 def test_chunks_are_activities_of_their_own(app: Any) -> None:
@@ -191,16 +251,20 @@ def test_a_map_is_sent_where_its_task_goes(new_app: Callable[..., Any], route: s
     def add(numbers: list[int]) -> int:
         return sum(numbers)
 
-    canvas = {"map": add.map([[1, 2]]), "starmap": add.starmap([([1, 2],)]), "chunks": add.chunks([([1, 2],)], 1)}[
-        route
-    ]
+    canvas = {
+        "map": add.map([[1, 2]]),
+        "starmap": add.starmap([([1, 2],)]),
+        "chunks": add.chunks([([1, 2],)], 1),
+    }[route]
     run = app.durable.canvas(canvas).delay()
     app.durable.runtime.runner.run(run.id)
     with app.connection_for_write() as connection:
-        assert connection.default_channel.queue_declare(f"adding-{route}", passive=True).message_count == 1
+        declare = connection.default_channel.queue_declare
+        for queue in (f"adding-{route}", f"adding-{route}.turns"):
+            assert declare(queue, passive=True).message_count == 1
 
 
-# -- nested deep, and wide -----------------------------------------------------------------------------------------------
+# -- nested deep, and wide -------------------------------------------------------------------------
 
 
 def in_header(inner: Any, add: Any, total: Any) -> Any:
@@ -234,12 +298,13 @@ def test_a_hundred_bodies(app: Any) -> None:
 @pytest.mark.full
 def test_a_thousand_members_of_two_steps(app: Any, pytestconfig: pytest.Config) -> None:
     add = of(app, "add")
-    members = 100 if pytestconfig.getoption("--no-cache") else 1000  # without a cache each step replays all before it
+    # without a cache each step replays all before it
+    members = 100 if pytestconfig.getoption("--no-cache") else 1000
     canvas = chord([chain(add.s(n), add.s(1)) for n in range(members)], of(app, "total").s())
     assert app.durable.canvas(canvas).delay().get(timeout=300) == sum(range(members)) + members
 
 
-# -- options and callbacks -----------------------------------------------------------------------------------------------
+# -- options and callbacks -------------------------------------------------------------------------
 
 
 def test_options_reach_what_celery_gives_them_to(app: Any) -> None:
@@ -250,7 +315,10 @@ def test_options_reach_what_celery_gives_them_to(app: Any) -> None:
         (group(sent.s().set(**fast), sent.s()).set(priority=7), [{**fast, **high}, high]),
         (group(group(sent.s()), sent.s().set(priority=1)).set(priority=7), [high, high]),
         (chain(sent.si(), group(sent.si(), sent.si())).set(priority=7), [none, none]),
-        (chain(group(sent.si(), sent.si().set(**fast)), same.s()).set(priority=7), [high, {**fast, **high}]),
+        (
+            chain(group(sent.si(), sent.si().set(**fast)), same.s()).set(priority=7),
+            [high, {**fast, **high}],
+        ),
         (group(chain(sent.si(), sent.si()), chain(sent.s())).set(priority=7), [none, high]),
         (chord([sent.s(), sent.s()], same.s()).set(priority=7), [high, high]),
         (chord([same.s(1)], sent.s()).set(priority=7), high),
@@ -325,7 +393,7 @@ def test_callbacks_of_the_whole(app: Any) -> None:
     assert app.called == ["done", "failed"]
 
 
-# -- the orchestration ---------------------------------------------------------------------------------------------------
+# -- the orchestration -----------------------------------------------------------------------------
 
 
 def test_a_failure_is_the_members_own_and_what_follows_does_not_run(app: Any) -> None:
@@ -360,7 +428,11 @@ def test_ways_to_start(app: Any) -> None:
     assert (run.id, run.tags, run.get(timeout=300)) == ("c2", {"kind": "canvas"}, 17)
     assert canvas.start(10, instance_id="c3").get(timeout=300) == 17
     named = app.durable.canvas(chain(of(app, "add").s(1), of(app, "add").s(2)).set(task_id="c4"))
-    assert (named.delay().id, named.start().id, named.apply_async(task_id="c5").id) == ("c4", "c4", "c5")
+    assert (named.delay().id, named.start().id, named.apply_async(task_id="c5").id) == (
+        "c4",
+        "c4",
+        "c5",
+    )
     assert canvas.delay().id != canvas.delay().id
     with pytest.raises(ValueError, match="give one of them"):
         canvas.apply_async(task_id="c6", instance_id="c7")
@@ -378,7 +450,9 @@ def test_expiry_of_the_whole_is_for_what_comes_first(new_app: Callable[..., Any]
         run, store = app.durable.canvas(canvas).apply_async(**options), app.durable.runtime.store
         app.durable.runtime.runner.run(run.id)
         with store.database.cursor() as cursor:
-            cursor.execute(f"SELECT start_by FROM durable_outbox WHERE instance = '{run.id}' ORDER BY command")
+            cursor.execute(
+                f"SELECT start_by FROM durable_outbox WHERE instance = '{run.id}' ORDER BY command"
+            )
             rows = cursor.fetchall()
         return [None if row[0] is None else round((row[0] - store.now()) / 1e6, -1) for row in rows]
 
@@ -391,3 +465,126 @@ def test_expiry_of_the_whole_is_for_what_comes_first(new_app: Callable[..., Any]
 def test_what_is_no_canvas_is_refused(app: Any, thing: Any) -> None:
     with pytest.raises(TypeError, match=r"durable\.canvas\(\) takes a signature"):
         app.durable.canvas(thing)
+
+
+# -- what a member may do about the whole ----------------------------------------------------------
+
+
+@pytest.fixture
+def growing(app: Any) -> Any:
+    @app.task(name="canvas.grow", bind=True)
+    def grow(self: Any, n: int) -> int:
+        """Add all smaller numbers to the chord, each by the next greater one."""
+        if n > 1:
+            self.add_to_chord(self.s(n - 1))
+        return n
+
+    @app.task(name="canvas.stop")
+    def stop(*args: Any) -> None:
+        raise Ignore("enough")
+
+    @app.task(name="canvas.refuse")
+    def refuse(*args: Any) -> None:
+        raise Reject("not today", requeue=False)
+
+    wrap_tasks(app)
+    return app
+
+
+def test_a_member_adds_to_its_chord(growing: Any) -> None:
+    grow, add, total = of(growing, "grow"), of(growing, "add"), of(growing, "total")
+    run = growing.durable.canvas
+    assert run(chord([grow.s(4), add.s(100)], total.s())).delay().get(timeout=300) == 110
+    assert run(chord([chain(add.s(1, 1), grow.s())], total.s())).delay().get(timeout=300) == 3, (
+        "the last step of a member"
+    )
+    nested = chord([chord([add.s(1), add.s(1)], chain(total.s(), grow.s())), add.s(10)], total.s())
+    assert run(nested).delay().get(timeout=300) == 13, (
+        "the body of an inner chord is a member of the outer one"
+    )
+
+
+@pytest.mark.parametrize(
+    "wrap",
+    [lambda s: s, lambda s: group(s, s), lambda s: chain(s, s)],
+    ids=["task", "group", "chain"],
+)
+def test_what_is_in_no_chord_adds_to_none(growing: Any, wrap: Callable[..., Any]) -> None:
+    with pytest.raises(ValueError, match="not member of any chord"):
+        growing.durable.canvas(wrap(of(growing, "grow").s(2))).delay().get(timeout=300)
+
+
+def test_a_chord_that_grew_is_replayed(growing: Any) -> None:
+    run = growing.durable.canvas(
+        chord([of(growing, "grow").s(3)], of(growing, "total").s())
+    ).delay()
+    assert run.get(timeout=300) == 6
+    growing.durable.replay(run.export_history())
+
+
+def test_a_task_stops_a_canvas(growing: Any) -> None:
+    add, stop, same = of(growing, "add"), of(growing, "stop"), of(growing, "same")
+    for canvas in (
+        chain(add.s(1), stop.s(), add.s(2)),
+        group(add.s(1), stop.s()),
+        chord([add.s(1), stop.s()], same.s()),
+    ):
+        run = growing.durable.canvas(canvas).delay()
+        assert run.get(timeout=300) is None
+        assert run.refresh().runtime_status == "COMPLETED"
+
+
+def test_a_task_that_rejects_says_why(growing: Any) -> None:
+    with pytest.raises(ActivityError, match="rejected: not today"):
+        growing.durable.canvas(
+            chain(of(growing, "refuse").s(), of(growing, "add").s(1))
+        ).delay().get(timeout=300)
+
+
+def test_an_orchestrator_sees_why_a_task_stopped(growing: Any) -> None:
+    @growing.durable.orchestrator(name="canvas.sees")
+    async def sees(ctx: Any) -> str:
+        try:
+            return await ctx.call(of(growing, "stop").s())
+        except ActivityError as error:
+            return str(error)
+
+    growing.durable._watch_tasks()
+    assert growing.durable.start(sees.s()).get(timeout=300) == "ignored: enough"
+
+
+@pytest.mark.parametrize(
+    ("conf", "options", "queue"),
+    [
+        ({}, {}, "pictures"),
+        ({}, {"queue": "own"}, "own"),
+        ({"task_routes": {"celery_durable.*": "turns"}}, {}, "turns"),
+        ({"task_routes": {"routed.*": "routed"}}, {}, "routed"),
+    ],
+)
+@pytest.mark.parametrize("shape", ["task", "chain", "group", "chord", "chunks", "map"])
+def test_its_messages_go_where_its_first_task_goes(
+    new_app: Callable[..., Any], conf: Any, options: Any, queue: str, shape: str
+) -> None:
+    app = new_app(**conf)
+
+    @app.task(name="routed.first", **({} if "routed" in queue else {"queue": "pictures"}))
+    def first(*args: Any) -> None: ...
+
+    @app.task(name="other.second")
+    def second(*args: Any) -> None: ...
+
+    app.finalize()
+    shapes = {
+        "task": first.s(),
+        "chain": chain(first.s(), second.s()),
+        "group": group(first.s(), second.s()),
+        "chord": chord([first.s(), second.s()], second.s()),
+        "chunks": first.chunks([(1,)], 1),
+        "map": first.map([1]),
+    }
+    run = app.durable.canvas(shapes[shape]).apply_async(**options)
+    assert app.durable.runtime.client.fetch(run.id).queue == queue
+    assert app.durable.canvas(second.s()).delay().refresh()._known.queue == (
+        "turns" if queue == "turns" else "celery"
+    )

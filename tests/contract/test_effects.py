@@ -1,37 +1,45 @@
-"""Effects: rows that commit with their outcome, and activities that run at most once. In one process, on every store."""
+"""Effects: rows that commit with their outcome, and activities that run at most once.
+
+In one process, on every store.
+"""
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import inspect
 import os
 import pickle
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import sqlalchemy as sa
+from billiard.process import current_process
 from celery import Celery, Task, _state
-from celery.exceptions import Reject, TimeLimitExceeded, WorkerLostError
+from celery.app.task import Context
+from celery.exceptions import Reject, TimeLimitExceeded, WorkerLostError, WorkerShutdown
 from sqlalchemy.orm import Session
 
 from celery_durable import ActivityInterrupted, Durable, RetryPolicy, RuntimeStatus
-from celery_durable.engine.effects import level_of, may_begin, new_mark, waiting_mark
+from celery_durable.engine.at_most_once import level_of, may_begin, new_mark, waiting_mark
 from celery_durable.engine.records import ActivityTicket
-from celery_durable.engine.recovery import Recovery, Room
-from celery_durable.errors import ConfigurationError, StoreError
+from celery_durable.engine.recovery import Recovery
+from celery_durable.errors import ActivityError, ConfigurationError, StoreError
 from celery_durable.store import Store
 from celery_durable.store.database import Database
 from celery_durable.worker.request import hold_messages
 from celery_durable.worker.runtime import OutcomeLost
 from tests.conftest import wait_until
+from tests.witnesses import Bystander
 
-from .builders import rows
+from .builders import hold, rows
 from .proxy import Wire
 
 LEASE = 60_000_000
+#: The request of a message that the engine has sent.
+OURS = Context(headers={"durable": {"n": 0}})
 
 
 @dataclass
@@ -60,7 +68,10 @@ class Bench:
         return declare
 
     def orchestrate(self, *signatures: Any, **call: Any) -> ActivityTicket:
-        """Start an orchestration that calls these one after the other; return the ticket of the first."""
+        """Start an orchestration that calls these one after the other.
+
+        Return the ticket of the first.
+        """
 
         async def calls(ctx: Any) -> Any:
             found = [await ctx.call(signature, **call) for signature in signatures]
@@ -75,23 +86,40 @@ class Bench:
         (row,) = rows(self.store, "outbox")
         return ActivityTicket(row["execution"], row["command"], row["attempt"])
 
-    def perform(self, task: Any, *args: Any, ticket: ActivityTicket | None = None, **options: Any) -> Any:
-        """Deal with the message of an activity as a worker's child does; return Celery's view of it."""
+    def perform(
+        self, task: Any, *args: Any, ticket: ActivityTicket | None = None, **options: Any
+    ) -> Any:
+        """Deal with the message of an activity as a worker's child does.
+
+        Return Celery's view of it.
+        """
         ticket = ticket or self.ticket()
+        options["headers"] = {**OURS.headers, **(options.get("headers") or {})}
         return task.apply(args, task_id=ticket.task_id, throw=False, **options)
 
     def finish(self) -> Any:
         """Take the turns that are due and return the output."""
         self.runtime.runner.run("i")
-        assert self.run.refresh().runtime_status is RuntimeStatus.COMPLETED, (self.run.runtime_status, self.run.reason)
+        assert self.run.refresh().runtime_status is RuntimeStatus.COMPLETED, (
+            self.run.runtime_status,
+            self.run.reason,
+        )
         return self.run.output
 
     def recovery(self) -> Recovery:
         runtime = self.runtime
         return Recovery(
-            runtime.store, runtime.runner, runtime.publisher, runtime.registry, runtime.codec, runtime.settings,
-            "sweeper", "host", lambda: Room(frozenset({"celery"})),
-        )  # fmt: skip
+            runtime.store,
+            runtime.runner,
+            runtime.publisher,
+            runtime.registry,
+            runtime.codec,
+            runtime.settings,
+            "sweeper",
+            "host",
+            Bystander(),
+            WorkerLostError,
+        )
 
     def row(self) -> dict[str, Any]:
         (row,) = rows(self.store, "outbox")
@@ -128,10 +156,12 @@ def open_bench() -> Iterator[Callable[[str], Bench]]:
         runtime = durable.runtime
         runtime.publisher.queues = frozenset({"celery"})
         runtime.worker_id = "me"
-        runtime.store.beat("me", "host")
+        runtime.store.workers.beat("me", "host")
         with runtime.store.database.engine.connect() as connection:
             connection.exec_driver_sql("DROP TABLE IF EXISTS accounts")
-            connection.exec_driver_sql("CREATE TABLE accounts (id INTEGER PRIMARY KEY, balance INTEGER NOT NULL)")
+            connection.exec_driver_sql(
+                "CREATE TABLE accounts (id INTEGER PRIMARY KEY, balance INTEGER NOT NULL)"
+            )
             connection.exec_driver_sql("INSERT INTO accounts (id, balance) VALUES (1, 100)")
         return Bench(app, durable)
 
@@ -151,7 +181,9 @@ def bench(store: Store, open_bench: Callable[[str], Bench]) -> Bench:
 TAKE = sa.text("UPDATE accounts SET balance = balance - :amount WHERE id = 1")
 
 
-def declare_debit(bench: Bench, inside: Callable[[Session], Any] | None = None, **options: Any) -> Any:
+def declare_debit(
+    bench: Bench, inside: Callable[[Session], Any] | None = None, **options: Any
+) -> Any:
     @bench.task(**options)
     @bench.durable.transactional
     def debit(session: Session, amount: int) -> Any:
@@ -164,7 +196,7 @@ def declare_debit(bench: Bench, inside: Callable[[Session], Any] | None = None, 
     return debit
 
 
-# -- what callers write --------------------------------------------------------------------------------------------
+# -- what callers write ----------------------------------------------------------------------------
 
 
 def test_callers_leave_the_session_out(bench: Bench) -> None:
@@ -203,14 +235,22 @@ def test_what_cannot_be_transactional_is_refused(bench: Bench) -> None:
     def generator(session: Any) -> Any:
         yield
 
-    for wrong in (coroutine, generator, lambda amount: 1, bench.app.task(generator, name="task"), print):
+    for wrong in (
+        coroutine,
+        generator,
+        lambda amount: 1,
+        bench.app.task(generator, name="task"),
+        print,
+    ):
         with pytest.raises(TypeError):
             bench.durable.transactional(wrong)
     with pytest.raises(ValueError, match="isolation_level"):
         bench.durable.transactional(isolation_level="CHAOS")(lambda session: 1)
 
 
-def test_transactional_functions_that_a_body_calls_take_part_in_its_transaction(bench: Bench) -> None:
+def test_transactional_functions_that_a_body_calls_take_part_in_its_transaction(
+    bench: Bench,
+) -> None:
     debit = declare_debit(bench)
 
     @bench.task()
@@ -238,7 +278,7 @@ def test_a_plain_activity_that_calls_one_records_its_own_outcome(bench: Bench) -
     assert bench.finish() == "left: 90"
 
 
-# -- rows and outcome ------------------------------------------------------------------------------------------------
+# -- rows and outcome ------------------------------------------------------------------------------
 
 
 def test_rows_and_outcome_are_one_commit(bench: Bench) -> None:
@@ -266,12 +306,16 @@ def test_a_member_of_a_join_wakes_it(bench: Bench) -> None:
     bench.run = bench.durable.start(bench.app.tasks["both"].s(), instance_id="i")
     bench.runtime.runner.run("i")
     for row, amount in zip(rows(bench.store, "outbox"), (1, 2), strict=True):
-        bench.perform(debit, amount, ticket=ActivityTicket(row["execution"], row["command"], row["attempt"]))
+        bench.perform(
+            debit, amount, ticket=ActivityTicket(row["execution"], row["command"], row["attempt"])
+        )
     assert bench.finish() == [99, 97]
 
 
 @pytest.mark.parametrize("end", ["raises", "cannot be encoded", "fails at commit"])
-def test_a_failure_undoes_the_rows_and_is_recorded(bench: Bench, end: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failure_undoes_the_rows_and_is_recorded(
+    bench: Bench, end: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def fail(session: Session) -> Any:
         if end == "raises":
             raise LookupError("no such account")
@@ -321,13 +365,15 @@ def test_a_start_within_it_commits_with_it(bench: Bench) -> None:
         return 1
 
     def start(session: Session) -> str:
-        return bench.durable.start(bench.app.tasks["other"].s(), instance_id="other", session=session).id
+        return bench.durable.start(
+            bench.app.tasks["other"].s(), instance_id="other", session=session
+        ).id
 
     debit = declare_debit(bench, start)
     bench.orchestrate(debit.s(10))
     bench.perform(debit, 10)
     assert bench.finish() == "other"
-    assert bench.store.fetch("other") is not None
+    assert bench.store.reads.fetch("other") is not None
 
 
 def test_duplicates_commit_once(bench: Bench) -> None:
@@ -336,6 +382,7 @@ def test_duplicates_commit_once(bench: Bench) -> None:
     def run_a_copy(session: Session) -> str:
         if len(bench.runs) == 1:
             session.rollback()  # the copy is faster, so that it does not wait for this one's locks
+            assert bench.store.workers.free_held(ticket[0], "me")  # this worker was taken for dead
             assert bench.perform(debit, 10, ticket=ticket[0]).state == "SUCCESS"
             session.execute(TAKE, {"amount": 10})
         return "done"
@@ -368,7 +415,9 @@ def test_a_crash_gives_neither_or_both(bench: Bench, place: str) -> None:
     def die(*_: Any, **__: Any) -> None:
         os._exit(9)
 
-    debit = declare_debit(bench, lambda session: die() if place == "in the body" and is_child else "done")
+    debit = declare_debit(
+        bench, lambda session: die() if place == "in the body" and is_child else "done"
+    )
     is_child = False
     ticket = bench.orchestrate(debit.s(10))
     bench.store.database.dispose()
@@ -383,8 +432,10 @@ def test_a_crash_gives_neither_or_both(bench: Bench, place: str) -> None:
         os._exit(0)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 9
     is_there = place == "after the commit"
-    assert (bench.balance(), len(rows(bench.store, "outbox"))) == ((90, 0) if is_there else (100, 1))
-    bench.store.free_held(ticket, "me")  # a slow machine: it was late, and claimed
+    assert (bench.balance(), len(rows(bench.store, "outbox"))) == (
+        (90, 0) if is_there else (100, 1)
+    )
+    bench.store.workers.free_held(ticket, "me")  # a slow machine: it was late, and claimed
     bench.perform(debit, 10, ticket=ticket)
     assert bench.finish() == "done"
     assert bench.balance() == 90
@@ -400,7 +451,9 @@ def test_a_deadlock_runs_the_whole_transaction_again(bench: Bench) -> None:
 
             raise raised_by(session, sqlite3.OperationalError("database is locked"))
         if family == "postgresql":
-            session.execute(sa.text("DO $$ BEGIN RAISE EXCEPTION 'x' USING ERRCODE = '40P01'; END $$"))
+            session.execute(
+                sa.text("DO $$ BEGIN RAISE EXCEPTION 'x' USING ERRCODE = '40P01'; END $$")
+            )
         else:
             import pymysql
 
@@ -503,7 +556,8 @@ def test_connections_go_back_as_they_were(bench: Bench) -> None:
         for _ in range(4):
             with bench.store.database.cursor() as cursor:
                 cursor.execute(
-                    "SHOW SESSION VARIABLES WHERE Variable_name IN ('tx_isolation', 'transaction_isolation')"
+                    "SHOW SESSION VARIABLES WHERE Variable_name IN ('tx_isolation',"
+                    " 'transaction_isolation')"
                 )
                 levels |= {level for _, level in cursor.fetchall()}
         assert levels == {"READ-COMMITTED"}
@@ -511,7 +565,7 @@ def test_connections_go_back_as_they_were(bench: Bench) -> None:
     assert bench.balance() == 94
 
 
-# -- lost answers ------------------------------------------------------------------------------------------------------
+# -- lost answers ----------------------------------------------------------------------------------
 
 
 @pytest.fixture(params=["postgres", "mariadb"])
@@ -523,19 +577,22 @@ def wire(request: pytest.FixtureRequest) -> Iterator[Wire]:
 
 @pytest.mark.parametrize("is_taken_already", [False, True])
 def test_a_commit_whose_answer_is_lost_took_place_once(
-    wire: Wire, open_bench: Callable[[str], Bench], monkeypatch: pytest.MonkeyPatch, is_taken_already: bool
+    wire: Wire,
+    open_bench: Callable[[str], Bench],
+    monkeypatch: pytest.MonkeyPatch,
+    is_taken_already: bool,
 ) -> None:
     bench = open_bench(wire.url)
     debit = declare_debit(bench)
     bench.orchestrate(debit.s(10))
-    real = bench.store.begin_activity
+    real = bench.store.outcomes.begin
 
     def begin(*args: Any) -> Any:
         if wire.cuts and is_taken_already:
             bench.runtime.runner.run("i")
         return real(*args)
 
-    monkeypatch.setattr(bench.store, "begin_activity", begin)
+    monkeypatch.setattr(bench.store.outcomes, "begin", begin)
     wire.cut_after_commit()
     assert bench.perform(debit, 10).state == "SUCCESS"
     assert wire.cuts == 1
@@ -561,7 +618,9 @@ def test_a_connection_that_ends_before_the_commit_leaves_nothing(
     assert (bench.balance(), bench.runs) == (90, [10, 10])
 
 
-def test_a_store_that_stays_away_leaves_it_to_a_later_copy(wire: Wire, open_bench: Callable[[str], Bench]) -> None:
+def test_a_store_that_stays_away_leaves_it_to_a_later_copy(
+    wire: Wire, open_bench: Callable[[str], Bench]
+) -> None:
     bench = open_bench(wire.url)
 
     def cut(session: Session) -> str:
@@ -575,12 +634,14 @@ def test_a_store_that_stays_away_leaves_it_to_a_later_copy(wire: Wire, open_benc
     assert bench.perform(debit, 10, ticket=ticket).state == "REJECTED"
     wire.come_up()
     is_bad = False
+    # recovery sees that nobody runs it
+    wait_until(lambda: bench.store.workers.free_held(ticket, "me"), 30, "the store")
     assert bench.perform(debit, 10, ticket=ticket).state == "SUCCESS"
     assert bench.finish() == "done"
     assert bench.balance() == 90
 
 
-# -- at most once: who may begin -----------------------------------------------------------------------------------------
+# -- at most once: who may begin -------------------------------------------------------------------
 
 
 def declare_charge(bench: Bench, body: Callable[..., Any] = lambda: "paid", **options: Any) -> Any:
@@ -607,7 +668,9 @@ def test_marks_admit_one_run_for_each_wish() -> None:
     assert may_begin(first, 0, first) is None
     assert may_begin(first, 0, first, is_again=True) == first
     assert may_begin(first + 1, 0, copy) is None
-    assert may_begin(first, 1, retry) == retry, "the retry's message may be faster than the note of it"
+    assert may_begin(first, 1, retry) == retry, (
+        "the retry's message may be faster than the note of it"
+    )
     assert may_begin(retry, 1, new_mark(1)) is None
     waiting = waiting_mark(first)
     sent_again = may_begin(waiting, 0, copy)
@@ -640,7 +703,7 @@ def test_a_copy_never_runs_beside_it_or_after_it(bench: Bench, is_held: bool) ->
     charge = declare_charge(bench, run_copies)
     ticket = bench.orchestrate(charge.s())
     if is_held:
-        bench.store.mark_held("me", [ticket])
+        hold(bench.store, "me", [ticket])
     assert bench.perform(charge, ticket=ticket).state == "SUCCESS"
     assert bench.perform(charge, ticket=ticket).state == "IGNORED"
     assert bench.finish() == "paid"
@@ -663,8 +726,8 @@ def test_one_whose_worker_is_gone_is_interrupted(bench: Bench) -> None:
     die_in_the_body(bench, charge, ticket)
     interrupt_nobody(bench)
     assert bench.perform(charge, headers={"durable": {"n": 1}}).state == "IGNORED"
-    bench.store.unregister("me")
-    assert bench.store.free_abandoned(LEASE) == 1
+    bench.store.workers.unregister("me")
+    assert bench.store.workers.free_abandoned(LEASE) == 1
     assert bench.perform(charge, headers={"durable": {"n": 1}}).state == "IGNORED"
     bench.recovery().repair_activities()
     assert bench.has_failed_with(ActivityInterrupted), "a policy does not try it again"
@@ -676,8 +739,8 @@ def test_one_whose_worker_is_gone_is_interrupted(bench: Bench) -> None:
 def test_one_whose_worker_died_before_it_began_runs(bench: Bench) -> None:
     charge = declare_charge(bench)
     ticket = bench.orchestrate(charge.s())
-    bench.store.mark_held("gone", [ticket])
-    assert bench.store.free_abandoned(LEASE) == 1
+    hold(bench.store, "gone", [ticket])
+    assert bench.store.workers.free_abandoned(LEASE) == 1
     bench.recovery().repair_activities()
     assert bench.perform(charge, headers={"durable": {"n": 1}}).state == "SUCCESS"
     assert bench.finish() == "paid"
@@ -688,7 +751,7 @@ def test_one_whose_process_was_killed_is_interrupted(bench: Bench, error: Except
     charge = declare_charge(bench)
     ticket = bench.orchestrate(charge.s())
     die_in_the_body(bench, charge, ticket)
-    bench.app.backend.mark_as_failure(ticket.task_id, error, request=None)
+    bench.app.backend.mark_as_failure(ticket.task_id, error, request=OURS)
     assert bench.has_failed_with(ActivityInterrupted)
     assert type(error).__name__ in str(bench.run.failure)
 
@@ -697,23 +760,29 @@ def test_one_that_was_revoked_while_it_ran_is_interrupted(bench: Bench) -> None:
     charge = declare_charge(bench)
     ticket = bench.orchestrate(charge.s())
     die_in_the_body(bench, charge, ticket)
-    bench.app.backend.mark_as_revoked(ticket.task_id, "terminated", request=None, store_result=False)
+    bench.app.backend.mark_as_revoked(
+        ticket.task_id, "terminated", request=None, store_result=False
+    )
     assert bench.has_failed_with(ActivityInterrupted)
 
 
 def test_one_whose_process_was_killed_before_it_began_has_failed(bench: Bench) -> None:
     charge = declare_charge(bench)
     ticket = bench.orchestrate(charge.s())
-    bench.app.backend.mark_as_failure(ticket.task_id, WorkerLostError("gone"), request=None)
+    bench.app.backend.mark_as_failure(ticket.task_id, WorkerLostError("gone"), request=OURS)
     assert bench.has_failed_with(WorkerLostError)
 
 
 def test_a_retry_on_worker_lost_is_not_heard(bench: Bench) -> None:
-    charge = declare_charge(bench, acks_late=True, reject_on_worker_lost=True, retry_on_worker_lost=True)
+    charge = declare_charge(
+        bench, acks_late=True, reject_on_worker_lost=True, retry_on_worker_lost=True
+    )
     assert (charge.reject_on_worker_lost, charge.retry_on_worker_lost) == (False, False)
 
 
-@pytest.mark.parametrize("raised", [Reject("later", requeue=True), SystemExit()], ids=["Reject", "SystemExit"])
+@pytest.mark.parametrize(
+    "raised", [Reject("later", requeue=True), WorkerShutdown(0)], ids=["Reject", "WorkerShutdown"]
+)
 def test_a_body_that_ends_otherwise_is_interrupted(bench: Bench, raised: BaseException) -> None:
     def body() -> None:
         raise raised
@@ -729,6 +798,50 @@ def test_a_body_that_ends_otherwise_is_interrupted(bench: Bench, raised: BaseExc
     assert bench.runs == ["charge"]
 
 
+class Out(BaseException):
+    pass
+
+
+@pytest.mark.parametrize("at_most_once", [False, True])
+@pytest.mark.parametrize(
+    "raised",
+    [SystemExit(3), KeyboardInterrupt(), GeneratorExit(), asyncio.CancelledError(), Out()],
+    ids=lambda error: type(error).__name__,
+)
+def test_whatever_a_body_raises_is_the_end_of_its_attempt(
+    bench: Bench, raised: BaseException, at_most_once: bool
+) -> None:
+    """Where there is no process of a pool around it, nobody but the body can have raised it."""
+
+    @bench.task(at_most_once=at_most_once)
+    def charge() -> None:
+        bench.runs.append("charge")
+        raise raised
+
+    bench.orchestrate(charge.s(), retry=RetryPolicy(first_interval=0, max_attempts=2))
+    for _ in range(2):
+        result = bench.perform(charge)
+        assert (result.state, type(result.result)) == ("FAILURE", ActivityError)
+    assert bench.has_failed_with(ActivityError)
+    assert type(raised).__name__ in str(bench.run.failure)
+    assert bench.runs == ["charge"] * 2
+
+
+def test_in_a_process_of_a_pool_what_ends_it_is_left_to_celery(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(current_process(), "_name", "ForkPoolWorker-1")
+
+    @bench.task()
+    def charge() -> None:
+        raise SystemExit(3)
+
+    ticket = bench.orchestrate(charge.s())
+    with pytest.raises(SystemExit):
+        bench.perform(charge)
+    assert bench.ticket() == ticket
+
+
 def test_a_time_out_of_one_that_began_is_an_interruption(bench: Bench) -> None:
     charge = declare_charge(bench)
     ticket = bench.orchestrate(charge.s(), timeout=0.3, retry=RetryPolicy(first_interval=0))
@@ -738,30 +851,35 @@ def test_a_time_out_of_one_that_began_is_an_interruption(bench: Bench) -> None:
     assert bench.has_failed_with(ActivityInterrupted)
 
 
-def test_an_outcome_that_the_store_cannot_be_told_is_looked_into(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_outcome_that_the_store_cannot_be_told_is_looked_into(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def fail(*_: Any, **__: Any) -> Any:
         raise StoreError("down")
 
     charge = declare_charge(bench)
     ticket = bench.orchestrate(charge.s())
     with monkeypatch.context() as patch:
-        patch.setattr(bench.store, "record_outcome", fail)
-        patch.setattr("celery_durable.worker.activity.with_patience", lambda runtime, work, patience=None: work())
+        patch.setattr(bench.store.outcomes, "record", fail)
+        patch.setattr(
+            "celery_durable.worker.attempt.with_patience",
+            lambda runtime, work, patience=None: work(),
+        )
         result = bench.perform(charge, ticket=ticket)
     assert (result.state, type(result.result)) == ("IGNORED", OutcomeLost)
 
-    charge.Request._look_after(SimpleNamespace(task=charge, app=bench.app, durable_ticket=ticket), result.result)
-    assert list(bench.runtime.lost) == [ticket]
-    assert bench.store.free_held(ticket, "me")
+    assert bench.store.workers.free_held(ticket, "me")
     bench.recovery().repair_activities()
     assert bench.has_failed_with(ActivityInterrupted)
     assert bench.runs == ["charge"]
 
 
-def test_a_claim_whose_answer_is_lost_is_this_runs(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_claim_whose_answer_is_lost_is_this_runs(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
     charge = declare_charge(bench)
     bench.orchestrate(charge.s())
-    real, tries = bench.store.begin_once, []
+    real, tries = bench.store.outcomes.begin_once, []
 
     def lose_the_answer(*args: Any, **options: Any) -> Any:
         tries.append(real(*args, **options))
@@ -769,7 +887,7 @@ def test_a_claim_whose_answer_is_lost_is_this_runs(bench: Bench, monkeypatch: py
             raise StoreError("the answer is lost")
         return tries[-1]
 
-    monkeypatch.setattr(bench.store, "begin_once", lose_the_answer)
+    monkeypatch.setattr(bench.store.outcomes, "begin_once", lose_the_answer)
     assert bench.perform(charge).state == "SUCCESS"
     assert tries[0] == tries[1]
 
@@ -777,7 +895,9 @@ def test_a_claim_whose_answer_is_lost_is_this_runs(bench: Bench, monkeypatch: py
 def test_in_a_process_that_is_no_worker_it_is_looked_into_after_an_hour(bench: Bench) -> None:
     bench.runtime.worker_id = None
     seen: list[Any] = []
-    charge = declare_charge(bench, lambda: seen.append((bench.row(), bench.store.now())) or interrupt_nobody(bench))
+    charge = declare_charge(
+        bench, lambda: seen.append((bench.row(), bench.store.now())) or interrupt_nobody(bench)
+    )
     bench.orchestrate(charge.s())
     bench.perform(charge)
     ((row, now),) = seen
@@ -786,7 +906,7 @@ def test_in_a_process_that_is_no_worker_it_is_looked_into_after_an_hour(bench: B
     assert bench.finish() is None
 
 
-# -- at most once: what a body asks for ----------------------------------------------------------------------------------
+# -- at most once: what a body asks for ------------------------------------------------------------
 
 
 def test_celerys_own_retry_runs_it_again_as_often_as_it_asks(bench: Bench) -> None:
@@ -813,13 +933,15 @@ def test_a_retry_whose_message_is_lost_is_sent_again_and_runs_once(
     charge = declare_charge(bench, retry_once)
     ticket = bench.orchestrate(charge.s())
     level = new_mark(0)
-    mark = bench.store.begin_once(ticket, "me", 0, level)
+    mark = bench.store.outcomes.begin_once(ticket, "me", 0, level)
     assert mark is not None
     bench.runs.append("charge")
-    assert bench.store.postpone_once(ticket, mark, 0)
-    assert not bench.store.postpone_once(ticket, mark, 0)
+    assert bench.store.outcomes.postpone_once(ticket, mark, 0)
+    assert not bench.store.outcomes.postpone_once(ticket, mark, 0)
     recovery = bench.recovery()
-    wait_until(lambda: recovery.repair_activities() and bench.row()["sends"] == 1, 10, "a second sending")
+    wait_until(
+        lambda: recovery.repair_activities() and bench.row()["sends"] == 1, 10, "a second sending"
+    )
     assert bench.perform(charge, ticket=ticket, headers={"durable": {"n": 1}}).state == "SUCCESS"
     assert bench.perform(charge, ticket=ticket, retries=1).state == "IGNORED"
     assert bench.finish() == "paid"
@@ -829,8 +951,8 @@ def test_a_retry_whose_message_is_lost_is_sent_again_and_runs_once(
 def test_one_that_replaced_itself_waits_for_the_other(bench: Bench) -> None:
     charge = declare_charge(bench)
     ticket = bench.orchestrate(charge.s())
-    mark = bench.store.begin_once(ticket, "me", 0, new_mark(0))
-    assert bench.store.delegate_once(ticket, mark)
+    mark = bench.store.outcomes.begin_once(ticket, "me", 0, new_mark(0))
+    assert bench.store.outcomes.delegate_once(ticket, mark)
     interrupt_nobody(bench)
     assert bench.row()["is_delegated"]
     other = declare_charge(bench, lambda: "other", name="other")

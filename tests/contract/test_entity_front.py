@@ -11,7 +11,15 @@ import sqlalchemy as sa
 from celery import Celery, _state
 from sqlalchemy.orm import Session
 
-from celery_durable import ConfigurationError, Durable, DurableError, Entity, InvalidState, RuntimeStatus, entity
+from celery_durable import (
+    ConfigurationError,
+    Durable,
+    DurableError,
+    Entity,
+    InvalidState,
+    RuntimeStatus,
+    entity,
+)
 
 
 def make_class(name: str = "Counter") -> Any:
@@ -95,7 +103,7 @@ def test_declared_before_there_is_an_app(new_app: Callable[..., Any]) -> None:
 @pytest.fixture
 def shared() -> Iterator[Any]:
     """An entity of whatever app is current."""
-    from celery_durable import app as module
+    from celery_durable.app import shared as module
 
     before = set(_state._on_app_finalizers)
     yield entity(make_class("Shared"))
@@ -124,13 +132,21 @@ def test_entities_are_no_orchestrations_in_lists(app: Any) -> None:
         durable.entity(Counter, key).signal.add(1)
     assert [run.id for run in durable.find(status="RUNNING").items] == ["i"]
     assert durable.count() == 1
-    assert durable.count(name="celery_durable.entity.Counter") == durable.count(id_prefix="@Counter@") == 3
+    assert (
+        durable.count(name="celery_durable.entity.Counter")
+        == durable.count(id_prefix="@Counter@")
+        == 3
+    )
     first = durable.entities(Counter, limit=2)
     second = durable.entities(limit=2, cursor=first.next_cursor)
     assert second.next_cursor is None
     found = [*first.items, *second.items]
-    assert {(each.name, each.key, each.state["value"]) for each in found} == {("Counter", key, 1) for key in "abc"}
-    assert all(isinstance(each, Entity) and not each.is_empty and each.locked_by is None for each in found)
+    assert {(each.name, each.key, each.state["value"]) for each in found} == {
+        ("Counter", key, 1) for key in "abc"
+    }
+    assert all(
+        isinstance(each, Entity) and not each.is_empty and each.locked_by is None for each in found
+    )
     assert all(each.updated_at.utcoffset() == timedelta(0) for each in found)
     assert durable.terminate(status="RUNNING").done == 1  # of all that runs: entities stay
     assert durable.entity(Counter, "a").state() == {"value": 1}
@@ -162,7 +178,10 @@ def test_the_store_is_out_of_reach_inside_an_orchestrator(app: Any) -> None:
     @durable.orchestrator(name="reaches")
     async def reaches(ctx: Any) -> Any:
         seen = []
-        for call in (durable.entity(Counter, "k").signal.add, lambda n: durable.entity(Counter, "k").state()):
+        for call in (
+            durable.entity(Counter, "k").signal.add,
+            lambda n: durable.entity(Counter, "k").state(),
+        ):
             try:
                 call(1)
             except DurableError as error:

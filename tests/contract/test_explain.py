@@ -1,4 +1,6 @@
-"""``explain()`` says what an orchestration waits for, and ``find(stuck=True)`` finds those that wait in vain."""
+"""``explain()`` says what an orchestration waits for, and ``find(stuck=True)`` finds those that
+wait in vain.
+"""
 
 from __future__ import annotations
 
@@ -7,13 +9,15 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
+from celery.exceptions import WorkerLostError
 
+from celery_durable.core.retry import RetryPolicy
 from celery_durable.core.status import RuntimeStatus
 from celery_durable.engine.explain import Explanation, explain
-from celery_durable.engine.records import Filters
+from celery_durable.engine.listing import Filters
 from celery_durable.errors import InstanceNotFound
 from celery_durable.store import Store
-from celery_durable.store.schema import inbox, outbox
+from celery_durable.store.schema import inbox, instances, outbox
 
 from .builders import SECOND
 from .world import World, sig
@@ -30,7 +34,10 @@ def world(store: Store) -> World:
             await ctx.call(sig("charge", 0))
         except ZeroDivisionError:
             await asyncio.gather(
-                ctx.call(sig("ship")), ctx.wait_event("approved"), ctx.sleep(3600), ctx.call(sig("child"))
+                ctx.call(sig("ship")),
+                ctx.wait_event("approved"),
+                ctx.sleep(3600),
+                ctx.call(sig("child")),
             )
 
     @world.orchestrator
@@ -60,22 +67,30 @@ def change(store: Store, table: sa.Table, **values: Any) -> None:
 
 
 def stuck(world: World) -> list[str]:
-    found = [record.id for record in world.store.find(Filters(stuck=True), 10, None)[0]]
-    others = [record.id for record in world.store.find(Filters(stuck=False), 10, None)[0]]
-    assert world.store.count(Filters(stuck=True)) == len(found)
-    assert len(found) + len(others) == world.store.count(Filters())
+    found = [record.id for record in world.store.reads.find(Filters(stuck=True), 10, None)[0]]
+    others = [record.id for record in world.store.reads.find(Filters(stuck=False), 10, None)[0]]
+    assert world.store.reads.count(Filters(stuck=True)) == len(found)
+    assert len(found) + len(others) == world.store.reads.count(Filters())
     return found
 
 
 def test_all_that_it_waits_for_is_told(world: World, store: Store) -> None:
     halfway(world)
-    store.beat("w1", "celery@here")
+    store.workers.beat("w1", "celery@here")
     found = told(world)
     text = str(found)
-    assert "activity ship (call 2, attempt 1), sent 0:00:0" in text and "not seen running yet" in text
+    assert (
+        "activity ship (call 2, attempt 1), sent 0:00:0" in text and "not seen running yet" in text
+    )
     assert "event 'approved'" in found.waits_for
-    assert any(what.startswith("a timer that is due in 0:59:") or "in 1:00:00" in what for what in found.waits_for)
-    assert any(what.startswith("sub-orchestration ") and "(child), which is " in what for what in found.waits_for)
+    assert any(
+        what.startswith("a timer that is due in 0:59:") or "in 1:00:00" in what
+        for what in found.waits_for
+    )
+    assert any(
+        what.startswith("sub-orchestration ") and "(child), which is " in what
+        for what in found.waits_for
+    )
     assert len(found.waits_for) == 4
     assert (
         found.last_error is not None
@@ -90,15 +105,17 @@ def test_all_that_it_waits_for_is_told(world: World, store: Store) -> None:
 def test_the_worker_that_runs_an_activity_is_named(world: World, store: Store) -> None:
     halfway(world)
     change(store, outbox, holder="w1")
-    assert any("runs on a worker that is not seen any more" in what for what in told(world).waits_for)
-    store.beat("w1", "celery@here")
+    assert any(
+        "runs on a worker that is not seen any more" in what for what in told(world).waits_for
+    )
+    store.workers.beat("w1", "celery@here")
     assert any("which runs on celery@here" in what for what in told(world).waits_for)
 
 
 def test_without_a_worker_it_says_so(world: World, store: Store) -> None:
     halfway(world)
     assert told(world).advice == "no worker is alive: start one, with this store"
-    store.beat("w1", "celery@here")
+    store.workers.beat("w1", "celery@here")
     assert "nothing to do" in told(world).advice
 
 
@@ -121,9 +138,32 @@ def test_an_activity_that_is_sent_in_vain_is_stuck(world: World, store: Store) -
     assert "is sent again and again" in found.advice
 
 
+def test_an_activity_that_cannot_be_sent_is_stuck(world: World, store: Store) -> None:
+    halfway(world)
+    change(store, outbox, sent_at=None)
+    assert stuck(world) == [], "recovery is about to send it"
+    change(store, instances, updated_at=store.now() - 61 * SECOND)
+    assert "i" in stuck(world)
+    assert (
+        "which could not be sent yet" in str(told(world))
+        and "cannot be sent: the workers' log" in told(world).advice
+    )
+    change(store, outbox, is_held=True)
+    assert stuck(world) == [], "it waits for its turn"
+
+
+def test_an_activity_of_a_worker_that_is_gone_is_stuck(world: World, store: Store) -> None:
+    halfway(world)
+    change(store, outbox, holder="w1")
+    change(store, instances, updated_at=store.now() - 61 * SECOND)
+    assert "i" in stuck(world)
+    store.workers.beat("w1", "celery@here")
+    assert stuck(world) == []
+
+
 def test_code_that_nobody_has_is_stuck(world: World, store: Store) -> None:
     halfway(world)
-    store.note_waiting("i", "waits for a worker that has sale version '2'")
+    store.turns.note_waiting("i", "waits for a worker that has sale version '2'")
     assert stuck(world) == ["i"]
     assert "start a worker that has this code" in told(world).advice
 
@@ -176,6 +216,69 @@ def test_one_that_is_over_waits_for_nothing(world: World, store: Store) -> None:
     found = told(world)
     assert "TERMINATED: It is enough; it last moved" in found.state
     assert (found.waits_for, "was terminated" in found.advice) == ([], True)
+
+
+def failed(world: World, raised: Exception, attempts: int = 1) -> Explanation:
+    def charge(amount: int) -> None:
+        raise raised
+
+    world.tasks["charge"] = charge
+
+    @world.orchestrator
+    async def sale(ctx: Any) -> None:
+        await ctx.call(sig("charge", 0), retry=RetryPolicy(first_interval=0, max_attempts=attempts))
+
+    world.start("sale")
+    world.runner.run("i")
+    while world.publisher.activities:
+        row = world.publisher.activities.popleft()
+        world.perform(row.ticket, row)
+        world.runner.run("i")
+    return told(world)
+
+
+def test_a_failed_one_names_what_made_it_fail(world: World) -> None:
+    found = failed(world, ValueError("declined"), attempts=3)
+    assert found.status is RuntimeStatus.FAILED
+    assert found.last_error is not None
+    assert (
+        found.last_error.startswith("activity charge (call 1, attempt 3): ")
+        and "declined" in found.last_error
+    )
+    assert (
+        "activity charge (call 1, attempt 3) made it fail: rewind runs that again" in found.advice
+    )
+    assert "RetryPolicy" not in found.advice
+
+
+def test_a_failed_one_whose_activity_lost_its_worker_could_have_tried_again(world: World) -> None:
+    found = failed(world, WorkerLostError("signal 9"))
+    assert "a RetryPolicy (retry=) would have tried it again" in found.advice
+
+
+def test_a_failed_one_whose_own_code_raised_says_so(world: World) -> None:
+    @world.orchestrator
+    async def sale(ctx: Any) -> None:
+        raise ValueError("a mistake")
+
+    world.start("sale")
+    world.runner.run("i")
+    found = told(world)
+    assert (found.last_error, "its own code raised it" in found.advice) == (None, True)
+    assert "a mistake" in found.state
+
+
+def test_one_that_waits_for_nothing_that_could_come_says_so(world: World, store: Store) -> None:
+    @world.orchestrator
+    async def sale(ctx: Any) -> None:
+        await asyncio.Event().wait()
+
+    world.start("sale")
+    world.runner.run("i")
+    store.workers.beat("w1", "celery@here")
+    if told(world).status is RuntimeStatus.RUNNING:
+        assert "nothing that it waits for can come" in told(world).advice
+        assert "load the code here" in told(World(store)).advice
 
 
 def test_the_handle_explains(new_app: Any) -> None:

@@ -80,13 +80,43 @@ PROGRAMS = [one_activity, two_activities, wait_for_all, timer_and_event, child, 
 def shape(store: Store) -> dict[str, Any]:
     """Return all rows without what differs between two runs: times, random ids and row numbers."""
     kept = {
-        "instances": ("id", "name", "version", "status", "sequence", "input", "parent_id", "root_id", "tags", "canvas", "queue",
-                      "crashes", "output", "failure", "custom_status", "reason"),
+        "instances": (
+            "id",
+            "name",
+            "version",
+            "status",
+            "sequence",
+            "input",
+            "parent_id",
+            "root_id",
+            "tags",
+            "canvas",
+            "queue",
+            "crashes",
+            "output",
+            "failure",
+            "custom_status",
+            "reason",
+        ),
         "history": ("instance", "sequence"),
         "inbox": ("instance", "kind", "command", "attempt", "name", "payload", "sends"),
-        "outbox": ("command", "attempt", "instance", "kind", "name", "message", "queue", "join_command", "window_command",
-                   "is_held", "is_delegated", "sends", "holder", "beat_timeout"),
-    }  # fmt: skip
+        "outbox": (
+            "command",
+            "attempt",
+            "instance",
+            "kind",
+            "name",
+            "message",
+            "queue",
+            "join_command",
+            "window_command",
+            "is_held",
+            "is_delegated",
+            "sends",
+            "holder",
+            "beat_timeout",
+        ),
+    }
     return {
         table: sorted(repr([row[column] for column in columns]) for row in everything(store)[table])
         for table, columns in kept.items()
@@ -95,7 +125,9 @@ def shape(store: Store) -> dict[str, Any]:
 
 @pytest.mark.parametrize("program", PROGRAMS)
 @pytest.mark.parametrize("canvas", [None, {"finish": {}}])
-def test_the_same_rows_are_left_as_by_a_start_and_a_turn(store: Store, program: Any, canvas: Any) -> None:
+def test_the_same_rows_are_left_as_by_a_start_and_a_turn(
+    store: Store, program: Any, canvas: Any
+) -> None:
     shapes = []
     for is_inline in (False, True):
         world = World(store, start_inline=is_inline)
@@ -109,20 +141,24 @@ def test_the_same_rows_are_left_as_by_a_start_and_a_turn(store: Store, program: 
             world.runner.run(address.id)
         assert world.status() is not RuntimeStatus.PENDING
         left = shape(store)
-        sent = ([(row.ticket[1:], row.name) for row in world.publisher.activities], len(world.publisher.turns))
+        sent = (
+            [(row.ticket[1:], row.name) for row in world.publisher.activities],
+            len(world.publisher.turns),
+        )
         world.pump_to_end()
         assert world.output() == 42
         shapes.append((left, sent))
-        world.client.store.purge("i", world.client.fetch("i").execution)
+        world.client.store.cleanup.purge("i", world.client.fetch("i").execution)
         for other in world.client.children("i"):
-            world.client.store.purge(other.id, other.execution)
+            world.client.store.cleanup.purge(other.id, other.execution)
         for row in world.publisher.finished:
             assert row[1] is RuntimeStatus.COMPLETED
     usual, inline = shapes
     strip = lambda rows: [row.replace("\\", "") for row in rows]  # noqa: E731
     for table, expected in usual[0].items():
         if program in (child, renewed) and table in ("instances", "inbox"):
-            assert len(inline[0][table]) == len(expected)  # a child's id holds its parent's random execution
+            # a child's id holds its parent's random execution
+            assert len(inline[0][table]) == len(expected)
         else:
             assert strip(inline[0][table]) == strip(expected), table
     assert inline[1] == usual[1]
@@ -140,7 +176,9 @@ def test_an_id_that_is_taken_is_met_as_ever(store: Store) -> None:
     assert len(world.publisher.activities) == 1
 
 
-def test_an_orchestrator_that_is_unknown_here_or_starts_later_is_left_to_a_worker(store: Store) -> None:
+def test_an_orchestrator_that_is_unknown_here_or_starts_later_is_left_to_a_worker(
+    store: Store,
+) -> None:
     world = World(store, start_inline=True)
     one_activity(world)
     world.start("unknown", 1, id_="a")
@@ -185,7 +223,7 @@ def test_a_start_fails_when_the_store_does(store: Store) -> None:
     def fail() -> None:
         raise StoreError("gone")
 
-    world.interpose("start_turn", before=fail)
+    world.interpose("insert_with_turn", before=fail)
     with pytest.raises(StoreError, match="gone"):
         world.start("steps", 1)
     assert world.status() is None
@@ -209,7 +247,7 @@ def test_what_was_not_sent_is_sent_by_recovery(store: Store) -> None:
     assert world.output() == 42
 
 
-# -- the clock ------------------------------------------------------------------------------------------------
+# -- the clock -------------------------------------------------------------------------------------
 
 
 def test_time_is_the_stores_and_goes_on_between_looks() -> None:

@@ -1,4 +1,6 @@
-"""Limits are never exceeded, nothing waits for ever, no place is lost: whatever ends, dies or comes at once."""
+"""Limits are never exceeded, nothing waits for ever, no place is lost: whatever ends, dies or comes
+at once.
+"""
 
 from __future__ import annotations
 
@@ -12,13 +14,13 @@ import pytest
 import sqlalchemy as sa
 
 from celery_durable import ConfigurationError, Debounce, Durable, Limit, Rate
-from celery_durable.core.events import EventKind
-from celery_durable.core.flow import key_of
+from celery_durable.core.history import EventKind
+from celery_durable.core.limits import key_of
 from celery_durable.core.status import RuntimeStatus
-from celery_durable.engine.client import StartRequest
+from celery_durable.engine.admission_policy import declared_policy
 from celery_durable.engine.explain import explain
-from celery_durable.engine.flow import declared_flow
-from celery_durable.engine.records import AlreadyWaitsError, NewInstance
+from celery_durable.engine.start import StartRequest
+from celery_durable.engine.writes import AlreadyWaitsError, NewInstance
 from celery_durable.store import Store
 from celery_durable.store.database import Statement
 from celery_durable.store.schema import inbox, places, waiting
@@ -31,7 +33,7 @@ PENDING, RUNNING, COMPLETED = RuntimeStatus.PENDING, RuntimeStatus.RUNNING, Runt
 
 
 def declare(world: World, function: Callable[..., Any], **options: Any) -> Callable[..., Any]:
-    return world.orchestrator(function, flow=declared_flow(function, options))
+    return world.orchestrator(function, flow=declared_policy(function, options))
 
 
 async def job(ctx: Any, tenant: str | None = None, how: str = "") -> Any:
@@ -57,12 +59,12 @@ def table(store: Store, chosen: sa.Table) -> list[dict[str, Any]]:
 
 def running(world: World) -> list[str]:
     """Return the ids of those that have begun, in order."""
-    page, _ = world.store.find(_filters(RUNNING), 1000, None)
+    page, _ = world.store.reads.find(_filters(RUNNING), 1000, None)
     return sorted(record.id for record in page)
 
 
 def _filters(*statuses: RuntimeStatus) -> Any:
-    from celery_durable.engine.records import Filters
+    from celery_durable.engine.listing import Filters
 
     return Filters(statuses=statuses)
 
@@ -83,7 +85,7 @@ def end(world: World, id_: str, answer: str = "done") -> None:
     world.pump()
 
 
-# -- places -----------------------------------------------------------------------------------------------------
+# -- places ----------------------------------------------------------------------------------------
 
 
 def test_no_more_run_than_the_limit_and_the_next_follow_in_order(store: Store) -> None:
@@ -172,7 +174,7 @@ def test_an_orchestrator_without_limits_makes_no_row(store: Store) -> None:
     world.pump()
     assert running(world) == ["a"]
     assert table(store, waiting) == table(store, places) == []
-    assert store.load("a", None).instance.policy is None
+    assert store.turns.load("a", None).instance.policy is None
 
 
 def test_a_limit_that_was_changed_or_lifted_holds_for_those_that_wait(store: Store) -> None:
@@ -191,7 +193,9 @@ def test_a_limit_that_was_changed_or_lifted_holds_for_those_that_wait(store: Sto
     assert is_clean(world)
 
 
-def test_a_process_without_the_code_lets_the_next_in_by_the_terms_of_the_start(store: Store) -> None:
+def test_a_process_without_the_code_lets_the_next_in_by_the_terms_of_the_start(
+    store: Store,
+) -> None:
     world, client = make_world(store), World(store)
     for id_ in ("a", "b", "c"):
         world.start("job", id_=id_)
@@ -202,14 +206,16 @@ def test_a_process_without_the_code_lets_the_next_in_by_the_terms_of_the_start(s
     assert running(world) == ["b"]
 
 
-# -- ends -------------------------------------------------------------------------------------------------------
+# -- ends ------------------------------------------------------------------------------------------
 
 ENDS: dict[str, Callable[[World], object]] = {
     "complete": lambda world: world.raise_event("a", "go", "done"),
     "fail": lambda world: world.raise_event("a", "go", "fail"),
     "cancel": lambda world: world.client.cancel("a", "enough"),
     "terminate": lambda world: world.client.terminate("a", "enough", None),
-    "terminate by message": lambda world: world.client.terminate("a", "enough", None, recursive=False),
+    "terminate by message": lambda world: world.client.terminate(
+        "a", "enough", None, recursive=False
+    ),
 }
 
 
@@ -281,7 +287,9 @@ def test_continue_as_new_keeps_the_place(store: Store) -> None:
 
 
 @pytest.mark.parametrize("if_exists", ["restart", "replace"])
-def test_the_life_that_comes_in_the_place_of_another_has_one_place(store: Store, if_exists: str) -> None:
+def test_the_life_that_comes_in_the_place_of_another_has_one_place(
+    store: Store, if_exists: str
+) -> None:
     world = make_world(store)
     world.start("job", id_="a")
     world.start("job", id_="b")
@@ -318,10 +326,12 @@ def test_purging_leaves_no_row(store: Store) -> None:
     end(world, "a")
     world.client.purge("a")
     assert is_clean(world)
-    assert len(table(store, places)) == 1, "a start counts for its period, whatever becomes of the instance"
+    assert len(table(store, places)) == 1, (
+        "a start counts for its period, whatever becomes of the instance"
+    )
 
 
-# -- where starts come from ---------------------------------------------------------------------------------------
+# -- where starts come from ------------------------------------------------------------------------
 
 
 def test_children_wait_for_places_too(store: Store) -> None:
@@ -329,7 +339,9 @@ def test_children_wait_for_places_too(store: Store) -> None:
 
     @world.orchestrator
     async def parent(ctx: Any) -> Any:
-        return await ctx.all([ctx.call(sig("job", "t", task_id=f"c{number}")) for number in range(5)])
+        return await ctx.all(
+            [ctx.call(sig("job", "t", task_id=f"c{number}")) for number in range(5)]
+        )
 
     world.start("parent", id_="p")
     world.pump()
@@ -377,17 +389,17 @@ def test_starts_in_a_callers_transaction_wait_and_take_no_lock(store: Store) -> 
     world.start("job", id_="first")
     new = world.client.prepare(StartRequest("job", (), {}, instance_id="joined"))
     if store.database.family == "sqlite":
-        store.insert_instance(new)
+        store.starts.insert(new)
     else:
         with store.database.cursor() as cursor:
             cursor.execute("BEGIN")
-            assert store.insert_instance_with(cursor, new)
+            assert store.starts.insert_within(cursor, new)
             world.start("job", id_="other")
             world.pump()
             end(world, "first")
             assert running(world) == ["other"]
             cursor.execute("COMMIT")
-    world.client.nudge(new)
+    world.runner.starter.announce(new)
     world.pump()
     for _ in range(2):
         for id_ in running(world):
@@ -414,7 +426,7 @@ def test_ticks_of_a_schedule_keep_to_limits(store: Store) -> None:
     assert running(world) == [tick]
 
 
-# -- crashes ----------------------------------------------------------------------------------------------------
+# -- crashes ---------------------------------------------------------------------------------------
 
 
 def tick_until(world: World, condition: Callable[[], object]) -> None:
@@ -431,8 +443,8 @@ def tick_until(world: World, condition: Callable[[], object]) -> None:
 
 def test_a_death_between_the_start_and_its_admission_is_repaired(store: Store) -> None:
     world = make_world(store)
-    store.insert_instance(world.client.prepare(StartRequest("job", (), {}, instance_id="a")))
-    store.insert_instance(world.client.prepare(StartRequest("job", (), {}, instance_id="b")))
+    store.starts.insert(world.client.prepare(StartRequest("job", (), {}, instance_id="a")))
+    store.starts.insert(world.client.prepare(StartRequest("job", (), {}, instance_id="b")))
     tick_until(world, lambda: running(world) == ["a"])
 
 
@@ -442,12 +454,11 @@ def test_a_death_between_an_end_and_the_next_admission_is_repaired(store: Store)
     world.start("job", id_="b")
     world.pump()
     world.raise_event("a", "go", "done")
-    flows = world.runner.flows
-    world.runner.flows = _Dead()  # type: ignore[assignment]
-    world.runner.flows.complete = flows.complete  # type: ignore[method-assign]
+    dispatcher = world.runner.dispatcher
+    dispatcher.admission, alive = _Dead(), dispatcher.admission  # type: ignore[assignment]
     with pytest.raises(SystemExit):
         world.pump()
-    world.runner.flows = flows
+    dispatcher.admission = alive
     world.publisher.forget()
     assert world.status("a") is COMPLETED
     assert world.status("b") is PENDING
@@ -455,8 +466,6 @@ def test_a_death_between_an_end_and_the_next_admission_is_repaired(store: Store)
 
 
 class _Dead:
-    complete: Any = None
-
     def after(self, *_: Any) -> None:
         raise SystemExit
 
@@ -478,7 +487,9 @@ def test_places_of_instances_that_are_gone_are_given_back(store: Store) -> None:
     world.start("job", id_="c")
     world.pump()
     for id_ in ("a", "c"):
-        store.database.change_one(Statement("DELETE FROM durable_inbox WHERE instance = :id"), id=id_)
+        store.database.change_one(
+            Statement("DELETE FROM durable_inbox WHERE instance = :id"), id=id_
+        )
         store.database.change_one(Statement("DELETE FROM durable_instances WHERE id = :id"), id=id_)
     tick_until(world, lambda: running(world) == ["b"])
     assert [row["instance"] for row in table(store, places)] == ["b"]
@@ -492,7 +503,8 @@ def test_a_damaged_row_holds_no_other_up(store: Store, damage: str) -> None:
         world.start("job", id_=id_)
     world.pump()
     store.database.change_one(
-        Statement("UPDATE durable_waiting SET limits = :damage WHERE instance = 'bad'"), damage=damage
+        Statement("UPDATE durable_waiting SET limits = :damage WHERE instance = 'bad'"),
+        damage=damage,
     )
     end(world, "first")
     assert set(running(world)) == {"bad", "good"}
@@ -502,13 +514,13 @@ def test_of_several_workers_one_a_second_looks(store: Store) -> None:
     world = make_world(store)
     world.start("job", id_="a")
     world.start("job", id_="b")
-    assert store.names_waiting(SECOND) == ["job"]
-    world.runner.flows.admit("job", notes_look=True)
-    assert store.names_waiting(60 * SECOND) == []
-    assert store.names_waiting(0) == ["job"]
+    assert store.admission.names_waiting(SECOND) == ["job"]
+    world.runner.admission.admit("job", notes_look=True)
+    assert store.admission.names_waiting(60 * SECOND) == []
+    assert store.admission.names_waiting(0) == ["job"]
 
 
-# -- many at once -----------------------------------------------------------------------------------------------
+# -- many at once ----------------------------------------------------------------------------------
 
 
 def test_limits_are_never_exceeded_by_many_at_once(store: Store) -> None:
@@ -520,7 +532,7 @@ def test_limits_are_never_exceeded_by_many_at_once(store: Store) -> None:
     def watch() -> None:
         while not over.is_set():
             found = Counter(row["scope"] for row in table(store, places))
-            page, _ = store.find(_filters(RUNNING), 100, None)
+            page, _ = store.reads.find(_filters(RUNNING), 100, None)
             found["running"] = len(page)
             seen.append(found)
 
@@ -541,7 +553,7 @@ def test_limits_are_never_exceeded_by_many_at_once(store: Store) -> None:
         def are_done() -> bool:
             for world in worlds:
                 world.pump()
-            return all(store.status_of(id_) is COMPLETED for id_ in ids)
+            return all(store.reads.status_of(id_) is COMPLETED for id_ in ids)
 
         wait_until(are_done, 30, "all ends, without recovery")
     finally:
@@ -561,13 +573,13 @@ def test_a_lock_that_another_has_is_left_to_it(store: Store) -> None:
     with store.database.cursor() as cursor:
         cursor.execute("BEGIN")
         cursor.execute("SELECT name FROM durable_limits FOR UPDATE")
-        assert store.admit("job", None) is None
+        assert store.admission.admit("job", None) is None
         world.start("job", id_="b")
         cursor.execute("ROLLBACK")
-    assert store.admit("job", None) == []
+    assert store.admission.admit("job", None) == []
 
 
-# -- rates ------------------------------------------------------------------------------------------------------
+# -- rates -----------------------------------------------------------------------------------------
 
 
 def test_no_more_begin_within_a_period_than_may(store: Store) -> None:
@@ -585,7 +597,7 @@ def test_no_more_begin_within_a_period_than_may(store: Store) -> None:
     tick_until(world, lambda: running(world) == ["x1", "x2", "y0", "y1"])
     passes(store, "UPDATE durable_places SET expires_at = 1")
     tick_until(world, lambda: running(world) == ["x1", "x2", "x3", "y0", "y1", "y2", "y3"])
-    assert store.free_lost_places() + len(table(store, places)) >= 3
+    assert store.admission.free_lost_places() + len(table(store, places)) >= 3
 
 
 def test_rates_and_places_hold_together(store: Store) -> None:
@@ -600,7 +612,7 @@ def test_rates_and_places_hold_together(store: Store) -> None:
     assert world.status("i2") is PENDING
 
 
-# -- debounce ---------------------------------------------------------------------------------------------------
+# -- debounce --------------------------------------------------------------------------------------
 
 
 async def note(ctx: Any, document: str, text: str) -> str:
@@ -622,11 +634,13 @@ def test_several_starts_become_one_run_with_the_last_input(store: Store) -> None
     world.pump()
     assert world.status(ids[0]) is PENDING
     passes(store, "UPDATE durable_waiting SET ready_at = 1")
-    tick_until(world, lambda: world.status(ids[0]) is COMPLETED and world.status(other) is COMPLETED)
+    tick_until(
+        world, lambda: world.status(ids[0]) is COMPLETED and world.status(other) is COMPLETED
+    )
     assert world.output(ids[0]) == "three"
     assert world.output(other) == "else"
     assert world.start("note", "d", "four", id_="next") == "next", "the window is over"
-    assert store.count(_filters()) == 3
+    assert store.reads.count(_filters()) == 3
 
 
 def test_each_start_begins_the_quiet_anew_up_to_the_maximal_wait(store: Store) -> None:
@@ -634,7 +648,9 @@ def test_each_start_begins_the_quiet_anew_up_to_the_maximal_wait(store: Store) -
     world.start("note", "d", "one", id_="a")
     (first,) = table(store, waiting)
     assert first["ready_at"] - first["created_at"] == 60 * SECOND
-    store.database.change_one(Statement("UPDATE durable_waiting SET created_at = created_at - 50000000"))
+    store.database.change_one(
+        Statement("UPDATE durable_waiting SET created_at = created_at - 50000000")
+    )
     world.start("note", "d", "two", id_="b")
     (second,) = table(store, waiting)
     assert second["ready_at"] - second["created_at"] == 90 * SECOND
@@ -644,11 +660,14 @@ def test_each_start_begins_the_quiet_anew_up_to_the_maximal_wait(store: Store) -
 def test_starts_of_one_key_at_once_become_one(store: Store) -> None:
     worlds = [debouncing(store, quiet=30) for _ in range(6)]
     ids = at_once(
-        [lambda w=world, n=number: w.start("note", "d", f"{n}", id_=f"i{n}") for number, world in enumerate(worlds)]
+        [
+            lambda w=world, n=number: w.start("note", "d", f"{n}", id_=f"i{n}")
+            for number, world in enumerate(worlds)
+        ]
     )
     assert len(set(ids)) == 1
     assert len(table(store, waiting)) == 1
-    assert store.count(_filters()) == 1
+    assert store.reads.count(_filters()) == 1
 
 
 def test_a_debounced_one_can_end_before_it_begins(store: Store) -> None:
@@ -681,15 +700,16 @@ def test_a_debounced_start_carries_no_callbacks(store: Store) -> None:
 def test_an_insert_that_meets_another_of_its_key_leaves_nothing(store: Store) -> None:
     world = debouncing(store)
     news: list[NewInstance] = [
-        world.client.prepare(StartRequest("note", ("d", "x"), {}, instance_id=id_)) for id_ in ("a", "b")
+        world.client.prepare(StartRequest("note", ("d", "x"), {}, instance_id=id_))
+        for id_ in ("a", "b")
     ]
-    assert store.insert_instance(news[0])
+    assert store.starts.insert(news[0])
     with pytest.raises(AlreadyWaitsError):
-        store.insert_instance(news[1])
+        store.starts.insert(news[1])
     assert world.status("b") is None
 
 
-# -- what people see ----------------------------------------------------------------------------------------------
+# -- what people see -------------------------------------------------------------------------------
 
 
 def test_explain_says_what_is_taken_and_how_many_come_first(store: Store) -> None:
@@ -698,8 +718,17 @@ def test_explain_says_what_is_taken_and_how_many_come_first(store: Store) -> Non
         world.start("job", "acme", id_=f"i{number}")
     world.pump()
     text = str(explain(store, world.runner, world.client.fetch("i4")))
-    assert "waits for a place: 2 of 2 of orchestrator 'job' for key 'acme' are taken, 2 before it" in text
+    assert (
+        "waits for a place: 2 of 2 of orchestrator 'job' for key 'acme' are taken, 2 before it"
+        in text
+    )
     assert "timer" not in text
+    codec = world.runner.codec
+    world.start("job", "acme", id_="hidden", canvas={"shown": {"argsrepr": "('***',)"}})
+    hidden = world.client.fetch("hidden")
+    assert codec.decode(hidden.canvas or "") and "acme" not in str(
+        explain(store, world.runner, hidden)
+    )
     end(world, "i0")
     assert "1 before it" in str(explain(store, world.runner, world.client.fetch("i4")))
 
@@ -707,7 +736,9 @@ def test_explain_says_what_is_taken_and_how_many_come_first(store: Store) -> Non
 def test_explain_tells_when_a_debounced_one_begins(store: Store) -> None:
     world = debouncing(store, quiet=60)
     world.start("note", "d", "one")
-    assert "waits for its time to begin, 20" in str(explain(store, world.runner, world.client.fetch("i")))
+    assert "waits for its time to begin, 20" in str(
+        explain(store, world.runner, world.client.fetch("i"))
+    )
 
 
 def test_history_of_a_limited_one_is_that_of_any(store: Store) -> None:
@@ -718,7 +749,7 @@ def test_history_of_a_limited_one_is_that_of_any(store: Store) -> None:
     assert world.events("a")[0].kind is EventKind.EXECUTION_STARTED
 
 
-# -- declaring --------------------------------------------------------------------------------------------------
+# -- declaring -------------------------------------------------------------------------------------
 
 WRONG: dict[str, Callable[[], object]] = {
     "no number": lambda: Limit("5"),  # type: ignore[arg-type]
@@ -731,13 +762,17 @@ WRONG: dict[str, Callable[[], object]] = {
     "endless": lambda: Rate(1, per=float("inf")),
     "no quiet": lambda: Debounce(0),
     "wait shorter than quiet": lambda: Debounce(10, max_wait=5),
-    "limit of another kind": lambda: declared_flow(job, {"limit": "5"}),
-    "limits of another kind": lambda: declared_flow(job, {"limit": [1, None]}),
-    "the same twice": lambda: declared_flow(job, {"limit": [1, Limit(2)]}),
-    "functions of one name": lambda: declared_flow(job, {"limit": [Limit(1, key=lambda: 1), Limit(1, key=lambda: 2)]}),
-    "no such argument": lambda: declared_flow(job, {"limit": Limit(1, key="customer")}),
-    "no such argument of debounce": lambda: declared_flow(job, {"debounce": Debounce(1, key="customer")}),
-    "debounce of another kind": lambda: declared_flow(job, {"debounce": 5}),
+    "limit of another kind": lambda: declared_policy(job, {"limit": "5"}),
+    "limits of another kind": lambda: declared_policy(job, {"limit": [1, None]}),
+    "the same twice": lambda: declared_policy(job, {"limit": [1, Limit(2)]}),
+    "functions of one name": lambda: declared_policy(
+        job, {"limit": [Limit(1, key=lambda: 1), Limit(1, key=lambda: 2)]}
+    ),
+    "no such argument": lambda: declared_policy(job, {"limit": Limit(1, key="customer")}),
+    "no such argument of debounce": lambda: declared_policy(
+        job, {"debounce": Debounce(1, key="customer")}
+    ),
+    "debounce of another kind": lambda: declared_policy(job, {"debounce": 5}),
 }
 
 
@@ -755,7 +790,10 @@ def test_the_decorator_takes_it_all(sqlite_url: str) -> None:
     durable = Durable(app)
 
     @durable.orchestrator(
-        name="flow.o", limit=[5, Limit(1, key="a"), Rate(10, per=60)], debounce=Debounce(3), priority=4
+        name="flow.o",
+        limit=[5, Limit(1, key="a"), Rate(10, per=60)],
+        debounce=Debounce(3),
+        priority=4,
     )
     async def o(ctx: Any, a: str) -> None: ...
 

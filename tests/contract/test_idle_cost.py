@@ -1,8 +1,12 @@
-"""Recovery costs next to nothing while there is nothing to recover, however much lies in the store."""
+"""Recovery costs next to nothing while there is nothing to recover, however much lies in
+the store.
+"""
 
 from __future__ import annotations
 
+import importlib
 import json
+import pkgutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -10,10 +14,12 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from celery_durable.engine.flow import declared_flow
+import celery_durable.store
+from celery_durable.engine.admission_policy import declared_policy
+from celery_durable.engine.due import ScheduleRow
 from celery_durable.engine.recovery import Recovery
-from celery_durable.engine.schedules import ScheduleRow, tick_id
-from celery_durable.store import Store, admissions, postgres, queries, schedules, sweep, turns
+from celery_durable.engine.schedules import tick_id
+from celery_durable.store import Store, postgres_statements, recovery
 from celery_durable.store.database import Statement
 from tests.conftest import wait_until
 
@@ -38,14 +44,14 @@ class _CountingCursor:
 def statements(store: Store, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Every statement that goes to the database, transactions' own included."""
     seen: list[str] = []
-    plain = store.database.cursor
+    plain = store.database._leased
 
     @contextmanager
-    def cursor() -> Iterator[Any]:
-        with plain() as found:
+    def leased(*args: Any, **options: Any) -> Iterator[Any]:
+        with plain(*args, **options) as found:
             yield _CountingCursor(found, seen)
 
-    monkeypatch.setattr(store.database, "cursor", cursor)
+    monkeypatch.setattr(store.database, "_leased", leased)
     return seen
 
 
@@ -71,9 +77,15 @@ def ticks(recovery: Recovery, clock: Clock, seconds: int) -> None:
         recovery.tick(list, lambda _: None)
 
 
-def test_an_idle_second_costs_one_statement(store: Store, statements: list[str], clock: Clock) -> None:
+def test_an_idle_second_costs_one_statement(
+    store: Store, statements: list[str], clock: Clock
+) -> None:
     begin(store, "waits for an event")
-    begin(store, "waits for a day", own_inbox=[event("waits for a day", visible_at=store.now() + 86_400 * SECOND)])
+    begin(
+        store,
+        "waits for a day",
+        own_inbox=[event("waits for a day", visible_at=store.now() + 86_400 * SECOND)],
+    )
     recovery = World(store).recovery()
     ticks(recovery, clock, 40)
     statements.clear()
@@ -105,7 +117,7 @@ def test_places_that_are_taken_and_a_far_start_cost_next_to_nothing(
     async def limited(ctx: Any) -> None:
         await ctx.wait_event("never")
 
-    world.orchestrator(limited, flow=declared_flow(limited, {"limit": 1}))
+    world.orchestrator(limited, flow=declared_policy(limited, {"limit": 1}))
     world.start("limited", id_="runs")
     world.start("limited", id_="later", start_at=store.now() + 86_400 * SECOND)
     world.pump()
@@ -120,13 +132,38 @@ def declare(store: Store, next_in: float) -> None:
     """Make a schedule whose next tick comes so many seconds from now, and after that every hour."""
     now = store.now()
     next_at = now + int(next_in * SECOND)
-    assert store.insert_schedule(ScheduleRow(
-        "s", "orchestrator", "[[], {}]", None, None, None, 3600 * SECOND, "UTC", next_at, "skip", 60 * SECOND, 0, False, None,
-        next_at, None, None, None, 0, next_at, now, now, now,
-    ))  # fmt: skip
+    assert store.schedules.insert(
+        ScheduleRow(
+            "s",
+            "orchestrator",
+            "[[], {}]",
+            None,
+            None,
+            None,
+            3600 * SECOND,
+            "UTC",
+            next_at,
+            "skip",
+            60 * SECOND,
+            0,
+            False,
+            None,
+            next_at,
+            None,
+            None,
+            None,
+            0,
+            next_at,
+            now,
+            now,
+            now,
+        )
+    )
 
 
-def test_a_schedule_costs_nothing_until_it_is_due(store: Store, statements: list[str], clock: Clock) -> None:
+def test_a_schedule_costs_nothing_until_it_is_due(
+    store: Store, statements: list[str], clock: Clock
+) -> None:
     recovery = World(store).recovery()
     declare(store, 3600)
     ticks(recovery, clock, 40)
@@ -135,7 +172,9 @@ def test_a_schedule_costs_nothing_until_it_is_due(store: Store, statements: list
     assert len(statements) <= 300, statements[-10:]
 
 
-def test_a_schedule_that_is_known_is_met_in_the_tick_after_its_time(store: Store, clock: Clock) -> None:
+def test_a_schedule_that_is_known_is_met_in_the_tick_after_its_time(
+    store: Store, clock: Clock
+) -> None:
     world = World(store)
 
     @world.orchestrator
@@ -144,28 +183,35 @@ def test_a_schedule_that_is_known_is_met_in_the_tick_after_its_time(store: Store
     recovery = world.recovery()
     declare(store, 0.3)
     ticks(recovery, clock, 1)
-    assert store.status_of(tick_id("s", store.get_schedule("s").anchor_at)) is None
-    wait_until(lambda: store.look(SECOND).has_due_schedule, 5, "the schedule's time")
+    assert store.reads.status_of(tick_id("s", store.schedules.get("s").anchor_at)) is None
+    wait_until(
+        lambda: store.recovery.read_backlog(SECOND).has_due_schedule, 5, "the schedule's time"
+    )
     ticks(recovery, clock, 1)
     (turn,) = world.publisher.turns
-    assert turn[0].id == tick_id("s", store.get_schedule("s").anchor_at)
+    assert turn[0].id == tick_id("s", store.schedules.get("s").anchor_at)
 
 
-# -- plans ----------------------------------------------------------------------------------------------------
+# -- plans -----------------------------------------------------------------------------------------
 
 FINISHED, WAITING = 60_000, 6_000
-SMALL = ("durable_workers", "durable_schedules")  # a few rows: reading all of them is the quickest way
+# what is due is found by an index on its time
+MUST_RANGE = ("inbox.DUE_WAKES", "outbox.DUE_ACTIVITIES", "postgres_statements.LOAD")
+# a few rows: reading all of them is the quickest way
+SMALL = ("durable_workers", "durable_schedules", "durable_meta", "durable_alembic_version")
 
 
 def hot_statements() -> dict[str, Statement]:
     """Return every statement of the store's modules that names one of the big tables."""
     found: dict[str, Statement] = {}
-    for module in (turns, postgres, sweep, schedules, queries, admissions):
+    for info in pkgutil.iter_modules(celery_durable.store.__path__):
+        module = importlib.import_module(f"celery_durable.store.{info.name}")
         for name, value in vars(module).items():
             many = value if isinstance(value, list) else [value]
             for number, statement in enumerate(many):
                 if isinstance(statement, Statement) and "durable_" in statement.sql:
-                    found[f"{name}[{number}]" if isinstance(value, list) else name] = statement
+                    place = f"[{number}]" if isinstance(value, list) else ""
+                    found[f"{info.name}.{name}{place}"] = statement
     return found
 
 
@@ -175,13 +221,50 @@ class Plans:
     def __init__(self, store: Store) -> None:
         self.store = store
         self.values = {
-            "id": "w7", "instance": "w7", "execution": "", "known_execution": "", "known_sequence": 0, "sequence": 2,
-            "dedup": "timer:7", "command": 2, "attempt": 1, "worker": "worker3", "holder": "worker3", "limit": 500, "join": 1,
-            "window": 1, "row": 1, "lease": 10 * SECOND, "now": 1, "check_at": 1, "delay": 1, "resend_after": 1, "seen": 1,
-            "next": 2, "far": 1, "horizon": 1, "reason": "r", "is_again": 0, "sends": 0, "taken": [1, 2],
-            "name": "limited 7", "lane": "lane", "last": "", "every": 1, "debounce": "d", "scope": "s", "precedence": 0,
-            "ready_at": 1, "place": 7,
-        }  # fmt: skip
+            "id": "w7",
+            "instance": "w7",
+            "execution": "",
+            "known_execution": "",
+            "known_sequence": 0,
+            "sequence": 2,
+            "dedup": "timer:7",
+            "command": 2,
+            "attempt": 1,
+            "worker": "worker3",
+            "holder": "worker3",
+            "limit": 500,
+            "join": 1,
+            "window": 1,
+            "row": 1,
+            "lease": 10 * SECOND,
+            "now": 1,
+            "check_at": 1,
+            "delay": 1,
+            "resend_after": 1,
+            "seen": 1,
+            "next": 2,
+            "far": 1,
+            "horizon": 1,
+            "reason": "r",
+            "is_again": 0,
+            "sends": 0,
+            "taken": [1, 2],
+            "name": "limited 7",
+            "lane": "lane",
+            "last": "",
+            "every": 1,
+            "debounce": "d",
+            "scope": "s",
+            "precedence": 0,
+            "ready_at": 1,
+            "place": 7,
+            "sum": 3,
+            "begin": 1,
+            "end": 2,
+            "after": 0,
+            "moment": 1,
+            "silence": 1,
+        }
 
     def explain(self, statement: Statement) -> str:
         sql, _ = statement.compiled(self.store.database)
@@ -192,7 +275,7 @@ class Plans:
         ):
             values["id"] = 7
         if "UNNEST" in statement.sql:
-            values.update({name: [] for name in postgres._COLUMNS})
+            values.update({name: [] for name in postgres_statements.COLUMNS})
         with self.store.database.cursor() as cursor:
             (execution,) = cursor.execute("SELECT md5('w7')").fetchone()
             for name in ("execution", "known_execution"):
@@ -264,7 +347,7 @@ def test_no_hot_statement_reads_a_whole_table(filled: Store) -> None:
         plan = json.loads(plans.explain(statement))
         found = scans(plan)
         seen += len(found)
-        bad = filters(plan) if name in ("DUE_WAKES", "DUE_ACTIVITIES", "LOAD") else []
+        bad = filters(plan) if name in MUST_RANGE else []
         bad += [table for node, table in found if node == "Seq Scan" and table not in SMALL]
         if bad:
             whole[name] = bad
@@ -278,10 +361,37 @@ def test_the_search_for_whole_tables_finds_one(filled: Store) -> None:
 
 
 def test_an_idle_look_reads_a_handful_of_pages(filled: Store) -> None:
-    sql, _ = sweep.LOOK.compiled(filled.database)
+    sql, _ = recovery.LOOK.compiled(filled.database)
     with filled.database.cursor() as cursor:
-        cursor.execute(sql)
-        cursor.execute("EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) " + sql)
+        cursor.execute(sql, {"worker": "w"})
+        cursor.execute("EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) " + sql, {"worker": "w"})
         (plan,) = cursor.fetchone()
     root = plan[0]["Plan"]
     assert root["Shared Hit Blocks"] + root["Shared Read Blocks"] < 20, root
+
+
+def test_a_long_backlog_takes_a_small_part_of_a_worker(
+    store: Store, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Rows that only wait in their queue are read the more rarely, the longer that takes."""
+    begin(store, "backlog", activities=[activity(number, queue="q") for number in range(1, 40)])
+    world = World(store, resend_after=0.001)
+    recovery, depth = world.recovery(), {"q": 39}
+    monkeypatch.setattr(recovery.inquiry.witness, "depths", lambda: depth)
+    wait_until(lambda: store.recovery.read_backlog(10 * SECOND).has_activities)
+    spent, read = [], store.recovery.due_activities
+
+    def slowly(*args: Any) -> Any:
+        clock.seconds += 0.4
+        spent.append(0.4)
+        return read(*args)
+
+    monkeypatch.setattr(store.recovery, "due_activities", slowly)
+    began = clock.seconds
+    ticks(recovery, clock, 300)
+    assert 5 <= len(spent) and sum(spent) <= (clock.seconds - began) / 10
+    assert not world.publisher.activities
+    # a queue that is found empty may have lost them: from then on they are looked at each time
+    depth["q"] = 0
+    ticks(recovery, clock, 8)
+    assert len(world.publisher.activities) == 39

@@ -1,4 +1,6 @@
-"""The inbox and outbox of one instance against a model made of dicts, over any sequence of steps."""
+"""The inbox and outbox of one instance against a model made of dicts, over any sequence of
+steps.
+"""
 
 from __future__ import annotations
 
@@ -9,9 +11,15 @@ from pathlib import Path
 import hypothesis.strategies as st
 import pytest
 from hypothesis import HealthCheck, settings
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
 
-from celery_durable.engine.records import TurnCommit
+from celery_durable.engine.writes import TurnCommit
 from celery_durable.store import Store
 from celery_durable.store.database import Database
 
@@ -43,26 +51,39 @@ class InboxMachine(RuleBasedStateMachine):
 
     @rule(dedup=EVENTS)
     def send(self, dedup: str) -> None:
-        assert self.store.put([event(dedup=dedup)]) == (dedup not in self.inbox)
+        assert self.store.inbox.put([event(dedup=dedup)]) == (dedup not in self.inbox)
         self.inbox.setdefault(dedup, True)
 
     @rule()
     def look(self) -> None:
-        snapshot = self.store.load("i", None)
+        snapshot = self.store.turns.load("i", None)
         keys = {row["id"]: row["dedup"] for row in rows(self.store, "inbox")}
         ids = [row.id for row in snapshot.inbox]
         self.looks.append((snapshot.instance.sequence, ids, [keys[id_] for id_ in ids]))
 
     @precondition(lambda self: self.looks)
-    @rule(commands=st.sets(COMMANDS), join=st.none() | COMMANDS, canceled=st.sets(COMMANDS), data=st.data())
-    def commit(self, commands: set[int], join: int | None, canceled: set[int], data: st.DataObject) -> None:
+    @rule(
+        commands=st.sets(COMMANDS),
+        join=st.none() | COMMANDS,
+        canceled=st.sets(COMMANDS),
+        data=st.data(),
+    )
+    def commit(
+        self, commands: set[int], join: int | None, canceled: set[int], data: st.DataObject
+    ) -> None:
         sequence, ids, keys = data.draw(st.sampled_from(self.looks))
         fresh = sorted(commands - set(self.outbox))
         turn = TurnCommit(
-            "i", self.execution, sequence, MOVING, events=note(), taken=ids, canceled_commands=sorted(canceled),
+            "i",
+            self.execution,
+            sequence,
+            MOVING,
+            events=note(),
+            taken=ids,
+            canceled_commands=sorted(canceled),
             activities=[activity(n, join_command=join) for n in fresh if n not in canceled],
-        )  # fmt: skip
-        committed = self.store.commit_turn(turn)
+        )
+        committed = self.store.turns.commit(turn)
         assert (committed is not None) == (sequence == self.sequence)
         if committed is not None:
             self.sequence += 1
@@ -86,17 +107,27 @@ class InboxMachine(RuleBasedStateMachine):
 
     @rule(join=COMMANDS)
     def ask_join(self, join: int) -> None:
-        assert not self.store.finish_join(self.execution, "i", join)
+        assert not self.store.outcomes.finish_join(self.execution, "i", join)
 
     @invariant()
     def the_store_agrees_with_the_model(self) -> None:
-        assert {row["dedup"]: row["wake_at"] is not None for row in rows(self.store, "inbox")} == self.inbox
-        assert {row["command"]: row["join_command"] for row in rows(self.store, "outbox")} == self.outbox
-        assert self.store.load("i", None).instance.sequence == self.sequence == len(self.store.events("i"))
-        assert self.store.has_untaken("i") == bool(self.inbox)
+        assert {
+            row["dedup"]: row["wake_at"] is not None for row in rows(self.store, "inbox")
+        } == self.inbox
+        assert {
+            row["command"]: row["join_command"] for row in rows(self.store, "outbox")
+        } == self.outbox
+        assert (
+            self.store.turns.load("i", None).instance.sequence
+            == self.sequence
+            == len(self.store.reads.events("i"))
+        )
+        assert self.store.turns.has_untaken("i") == bool(self.inbox)
 
 
-def test_any_sequence_of_steps_agrees_with_the_model(sqlite_template: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_any_sequence_of_steps_agrees_with_the_model(
+    sqlite_template: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(InboxMachine, "template", sqlite_template, raising=False)
     run_state_machine_as_test(
         InboxMachine,

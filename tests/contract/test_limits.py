@@ -1,17 +1,24 @@
-"""Orchestrators and activities that would take the system down are stopped, with a reason, and nothing else is."""
+"""Orchestrators and activities that would take the system down are stopped, with a reason, and
+nothing else is.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import re
 import threading
 import time
 from dataclasses import replace
 from typing import Any
 
 import pytest
+from celery.exceptions import WorkerShutdown
 
-from celery_durable.core.events import EventKind
+from celery_durable.core.history import EventKind
+from celery_durable.core.machine import Machine
 from celery_durable.core.status import RuntimeStatus
+from celery_durable.engine.explain import explain
 from celery_durable.engine.records import ActivityTicket
 from celery_durable.engine.registry import Definition
 from celery_durable.engine.watchdog import Watchdog
@@ -19,15 +26,16 @@ from celery_durable.errors import StoreError, TurnLimitExceeded
 from celery_durable.store import Store
 from celery_durable.store.database import Statement
 from tests.conftest import wait_until
+from tests.storeparts import WrappedStore
 
-from .builders import activity, begin, rows
+from .builders import activity, begin, hold, rows, take
 from .filling import fill
 from .world import World, sig
 
 _ALL_DUE = Statement("UPDATE durable_inbox SET check_at = 1 WHERE check_at IS NOT NULL")
 
 
-class Killed(SystemExit):
+class Killed(WorkerShutdown):
     """What a process does not survive."""
 
 
@@ -35,7 +43,7 @@ def die() -> None:
     raise Killed
 
 
-# -- turns without an end ---------------------------------------------------------------------------------------
+# -- turns without an end --------------------------------------------------------------------------
 
 
 def endless() -> None:
@@ -52,8 +60,79 @@ def catching() -> None:
             continue
 
 
+async def _in_a_callback(ctx: Any) -> None:
+    asyncio.get_running_loop().call_soon(endless)
+    await ctx.wait_event("never")
+
+
+async def _in_callbacks_of_callbacks(ctx: Any) -> None:
+    loop = asyncio.get_running_loop()
+
+    def again() -> None:
+        loop.call_soon(again)
+
+    again()
+    await ctx.wait_event("never")
+
+
+async def _in_tasks_that_catch_everything(ctx: Any) -> None:
+    async def stubborn() -> None:
+        while True:
+            try:
+                await asyncio.sleep(0)
+            except BaseException:  # noqa: S112
+                continue
+
+    await asyncio.gather(stubborn(), stubborn())
+
+
+async def _in_a_generator_that_is_left(ctx: Any) -> None:
+    async def pages() -> Any:
+        try:
+            yield 1
+        finally:
+            endless()
+
+    async for _ in pages():
+        break
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        _in_a_callback,
+        _in_callbacks_of_callbacks,
+        _in_tasks_that_catch_everything,
+        _in_a_generator_that_is_left,
+    ],
+)
+def test_a_turn_that_does_not_come_to_rest_is_suspended_however_it_goes_on(
+    store: Store, body: Any
+) -> None:
+    world = World(store, turn_timeout=0.2)
+
+    @world.orchestrator
+    async def loops(ctx: Any) -> str:
+        if is_broken:
+            await body(ctx)
+        return "mended"
+
+    is_broken = True
+    world.start("loops")
+    world.pump()
+    record = world.client.fetch("i")
+    assert record.status is RuntimeStatus.SUSPENDED
+    assert "durable_turn_timeout" in (record.reason or "")
+    is_broken = False
+    world.client.resume("i", None)
+    world.pump_to_end()
+    assert world.output() == "mended"
+
+
 @pytest.mark.parametrize("loop", [endless, catching])
-def test_a_turn_without_an_end_is_interrupted_and_its_instance_suspended(store: Store, loop: Any) -> None:
+def test_a_turn_without_an_end_is_interrupted_and_its_instance_suspended(
+    store: Store, loop: Any
+) -> None:
     world = World(store, turn_timeout=0.2)
 
     @world.orchestrator
@@ -130,19 +209,101 @@ def test_a_turn_that_waits_is_left_alone(store: Store) -> None:
 
 def test_an_interruption_reaches_only_the_turn_that_is_late() -> None:
     watchdog = Watchdog(0.3)
-    with pytest.raises(TurnLimitExceeded, match="'late'"), watchdog.watching("late"):
-        endless()
+    with pytest.raises(TurnLimitExceeded, match="'late'"):
+        watchdog.watch("late", endless)
     for _ in range(100):
-        with watchdog.watching("short"):
-            sum(range(1000))
+        assert watchdog.watch("short", lambda: sum(range(1000))) == 499_500
 
 
 def test_an_error_of_a_turn_passes_through() -> None:
-    with pytest.raises(ZeroDivisionError), Watchdog(10).watching("i"):
-        _ = 1 / 0
+    with pytest.raises(ZeroDivisionError):
+        Watchdog(10).watch("i", lambda: 1 // 0)
 
 
-# -- turns that ask for too much ------------------------------------------------------------------------------------
+# -- turns that wait for nothing -------------------------------------------------------------------
+
+
+def test_an_orchestration_that_waits_for_nothing_is_suspended_with_the_line_and_goes_on_once_that_is_mended(
+    store: Store,
+) -> None:
+    world = World(store)
+    world.tasks["charge"] = lambda: "paid"
+
+    @world.orchestrator
+    async def waits(ctx: Any) -> str:
+        result: str = await ctx.call(sig("charge"))
+        if is_broken:
+            await asyncio.Event().wait()
+        return str(await ctx.call(sig("charge"))) + result
+
+    is_broken = True
+    world.start("waits")
+    world.pump()
+    record = world.client.fetch("i")
+    assert record.status is RuntimeStatus.SUSPENDED
+    assert re.search(
+        r"can never continue: it waits at \S+test_limits.py:\d+ in", record.reason or ""
+    )
+    assert "can never continue" in str(explain(world.store, world.runner, record))
+
+    is_broken = False
+    world.client.resume("i", None)
+    world.pump_to_end()
+    assert (world.output(), world.runs["charge"]) == ("paidpaid", 2)
+
+
+def test_a_thread_that_an_orchestration_waits_for_is_named_in_its_reason(store: Store) -> None:
+    world = World(store)
+
+    @world.orchestrator
+    async def waits(ctx: Any) -> None:
+        future = asyncio.get_running_loop().create_future()
+        loop, told = future.get_loop(), threading.Event()
+
+        def work() -> None:
+            with contextlib.suppress(RuntimeError):
+                loop.call_soon_threadsafe(future.set_result, 1)
+            told.set()
+
+        threading.Thread(target=work).start()
+        told.wait()
+        await asyncio.wait([future, ctx.sleep(1000)])
+
+    world.start("waits")
+    world.pump()
+    record = world.client.fetch("i")
+    assert record.status is RuntimeStatus.SUSPENDED
+    assert re.search(
+        r"another thread.*call_soon_threadsafe\(\).*test_limits.py:\d+ in", record.reason or ""
+    )
+
+
+def test_one_that_waits_for_nothing_since_before_this_was_noticed_is_explained_and_can_be_canceled(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = World(store)
+    world.tasks["charge"] = lambda: "paid"
+
+    @world.orchestrator
+    async def waits(ctx: Any) -> None:
+        await ctx.call(sig("charge"))
+        await asyncio.Event().wait()
+
+    with monkeypatch.context() as before:
+        before.setattr(Machine, "stall", None)
+        world.start("waits")
+        world.pump()
+    told = explain(world.store, world.runner, world.client.fetch("i"))
+    assert re.search(
+        r"can never continue: it waits at \S+test_limits.py:\d+ in .*Cancel or terminate it",
+        told.advice,
+    )
+    world.client.cancel("i", None)
+    world.pump_to_end()
+    assert world.status() is RuntimeStatus.CANCELED
+
+
+# -- turns that ask for too much -------------------------------------------------------------------
 
 
 def many(world: World, count: int, *, first: str) -> None:
@@ -202,11 +363,14 @@ def test_a_hundred_thousand_commands_at_once_are_refused_quickly(store: Store) -
     assert time.process_time() - began < 20
 
 
-# -- turns that kill their process ----------------------------------------------------------------------------------
+# -- turns that kill their process -----------------------------------------------------------------
 
 
 def crash_until_quiet(store: Store, make: Any, **settings: Any) -> tuple[World, int]:
-    """Let process after process die in the turn, with recovery sending it again; return the last one."""
+    """Let process after process die in the turn, with recovery sending it again.
+
+    Return the last one.
+    """
     deaths = 0
     while True:
         world = World(store, resend_after=0.01, **settings)
@@ -226,13 +390,28 @@ def crash_until_quiet(store: Store, make: Any, **settings: Any) -> tuple[World, 
         assert deaths < 50
 
 
-def test_a_turn_that_kills_its_process_again_and_again_suspends_its_instance(store: Store) -> None:
+@pytest.mark.parametrize("where", ["in the code", "when the whole history is read"])
+def test_a_turn_that_kills_its_process_again_and_again_suspends_its_instance(
+    store: Store, where: str
+) -> None:
     is_broken = True
 
     def make(world: World) -> None:
+        def reading(name: str, method: Any) -> Any:
+            """The whole history is more than a process can hold."""
+
+            def load(instance_id: str, known: Any) -> Any:
+                if is_broken and where != "in the code" and (known is None or known.sequence == 0):
+                    die()
+                return method(instance_id, known)
+
+            return load if name == "load" else method
+
+        world.runner.store = WrappedStore(store, reading)  # type: ignore[assignment]
+
         @world.orchestrator
         async def poison(ctx: Any) -> str:
-            if is_broken:
+            if is_broken and where == "in the code":
                 die()
             return "mended"
 
@@ -269,7 +448,7 @@ def test_a_turn_that_commits_starts_the_count_afresh(store: Store) -> None:
     first.start("shaky")
     world, deaths = crash_until_quiet(store, make, max_turn_crashes=3)
     assert (world.status(), deaths) == (RuntimeStatus.RUNNING, 2)
-    assert store.load("i", None).instance.crashes == 0
+    assert store.turns.load("i", None).instance.crashes == 0
 
 
 def test_a_store_that_is_down_now_and_then_is_no_crash(store: Store) -> None:
@@ -286,7 +465,7 @@ def test_a_store_that_is_down_now_and_then_is_no_crash(store: Store) -> None:
     for _ in range(5):
         world.store.database.change_one(_ALL_DUE)
         world.recovery().repair_wakes()
-        world.interpose("commit_turn", before=fail)
+        world.interpose("commit", before=fail)
         with pytest.raises(StoreError):
             world.step()
         world.runner.store = store
@@ -297,7 +476,7 @@ def test_a_store_that_is_down_now_and_then_is_no_crash(store: Store) -> None:
     assert world.output() == "done"
 
 
-# -- activities that kill their workers ---------------------------------------------------------------------------------
+# -- activities that kill their workers ------------------------------------------------------------
 
 
 def test_an_activity_that_takes_worker_after_worker_with_it_fails(store: Store) -> None:
@@ -319,13 +498,13 @@ def test_an_activity_that_takes_worker_after_worker_with_it_fails(store: Store) 
         assert deaths <= 3
         if world.publisher.activities:
             row = world.publisher.activities.popleft()
-            store.beat(f"w{deaths}", "host")
-            store.mark_held(f"w{deaths}", [row.ticket])
+            store.workers.beat(f"w{deaths}", "host")
+            hold(store, f"w{deaths}", [row.ticket])
             with pytest.raises(Killed):
                 world.perform(row.ticket, row)
             deaths += 1
             world.live._start_empty()
-            assert store.free_abandoned(0) == 1
+            assert store.workers.free_abandoned(0) == 1
         recovery.repair_activities()
         while world.publisher.turns:
             world.runner.run(world.publisher.turns.popleft()[0].id)
@@ -334,18 +513,20 @@ def test_an_activity_that_takes_worker_after_worker_with_it_fails(store: Store) 
     assert "durable_max_activity_crashes" in world.output()
 
 
-def test_an_activity_whose_process_died_in_the_turn_after_it_runs_again_as_a_copy(store: Store) -> None:
+def test_an_activity_whose_process_died_in_the_turn_after_it_runs_again_as_a_copy(
+    store: Store,
+) -> None:
     execution = begin(store, activities=[activity()])
     ticket = ActivityTicket(execution, 1, 1)
-    store.beat("a", "host")
-    assert store.claim(ticket, "a", 60_000_000)
-    row = store.interrupt(ticket)
+    store.workers.beat("a", "host")
+    assert take(store, ticket, "a", 60_000_000)
+    row = store.outcomes.interrupt(ticket)
     assert row is not None
     assert (row.instance, row.name, row.sends) == ("i", "task", 1)
     (kept,) = rows(store, "outbox")
     assert (kept["holder"], kept["sends"], kept["crashes"]) == (None, 1, 1)
     assert kept["check_at"] > store.now() - 1_000_000
-    assert store.interrupt(ActivityTicket("unknown", 1, 1)) is None
+    assert store.outcomes.interrupt(ActivityTicket("unknown", 1, 1)) is None
 
 
 def test_a_first_try_is_not_counted(store: Store) -> None:
@@ -366,7 +547,7 @@ def test_a_first_try_is_not_counted(store: Store) -> None:
     assert world.events(kind=EventKind.EVENT_RAISED)
 
 
-# -- activities under way at a time -----------------------------------------------------------------------------------
+# -- activities under way at a time ----------------------------------------------------------------
 
 
 def capped(store: Store, most: int, **settings: Any) -> World:
@@ -393,8 +574,12 @@ def capped(store: Store, most: int, **settings: Any) -> World:
             return "?"
 
         beside = asyncio.create_task(chain(100))
-        winner = await ctx.any([ctx.call(sig("double", 1)), ctx.call(sig("double", 1)), ctx.call(sig("double", 1))])
-        results = await asyncio.gather(*(chain(n) for n in range(4)), *(stumble(n) for n in range(3)))
+        winner = await ctx.any(
+            [ctx.call(sig("double", 1)), ctx.call(sig("double", 1)), ctx.call(sig("double", 1))]
+        )
+        results = await asyncio.gather(
+            *(chain(n) for n in range(4)), *(stumble(n) for n in range(3))
+        )
         return [winner, await beside, *results]
 
     def fail(number: int) -> None:
@@ -456,7 +641,10 @@ def test_time_limits_count_from_the_moment_an_activity_is_let_go(store: Store) -
 
     world.start("timed")
     world.step()
-    before = {row["command"]: (row["deadline_at"], row["start_by"], row["check_at"]) for row in rows(store, "outbox")}
+    before = {
+        row["command"]: (row["deadline_at"], row["start_by"], row["check_at"])
+        for row in rows(store, "outbox")
+    }
     first, second = sorted(before)
     assert before[first][0] - before[first][1] == 30_000_000
     assert before[second] == (60_000_000, 30_000_000, None)
@@ -493,10 +681,12 @@ def test_activities_of_a_capped_instance_end_in_parallel(postgres_store: Store) 
         assert world.output(f"i{number}") == [2 * n for n in range(30)]
 
 
-# -- bursts ---------------------------------------------------------------------------------------------------------
+# -- bursts ----------------------------------------------------------------------------------------
 
 
-def test_a_burst_of_due_timers_is_fed_in_bounded_batches(empty_postgres: str, open_url: Any) -> None:
+def test_a_burst_of_due_timers_is_fed_in_bounded_batches(
+    empty_postgres: str, open_url: Any
+) -> None:
     store = open_url(empty_postgres)
     fill(store, 10, 5_000)
     with store.database.cursor() as cursor:
@@ -534,4 +724,5 @@ def test_a_try_is_counted_once_however_often_it_looks_again(postgres_store: Stor
         holder.autocommit = True
         thread.join()
     world.pump()
-    assert (world.status(), len(counted)) == (RuntimeStatus.RUNNING, 1)
+    # counted, and taken back as it came to an end
+    assert (world.status(), len(counted)) == (RuntimeStatus.RUNNING, 2)

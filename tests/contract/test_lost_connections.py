@@ -1,4 +1,7 @@
-"""A connection that ends at the worst moment: after the commit, before the answer; and databases that go away."""
+"""A connection that ends at the worst moment: after the commit, before the answer.
+
+And databases that go away.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,8 @@ import pytest
 import sqlalchemy as sa
 
 from celery_durable.core.status import RuntimeStatus
-from celery_durable.engine.records import ActivityTicket, TurnCommit
+from celery_durable.engine.records import ActivityTicket
+from celery_durable.engine.writes import TurnCommit
 from celery_durable.errors import StoreError
 from celery_durable.store import Store
 from tests.conftest import wait_until
@@ -30,6 +34,7 @@ from .builders import (
     record,
     rows,
     succeeded,
+    take,
 )
 from .proxy import Wire
 from .world import World, sig
@@ -49,7 +54,7 @@ def wired(wire: Wire, open_url: Callable[..., Store]) -> Store:
     return open_url(wire.url)
 
 
-# -- a commit whose answer is lost ------------------------------------------------------------------------------
+# -- a commit whose answer is lost -----------------------------------------------------------------
 
 
 def cut(wire: Wire, call: Callable[[], Any]) -> Any:
@@ -62,13 +67,15 @@ def cut(wire: Wire, call: Callable[[], Any]) -> Any:
 
 def test_a_start_whose_answer_is_lost_is_recognised_as_ours(wire: Wire, wired: Store) -> None:
     wired.now()
-    assert cut(wire, lambda: wired.insert_instance(new_instance()))
+    assert cut(wire, lambda: wired.starts.insert(new_instance()))
     assert kinds(wired) == ["ExecutionStarted"]
 
 
-def test_a_delayed_start_whose_answer_is_lost_is_recognised_as_ours(wire: Wire, wired: Store) -> None:
+def test_a_delayed_start_whose_answer_is_lost_is_recognised_as_ours(
+    wire: Wire, wired: Store
+) -> None:
     start_at = wired.now() + SECOND
-    assert cut(wire, lambda: wired.insert_instance(new_instance(start_at=start_at)))
+    assert cut(wire, lambda: wired.starts.insert(new_instance(start_at=start_at)))
 
 
 @pytest.mark.parametrize("messages", [0, 1])
@@ -77,53 +84,77 @@ def test_a_start_with_its_first_turn_whose_answer_is_lost_is_recognised_as_ours(
 ) -> None:
     new = new_instance()
     turn = TurnCommit(
-        new.id, new.execution, 0, MOVING, note(), status=RuntimeStatus.RUNNING, activities=[activity()],
+        new.id,
+        new.execution,
+        0,
+        MOVING,
+        note(),
+        status=RuntimeStatus.RUNNING,
+        activities=[activity()],
         own_inbox=[event(visible_at=wired.now() + SECOND)] * messages,
-    )  # fmt: skip
-    assert cut(wire, lambda: wired.start_turn(new, turn)) is not None
-    assert (len(rows(wired, "history")), len(rows(wired, "outbox")), len(kinds(wired))) == (1, 1, messages)
+    )
+    assert cut(wire, lambda: wired.starts.insert_with_turn(new, turn)) is not None
+    assert (len(rows(wired, "history")), len(rows(wired, "outbox")), len(kinds(wired))) == (
+        1,
+        1,
+        messages,
+    )
 
 
 @pytest.mark.parametrize("release", [False, True])
-def test_an_outcome_whose_answer_is_lost_is_recognised_as_ours(wire: Wire, wired: Store, release: bool) -> None:
+def test_an_outcome_whose_answer_is_lost_is_recognised_as_ours(
+    wire: Wire, wired: Store, release: bool
+) -> None:
     execution = begin(wired, activities=[activity()])
-    assert cut(wire, lambda: wired.record_outcome(succeeded(execution), release=release)) is None
-    assert wired.was_recorded(ActivityTicket(execution, 1, 1), "i")
+    assert cut(wire, lambda: wired.outcomes.record(succeeded(execution), release=release)) is None
+    assert wired.outcomes.was_recorded(ActivityTicket(execution, 1, 1), "i")
     assert kinds(wired) == ["ActivityCompleted"]
 
 
 @pytest.mark.parametrize("events", [0, 1])
-def test_a_turn_whose_answer_is_lost_is_in_history_once(wire: Wire, wired: Store, events: int) -> None:
+def test_a_turn_whose_answer_is_lost_is_in_history_once(
+    wire: Wire, wired: Store, events: int
+) -> None:
     begin(wired)
     turn = next_turn(wired, own_inbox=[event()] * events, activities=[activity(5)])
-    assert cut(wire, lambda: wired.commit_turn(turn)) is None
-    assert wired.fetch("i").sequence == 2
+    assert cut(wire, lambda: wired.turns.commit(turn)) is None
+    assert wired.reads.fetch("i").sequence == 2
     assert [row["sequence"] for row in rows(wired, "history")] == [1, 2]
     assert len(rows(wired, "outbox")) == 1
 
 
 def test_messages_whose_answer_is_lost_are_there_once(wire: Wire, wired: Store) -> None:
     begin(wired)
-    cut(wire, lambda: wired.put([event(dedup="a"), event(dedup="b")]))
+    cut(wire, lambda: wired.inbox.put([event(dedup="a"), event(dedup="b")]))
     assert len(kinds(wired)) == 2
 
 
 def test_a_claim_whose_answer_is_lost_is_still_this_workers(wire: Wire, wired: Store) -> None:
     execution = begin(wired, activities=[activity()])
-    wired.beat("a", "host")
-    is_mine = cut(wire, lambda: wired.claim(ActivityTicket(execution, 1, 1), "a", 60 * SECOND))
+    wired.workers.beat("a", "host")
+    is_mine = cut(wire, lambda: take(wired, ActivityTicket(execution, 1, 1), "a", 60 * SECOND))
     (row,) = rows(wired, "outbox")
-    assert (row["holder"], is_mine) == ("a", True), "held by a worker that was told it does not hold it"
+    assert (row["holder"], is_mine) == ("a", True), (
+        "held by a worker that was told it does not hold it"
+    )
 
 
 def test_a_join_whose_answer_is_lost_is_found_by_recovery(wire: Wire, wired: Store) -> None:
     execution = begin_join(wired, 1)
     record(wired, succeeded(execution))
-    cut(wire, lambda: wired.finish_join(execution, "i", 1))
-    wait_until(lambda: [due.kind for due in wired.due_wakes(10) if due.wake_at is not None] == ["Join"], 10)
+    cut(wire, lambda: wired.outcomes.finish_join(execution, "i", 1))
+    wait_until(
+        lambda: (
+            [due.kind for due in wired.recovery.due_wakes(10) if due.wake_at is not None]
+            == ["Join"]
+        ),
+        10,
+    )
 
 
-def test_orchestrations_survive_the_loss_of_an_answer_at_any_commit(wire: Wire, wired: Store) -> None:
+def test_orchestrations_survive_the_loss_of_an_answer_at_any_commit(
+    wire: Wire, wired: Store
+) -> None:
     runner = World(wired, resend_after=0.05)
 
     @runner.orchestrator
@@ -139,7 +170,7 @@ def test_orchestrations_survive_the_loss_of_an_answer_at_any_commit(wire: Wire, 
     def goes_on(id_: str) -> bool:
         recovery.repair_wakes()
         recovery.repair_activities()
-        return bool(wired.status_of(id_).is_terminal)
+        return bool(wired.reads.status_of(id_).is_terminal)
 
     for number in range(12):
         id_ = f"i{number}"
@@ -154,17 +185,22 @@ def test_orchestrations_survive_the_loss_of_an_answer_at_any_commit(wire: Wire, 
     assert wire.cuts >= 10
 
 
-# -- a database that goes away ------------------------------------------------------------------------------------
+# -- a database that goes away ---------------------------------------------------------------------
 
 
 def test_a_store_that_cannot_be_reached_says_so(wire: Wire, wired: Store) -> None:
     begin(wired)
     wire.go_down()
-    for call in (wired.now, lambda: wired.load("i", None), lambda: wired.fetch("i"), lambda: wired.put([event()])):
+    for call in (
+        wired.now,
+        lambda: wired.turns.load("i", None),
+        lambda: wired.reads.fetch("i"),
+        lambda: wired.inbox.put([event()]),
+    ):
         with pytest.raises(StoreError):
             call()
     wire.come_up()
-    assert wired.load("i", None) is not None
+    assert wired.turns.load("i", None) is not None
 
 
 def test_a_store_that_cannot_be_reached_at_first_says_so(wire: Wire, wired: Store) -> None:
@@ -193,20 +229,28 @@ def test_connections_that_the_server_closed_while_idle_are_replaced_unnoticed(
             future.result(20)
     wire.go_down()
     wire.come_up()
-    {"now": wired.now, "fetch": lambda: wired.fetch("i"), "put": lambda: wired.put([event()])}[call]()
+    {
+        "now": wired.now,
+        "fetch": lambda: wired.reads.fetch("i"),
+        "put": lambda: wired.inbox.put([event()]),
+    }[call]()
 
 
 def test_a_transaction_that_is_killed_leaves_nothing_and_is_repeated(store: Store) -> None:
     if store.database.family == "sqlite":
         pytest.skip("SQLite has no connections to kill")
     begin(store)
-    admin = sa.create_engine(store.database.url, isolation_level="AUTOCOMMIT", poolclass=sa.NullPool)
+    admin = sa.create_engine(
+        store.database.url, isolation_level="AUTOCOMMIT", poolclass=sa.NullPool
+    )
     ids = {"postgresql": "pg_backend_pid()", "mysql": "CONNECTION_ID()"}[store.database.family]
-    kill = {"postgresql": "SELECT pg_terminate_backend({})", "mysql": "KILL {}"}[store.database.family]
+    kill = {"postgresql": "SELECT pg_terminate_backend({})", "mysql": "KILL {}"}[
+        store.database.family
+    ]
     tries = []
 
     def insert_and_die(cursor: Any) -> None:
-        store.put_with(cursor, [event(dedup=f"try {len(tries)}")])
+        store.inbox.put_within(cursor, [event(dedup=f"try {len(tries)}")])
         cursor.execute(f"SELECT {ids}")
         tries.append(cursor.fetchone()[0])
         if len(tries) == 1:

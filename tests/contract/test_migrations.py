@@ -1,4 +1,6 @@
-"""The tables: made by migrations, equal to what the code declares, and safe to make from several processes at once."""
+"""The tables: made by migrations, equal to what the code declares, and safe to make from several
+processes at once.
+"""
 
 from __future__ import annotations
 
@@ -13,10 +15,10 @@ import sqlalchemy as sa
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 
-from celery_durable.conf import Settings
 from celery_durable.core.status import RuntimeStatus
-from celery_durable.engine.records import Filters
+from celery_durable.engine.listing import Filters
 from celery_durable.errors import ConfigurationError
+from celery_durable.settings import Settings
 from celery_durable.store import Store, addresses, open_store
 from celery_durable.store.database import Database
 from celery_durable.store.migrate import HEAD, downgrade, migrate
@@ -54,7 +56,9 @@ def differences(database: Database) -> list[object]:
             opts={
                 "compare_type": True,
                 "version_table": VERSION_TABLE,
-                "include_name": lambda name, kind, parents: kind != "table" or name != VERSION_TABLE,
+                "include_name": (
+                    lambda name, kind, parents: kind != "table" or name != VERSION_TABLE
+                ),
             },
         )
         return list(compare_metadata(context, metadata))
@@ -66,7 +70,9 @@ def test_migrations_make_the_tables_that_the_code_declares(database: Database) -
     assert revisions(database) == [HEAD]
 
 
-def test_the_declared_tables_can_be_made_without_migrations_and_are_the_same(database: Database) -> None:
+def test_the_declared_tables_can_be_made_without_migrations_and_are_the_same(
+    database: Database,
+) -> None:
     migrate(database)
     by_migrations = describe(database)
     downgrade(database)
@@ -81,7 +87,10 @@ def describe(database: Database) -> dict[str, object]:
         inspector, storage = sa.inspect(connection), storage_of(connection)
         return {
             name: {
-                "columns": [{**column, "type": repr(column["type"])} for column in inspector.get_columns(name)],
+                "columns": [
+                    {**column, "type": repr(column["type"])}
+                    for column in inspector.get_columns(name)
+                ],
                 "indexes": sorted(map(_index_text, inspector.get_indexes(name))),
                 "key": inspector.get_pk_constraint(name)["constrained_columns"],
                 "storage": storage.get(name),
@@ -95,7 +104,8 @@ def storage_of(connection: sa.Connection) -> dict[str, str]:
     if connection.dialect.name != "postgresql":
         return {}
     rows = connection.exec_driver_sql(
-        "SELECT relname, array_to_string(reloptions, ', ') FROM pg_class WHERE relkind = 'r' AND reloptions IS NOT NULL"
+        "SELECT relname, array_to_string(reloptions, ', ') FROM pg_class WHERE relkind = 'r' AND"
+        " reloptions IS NOT NULL"
     )
     return {name: parameters for name, parameters in rows if name in metadata.tables}
 
@@ -116,11 +126,11 @@ def _index_text(index: Any) -> str:
 def test_migrating_twice_changes_nothing(database: Database) -> None:
     migrate(database)
     store = Store(database)
-    store.insert_instance(new_instance())
+    store.starts.insert(new_instance())
     before = store.id
     migrate(database)
     assert Store(database).id == before
-    assert store.fetch("i") is not None
+    assert store.reads.fetch("i") is not None
     assert revisions(database) == [HEAD]
 
 
@@ -130,15 +140,15 @@ def test_an_orchestration_of_the_release_before_goes_on_after_the_migration(
     step(database, "upgrade", "0003")
     with database.engine.begin() as connection:
         connection.exec_driver_sql(
-            "INSERT INTO durable_instances (id, execution, name, status, sequence, crashes, created_at, updated_at) "
-            "VALUES ('i', 'e', 'orchestrator', 'RUNNING', 0, 0, 1, 1)"
+            "INSERT INTO durable_instances (id, execution, name, status, sequence, crashes,"
+            " created_at, updated_at) VALUES ('i', 'e', 'orchestrator', 'RUNNING', 0, 0, 1, 1)"
         )
     migrate(database)
     store = open_url(store_url)
     commit(store, "i", status=RuntimeStatus.COMPLETED)
-    record = store.fetch("i")
+    record = store.reads.fetch("i")
     assert record is not None and record.status is RuntimeStatus.COMPLETED
-    assert not store.purge_due(10)
+    assert not store.cleanup.purge_due(10)
     step(database, "downgrade", "0003")
     assert "durable_waiting" not in tables(database)
 
@@ -164,10 +174,13 @@ def test_several_processes_migrate_at_once(store_url: str, database: Database) -
     processes = [
         subprocess.Popen(
             [sys.executable, "-c", code, store_url],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
         )
         for _ in range(4)
-    ]  # fmt: skip
+    ]
     for process in processes:
         assert process.stdout.readline() == "ready\n"
     for process in processes:
@@ -181,13 +194,13 @@ def test_several_processes_migrate_at_once(store_url: str, database: Database) -
     assert len(Store(database).id) == 32
 
 
-# -- a store without tables, or with others ---------------------------------------------------------------------
+# -- a store without tables, or with others --------------------------------------------------------
 
 
 def test_sqlite_makes_its_tables_by_itself(sqlite_url: str, open_url: Callable[..., Store]) -> None:
     store = open_url(sqlite_url)
-    assert store.insert_instance(new_instance())
-    assert store.fetch("i") is not None
+    assert store.starts.insert(new_instance())
+    assert store.reads.fetch("i") is not None
     assert revisions(store.database) == [HEAD]
 
 
@@ -197,7 +210,11 @@ def test_other_databases_say_what_to_do(
     request: pytest.FixtureRequest, server: str, call: str, open_url: Callable[..., Store]
 ) -> None:
     store = open_url(request.getfixturevalue(f"{server}_url"))
-    calls = {"now": store.now, "fetch": lambda: store.fetch("i"), "find": lambda: store.find(Filters(), 1, None)}
+    calls = {
+        "now": store.now,
+        "fetch": lambda: store.reads.fetch("i"),
+        "find": lambda: store.reads.find(Filters(), 1, None),
+    }
     for _ in range(2):
         with pytest.raises(ConfigurationError, match=r"durable\.migrate\(\)"):
             calls[call]()
@@ -214,7 +231,7 @@ def test_tables_that_vanish_under_a_running_process_are_named_too(store: Store) 
     try:
         store.now()
         with pytest.raises(ConfigurationError, match=r"durable\.migrate\(\)"):
-            store.load("i", None)
+            store.turns.load("i", None)
     finally:
         with store.database.engine.begin() as connection:
             connection.exec_driver_sql("ALTER TABLE durable_gone RENAME TO durable_history")
@@ -230,7 +247,7 @@ def test_tables_of_a_later_release_are_refused(
         open_url(store_url).now()
 
 
-# -- settings ---------------------------------------------------------------------------------------------------
+# -- settings --------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("url", ["sqlite://", "sqlite:///:memory:"])
@@ -244,10 +261,13 @@ def test_an_unknown_kind_of_database_is_refused() -> None:
         open_store(Settings(backend_url="oracle://scott:tiger@host/db"))
 
 
-def test_a_name_whose_package_is_not_installed_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_name_whose_package_is_not_installed_says_what_to_install(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setitem(addresses._RESOLVERS, "flask", "not_installed.database:address_of")
     with pytest.raises(
-        ConfigurationError, match=r"not_installed is not installed: pip install 'celery-durable\[flask\]'"
+        ConfigurationError,
+        match=r"not_installed is not installed: pip install 'celery-durable\[flask\]'",
     ):
         open_store(Settings(backend_url="flask://default")).now()
 

@@ -1,4 +1,6 @@
-"""Pages of ``durable.find`` and ``durable.entities``: on and back by cursors, from any place, in every database."""
+"""Pages of ``durable.find`` and ``durable.entities``: on and back by cursors, from any place, in
+every database.
+"""
 
 from __future__ import annotations
 
@@ -21,11 +23,18 @@ def durable(new_app: Callable[..., Any], store_url: str) -> Any:
     durable.migrate()
     rows = [
         {
-            "id": name_of(number), "execution": f"e{number}", "name": "order", "status": "COMPLETED", "sequence": 1, "crashes": 0,
-            "created_at": number // 3, "updated_at": 0, "parent_id": "parent" if number % 4 == 0 else None,
+            "id": name_of(number),
+            "execution": f"e{number}",
+            "name": "order",
+            "status": "COMPLETED",
+            "sequence": 1,
+            "crashes": 0,
+            "created_at": number // 3,
+            "updated_at": 0,
+            "parent_id": "parent" if number % 4 == 0 else None,
         }
         for number in range(ROWS)
-    ]  # fmt: skip
+    ]
     durable.runtime.store.now()
     with durable.runtime.store.database.using() as engine, engine.begin() as connection:
         connection.execute(instances.insert(), rows)
@@ -76,14 +85,29 @@ def test_roots_and_children(durable: Any) -> None:
 
 def test_prefixes_of_ids(durable: Any) -> None:
     for prefix, expected in {
-        "order-01": [name_of(number) for number in range(19, 9, -1)], "order-": EXPECTED, "order-022": [name_of(22)],
-        "ORDER": [], "order.": [], "p": [], "\U0010ffff": [], "\ud7ff": [], "order-\ud7ff": [], "\ud800": [],
-    }.items():  # fmt: skip
+        "order-01": [name_of(number) for number in range(19, 9, -1)],
+        "order-": EXPECTED,
+        "order-022": [name_of(22)],
+        "ORDER": [],
+        "order.": [],
+        "p": [],
+        "\U0010ffff": [],
+        "\ud7ff": [],
+        "order-\ud7ff": [],
+        "\ud800": [],
+    }.items():
         assert ids(durable.find(id_prefix=prefix)) == expected, ascii(prefix)
 
 
 def test_prefixes_at_the_ends_of_the_alphabet(durable: Any) -> None:
-    same = {"name": "odd", "status": "COMPLETED", "sequence": 1, "crashes": 0, "created_at": 99, "updated_at": 0}
+    same = {
+        "name": "odd",
+        "status": "COMPLETED",
+        "sequence": 1,
+        "crashes": 0,
+        "created_at": 99,
+        "updated_at": 0,
+    }
     odd = ("\ud7ffa", "\ue000b", "\U0010ffffc", "z\U0010ffffd")
     rows = [{"id": id_, "execution": f"x{number}", **same} for number, id_ in enumerate(odd)]
     with durable.runtime.store.database.using() as engine, engine.begin() as connection:
@@ -95,14 +119,23 @@ def test_prefixes_at_the_ends_of_the_alphabet(durable: Any) -> None:
 
 def test_a_forged_direction_is_no_cursor(durable: Any) -> None:
     for place in (
-        [1, "a", "forth"], [1, "a", "back", "back"], [1, "a", None], [1], [1, 2, "back"], [-1, "a", "back"], {}, "back",
-    ):  # fmt: skip
+        [1, "a", "forth"],
+        [1, "a", "back", "back"],
+        [1, "a", None],
+        [1],
+        [1, 2, "back"],
+        [-1, "a", "back"],
+        {},
+        "back",
+    ):
         with pytest.raises(ValueError, match="cursor"):
             durable.find(cursor=base64.urlsafe_b64encode(json.dumps(place).encode()).decode())
 
 
 def test_beyond_the_newest_there_is_nothing(durable: Any) -> None:
-    page = durable.find(cursor=base64.urlsafe_b64encode(json.dumps([99, "z", "back"]).encode()).decode())
+    page = durable.find(
+        cursor=base64.urlsafe_b64encode(json.dumps([99, "z", "back"]).encode()).decode()
+    )
     assert (page.items, page.next_cursor, page.previous_cursor) == ([], None, None)
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from celery_durable.core.events import EventKind
+from celery_durable.core.history import EventKind
 from celery_durable.core.retry import RetryPolicy
 from celery_durable.core.status import RuntimeStatus
 from celery_durable.engine.records import ActivityTicket, InboxKind
@@ -29,6 +29,7 @@ from .builders import (
     begin_join,
     event,
     everything,
+    hold,
     kinds,
     new_instance,
     next_turn,
@@ -65,14 +66,23 @@ def server_store(store: Store) -> Store:
 LOCK_INSTANCE = "SELECT id FROM durable_instances WHERE id = 'i' FOR UPDATE"
 
 
-# -- F1, F2: nobody waits for an instance ------------------------------------------------------------------------
+# -- F1, F2: nobody waits for an instance ----------------------------------------------------------
 
 
 def test_an_outcome_does_not_wait_for_a_turn(server_store: Store) -> None:
     execution = begin(server_store, activities=[activity(1), activity(2)])
-    assert while_locked(server_store, LOCK_INSTANCE, lambda: record(server_store, succeeded(execution, 1))) is not None
     assert (
-        while_locked(server_store, LOCK_INSTANCE, lambda: server_store.record_outcome(succeeded(execution, 2)))
+        while_locked(
+            server_store, LOCK_INSTANCE, lambda: record(server_store, succeeded(execution, 1))
+        )
+        is not None
+    )
+    assert (
+        while_locked(
+            server_store,
+            LOCK_INSTANCE,
+            lambda: server_store.outcomes.record(succeeded(execution, 2)),
+        )
         is not None
     )
 
@@ -80,29 +90,34 @@ def test_an_outcome_does_not_wait_for_a_turn(server_store: Store) -> None:
 def test_a_message_does_not_wait_for_the_turn_of_its_receiver(server_store: Store) -> None:
     begin(server_store)
     begin(server_store, "sender")
-    assert while_locked(server_store, LOCK_INSTANCE, lambda: server_store.put([event()])) == 1
+    assert while_locked(server_store, LOCK_INSTANCE, lambda: server_store.inbox.put([event()])) == 1
     turn = next_turn(server_store, "sender", other_inboxes=[event()])
-    assert while_locked(server_store, LOCK_INSTANCE, lambda: server_store.commit_turn(turn)) is not None
+    assert (
+        while_locked(server_store, LOCK_INSTANCE, lambda: server_store.turns.commit(turn))
+        is not None
+    )
     assert len(kinds(server_store)) == 2
 
 
 def test_a_member_of_a_join_does_not_wait_for_a_turn(server_store: Store) -> None:
     execution = begin_join(server_store, 1)
     record(server_store, succeeded(execution))
-    assert while_locked(server_store, LOCK_INSTANCE, lambda: server_store.finish_join(execution, "i", 1))
+    assert while_locked(
+        server_store, LOCK_INSTANCE, lambda: server_store.outcomes.finish_join(execution, "i", 1)
+    )
 
 
 def test_sweeps_do_not_wait_for_instances(server_store: Store) -> None:
     execution = begin(server_store, activities=[activity(is_sent=False)])
-    server_store.put([event(check_after=0)])
+    server_store.inbox.put([event(check_after=0)])
 
     def sweep() -> list[Any]:
-        server_store.mark_held("gone", [ActivityTicket(execution, 1, 1)])
-        (wake,) = server_store.due_wakes(10)
+        hold(server_store, "gone", [ActivityTicket(execution, 1, 1)])
+        (wake,) = server_store.recovery.due_wakes(10)
         return [
-            server_store.free_abandoned(0),
-            server_store.move_wake(wake, SECOND),
-            len(server_store.due_activities(10)),
+            server_store.workers.free_abandoned(0),
+            server_store.recovery.move_wake(wake, SECOND),
+            len(server_store.recovery.due_activities(10)),
         ]
 
     assert while_locked(server_store, LOCK_INSTANCE, sweep) == [1, True, 1]
@@ -120,8 +135,8 @@ def test_turns_that_cancel_and_outcomes_do_not_block_each_other(store: Store) ->
         [
             lambda: outcomes(list(commands)),
             lambda: outcomes(list(commands)[::-1]),
-            lambda: store.commit_turn(turns[0]),
-            lambda: store.mark_held("w", [ActivityTicket(execution, n, 1) for n in commands]),
+            lambda: store.turns.commit(turns[0]),
+            lambda: hold(store, "w", [ActivityTicket(execution, n, 1) for n in commands]),
         ]
     )
     assert committed is not None
@@ -130,7 +145,9 @@ def test_turns_that_cancel_and_outcomes_do_not_block_each_other(store: Store) ->
     assert rows(store, "outbox") == []
 
 
-def test_parent_and_child_that_message_each_other_at_once_do_not_block_each_other(store: Store) -> None:
+def test_parent_and_child_that_message_each_other_at_once_do_not_block_each_other(
+    store: Store,
+) -> None:
     for id_ in ("p", "c"):
         begin(store, id_)
     for round_ in range(15):
@@ -138,17 +155,19 @@ def test_parent_and_child_that_message_each_other_at_once_do_not_block_each_othe
             next_turn(store, "p", other_inboxes=[event("c", dedup=f"{round_}")], taken=[]),
             next_turn(store, "c", other_inboxes=[event("p", dedup=f"{round_}")], taken=[]),
         ]
-        assert None not in at_once([lambda turn=turn: store.commit_turn(turn) for turn in turns])
+        assert None not in at_once([lambda turn=turn: store.turns.commit(turn) for turn in turns])
     assert [len(kinds(store, id_)) for id_ in ("p", "c")] == [15, 15]
 
 
-# -- F3: isolation and rollback -------------------------------------------------------------------------------------
+# -- F3: isolation and rollback --------------------------------------------------------------------
 
 
 def test_every_transaction_is_read_committed(server_store: Store) -> None:
     def isolation(cursor: Any) -> str:
         question = (
-            "SHOW transaction_isolation" if server_store.database.family == "postgresql" else "SELECT @@tx_isolation"
+            "SHOW transaction_isolation"
+            if server_store.database.family == "postgresql"
+            else "SELECT @@tx_isolation"
         )
         cursor.execute(question)
         return cursor.fetchone()[0]
@@ -166,7 +185,7 @@ def test_a_transaction_sees_what_others_commit_after_its_first_read(server_store
             cursor.execute("SELECT COUNT(*) FROM durable_inbox")
             counts.append(cursor.fetchone()[0])
             with ThreadPoolExecutor(1) as pool:
-                pool.submit(server_store.put, [event()]).result(8)
+                pool.submit(server_store.inbox.put, [event()]).result(8)
         return tuple(counts)
 
     assert server_store.database.transact(look) == (0, 1)
@@ -179,7 +198,7 @@ def test_a_transaction_that_fails_leaves_nothing_to_the_next(store: Store) -> No
         pass
 
     def insert_and_stop(cursor: Any) -> None:
-        store.put_with(cursor, [event()])
+        store.inbox.put_within(cursor, [event()])
         raise Stop
 
     for _ in range(3):
@@ -189,7 +208,9 @@ def test_a_transaction_that_fails_leaves_nothing_to_the_next(store: Store) -> No
     assert rows(store, "inbox") == []
 
 
-def test_a_statement_that_waits_too_long_takes_its_whole_transaction_back(mariadb_store: Store) -> None:
+def test_a_statement_that_waits_too_long_takes_its_whole_transaction_back(
+    mariadb_store: Store,
+) -> None:
     store = mariadb_store
     sa.event.listen(
         store.database.engine,
@@ -210,8 +231,10 @@ def test_a_statement_that_waits_too_long_takes_its_whole_transaction_back(mariad
     store.database.run = run  # type: ignore[method-assign]
     with store.database.engine.connect() as connection, ThreadPoolExecutor(1) as pool:
         connection.exec_driver_sql("BEGIN")
-        connection.exec_driver_sql("SELECT command FROM durable_outbox WHERE command = 1 FOR UPDATE").fetchall()
-        done = pool.submit(store.commit_turn, turn)
+        connection.exec_driver_sql(
+            "SELECT command FROM durable_outbox WHERE command = 1 FOR UPDATE"
+        ).fetchall()
+        done = pool.submit(store.turns.commit, turn)
         wait_until(lambda: len(tries) > 1 or done.done(), 10)
         connection.exec_driver_sql("ROLLBACK")
         assert done.result(10) is not None
@@ -221,7 +244,7 @@ def test_a_statement_that_waits_too_long_takes_its_whole_transaction_back(mariad
     assert (kinds(store), execution) == (["EventRaised"], turn.execution)
 
 
-# -- F6: a join that changes under a recorder ---------------------------------------------------------------------------
+# -- F6: a join that changes under a recorder ------------------------------------------------------
 
 
 def test_an_outcome_that_rode_along_is_taken_when_its_join_dissolves(runner: World) -> None:
@@ -245,10 +268,12 @@ def test_an_outcome_that_rode_along_is_taken_when_its_join_dissolves(runner: Wor
     def outcome_comes_in() -> None:
         recorded = record(runner.store, runner.outcome_of(first))
         assert not recorded.wakes
-        assert not runner.store.finish_join(first.ticket.execution, "i", recorded.join_command)
+        assert not runner.store.outcomes.finish_join(
+            first.ticket.execution, "i", recorded.join_command
+        )
 
     runner.raise_event("i", "go")
-    runner.interpose("commit_turn", before=outcome_comes_in)
+    runner.interpose("commit", before=outcome_comes_in)
     runner.runner.run("i")
 
     assert runner.custom_status() == 0
@@ -277,7 +302,7 @@ def test_a_member_that_is_tried_again_wakes_the_join_when_it_succeeds(runner: Wo
     assert (rows(runner.store, "inbox"), rows(runner.store, "outbox")) == ([], [])
 
 
-# -- F7: frozen holders ---------------------------------------------------------------------------------------------
+# -- F7: frozen holders ----------------------------------------------------------------------------
 
 
 def test_a_turn_that_froze_and_commits_late_changes_nothing(store: Store) -> None:
@@ -292,14 +317,14 @@ def test_a_turn_that_froze_and_commits_late_changes_nothing(store: Store) -> Non
     other.runner.registry = frozen.registry
     frozen.start("steps")
     frozen.pump()
-    store.put([event(payload='"first"')])
+    store.inbox.put([event(payload='"first"')])
     seen: list[Any] = []
 
     def other_is_faster() -> None:
         other.runner.run("i")
         seen.append(everything(store))
 
-    frozen.interpose("commit_turn", before=other_is_faster)
+    frozen.interpose("commit", before=other_is_faster)
     frozen.runner.run("i")
     assert everything(store) == seen[0]
     assert frozen.client.fetch("i").sequence == 2
@@ -318,12 +343,18 @@ def test_the_database_ends_a_transaction_whose_holder_froze(server_store: Store)
         cursor.execute(f"SELECT {', '.join(names)}")
         return [str(value) for value in cursor.fetchone()]
 
-    assert set(server_store.database.transact(limits)) != {"0"}, "a frozen holder would keep its rows for ever"
+    assert set(server_store.database.transact(limits)) != {"0"}, (
+        "a frozen holder would keep its rows for ever"
+    )
 
 
-def test_the_clock_is_not_read_in_local_time_of_which_an_hour_comes_twice_a_year(mariadb_store: Store) -> None:
+def test_the_clock_is_not_read_in_local_time_of_which_an_hour_comes_twice_a_year(
+    mariadb_store: Store,
+) -> None:
     statement, database = Statement("SELECT {now}, {once}"), mariadb_store.database
-    assert "UNIX_TIMESTAMP" not in statement.compiled(database)[0], "the zone is the server's on a connection of others"
+    assert "UNIX_TIMESTAMP" not in statement.compiled(database)[0], (
+        "the zone is the server's on a connection of others"
+    )
     with database.cursor() as cursor:
         cursor.execute("SET time_zone = '-05:00'")
         now, once = database.run(cursor, statement).fetchone()
@@ -331,7 +362,7 @@ def test_the_clock_is_not_read_in_local_time_of_which_an_hour_comes_twice_a_year
     assert 0 <= now - once < SECOND and abs(now - time.time_ns() // 1000) < 60 * SECOND
 
 
-# -- F9: poison ---------------------------------------------------------------------------------------------------------
+# -- F9: poison ------------------------------------------------------------------------------------
 
 
 def test_an_outcome_survives_a_turn_that_raises(runner: World) -> None:
@@ -382,15 +413,27 @@ def test_an_orchestrator_may_fail_with_any_message(runner: World, message: str) 
 @pytest.mark.parametrize(
     "ask",
     [
-        pytest.param(lambda ctx: ctx.signal_event("other", "n\x00"), id="an event with NUL in its name"),
-        pytest.param(lambda ctx: ctx.signal_event("o\x00", "e"), id="a receiver with NUL in its id"),
-        pytest.param(lambda ctx: ctx.call(sig("child", task_id="c" * 151)), id="a child with too long an id"),
-        pytest.param(lambda ctx: ctx.call(sig("child", task_id="c\x00")), id="a child with NUL in its id"),
-        pytest.param(lambda ctx: ctx.call(sig("work", queue="q" * 300)), id="a queue with a long name"),
+        pytest.param(
+            lambda ctx: ctx.signal_event("other", "n\x00"), id="an event with NUL in its name"
+        ),
+        pytest.param(
+            lambda ctx: ctx.signal_event("o\x00", "e"), id="a receiver with NUL in its id"
+        ),
+        pytest.param(
+            lambda ctx: ctx.call(sig("child", task_id="c" * 151)), id="a child with too long an id"
+        ),
+        pytest.param(
+            lambda ctx: ctx.call(sig("child", task_id="c\x00")), id="a child with NUL in its id"
+        ),
+        pytest.param(
+            lambda ctx: ctx.call(sig("work", queue="q" * 300)), id="a queue with a long name"
+        ),
         pytest.param(lambda ctx: ctx.call(sig("t" * 300)), id="a task with a long name"),
     ],
 )
-def test_what_no_database_can_keep_stops_visibly_and_not_for_ever(runner: World, ask: Callable[[Any], Any]) -> None:
+def test_what_no_database_can_keep_stops_visibly_and_not_for_ever(
+    runner: World, ask: Callable[[Any], Any]
+) -> None:
     @runner.orchestrator
     async def asking(ctx: Any) -> None:
         ask(ctx)
@@ -421,7 +464,7 @@ def test_large_outcomes_that_come_in_together_do_not_block_a_turn(runner: World)
     assert runner.output() == 12_000_000
 
 
-# -- F13, F14: what is judged to be lost ------------------------------------------------------------------------------
+# -- F13, F14: what is judged to be lost -----------------------------------------------------------
 
 
 def test_a_store_outage_is_no_proof_of_dead_workers(
@@ -432,8 +475,8 @@ def test_a_store_outage_is_no_proof_of_dead_workers(
     store = open_url(wire.url)
     runner = World(store, worker_lease=0.4, heartbeat_interval=0.02, resend_after=0.1)
     execution = begin(store, activities=[activity()])
-    store.beat("other", "host")
-    store.mark_held("other", [ActivityTicket(execution, 1, 1)])
+    store.workers.beat("other", "host")
+    hold(store, "other", [ActivityTicket(execution, 1, 1)])
     recovery = runner.recovery()
 
     def tick() -> bool:
@@ -448,7 +491,7 @@ def test_a_store_outage_is_no_proof_of_dead_workers(
 
     start = store.now()
     while store.now() < start + 500_000 and tick():
-        store.beat("other", "host")
+        store.workers.beat("other", "host")
     assert holder() == "other"
 
     wire.go_down()
@@ -464,33 +507,33 @@ def test_a_store_outage_is_no_proof_of_dead_workers(
 def test_an_activity_in_celerys_own_retry_is_not_sent_again(runner: World) -> None:
     execution = begin(runner.store, activities=[activity()])
     ticket = ActivityTicket(execution, 1, 1)
-    runner.store.mark_held("w", [ticket])
-    runner.store.postpone(ticket, 7200 * SECOND)
+    hold(runner.store, "w", [ticket])
+    runner.store.outcomes.postpone(ticket, 7200 * SECOND, "w")
     recovery = runner.recovery()
     recovery.repair_activities()
-    runner.store.free_abandoned(0)
+    runner.store.workers.free_abandoned(0)
     recovery.repair_activities()
     assert not runner.publisher.activities
-    assert runner.store.due_activities(10) == []
+    assert runner.store.recovery.due_activities(10) == []
 
 
 def test_an_activity_that_replaced_itself_is_not_sent_again(runner: World) -> None:
     execution = begin(runner.store, activities=[activity(timeout=SECOND // 100)])
     ticket = ActivityTicket(execution, 1, 1)
-    runner.store.mark_held("w", [ticket])
-    runner.store.delegate(ticket)
+    hold(runner.store, "w", [ticket])
+    runner.store.outcomes.delegate(ticket)
     recovery = runner.recovery()
 
     def is_timed_out() -> bool:
         recovery.repair_activities()
-        runner.store.free_abandoned(0)
+        runner.store.workers.free_abandoned(0)
         return kinds(runner.store) == ["ActivityFailed"]
 
     wait_until(is_timed_out, 10)
     assert not runner.publisher.activities
 
 
-# -- F4, F18, recovery: what is looked at -----------------------------------------------------------------------------
+# -- F4, F18, recovery: what is looked at ----------------------------------------------------------
 
 
 def test_messages_of_a_suspended_instance_are_not_swept(runner: World) -> None:
@@ -508,19 +551,25 @@ def test_messages_of_a_suspended_instance_are_not_swept(runner: World) -> None:
     (late,) = [row for row in rows(runner.store, "inbox") if row["check_at"] is not None]
     with runner.store.database.engine.begin() as connection:
         connection.execute(
-            sa.update(metadata.tables["durable_inbox"]).where(sa.column("id") == late["id"]).values(check_at=1)
+            sa.update(metadata.tables["durable_inbox"])
+            .where(sa.column("id") == late["id"])
+            .values(check_at=1)
         )
     assert recovery.repair_wakes() == 1
     assert recovery.repair_wakes() == 0
-    assert runner.store.look(60_000_000)[:2] == (False, False)
+    assert runner.store.recovery.read_backlog(60_000_000)[:2] == (False, False)
     runner.publisher.forget()
 
     runner.client.resume("i", None)
-    runner.pump_until(lambda: (recovery.repair_wakes(), runner.status() is RuntimeStatus.COMPLETED)[-1])
+    runner.pump_until(
+        lambda: (recovery.repair_wakes(), runner.status() is RuntimeStatus.COMPLETED)[-1]
+    )
     assert runner.output() == [None, 1]
 
 
-def test_a_join_is_still_looked_after_when_its_instance_was_suspended_for_a_while(runner: World) -> None:
+def test_a_join_is_still_looked_after_when_its_instance_was_suspended_for_a_while(
+    runner: World,
+) -> None:
     @runner.orchestrator
     async def fan_in(ctx: Any) -> list[Any]:
         return await ctx.all([ctx.call(sig("work", n)) for n in range(2)])
@@ -533,7 +582,8 @@ def test_a_join_is_still_looked_after_when_its_instance_was_suspended_for_a_whil
     while runner.publisher.turns:
         runner.runner.run(runner.publisher.turns.popleft()[0].id)
     for row in runner.publisher.activities:
-        record(runner.store, runner.outcome_of(row))  # and dies before it asks whether it was the last
+        # and dies before it asks whether it was the last
+        record(runner.store, runner.outcome_of(row))
     runner.publisher.forget()
     (join,) = [row for row in rows(runner.store, "inbox") if row["kind"] == InboxKind.JOIN]
     assert join["check_at"] is not None, "nobody would ever look at this join again"
@@ -581,7 +631,9 @@ def test_a_lost_broker_loses_no_orchestration(store: Store) -> None:
         with store.database.engine.begin() as connection:
             for name in ("durable_inbox", "durable_outbox"):
                 table = metadata.tables[name]
-                connection.execute(sa.update(table).where(table.c.check_at > now).values(check_at=now))
+                connection.execute(
+                    sa.update(table).where(table.c.check_at > now).values(check_at=now)
+                )
 
     def goes_on() -> bool:
         runner.publisher.forget()
@@ -596,13 +648,17 @@ def test_a_lost_broker_loses_no_orchestration(store: Store) -> None:
     assert runner.output() == [1, [0, 1, 2], [0, 1, 2, 3], 7]
 
 
-# -- F19: tables that stay small --------------------------------------------------------------------------------------
+# -- F19: tables that stay small -------------------------------------------------------------------
 
 
 def test_turns_touch_no_index_of_instances(postgres_store: Store) -> None:
     columns = sa.inspect(postgres_store.database.engine)
-    indexed = {name for index in columns.get_indexes("durable_instances") for name in index["column_names"]}
-    assert indexed.isdisjoint({"status", "sequence", "updated_at", "reason", "output", "completed_at", "started_at"})
+    indexed = {
+        name for index in columns.get_indexes("durable_instances") for name in index["column_names"]
+    }
+    assert indexed.isdisjoint(
+        {"status", "sequence", "updated_at", "reason", "output", "completed_at", "started_at"}
+    )
 
 
 def test_time_limits_of_activities_are_no_timers(runner: World) -> None:
@@ -621,7 +677,7 @@ def test_time_limits_of_activities_are_no_timers(runner: World) -> None:
     assert runner.client.fetch("i").sequence == before + 1
 
 
-# -- F26, F27: events -------------------------------------------------------------------------------------------------
+# -- F26, F27: events ------------------------------------------------------------------------------
 
 
 def test_an_event_is_taken_once_also_after_it_was_consumed(runner: World) -> None:
@@ -653,9 +709,9 @@ def test_events_survive_a_continue_as_new_in_order(runner: World) -> None:
         runner.raise_event("i", "e", number)
 
     def event_comes_in() -> None:
-        runner.store.put([event(payload="3", name="e")])
+        runner.store.inbox.put([event(payload="3", name="e")])
 
-    runner.interpose("commit_turn", before=event_comes_in)
+    runner.interpose("commit", before=event_comes_in)
     runner.pump()
     runner.raise_event("i", "e", 4)
     runner.pump()
@@ -697,10 +753,12 @@ def test_what_an_execution_waited_for_means_nothing_to_the_next(runner: World) -
     assert not runner.perform(old.ticket, old)
 
 
-# -- F28: whose clock ---------------------------------------------------------------------------------------------------
+# -- F28: whose clock ------------------------------------------------------------------------------
 
 
-def test_only_the_clock_of_the_database_counts(server_store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_the_clock_of_the_database_counts(
+    server_store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
     runner = World(server_store)
 
     @runner.orchestrator
@@ -725,7 +783,9 @@ def test_only_the_clock_of_the_database_counts(server_store: Store, monkeypatch:
     assert 0 <= first < 5
     assert 0.05 <= second < 5
     found = runner.client.fetch("i")
-    assert before <= found.created_at <= found.started_at <= found.completed_at <= server_store.now()
+    assert (
+        before <= found.created_at <= found.started_at <= found.completed_at <= server_store.now()
+    )
     moments = [event.at for event in runner.events()]
     assert moments == sorted(moments)
     assert all(before <= moment <= server_store.now() for moment in moments)
@@ -751,7 +811,7 @@ def test_a_timer_is_never_early(runner: World) -> None:
     assert runner.output() == 0.03
 
 
-# -- F30: order within a batch -----------------------------------------------------------------------------------------
+# -- F30: order within a batch ---------------------------------------------------------------------
 
 
 def test_what_happened_first_is_applied_first_after_a_downtime(runner: World) -> None:
@@ -776,7 +836,9 @@ def test_what_happened_first_is_applied_first_after_a_downtime(runner: World) ->
         ):
             with runner.store.database.engine.begin() as connection:
                 connection.execute(
-                    sa.update(table).where(table.c.instance == id_, table.c.kind == str(kind)).values(visible_at=moment)
+                    sa.update(table)
+                    .where(table.c.instance == id_, table.c.kind == str(kind))
+                    .values(visible_at=moment)
                 )
         runner.runner.run(id_)
         assert runner.output(id_) == id_
@@ -793,18 +855,22 @@ def test_an_event_at_the_very_moment_of_a_timer_comes_first(runner: World) -> No
     table = metadata.tables["durable_inbox"]
     with runner.store.database.engine.begin() as connection:
         connection.execute(sa.update(table).values(visible_at=moment))
-    runner.store.put([event(payload='"came"', visible_at=moment)])
+    runner.store.inbox.put([event(payload='"came"', visible_at=moment)])
     runner.runner.run("i")
     assert runner.output() == "came"
 
 
-# -- F36: ends ------------------------------------------------------------------------------------------------------------
+# -- F36: ends -------------------------------------------------------------------------------------
 
 
-def test_terminating_deletes_what_is_outstanding_and_tells_the_children_in_one_commit(runner: World) -> None:
+def test_terminating_deletes_what_is_outstanding_and_tells_the_children_in_one_commit(
+    runner: World,
+) -> None:
     @runner.orchestrator
     async def parent(ctx: Any) -> None:
-        await asyncio.gather(ctx.call(sig("work")), ctx.call(sig("child", task_id="c")), ctx.sleep(3600))
+        await asyncio.gather(
+            ctx.call(sig("work")), ctx.call(sig("child", task_id="c")), ctx.sleep(3600)
+        )
 
     @runner.orchestrator
     async def child(ctx: Any) -> None:
@@ -820,14 +886,19 @@ def test_terminating_deletes_what_is_outstanding_and_tells_the_children_in_one_c
     assert kinds(runner.store, "i") == [EventKind.TIMER_FIRED]
 
     seen: list[Any] = []
-    runner.interpose("commit_turn", after=lambda: seen.append((kinds(runner.store, "c"), kinds(runner.store, "i"))))
-    snapshot = runner.store.load("i", None)
-    assert runner.runner.end(snapshot, "enough", None)
+    runner.interpose(
+        "commit", after=lambda: seen.append((kinds(runner.store, "c"), kinds(runner.store, "i")))
+    )
+    snapshot = runner.store.turns.load("i", None)
+    assert runner.runner.lifecycle.end(snapshot, "enough", None)
     assert seen == [([InboxKind.TERMINATE], [])]
     assert not runner.perform(rows_of["i"].ticket, rows_of["i"])
     assert record(runner.store, runner.outcome_of(rows_of["i"])) is None
     runner.pump()
-    assert (runner.status("i"), runner.status("c")) == (RuntimeStatus.TERMINATED, RuntimeStatus.TERMINATED)
+    assert (runner.status("i"), runner.status("c")) == (
+        RuntimeStatus.TERMINATED,
+        RuntimeStatus.TERMINATED,
+    )
     assert (rows(runner.store, "inbox"), rows(runner.store, "outbox")) == ([], [])
 
 
@@ -844,13 +915,17 @@ def test_a_restarted_life_is_not_robbed_by_a_late_look_at_the_old_one(runner: Wo
 
     def run(cursor: Any, statement: Any, **parameters: Any) -> Any:
         result = real(cursor, statement, **parameters)
-        if not is_done and "FROM durable_instances i WHERE i.id" in statement.sql and parameters.get("id") == "i":
+        if (
+            not is_done
+            and "FROM durable_instances i WHERE i.id" in statement.sql
+            and parameters.get("id") == "i"
+        ):
             is_done.append(True)
             fetched = result.fetchall()
             other = Store(runner.store.database)
             new = new_instance("i", name="short", input="[[2], {}]")
             with ThreadPoolExecutor(1) as pool:
-                assert pool.submit(other.replace_instance, new).result(10)
+                assert pool.submit(other.starts.replace, new).result(10) is not None
             return Fetched(fetched)
         return result
 
@@ -884,7 +959,10 @@ def test_a_message_to_an_instance_that_has_just_ended_is_cleared_away(runner: Wo
     runner.pump()
     runner.raise_event("i", "end")
     runner.interpose(
-        "commit_turn", before=lambda: runner.store.put([event(check_after=0), event(visible_at=runner.store.now())])
+        "commit",
+        before=lambda: runner.store.inbox.put(
+            [event(check_after=0), event(visible_at=runner.store.now())]
+        ),
     )
     runner.pump()
     assert runner.status() is RuntimeStatus.COMPLETED
@@ -927,7 +1005,12 @@ def test_a_publisher_that_fails_after_the_commit_leaves_the_rest_to_recovery(run
     runner.publisher.is_broken = False
     recovery = runner.recovery()
     wait_until(
-        lambda: (recovery.repair_activities(), runner.pump(), runner.status() is RuntimeStatus.COMPLETED)[-1], 10
+        lambda: (
+            recovery.repair_activities(),
+            runner.pump(),
+            runner.status() is RuntimeStatus.COMPLETED,
+        )[-1],
+        10,
     )
     assert runner.output() == 5
 
@@ -941,5 +1024,5 @@ def test_only_so_many_activities_of_one_commit_are_presumed_sent(runner: World) 
     runner.runner.run("i")
     assert len(runner.publisher.activities) == 1_000
     assert sum(row["sent_at"] is None for row in rows(runner.store, "outbox")) == 10
-    due = [each for each in runner.store.due_activities(2_000) if each.sent_at is None]
+    due = [each for each in runner.store.recovery.due_activities(2_000) if each.sent_at is None]
     assert [each.row.ticket.command for each in due] == list(range(1_001, 1_011))

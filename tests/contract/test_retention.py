@@ -1,4 +1,6 @@
-"""Finished orchestrations go when their time has come: by status, with their children, and never before Celery knows."""
+"""Finished orchestrations go when their time has come: by status, with their children, and never
+before Celery knows.
+"""
 
 from __future__ import annotations
 
@@ -8,10 +10,10 @@ from typing import Any
 import pytest
 
 from celery_durable import ConfigurationError, Durable
-from celery_durable.conf import Settings
-from celery_durable.core.flow import read_retention
+from celery_durable.core.limits import read_retention
 from celery_durable.core.status import RuntimeStatus
 from celery_durable.engine.recovery import Recovery
+from celery_durable.settings import Settings
 from celery_durable.store import Store
 from celery_durable.store.database import Statement
 from celery_durable.store.schema import instances
@@ -21,7 +23,9 @@ from .world import World, sig
 
 TAKES_BOTH_WAYS = True
 ENDED = ("COMPLETED", "FAILED", "CANCELED", "TERMINATED")
-SOON = Statement("UPDATE durable_instances SET purge_at = 1 WHERE id = :id AND purge_at IS NOT NULL")
+SOON = Statement(
+    "UPDATE durable_instances SET purge_at = 1 WHERE id = :id AND purge_at IS NOT NULL"
+)
 
 
 async def sale(ctx: Any, child: str | None = None) -> Any:
@@ -35,7 +39,9 @@ async def sale(ctx: Any, child: str | None = None) -> Any:
 
 def make_world(store: Store, declared: Any = "undeclared", default: Any = None) -> World:
     world = World(store, retention=default)
-    world.orchestrator(sale, retention=None if declared == "undeclared" else read_retention(declared))
+    world.orchestrator(
+        sale, retention=None if declared == "undeclared" else read_retention(declared)
+    )
     return world
 
 
@@ -50,7 +56,8 @@ def finish(world: World, status: str, id_: str = "i") -> None:
         case "CANCELED":
             world.client.cancel(id_, "enough")
         case "TERMINATED":
-            World(world.store).client.terminate(id_, "enough", None)  # by a process that does not know the orchestrator
+            # by a process that does not know the orchestrator
+            World(world.store).client.terminate(id_, "enough", None)
     world.pump()
     assert world.status(id_) == status
 
@@ -67,11 +74,11 @@ def make_due(store: Store, *ids: str) -> None:
 
 
 def purge(store: Store, limit: int = 300) -> None:
-    while store.purge_due(limit):
+    while store.cleanup.purge_due(limit):
         pass
 
 
-# -- when -------------------------------------------------------------------------------------------------------
+# -- when ------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("status", ENDED)
@@ -83,13 +90,19 @@ def test_every_end_sets_the_time(store: Store, status: str) -> None:
 
 @pytest.mark.parametrize("status", ENDED)
 def test_each_status_has_its_own(store: Store, status: str) -> None:
-    world = make_world(store, {"COMPLETED": 60, RuntimeStatus.CANCELED: timedelta(hours=1), "FAILED": None})
+    world = make_world(
+        store, {"COMPLETED": 60, RuntimeStatus.CANCELED: timedelta(hours=1), "FAILED": None}
+    )
     finish(world, status)
     assert kept_for(store) == {"COMPLETED": 60, "CANCELED": 3600}.get(status)
 
 
-@pytest.mark.parametrize(("declared", "expected"), [("undeclared", 100), (None, None), (5, 5), ({}, None)])
-def test_what_is_declared_comes_before_the_setting(store: Store, declared: Any, expected: int | None) -> None:
+@pytest.mark.parametrize(
+    ("declared", "expected"), [("undeclared", 100), (None, None), (5, 5), ({}, None)]
+)
+def test_what_is_declared_comes_before_the_setting(
+    store: Store, declared: Any, expected: int | None
+) -> None:
     world = make_world(store, declared, 100)
     finish(world, "COMPLETED")
     assert kept_for(store) == expected
@@ -140,7 +153,9 @@ def test_one_that_moves_again_has_no_time_until_it_ends_again(store: Store) -> N
     begin(store, "i")
     commit(store, "i", status=RuntimeStatus.FAILED, keeps_for=5 * SECOND)
     assert kept_for(store) == 5
-    store.database.change_one(Statement("UPDATE durable_instances SET status = 'RUNNING' WHERE id = :id"), id="i")
+    store.database.change_one(
+        Statement("UPDATE durable_instances SET status = 'RUNNING' WHERE id = :id"), id="i"
+    )
     make_due(store, "i")
     purge(store)
     commit(store, "i")
@@ -150,7 +165,7 @@ def test_one_that_moves_again_has_no_time_until_it_ends_again(store: Store) -> N
     assert kept_for(store) is None
 
 
-# -- what goes --------------------------------------------------------------------------------------------------
+# -- what goes -------------------------------------------------------------------------------------
 
 
 def test_what_is_due_goes_with_all_its_rows_and_nothing_else(store: Store) -> None:
@@ -162,7 +177,8 @@ def test_what_is_due_goes_with_all_its_rows_and_nothing_else(store: Store) -> No
     make_due(store, "a", "b")
     purge(store)
     left = {
-        table: {row.get("instance") or row.get("id") for row in found} for table, found in everything(store).items()
+        table: {row.get("instance") or row.get("id") for row in found}
+        for table, found in everything(store).items()
     }
     assert left["instances"] == left["history"] == {"c", "live"}
 
@@ -210,16 +226,26 @@ def test_one_of_which_celery_was_not_told_stays_and_so_does_its_parent(store: St
     world.raise_event("child", "go", "done")
     world.pump()
     execution = begin(store, "other")
-    commit(store, "other", status=RuntimeStatus.COMPLETED, keeps_for=1, activities=[activity(0, 0, kind="finish")])
-    child = store.fetch("child").execution
+    commit(
+        store,
+        "other",
+        status=RuntimeStatus.COMPLETED,
+        keeps_for=1,
+        activities=[activity(0, 0, kind="finish")],
+    )
+    child = store.reads.fetch("child").execution
     store.database.change_one(
-        Statement("UPDATE durable_outbox SET execution = :child, instance = 'child' WHERE execution = :execution"),
-        child=child, execution=execution,
-    )  # fmt: skip
+        Statement(
+            "UPDATE durable_outbox SET execution = :child, instance = 'child' WHERE execution ="
+            " :execution"
+        ),
+        child=child,
+        execution=execution,
+    )
     make_due(store, "parent", "child")
     purge(store)
     assert world.status("parent") == world.status("child") == "COMPLETED"
-    assert store.drop_finish("child", child)
+    assert store.recovery.drop_finish("child", child)
     purge(store)
     assert world.status("parent") is world.status("child") is None
 
@@ -243,12 +269,12 @@ def test_what_another_transaction_has_is_skipped(store: Store) -> None:
     with store.database.cursor() as cursor:
         cursor.execute("BEGIN")
         cursor.execute("SELECT id FROM durable_instances WHERE id = 'a' FOR UPDATE")
-        store.purge_due(300)
+        store.cleanup.purge_due(300)
         assert (world.status("a"), world.status("b")) == ("COMPLETED", None)
         cursor.execute("ROLLBACK")
 
 
-# -- recovery ---------------------------------------------------------------------------------------------------
+# -- recovery --------------------------------------------------------------------------------------
 
 
 class Clock:
@@ -282,11 +308,12 @@ def test_recovery_purges_once_a_minute(store: Store, monkeypatch: pytest.MonkeyP
     assert world.status("b") is None
 
 
-# -- declaring --------------------------------------------------------------------------------------------------
+# -- declaring -------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
-    "value", ["7 days", -1, True, {"DONE": 1}, {"RUNNING": 1}, {"FAILED": "x"}, [1], float("nan"), 1e30]
+    "value",
+    ["7 days", -1, True, {"DONE": 1}, {"RUNNING": 1}, {"FAILED": "x"}, [1], float("nan"), 1e30],
 )
 def test_what_cannot_be_used_is_refused(store: Store, value: Any) -> None:
     with pytest.raises(ConfigurationError):
@@ -302,7 +329,9 @@ def test_the_decorator_takes_it(sqlite_url: str) -> None:
     app.conf.update(durable_backend_url=sqlite_url, durable_retention=timedelta(days=30))
     durable = Durable(app)
 
-    @durable.orchestrator(name="retention.o", retention={"COMPLETED": timedelta(days=1), "FAILED": None})
+    @durable.orchestrator(
+        name="retention.o", retention={"COMPLETED": timedelta(days=1), "FAILED": None}
+    )
     async def o(ctx: Any) -> None: ...
 
     assert durable.registry.newest("retention.o").retention == {"COMPLETED": 86_400 * SECOND}

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from celery_durable.core.entity import declare, orchestrator_of, run_by
-from celery_durable.core.events import EventKind
+from celery_durable.core.history import EventKind
 from celery_durable.core.retry import RetryPolicy
 from celery_durable.core.status import RuntimeStatus
-from celery_durable.engine.records import Filters
+from celery_durable.engine.listing import Filters
 from celery_durable.engine.registry import Definition
 from celery_durable.errors import DurableError, InstanceExists, InstanceNotFound, InvalidState
 from celery_durable.store import Store
@@ -24,7 +24,7 @@ from .world import World, sig
 RUNNING, FAILED, COMPLETED = RuntimeStatus.RUNNING, RuntimeStatus.FAILED, RuntimeStatus.COMPLETED
 
 
-# -- rewind -----------------------------------------------------------------------------------------------------
+# -- rewind ----------------------------------------------------------------------------------------
 
 
 def test_only_what_failed_runs_again(shop: Shop) -> None:
@@ -46,7 +46,9 @@ def test_only_what_failed_runs_again(shop: Shop) -> None:
     assert shop.calls == {"a": 1, "b": 2, "c": 1}
     notes = world.events(kind=EventKind.EXECUTION_REWOUND)
     assert [note.facts for note in notes] == [{"reason": "the bank is back"}]
-    assert len(world.events(kind=EventKind.ACTIVITY_FAILED)) == 1, "the old attempt stays in history"
+    assert len(world.events(kind=EventKind.ACTIVITY_FAILED)) == 1, (
+        "the old attempt stays in history"
+    )
     assert replays(world) > 0
 
 
@@ -56,7 +58,9 @@ def test_a_rewind_that_fails_again_can_be_rewound_again(shop: Shop) -> None:
     @world.orchestrator
     async def sale(ctx: Any) -> Any:
         await ctx.call(sig("do", "a"))
-        return await ctx.call(sig("do", "b"), retry=RetryPolicy(max_attempts=2, first_interval=0.001))
+        return await ctx.call(
+            sig("do", "b"), retry=RetryPolicy(max_attempts=2, first_interval=0.001)
+        )
 
     shop.broken = {"b"}
     world.start("sale")
@@ -69,7 +73,11 @@ def test_a_rewind_that_fails_again_can_be_rewound_again(shop: Shop) -> None:
     world.client.rewind("i", None)
     world.pump()
     assert (world.output(), shop.calls["b"]) == ("b", 7)
-    attempts = [event.attempt for event in world.events(kind=EventKind.ACTIVITY_COMPLETED) if event.command == 2]
+    attempts = [
+        event.attempt
+        for event in world.events(kind=EventKind.ACTIVITY_COMPLETED)
+        if event.command == 2
+    ]
     assert attempts == [7], "no attempt's id is used twice"
     assert replays(world) > 0
 
@@ -79,7 +87,9 @@ def test_what_succeeded_beside_a_failure_is_kept(shop: Shop) -> None:
 
     @world.orchestrator
     async def sale(ctx: Any) -> Any:
-        first = await asyncio.gather(*(ctx.call(sig("do", what)) for what in "abcd"), return_exceptions=True)
+        first = await asyncio.gather(
+            *(ctx.call(sig("do", what)) for what in "abcd"), return_exceptions=True
+        )
         errors = [each for each in first if isinstance(each, Exception)]
         if errors:
             raise errors[0]
@@ -110,7 +120,10 @@ def test_what_was_under_way_runs_again(shop: Shop) -> None:
     shop.broken = {"bad"}
     world.start("sale")
     world.runner.run("i")
-    rows = {world.codec.decode(world.codec.decode(row.message)[0])[0][0]: row for row in world.publisher.activities}
+    rows = {
+        world.codec.decode(world.codec.decode(row.message)[0])[0][0]: row
+        for row in world.publisher.activities
+    }
     world.publisher.activities.clear()
     world.perform(rows["x"].ticket, rows["x"], inline=False)
     world.perform(rows["bad"].ticket, rows["bad"], inline=False)
@@ -242,8 +255,13 @@ def test_what_a_saga_undid_is_done_again(shop: Shop) -> None:
         before = await ctx.call(sig("do", "before"))
         async with ctx.saga() as saga:
             await saga.call(sig("do", "reserve"), undo=sig("do", "release"))
-            chain = {"task": "celery.chain", "subtask_type": "chain", "args": (), "options": {},
-                     "kwargs": {"tasks": [sig("double", 1), sig("double")]}}  # fmt: skip
+            chain = {
+                "task": "celery.chain",
+                "subtask_type": "chain",
+                "args": (),
+                "options": {},
+                "kwargs": {"tasks": [sig("double", 1), sig("double")]},
+            }
             await saga.call(chain, undo=sig("do", "halve"))
             await saga.call(sig("do", "charge"))
         return before
@@ -267,7 +285,9 @@ def test_what_was_undone_twice_has_a_third_key(shop: Shop) -> None:
 
     def note(rows: Any) -> Any:
         for row in rows:
-            keys.setdefault(what_of(world, row), []).append(row.signature[2].get("headers", {}).get("durable_redo"))
+            keys.setdefault(what_of(world, row), []).append(
+                row.signature[2].get("headers", {}).get("durable_redo")
+            )
         return send(rows)
 
     world.publisher.publish_activities = note
@@ -275,7 +295,9 @@ def test_what_was_undone_twice_has_a_third_key(shop: Shop) -> None:
     @world.orchestrator
     async def sale(ctx: Any) -> Any:
         async with ctx.saga() as saga:
-            await saga.call(sig("do", "reserve"), undo=sig("do", "release"), retry=RetryPolicy(max_attempts=2))
+            await saga.call(
+                sig("do", "reserve"), undo=sig("do", "release"), retry=RetryPolicy(max_attempts=2)
+            )
             await saga.call(sig("do", "charge"))
 
     shop.broken = {"charge"}
@@ -308,7 +330,10 @@ def test_timers_events_and_inline_runs_are_as_they_were(shop: Shop) -> None:
 
     shop.broken = {"bad"}
     world.start("sale")
-    world.pump_until(lambda: world.store.count(Filters(statuses=(RUNNING,))) == 1 and ran, "the first timer")
+    world.pump_until(
+        lambda: world.store.reads.count(Filters(statuses=(RUNNING,))) == 1 and ran,
+        "the first timer",
+    )
     world.raise_event("i", "go", "now")
     world.raise_event("i", "go", "later")
     shop.fail()
@@ -412,7 +437,7 @@ def test_code_that_cannot_be_retraced_suspends_and_goes_on_when_resumed(shop: Sh
     shop.fail()
     shop.broken = set()
     world.client.rewind("i", None)
-    text = world.store.events("i")[0]
+    text = world.store.reads.events("i")[0]
     damage(world.store, 1, "[1]")
     world.pump()
     assert world.status() is RuntimeStatus.SUSPENDED
@@ -426,12 +451,13 @@ def damage(store: Store, row: int, text: str) -> None:
     with store.database.cursor() as cursor:
         mark = "?" if store.database.family == "sqlite" else "%s"
         cursor.execute(
-            f"UPDATE durable_history SET events = {mark} WHERE instance = 'i' AND sequence = {mark}",
+            f"UPDATE durable_history SET events = {mark} WHERE instance = 'i' AND sequence ="
+            f" {mark}",
             (text.encode(), row),
         )
 
 
-# -- rewind of children -----------------------------------------------------------------------------------------
+# -- rewind of children ----------------------------------------------------------------------------
 
 
 def family(shop: Shop) -> World:
@@ -507,8 +533,9 @@ def test_a_child_that_ends_while_its_parent_is_rewound_is_heard(shop: Shop) -> N
     shop.broken = set()
     [record] = world.client.children("i")
     world.raise_event(record.id, "go", 5)
-    # the child's commit looks before its parent is rewound, and is visible only after the rewind has looked
-    world.interpose("commit_turn", after=lambda: (world.client.rewind("i", None), rewound(world)))
+    # the child's commit looks before its parent is rewound, and is visible only after the rewind
+    # has looked
+    world.interpose("commit", after=lambda: (world.client.rewind("i", None), rewound(world)))
     world.pump()
     assert world.output() == 5
 
@@ -569,7 +596,7 @@ def test_a_child_that_ran_out_of_time_is_started_anew(shop: Shop) -> None:
     assert replays(world) > 0
 
 
-# -- refusals, dry runs -----------------------------------------------------------------------------------------
+# -- refusals, dry runs ----------------------------------------------------------------------------
 
 
 def test_a_rewind_waits_for_celery_to_be_told_of_the_end(shop: Shop) -> None:
@@ -612,7 +639,7 @@ def test_a_dry_run_tells_what_would_come_and_changes_nothing(shop: Shop) -> None
         World(world.store).client.forecast_rewind("i")
 
 
-# -- override ---------------------------------------------------------------------------------------------------
+# -- override --------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("error", [None, ValueError("as told")])
@@ -648,7 +675,9 @@ def test_a_call_that_waits_for_its_next_attempt_takes_an_outcome(shop: Shop) -> 
 
     @world.orchestrator
     async def sale(ctx: Any) -> Any:
-        return await ctx.call(sig("do", "bad"), retry=RetryPolicy(max_attempts=9, first_interval=3600))
+        return await ctx.call(
+            sig("do", "bad"), retry=RetryPolicy(max_attempts=9, first_interval=3600)
+        )
 
     shop.broken = {"bad"}
     world.start("sale")
@@ -747,7 +776,7 @@ def test_refused_overrides_say_why_and_change_nothing(shop: Shop) -> None:
         world.client.override("i", 2, 0, None, None)
 
 
-# -- fork -------------------------------------------------------------------------------------------------------
+# -- fork ------------------------------------------------------------------------------------------
 
 
 def test_a_fork_shares_the_past_and_goes_on_by_itself(shop: Shop) -> None:
@@ -762,7 +791,9 @@ def test_a_fork_shares_the_past_and_goes_on_by_itself(shop: Shop) -> None:
 
     world.start("sale", tags={"t": "1"})
     world.pump()
-    at = next(n for n, event in enumerate(world.events(), 1) if event.kind is EventKind.ACTIVITY_COMPLETED)
+    at = next(
+        n for n, event in enumerate(world.events(), 1) if event.kind is EventKind.ACTIVITY_COMPLETED
+    )
     for new_id in ("f1", "f2"):
         assert world.client.fork("i", at, new_id, "what if") == new_id
         world.pump()
@@ -803,7 +834,7 @@ def test_a_fork_runs_what_was_under_way(shop: Shop) -> None:
     assert world.output("f") == world.output() == ["a", "in child", "in child"]
     assert shop.calls == {"a": 2, "in child": 4}
     assert len(world.client.children("f")) == 2
-    assert world.store.fetch("named").parent_id == "i"
+    assert world.store.reads.fetch("named").parent_id == "i"
 
 
 def test_a_fork_of_a_fan_out_wakes_once(shop: Shop) -> None:
@@ -819,12 +850,20 @@ def test_a_fork_of_a_fan_out_wakes_once(shop: Shop) -> None:
     world.client.fork("i", 1, "f", None)
     world.pump()
     assert world.output("f") == "abcd"
-    rows = [kind for kind in (event.kind for event in world.events("f")) if kind is EventKind.JOIN_FORMED]
+    rows = [
+        kind
+        for kind in (event.kind for event in world.events("f"))
+        if kind is EventKind.JOIN_FORMED
+    ]
     assert len(rows) == 2, "the join of before the fork, and its own"
-    assert len(world.store.events("f")) == 3, "one turn for the fan-out, and one when it is in"
+    assert len(world.store.reads.events("f")) == 3, (
+        "one turn for the fan-out, and one when it is in"
+    )
 
 
-@pytest.mark.parametrize("status", [RuntimeStatus.SUSPENDED, RuntimeStatus.TERMINATED, FAILED, RUNNING])
+@pytest.mark.parametrize(
+    "status", [RuntimeStatus.SUSPENDED, RuntimeStatus.TERMINATED, FAILED, RUNNING]
+)
 def test_any_status_can_be_forked(shop: Shop, status: RuntimeStatus) -> None:
     world = shop.world
 
@@ -863,7 +902,11 @@ def test_a_rewound_one_is_forked_before_and_after_its_rewind(shop: Shop) -> None
     shop.broken = set()
     world.client.rewind("i", None)
     world.pump()
-    numbers = [n for n, e in enumerate(world.events(), 1) if e.kind is EventKind.ACTIVITY_COMPLETED and e.command == 1]
+    numbers = [
+        n
+        for n, e in enumerate(world.events(), 1)
+        if e.kind is EventKind.ACTIVITY_COMPLETED and e.command == 1
+    ]
     assert len(numbers) == 2
     for number in numbers:
         forked = world.client.fork("i", number, None, None)
@@ -911,7 +954,10 @@ def test_the_front_door_rewinds_forks_and_overrides(new_app: Any) -> None:
     async def sale(ctx: Any, *parts: str) -> Any:
         return [await ctx.call(do.s(part)) for part in parts]
 
-    runs = [sale.apply_async(("a", "b"), task_id=f"s{number}", ignore_result=True) for number in range(3)]
+    runs = [
+        sale.apply_async(("a", "b"), task_id=f"s{number}", ignore_result=True)
+        for number in range(3)
+    ]
     for run in runs:
         with pytest.raises(KeyError):
             run.get(timeout=300)
@@ -930,7 +976,7 @@ def test_the_front_door_rewinds_forks_and_overrides(new_app: Any) -> None:
     assert (forked.id, forked.get(timeout=300)) == ("s9", ["a", "b"])
 
 
-# -- entities ---------------------------------------------------------------------------------------------------
+# -- entities --------------------------------------------------------------------------------------
 
 
 class Account:
@@ -1007,7 +1053,9 @@ def test_an_answer_that_was_lost_with_the_failure_is_asked_for_again(bank: Shop)
     assert balance(world) == world.output()
 
 
-def test_a_lock_that_the_failure_gave_back_is_taken_again_before_its_block_goes_on(bank: Shop) -> None:
+def test_a_lock_that_the_failure_gave_back_is_taken_again_before_its_block_goes_on(
+    bank: Shop,
+) -> None:
     world = bank.world
 
     @world.orchestrator
@@ -1061,7 +1109,9 @@ def test_a_fork_asks_entities_anew_and_takes_no_lock_along(bank: Shop) -> None:
     world.pump()
     assert (world.output("f"), balance(world)) == (4, 4)
     assert replays(world, "f") > 0
-    inside = next(n for n, event in enumerate(world.events(), 1) if event.kind is EventKind.ACTIVITY_COMPLETED)
+    inside = next(
+        n for n, event in enumerate(world.events(), 1) if event.kind is EventKind.ACTIVITY_COMPLETED
+    )
     with pytest.raises(ValueError, match=r"lock of @Account@a at event"):
         world.client.fork("i", inside - 1, None, None)
     world.client.fork("i", inside, "after", None)

@@ -1,4 +1,6 @@
-"""Starts and events in a transaction of the caller's: visible with it, gone with it, sent after it."""
+"""Starts and events in a transaction of the caller's: visible with it, gone with it, sent
+after it.
+"""
 
 from __future__ import annotations
 
@@ -8,8 +10,8 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
+from celery_durable.app.session import join_transaction
 from celery_durable.errors import ConfigurationError
-from celery_durable.session import join_transaction
 from celery_durable.store import Store
 
 from .builders import begin, event, kinds, new_instance
@@ -48,8 +50,8 @@ def start(store: Store, nudged: list[str]) -> Callable[..., bool]:
 
     def start(session: Session | sa.Connection, id_: str = "i") -> bool:
         with join_transaction(session, store) as (cursor, on_commit):
-            is_new = store.insert_instance_with(cursor, new_instance(id_))
-            assert store.fetch(id_) is None or not is_new
+            is_new = store.starts.insert_within(cursor, new_instance(id_))
+            assert store.reads.fetch(id_) is None or not is_new
             on_commit(lambda: nudged.append(id_))
         return is_new
 
@@ -66,7 +68,7 @@ def orders(engine: sa.Engine) -> int:
 
 
 def is_there(store: Store, id_: str = "i") -> bool:
-    return store.fetch(id_) is not None and kinds(store, id_) == ["ExecutionStarted"]
+    return store.reads.fetch(id_) is not None and kinds(store, id_) == ["ExecutionStarted"]
 
 
 def test_a_start_commits_with_its_session_and_is_sent_after_it(
@@ -75,7 +77,7 @@ def test_a_start_commits_with_its_session_and_is_sent_after_it(
     with Session(engine) as session:
         order(session)
         assert start(session)
-        assert store.fetch("i") is None
+        assert store.reads.fetch("i") is None
         assert nudged == []
         session.commit()
         assert nudged == ["i"]
@@ -102,7 +104,7 @@ def test_a_start_is_gone_with_its_session(
             getattr(session, how)()
         order(session, 3)
         session.commit()
-    assert store.fetch("i") is None
+    assert store.reads.fetch("i") is None
     assert nudged == []
     assert orders(engine) == 1
 
@@ -119,7 +121,11 @@ def test_a_start_in_a_savepoint_is_gone_with_the_savepoint(
             start(session, "kept")
         assert nudged == []
         session.commit()
-    assert (is_there(store, "kept before"), is_there(store, "kept"), store.fetch("dropped")) == (True, True, None)
+    assert (
+        is_there(store, "kept before"),
+        is_there(store, "kept"),
+        store.reads.fetch("dropped"),
+    ) == (True, True, None)
     assert sorted(nudged) == ["kept", "kept before"]
 
 
@@ -132,7 +138,7 @@ def test_a_released_savepoint_is_no_commit(
             start(session)
         assert nudged == []
         getattr(session, how)()
-    assert store.fetch("i") is None
+    assert store.reads.fetch("i") is None
     assert nudged == []
 
 
@@ -146,7 +152,7 @@ def test_a_start_is_gone_with_a_savepoint_further_out(
             start(session)
         outer.rollback()
         session.commit()
-    assert store.fetch("i") is None
+    assert store.reads.fetch("i") is None
     assert nudged == []
 
 
@@ -159,7 +165,7 @@ def test_a_start_on_a_connection_commits_with_it_and_is_left_to_recovery(
         connection.rollback()
         start(connection, "kept")
         connection.commit()
-    assert (store.fetch("dropped"), is_there(store, "kept")) == (None, True)
+    assert (store.reads.fetch("dropped"), is_there(store, "kept")) == (None, True)
     assert nudged == []
 
 
@@ -174,15 +180,17 @@ def test_an_id_that_is_taken_does_not_spoil_the_callers_transaction(
     assert orders(engine) == 1
 
 
-def test_an_event_commits_with_its_session(store: Store, engine: sa.Engine, nudged: list[str]) -> None:
+def test_an_event_commits_with_its_session(
+    store: Store, engine: sa.Engine, nudged: list[str]
+) -> None:
     begin(store)
     for end in ("rollback", "commit"):
         with Session(engine) as session:
             with join_transaction(session, store) as (cursor, on_commit):
-                assert store.put_with(cursor, [event(name=end)]) == 1
+                assert store.inbox.put_within(cursor, [event(name=end)]) == 1
                 on_commit(lambda end=end: nudged.append(end))
             getattr(session, end)()
-    assert [row.name for row in store.load("i", None).inbox] == ["commit"]
+    assert [row.name for row in store.turns.load("i", None).inbox] == ["commit"]
     assert nudged == ["commit"]
 
 
@@ -192,7 +200,7 @@ def test_a_failure_to_send_is_no_failure_of_the_commit(store: Store, engine: sa.
 
     with Session(engine) as session:
         with join_transaction(session, store) as (cursor, on_commit):
-            store.insert_instance_with(cursor, new_instance())
+            store.starts.insert_within(cursor, new_instance())
             on_commit(fail)
         session.commit()
     assert is_there(store)
@@ -204,7 +212,10 @@ def test_another_database_is_refused_without_telling_passwords(store: Store) -> 
         with join_transaction(session, store):
             pass
     elsewhere.dispose()
-    with pytest.raises(ConfigurationError, match="Session or Connection"), join_transaction(object(), store):
+    with (
+        pytest.raises(ConfigurationError, match="Session or Connection"),
+        join_transaction(object(), store),
+    ):
         pass
 
 
@@ -213,8 +224,12 @@ def test_the_same_database_is_recognised_however_it_is_spelled(store: Store) -> 
     if store.database.family == "sqlite":
         url = url.set(database=url.database.replace("/own.db", "/./own.db"))
     else:
-        url = url.set(port=None) if url.port in (5432, 3306) else pytest.skip("the server has a port of its own")
+        url = (
+            url.set(port=None)
+            if url.port in (5432, 3306)
+            else pytest.skip("the server has a port of its own")
+        )
     engine = sa.create_engine(url)
     with Session(engine) as session, join_transaction(session, store) as (cursor, _):
-        assert store.insert_instance_with(cursor, new_instance())
+        assert store.starts.insert_within(cursor, new_instance())
     engine.dispose()

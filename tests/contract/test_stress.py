@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from celery_durable.core.events import EventKind
+from celery_durable.core.history import EventKind
 from celery_durable.core.status import RuntimeStatus
 from celery_durable.engine.records import InboxKind
 from celery_durable.errors import InvalidState
@@ -21,7 +21,7 @@ from .world import World, sig
 
 TAKES_BOTH_WAYS = True
 
-# -- joins, by the store alone ------------------------------------------------------------------------------
+# -- joins, by the store alone ---------------------------------------------------------------------
 
 
 class Fan:
@@ -32,15 +32,21 @@ class Fan:
 
     def take_turns(self) -> None:
         while True:
-            snapshot = self.store.load(self.id, None)
+            snapshot = self.store.turns.load(self.id, None)
             if snapshot is None or not any(row.wake_at is not None for row in snapshot.inbox):
                 return
-            is_complete = any(row.kind == InboxKind.JOIN and row.wake_at is not None for row in snapshot.inbox)
-            taken = [row.id for row in snapshot.inbox if row.kind != InboxKind.JOIN or row.wake_at is not None]
+            is_complete = any(
+                row.kind == InboxKind.JOIN and row.wake_at is not None for row in snapshot.inbox
+            )
+            taken = [
+                row.id
+                for row in snapshot.inbox
+                if row.kind != InboxKind.JOIN or row.wake_at is not None
+            ]
             turn = next_turn(self.store, self.id, taken=taken)
             turn.sequence = snapshot.instance.sequence
             turn.custom_status = '"complete"' if is_complete else None
-            if self.store.commit_turn(turn) is None:
+            if self.store.turns.commit(turn) is None:
                 continue
 
 
@@ -62,11 +68,11 @@ def test_fan_ins_under_load_wake_once_and_leave_nothing(store: Store) -> None:
             except IndexError:
                 return
             if not command:
-                assert store.put([event(fan.id)]) == 1
+                assert store.inbox.put([event(fan.id)]) == 1
                 fan.take_turns()
             elif record(store, succeeded(fan.execution, command)) is not None:
                 recorded[fan.id, command] += 1
-                if store.finish_join(fan.execution, fan.id, 1):
+                if store.outcomes.finish_join(fan.execution, fan.id, 1):
                     wakes[fan.id] += 1
                     fan.take_turns()
 
@@ -77,10 +83,10 @@ def test_fan_ins_under_load_wake_once_and_leave_nothing(store: Store) -> None:
     assert wakes == Counter({fan.id: 1 for fan in fans})
     assert [row for row in rows(store, "inbox") if row["kind"] != "EventRaised"] == []
     assert (rows(store, "inbox"), rows(store, "outbox")) == ([], [])
-    assert {store.fetch(fan.id).custom_status for fan in fans} == {'"complete"'}
+    assert {store.reads.fetch(fan.id).custom_status for fan in fans} == {'"complete"'}
 
 
-# -- whole orchestrations, by several workers --------------------------------------------------------------------
+# -- whole orchestrations, by several workers ------------------------------------------------------
 
 
 def several(runner: World, count: int = 2) -> list[World]:
@@ -89,16 +95,25 @@ def several(runner: World, count: int = 2) -> list[World]:
     for _ in range(count - 1):
         world = World(runner.store, registry=runner.registry)
         world.tasks, world.runs = runner.tasks, runner.runs
-        world.publisher.activities, world.publisher.turns = runner.publisher.activities, runner.publisher.turns
+        world.publisher.activities, world.publisher.turns = (
+            runner.publisher.activities,
+            runner.publisher.turns,
+        )
         worlds.append(world)
     return worlds
 
 
 def assert_whole(runner: World, *ids: str) -> None:
-    """Every instance has ended, and its history is one unbroken line in which nothing happens twice."""
+    """Every instance has ended, and its history is one unbroken line in which nothing happens
+    twice.
+    """
     for id_ in ids:
-        assert runner.status(id_) in (RuntimeStatus.COMPLETED, RuntimeStatus.TERMINATED), runner.client.fetch(id_)
-        sequences = [row["sequence"] for row in rows(runner.store, "history") if row["instance"] == id_]
+        assert runner.status(id_) in (RuntimeStatus.COMPLETED, RuntimeStatus.TERMINATED), (
+            runner.client.fetch(id_)
+        )
+        sequences = [
+            row["sequence"] for row in rows(runner.store, "history") if row["instance"] == id_
+        ]
         assert sequences == list(range(1, len(sequences) + 1))
         assert runner.client.fetch(id_).sequence == len(sequences)
         resolved = Counter(
@@ -124,7 +139,7 @@ def test_two_workers_race_the_same_turn_and_one_commits(runner: World) -> None:
     runner.pump()
     for number in range(12):
         before = runner.client.fetch("i").sequence
-        runner.store.put([event("i", payload=f"{number}")])
+        runner.store.inbox.put([event("i", payload=f"{number}")])
         at_once([lambda world=world: world.runner.run("i") for world in worlds])
         assert runner.client.fetch("i").sequence == before + 1
     assert runner.output() == list(range(12))
@@ -224,7 +239,12 @@ def test_suspending_and_resuming_all_the_time_loses_nothing(runner: World) -> No
         finally:
             is_over.set()
 
-    at_once([*[lambda id_=id_: disturb(id_) for id_ in ids], *[lambda world=world: work(world) for world in worlds]])
+    at_once(
+        [
+            *[lambda id_=id_: disturb(id_) for id_ in ids],
+            *[lambda world=world: work(world) for world in worlds],
+        ]
+    )
     for id_ in ids:
         if runner.status(id_) is RuntimeStatus.SUSPENDED:
             runner.client.resume(id_, None)

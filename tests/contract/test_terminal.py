@@ -47,11 +47,17 @@ class Terminal:
     def __init__(self, *args: str, cwd: Path, **env: str) -> None:
         master, slave = pty.openpty()
         fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 100, 0, 0))
-        kept = {key: value for key, value in os.environ.items() if key not in ("NO_COLOR", "CI", "TERM")}
+        kept = {
+            key: value for key, value in os.environ.items() if key not in ("NO_COLOR", "CI", "TERM")
+        }
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "celery", *args], cwd=cwd, stdin=slave, stdout=slave, stderr=slave,
+            [sys.executable, "-m", "celery", *args],
+            cwd=cwd,
+            stdin=slave,
+            stdout=slave,
+            stderr=slave,
             env=kept | {"TERM": "xterm", "PYTHONPATH": f"{cwd}:{ROOT}"} | env,
-        )  # fmt: skip
+        )
         os.close(slave)
         self.said = ""
         self._master = master
@@ -103,7 +109,9 @@ def terminal(tmp_path: Path) -> Iterator[Callable[..., Terminal]]:
         each.close()
 
 
-def test_without_rich_there_are_lines_and_a_hint(shop: Any, terminal: Callable[..., Terminal], tmp_path: Path) -> None:
+def test_without_rich_there_are_lines_and_a_hint(
+    shop: Any, terminal: Callable[..., Terminal], tmp_path: Path
+) -> None:
     run = shop.durable.start(shop.tasks["shop.sale"].s(), instance_id="order-1")
     run.terminate(reason="enough")
     (tmp_path / "rich.py").write_text("raise ImportError('not installed')")
@@ -134,7 +142,9 @@ def test_a_live_view_shows_progress_waits_and_events_until_the_end(
     assert "EventRaised" in watch.said
 
 
-def test_tables_are_coloured_on_a_terminal_unless_that_is_refused(shop: Any, terminal: Callable[..., Terminal]) -> None:
+def test_tables_are_coloured_on_a_terminal_unless_that_is_refused(
+    shop: Any, terminal: Callable[..., Terminal]
+) -> None:
     shop.durable.start(shop.tasks["shop.sale"].s(), instance_id="order-" + "1" * 100)
     table = ("durable", "list")
     coloured = terminal("-A", "terminal_shop", *table)
@@ -151,8 +161,16 @@ def test_tables_are_coloured_on_a_terminal_unless_that_is_refused(shop: Any, ter
 def test_the_shell_completes_ids_of_the_app_that_is_named(shop: Any, tmp_path: Path) -> None:
     shop.durable.start(shop.tasks["shop.sale"].s(), instance_id="order-1")
     done = subprocess.run(
-        [sys.executable, "-c", AS_CELERY], cwd=tmp_path, capture_output=True, text=True,
-        env={**os.environ, "_CELERY_COMPLETE": "bash_complete", "COMP_CWORD": "5", "PYTHONPATH": f"{tmp_path}:{ROOT}",
-             "COMP_WORDS": "celery -A terminal_shop durable show ord"},
-    )  # fmt: skip
+        [sys.executable, "-c", AS_CELERY],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        env={
+            **os.environ,
+            "_CELERY_COMPLETE": "bash_complete",
+            "COMP_CWORD": "5",
+            "PYTHONPATH": f"{tmp_path}:{ROOT}",
+            "COMP_WORDS": "celery -A terminal_shop durable show ord",
+        },
+    )
     assert done.stdout == "plain,order-1\n", done.stderr

@@ -13,15 +13,17 @@ from typing import Any
 import pytest
 
 from celery_durable import InstanceNotFound
-from celery_durable.drawing import page, svg
-from celery_durable.timeline import MOST_LANES, Lane, Timeline, timeline_of
-from celery_durable.views import current_waits
+from celery_durable.inspection.drawing import page, svg
+from celery_durable.inspection.timeline import MOST_LANES, Lane, Timeline, timeline_of
+from celery_durable.inspection.views import current_waits
 from tests.conftest import wait_until
 
 
 @pytest.fixture
 def app(new_app: Callable[..., Any]) -> Any:
-    """An application whose activities run at once, except those of the queue that nobody consumes."""
+    """An application whose activities run at once, except those of the queue that nobody
+    consumes.
+    """
     app = new_app(task_always_eager=True, task_ignore_result=True)
     failures: list[int] = []
 
@@ -59,7 +61,12 @@ def lane(timeline: Timeline, kind: str) -> Lane:
 
 def test_what_waits_for_an_event_reaches_to_now(app: Any) -> None:
     found = start(app, "approval", 5)
-    assert (found.instance_id, found.name, found.status, found.hidden) == ("approval", "approval", "RUNNING", 0)
+    assert (found.instance_id, found.name, found.status, found.hidden) == (
+        "approval",
+        "approval",
+        "RUNNING",
+        0,
+    )
     assert [each.kind for each in found.lanes] == ["orchestration", "activity", "event"]
     waits = lane(found, "event")
     assert (waits.label, waits.outcome, waits.segments[-1].kind) == ("approved", "live", "waiting")
@@ -95,7 +102,9 @@ def test_a_failure_is_told_and_a_rewind_goes_on_in_its_lane(app: Any) -> None:
     assert "card declined" in failed.lanes[0].note
     run.rewind(reason="the bank is back")
     again = timeline_of(run.refresh())
-    kinds = [segment.kind for segment in lane(again, "activity").segments if segment.kind != "queued"]
+    kinds = [
+        segment.kind for segment in lane(again, "activity").segments if segment.kind != "queued"
+    ]
     assert kinds == ["failed", "running"]
     assert lane(again, "activity").outcome == "completed"
     assert [(mark.kind, mark.note) for mark in again.marks] == [("rewound", "the bank is back")]
@@ -108,7 +117,10 @@ def test_a_child_and_a_suspension_are_seen(app: Any) -> None:
     found = timeline_of(run.refresh())
     assert (lane(found, "child").note, lane(found, "child").outcome) == ("the-child", "live")
     assert [(mark.kind, mark.note) for mark in found.marks] == [("suspended", "stop")]
-    assert (found.lanes[0].segments[-1].kind, found.lanes[0].segments[-1].note) == ("waiting", "suspended")
+    assert (found.lanes[0].segments[-1].kind, found.lanes[0].segments[-1].note) == (
+        "waiting",
+        "suspended",
+    )
 
 
 def test_a_delayed_start_is_queued(app: Any) -> None:
@@ -116,11 +128,12 @@ def test_a_delayed_start_is_queued(app: Any) -> None:
     run = app.durable.start(app.tasks["nap"].s(), instance_id="nap", start_at=later)
     found = timeline_of(run.refresh())
     assert [(each.kind, [segment.kind for segment in each.segments]) for each in found.lanes] == [
-        ("orchestration", ["queued"])]  # fmt: skip
+        ("orchestration", ["queued"])
+    ]
 
 
 def test_one_that_is_not_there_is_told(app: Any) -> None:
-    from celery_durable.result import Orchestration
+    from celery_durable.handles.orchestration import Orchestration
 
     with pytest.raises(InstanceNotFound):
         timeline_of(Orchestration("nix", app=app))
@@ -171,7 +184,10 @@ def test_one_that_goes_on_as_new_begins_with_its_present_execution(app: Any) -> 
     wait_until(lambda: run.history(), what="its first turn")
     after = timeline_of(run.refresh())
     assert after.begin > before.begin
-    assert [(each.kind, each.outcome) for each in after.lanes] == [("orchestration", "live"), ("event", "live")]
+    assert [(each.kind, each.outcome) for each in after.lanes] == [
+        ("orchestration", "live"),
+        ("event", "live"),
+    ]
 
 
 def test_an_entity_has_a_timeline_too(app: Any) -> None:

@@ -1,7 +1,10 @@
-"""How a turn message passes Celery's tracer: with all that surrounds a task, and without tracebacks nobody reads."""
+"""How a turn message passes Celery's tracer: with all that surrounds a task, and without tracebacks
+nobody reads.
+"""
 
 from __future__ import annotations
 
+import functools
 import pickle
 from collections.abc import Callable
 from typing import Any
@@ -73,7 +76,9 @@ def test_what_surrounds_a_task_surrounds_a_turn(app: Any) -> None:
     assert task.request.id is None
 
 
-def test_what_a_turn_raises_is_dealt_with_by_celery_once(app: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_a_turn_raises_is_dealt_with_by_celery_once(
+    app: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     start(app)
     calls: list[str] = []
 
@@ -81,7 +86,9 @@ def test_what_a_turn_raises_is_dealt_with_by_celery_once(app: Any, monkeypatch: 
         calls.append(instance_id)
         raise StoreError("away")
 
-    monkeypatch.setattr("celery_durable.engine.turn.TurnRunner.run", lambda self, id_: fails(id_))
+    monkeypatch.setattr(
+        "celery_durable.engine.engine.Engine.run", lambda self, id_, **_: fails(id_)
+    )
     monkeypatch.setattr("time.sleep", lambda seconds: None)
     retval, info, *_ = trace(app)
     assert info
@@ -94,3 +101,20 @@ def test_other_messages_pass_celerys_own_tracer(app: Any) -> None:
     assert info
     assert retval.tb is not None
     assert app.durable.get("by-message").runtime_status is RuntimeStatus.RUNNING
+
+
+def test_a_tracer_that_somebody_has_wrapped_is_not_passed_by(app: Any) -> None:
+    start(app)
+    seen: list[str] = []
+    task = app.tasks["tracing.waits"]
+    tracer = build_tracer(task.name, task, app=app)
+
+    @functools.wraps(tracer)
+    def wrapper(uuid: str, *args: Any) -> Any:
+        seen.append(uuid)
+        return tracer(uuid, *args)
+
+    task.__trace__ = wrapper
+    assert trace(app)[0].type is Ignore
+    assert seen == ["i"]
+    assert app.durable.get("i").runtime_status is RuntimeStatus.RUNNING

@@ -9,9 +9,12 @@ import pytest
 
 from celery_durable.core.retry import RetryPolicy
 from celery_durable.core.status import RuntimeStatus
-from celery_durable.engine.client import StartRequest
-from celery_durable.engine.records import Filters
-from celery_durable.engine.verbs import EFFECTS, BulkResult, Effect, apply_to_all, statuses_of
+from celery_durable.engine.bulk import BulkResult, apply_to_all
+from celery_durable.engine.listing import Filters
+from celery_durable.engine.start import StartRequest
+from celery_durable.engine.verb import Effect
+from celery_durable.engine.verbs import VERBS
+from celery_durable.engine.verbs.reference import effect_table, meaning_table, page_with_tables
 from celery_durable.errors import InstanceExists, InstanceNotFound, InvalidState
 from celery_durable.store import Store
 
@@ -80,25 +83,39 @@ def verb_of(world: World, name: str, id_: str = "i") -> Any:
     }[name]
 
 
+#: Others have tests of their own.
+TESTED = [
+    name
+    for name in VERBS
+    if name
+    in {"raise_event", "override", "fork", "resume", "suspend", "cancel", "terminate"}
+    | {"restart", "purge", "rewind"}
+]
 AFTER = {
-    "suspend": RuntimeStatus.SUSPENDED, "cancel": RuntimeStatus.CANCELED, "terminate": RuntimeStatus.TERMINATED,
-    "restart": RuntimeStatus.RUNNING, "purge": None, "rewind": RuntimeStatus.COMPLETED,
-}  # fmt: skip
+    "suspend": RuntimeStatus.SUSPENDED,
+    "cancel": RuntimeStatus.CANCELED,
+    "terminate": RuntimeStatus.TERMINATED,
+    "restart": RuntimeStatus.RUNNING,
+    "purge": None,
+    "rewind": RuntimeStatus.COMPLETED,
+}
 
 
 @pytest.mark.parametrize("status", list(RuntimeStatus), ids=str)
-@pytest.mark.parametrize("verb", list(EFFECTS))
-def test_every_verb_does_in_every_status_what_the_table_says(store: Store, verb: str, status: RuntimeStatus) -> None:
+@pytest.mark.parametrize("verb", TESTED)
+def test_every_verb_does_in_every_status_what_the_table_says(
+    store: Store, verb: str, status: RuntimeStatus
+) -> None:
     world = make_world(store)
     brought_to(world, status)
     world.publisher.turns.clear()
     before = everything(store)
-    effect = EFFECTS[verb][status]
+    effect = VERBS[verb].effect_in(status)
     if effect is Effect.REFUSED:
         with pytest.raises(InvalidState) as refusal:
             verb_of(world, verb)()
         assert str(status) in str(refusal.value)
-        assert all(str(needed) in str(refusal.value) for needed in statuses_of(verb))
+        assert all(str(needed) in str(refusal.value) for needed in VERBS[verb].acts_in)
         assert (refusal.value.instance_id, refusal.value.status) == ("i", status)
     else:
         for _ in range(
@@ -108,27 +125,30 @@ def test_every_verb_does_in_every_status_what_the_table_says(store: Store, verb:
     assert (everything(store) == before) == (effect is not Effect.ACTS)
     if effect is Effect.ACTS:
         world.pump()
-        expected = status if verb in ("raise_event", "fork", "override") else AFTER.get(verb, RuntimeStatus.RUNNING)
+        expected = (
+            status
+            if verb in ("raise_event", "fork", "override")
+            else AFTER.get(verb, RuntimeStatus.RUNNING)
+        )
         if (verb, status) in (("raise_event", RuntimeStatus.PENDING),):
             expected = RuntimeStatus.RUNNING
         if (verb, status) == ("cancel", RuntimeStatus.SUSPENDED):
             expected = RuntimeStatus.SUSPENDED  # it is kept for the resumption
         if (verb, status) == ("override", RuntimeStatus.FAILED):
             expected = RuntimeStatus.COMPLETED
-        assert store.status_of("i") is expected
+        assert store.reads.status_of("i") is expected
 
 
-def test_the_documentation_shows_the_table() -> None:
-    head = "| verb | " + " | ".join(str(status) for status in RuntimeStatus) + " |"
-    rows = [
-        f"| `{verb}` | " + " | ".join(effects[status] for status in RuntimeStatus) + " |"
-        for verb, effects in EFFECTS.items()
-    ]
-    table = "\n".join([head, "| --- " * (len(RuntimeStatus) + 1) + "|", *rows])
-    assert table in REFERENCE.read_text(), f"the table of docs/reference/verbs.md should be\n{table}"
+def test_the_reference_shows_the_tables_of_verbs() -> None:
+    page = REFERENCE.read_text()
+    assert effect_table() in page
+    assert meaning_table() in page
+    assert page_with_tables(page) == page, (
+        f"run: python -m celery_durable.engine.verbs.reference {REFERENCE}"
+    )
 
 
-@pytest.mark.parametrize("verb", list(EFFECTS))
+@pytest.mark.parametrize("verb", TESTED)
 def test_an_unknown_id_is_told_and_nothing_is_changed(sqlite_store: Store, verb: str) -> None:
     world = make_world(sqlite_store)
     if verb == "purge":
@@ -137,17 +157,25 @@ def test_an_unknown_id_is_told_and_nothing_is_changed(sqlite_store: Store, verb:
         verb_of(world, verb, "unknown")()
 
 
-# -- restart ----------------------------------------------------------------------------------------------------
+# -- restart ---------------------------------------------------------------------------------------
 
 
 def test_a_restart_repeats_the_input_on_the_newest_version(store: Store) -> None:
     world = make_world(store)
-    world.client.start(StartRequest("sale", (7,), {}, instance_id="i", tags={"t": "1"}, queue="q", canvas={
-        "options": {"priority": 3}, "finish": {"link": ["x"]}, "ignore_result": True,
-    }))  # fmt: skip
+    world.client.start(
+        StartRequest(
+            "sale",
+            (7,),
+            {},
+            instance_id="i",
+            tags={"t": "1"},
+            queue="q",
+            canvas={"options": {"priority": 3}, "finish": {"link": ["x"]}, "ignore_result": True},
+        )
+    )
     world.runner.run("i")
     world.client.terminate("i", None, None)
-    store.drop_finish("i", store.fetch("i").execution)
+    store.recovery.drop_finish("i", store.reads.fetch("i").execution)
 
     async def newer(ctx: Any, amount: int) -> Any:
         return ["newer", amount]
@@ -157,9 +185,17 @@ def test_a_restart_repeats_the_input_on_the_newest_version(store: Store) -> None
     assert world.client.restart("i", None) == "i"
     world.runner.run("i")
     record = world.client.fetch("i")
-    assert (record.status, record.version, record.tags, record.queue) == (RuntimeStatus.COMPLETED, "2", {"t": "1"}, "q")
+    assert (record.status, record.version, record.tags, record.queue) == (
+        RuntimeStatus.COMPLETED,
+        "2",
+        {"t": "1"},
+        "q",
+    )
     assert world.output("i") == ["newer", 7]
-    assert world.codec.decode(record.canvas or "") == {"options": {"priority": 3}, "ignore_result": True}
+    assert world.codec.decode(record.canvas or "") == {
+        "options": {"priority": 3},
+        "ignore_result": True,
+    }
 
 
 def test_a_restart_under_a_new_id_leaves_the_old_one_alone(store: Store) -> None:
@@ -172,19 +208,19 @@ def test_a_restart_under_a_new_id_leaves_the_old_one_alone(store: Store) -> None
         world.client.restart("i", "j")
 
 
-# -- many -------------------------------------------------------------------------------------------------------
+# -- many ------------------------------------------------------------------------------------------
 
 
 def test_a_verb_for_many_goes_through_all_pages(store: Store) -> None:
     world = make_world(store)
     for number in range(7):
         world.start("sale", 1, id_=f"i{number}", tags={"batch": "a" if number < 5 else "b"})
-    chosen = Filters(tags=(("batch", "a"),), statuses=statuses_of("suspend"))
+    chosen = Filters(tags=(("batch", "a"),), statuses=VERBS["suspend"].acts_in)
     verb = lambda id_: world.client.suspend(id_, "many")
     assert apply_to_all(store, chosen, verb, limit=2) == BulkResult(5, 2)
     assert apply_to_all(store, chosen, verb) == BulkResult(3, 3)
     assert apply_to_all(store, chosen, verb) == BulkResult(0, 0)
-    assert store.count(Filters(statuses=(RuntimeStatus.SUSPENDED,))) == 5
+    assert store.reads.count(Filters(statuses=(RuntimeStatus.SUSPENDED,))) == 5
 
 
 def test_a_verb_for_many_tells_which_were_refused(store: Store) -> None:
@@ -227,3 +263,22 @@ def test_the_front_door_takes_an_id_or_filters(new_app: Any) -> None:
             getattr(durable, verb)(colour="red")
     with pytest.raises(InvalidState, match="s1"):
         durable.purge("s1")
+
+
+@pytest.mark.parametrize("verb", ["cancel", "terminate"])
+def test_what_is_revoked_before_it_begins_has_not_started(store: Store, verb: str) -> None:
+    world = World(store)
+
+    async def waiting(ctx: Any) -> None:
+        await ctx.wait_event("never")
+
+    world.orchestrator(waiting)
+    world.start("waiting", id_="delayed", start_at=store.now() + 3_600_000_000)
+    world.start("waiting", id_="begun")
+    world.pump()
+    for id_ in ("delayed", "begun"):
+        getattr(world.client, verb)(id_, *(["enough"] if verb == "cancel" else ["enough", None]))
+    world.pump_to_end("delayed", "begun")
+    assert world.client.fetch("delayed").started_at is None
+    assert world.client.fetch("begun").started_at is not None
+    assert all(world.client.fetch(id_).completed_at for id_ in ("delayed", "begun"))

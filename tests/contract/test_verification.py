@@ -1,4 +1,6 @@
-"""Code that changes: versions side by side, disagreements that name a line, exported histories, and the gate of a deployment."""
+"""Code that changes: versions side by side, disagreements that name a line, exported histories, and
+the gate of a deployment.
+"""
 
 from __future__ import annotations
 
@@ -13,10 +15,15 @@ from celery import _state
 from celery_durable import Durable
 from celery_durable import orchestrator as shared_orchestrator
 from celery_durable.core.status import RuntimeStatus
-from celery_durable.engine.records import Filters
+from celery_durable.engine.listing import Filters
 from celery_durable.engine.turn import TurnState
-from celery_durable.engine.verification import Verifier, export_history
-from celery_durable.errors import ConfigurationError, DurableError, NonDeterminismError, PayloadError
+from celery_durable.engine.verify import Verifier, export_history
+from celery_durable.errors import (
+    ConfigurationError,
+    DurableError,
+    NonDeterminismError,
+    PayloadError,
+)
 from celery_durable.store import Store
 
 from .world import World, sig
@@ -60,7 +67,7 @@ def changed(world: World, function: Any, version: str | None = None) -> World:
     return other
 
 
-# -- versions ---------------------------------------------------------------------------------------------------
+# -- versions --------------------------------------------------------------------------------------
 
 
 def test_an_instance_keeps_its_version_and_new_ones_get_the_newest(store: Store) -> None:
@@ -95,9 +102,11 @@ def test_versions_are_counted_until_they_are_safe_to_remove(store: Store) -> Non
     changed(world, lambda ctx, amount: amount, "2")
     other = changed(world, lambda ctx, amount: amount, "3")
     found = {(use.name, use.version): use for use in verifier(other).versions()}
-    assert (found["sale", "1"].live, found["sale", "1"].is_registered, found["sale", "1"].is_safe_to_remove) == (
-        2, False, False,
-    )  # fmt: skip
+    assert (
+        found["sale", "1"].live,
+        found["sale", "1"].is_registered,
+        found["sale", "1"].is_safe_to_remove,
+    ) == (2, False, False)
     assert (found["sale", "3"].live, found["sale", "3"].is_registered) == (0, True)
     for id_ in ("a", "b"):
         world.client.terminate(id_, None, None)
@@ -121,12 +130,16 @@ def test_versions_of_one_name_are_one_celery_task(new_app: Any) -> None:
     assert (run.version, run.input) == ("2", {"args": [5], "kwargs": {}})
     with pytest.raises(TypeError, match="extra"):
         first.delay()
-    with pytest.raises(ConfigurationError, match=r"version '3' is the same Celery task .* other queue"):
+    with pytest.raises(
+        ConfigurationError, match=r"version '3' is the same Celery task .* other queue"
+    ):
         app.durable.orchestrator(name="shop.sale", version="3", queue="fast")(second.run)
 
 
-def test_shared_orchestrators_have_versions_too(new_app: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("celery_durable.app._shared", {})
+def test_shared_orchestrators_have_versions_too(
+    new_app: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("celery_durable.app.shared._shared", {})
 
     @shared_orchestrator(name="shared.versions", version="1")
     async def first(ctx: Any) -> None: ...
@@ -142,7 +155,7 @@ def test_shared_orchestrators_have_versions_too(new_app: Any, monkeypatch: pytes
 def test_shared_orchestrators_of_a_module_that_is_imported_late_are_known(
     new_app: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("celery_durable.app._shared", {})
+    monkeypatch.setattr("celery_durable.app.shared._shared", {})
     app = new_app(task_always_eager=True)
     app.finalize()
     before = set(_state._on_app_finalizers)
@@ -161,7 +174,7 @@ def test_shared_orchestrators_of_a_module_that_is_imported_late_are_known(
     assert app.tasks["shared.late"].delay().get(timeout=300) == "done"
 
 
-# -- disagreements ----------------------------------------------------------------------------------------------
+# -- disagreements ---------------------------------------------------------------------------------
 
 
 async def other_task(ctx: Any, amount: int) -> Any:
@@ -193,10 +206,26 @@ def by_generator(ctx: Any, amount: int) -> Any:
 
 GENERATOR_LINE = line_here(-3)
 DISAGREEMENTS = [
-    pytest.param(other_task, "ActivityScheduled 'charge'", "ScheduleActivity 'ship'", OTHER_LINE, id="another task"),
-    pytest.param(nothing_asked, "ActivityScheduled 'charge'", "nothing", NOTHING_LINE, id="removed"),
-    pytest.param(added, "nothing more at this point", "ScheduleActivity 'ship'", ADDED_LINE, id="added"),
-    pytest.param(by_generator, "ActivityScheduled 'charge'", "ScheduleActivity 'ship'", GENERATOR_LINE, id="generator"),
+    pytest.param(
+        other_task,
+        "ActivityScheduled 'charge'",
+        "ScheduleActivity 'ship'",
+        OTHER_LINE,
+        id="another task",
+    ),
+    pytest.param(
+        nothing_asked, "ActivityScheduled 'charge'", "nothing", NOTHING_LINE, id="removed"
+    ),
+    pytest.param(
+        added, "nothing more at this point", "ScheduleActivity 'ship'", ADDED_LINE, id="added"
+    ),
+    pytest.param(
+        by_generator,
+        "ActivityScheduled 'charge'",
+        "ScheduleActivity 'ship'",
+        GENERATOR_LINE,
+        id="generator",
+    ),
 ]
 
 
@@ -210,10 +239,15 @@ def test_a_disagreement_names_both_sides_and_the_line(
     other.runner.run("i")
     record = other.client.fetch("i")
     assert record.status is RuntimeStatus.SUSPENDED
-    for part in (f"history has {history}", f"asks for {code}", line, "is suspended; nothing is lost"):
+    for part in (
+        f"history has {history}",
+        f"asks for {code}",
+        line,
+        "is suspended; nothing is lost",
+    ):
         assert part in (record.reason or ""), record.reason
     with pytest.raises(NonDeterminismError) as caught:
-        verifier(other).replay(export_history(record, sqlite_store.events("i")[:-1]))
+        verifier(other).replay(export_history(record, sqlite_store.reads.events("i")[:-1]))
     assert caught.value.line.startswith(line)
     assert "suspended" not in str(caught.value)
 
@@ -239,17 +273,21 @@ def test_a_live_execution_that_meets_foreign_turns_names_the_line_too(sqlite_sto
     assert line in (third.client.fetch("i").reason or "")
 
 
-# -- histories on paper -----------------------------------------------------------------------------------------
+# -- histories on paper ----------------------------------------------------------------------------
 
 
 def exported(world: World, id_: str = "i") -> str:
-    return export_history(world.client.fetch(id_), world.store.events(id_))
+    return export_history(world.client.fetch(id_), world.store.reads.events(id_))
 
 
 def test_an_exported_history_is_replayed_anywhere(store: Store) -> None:
     document = exported(waiting(store, "i"))
     elsewhere = waiting(store)
-    assert verifier(elsewhere).replay(document) == verifier(elsewhere).replay(json.loads(document)) == 3
+    assert (
+        verifier(elsewhere).replay(document)
+        == verifier(elsewhere).replay(json.loads(document))
+        == 3
+    )
 
 
 def test_other_arguments_are_a_disagreement_by_option(sqlite_store: Store) -> None:
@@ -262,12 +300,15 @@ def test_other_arguments_are_a_disagreement_by_option(sqlite_store: Store) -> No
     other = verifier(changed(waiting(sqlite_store), other_amount))
     assert other.replay(document) == 3
     with pytest.raises(
-        NonDeterminismError, match=r"with \[\[1\], \{\}\], the code now asks for .* with \[\[2\], \{\}\]"
+        NonDeterminismError,
+        match=r"with \[\[1\], \{\}\], the code now asks for .* with \[\[2\], \{\}\]",
     ):
         other.replay(document, checks_arguments=True)
 
 
-@pytest.mark.parametrize("document", ["", "{", "[]", "5", "{}", '{"format": 99}', '{"format": 1}', b"\xff"], ids=repr)
+@pytest.mark.parametrize(
+    "document", ["", "{", "[]", "5", "{}", '{"format": 99}', '{"format": 1}', b"\xff"], ids=repr
+)
 def test_what_is_no_history_is_refused(sqlite_store: Store, document: Any) -> None:
     with pytest.raises(PayloadError, match="no history that export_history"):
         verifier(waiting(sqlite_store)).replay(document)
@@ -279,7 +320,7 @@ def test_a_history_without_its_orchestrator_is_refused(sqlite_store: Store) -> N
         verifier(World(sqlite_store)).replay(document)
 
 
-# -- the gate ---------------------------------------------------------------------------------------------------
+# -- the gate --------------------------------------------------------------------------------------
 
 
 def test_all_that_runs_is_verified_and_nothing_is_changed(store: Store) -> None:
@@ -288,7 +329,10 @@ def test_all_that_runs_is_verified_and_nothing_is_changed(store: Store) -> None:
     world.pump()
     world.client.suspend("c", "for a test")
     world.start("sale", 1, id_="pending")
-    before = [(id_, store.events(id_), store.fetch(id_)) for id_ in ("a", "b", "c", "done", "pending")]
+    before = [
+        (id_, store.reads.events(id_), store.reads.fetch(id_))
+        for id_ in ("a", "b", "c", "done", "pending")
+    ]
     runs = dict(world.runs)
 
     good = verifier(changed(world, sale)).verify_live(Filters(), batch=2)
@@ -296,13 +340,19 @@ def test_all_that_runs_is_verified_and_nothing_is_changed(store: Store) -> None:
     good.raise_for_problems()
 
     bad = verifier(changed(world, other_task)).verify_live(Filters(), batch=2)
-    assert (bad.checked, sorted(problem.instance_id for problem in bad.problems)) == (4, ["a", "b", "c"])
+    assert (bad.checked, sorted(problem.instance_id for problem in bad.problems)) == (
+        4,
+        ["a", "b", "c"],
+    )
     assert OTHER_LINE in str(bad)
     assert "suspended" not in str(bad)
     with pytest.raises(NonDeterminismError, match="4 histories checked, 3 do not fit"):
         bad.raise_for_problems()
 
-    assert [(id_, store.events(id_), store.fetch(id_)) for id_ in ("a", "b", "c", "done", "pending")] == before
+    assert [
+        (id_, store.reads.events(id_), store.reads.fetch(id_))
+        for id_ in ("a", "b", "c", "done", "pending")
+    ] == before
     assert world.runs == runs
 
 
@@ -320,7 +370,9 @@ def test_a_deployment_is_gated_by_one_call(new_app: Any) -> None:
     assert durable.verify([run.export_history()]).checked == 1
     assert durable.replay(run.export_history()) == 1
     assert durable.verify(live=True, name="another").checked == 0
-    assert [(use.name, use.live) for use in durable.versions() if use.name == "gate.sale"] == [("gate.sale", 1)]
+    assert [(use.name, use.live) for use in durable.versions() if use.name == "gate.sale"] == [
+        ("gate.sale", 1)
+    ]
     with pytest.raises(TypeError, match="live=True"):
         durable.verify(name="gate.sale")
     with pytest.raises(TypeError, match="not both"):

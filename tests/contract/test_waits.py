@@ -1,4 +1,6 @@
-"""What a page of orchestrations waits for: in words, in two queries, by indexes, on every database."""
+"""What a page of orchestrations waits for: in words, in two queries, by indexes, on every
+database.
+"""
 
 from __future__ import annotations
 
@@ -12,8 +14,9 @@ import pytest
 import sqlalchemy as sa
 
 from celery_durable import Limit
+from celery_durable.inspection.views import current_waits
+from celery_durable.store import queries
 from celery_durable.store.waits import waits_statement
-from celery_durable.views import current_waits
 from tests.conftest import wait_until
 
 LONG_AGO = 10**15
@@ -43,11 +46,18 @@ def app(new_app: Callable[..., Any], store_url: str) -> Any:
             case "event in time":
                 await ctx.wait_event("go", timeout=timedelta(days=300_000))
             case "events in time":
-                await ctx.any([ctx.wait_event(name, timeout=timedelta(days=300_000)) for name in ("go", "stop")])
+                await ctx.any(
+                    [
+                        ctx.wait_event(name, timeout=timedelta(days=300_000))
+                        for name in ("go", "stop")
+                    ]
+                )
             case "child":
                 await ctx.call(any_.s("event").set(task_id="a-child"))
             case "both":
-                await ctx.all([ctx.call(charge.s(1)), ctx.call(any_.s("event")), ctx.call(any_.s("event"))])
+                await ctx.all(
+                    [ctx.call(charge.s(1)), ctx.call(any_.s("event")), ctx.call(any_.s("event"))]
+                )
 
     @app.durable.orchestrator(name="single", limit=Limit(1))
     async def single(ctx: Any) -> Any:
@@ -72,26 +82,41 @@ def test_every_wait_has_its_words(app: Any) -> None:
     wait_until(lambda: durable.get("nothing").runtime_status.is_terminal, what="an end")
     found = waits(app)
     assert found | {} == {
-        "activity": "activity charge", "activities": "3 activities", "timer": "timer due 2999-01-02 03:04:05 UTC",
-        "event": "event or code", "event in time": found["event in time"], "events in time": found["events in time"],
-        "child": "child a-child", "a-child": found["a-child"], "both": "activity charge, 2 children",
-        "nothing": "-", "later": "start due 2999-01-01 00:00:00 UTC", "stopped": "resume", "single-1": found["single-1"],
-        "single-2": "admission", **{id_: words for id_, words in found.items() if id_.startswith("both:")},
-    }  # fmt: skip
-    assert re.fullmatch(r"event go, until 28\d\d-\d\d-\d\d \d\d:\d\d:\d\d UTC", found["event in time"])
+        "activity": "activity charge",
+        "activities": "3 activities",
+        "timer": "timer due 2999-01-02 03:04:05 UTC",
+        "event": "event or code",
+        "event in time": found["event in time"],
+        "events in time": found["events in time"],
+        "child": "child a-child",
+        "a-child": found["a-child"],
+        "both": "activity charge, 2 children",
+        "nothing": "-",
+        "later": "start due 2999-01-01 00:00:00 UTC",
+        "stopped": "resume",
+        "single-1": found["single-1"],
+        "single-2": "admission",
+        **{id_: words for id_, words in found.items() if id_.startswith("both:")},
+    }
+    assert re.fullmatch(
+        r"event go, until 28\d\d-\d\d-\d\d \d\d:\d\d:\d\d UTC", found["event in time"]
+    )
     assert re.fullmatch(r"timer due 28\d\d-\d\d-\d\d .* UTC", found["events in time"])
     assert current_waits(durable, []) == {}
 
 
-def test_a_page_takes_two_queries_however_long_it_is(app: Any) -> None:
+def test_a_page_takes_two_queries_however_long_it_is(
+    app: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for number in range(12):
         app.durable.start(app.tasks["any"].s("activity"), instance_id=f"i{number}")
     runs = app.durable.find().items
     statements: list[str] = []
-    store = app.durable.runtime.store
-    query, now = store._query, store.now
-    store._query = lambda statement: statements.append("query") or query(statement)
-    store.now = lambda: statements.append("now") or now()
+    query, now = queries.fetch, queries.now
+    monkeypatch.setattr(
+        queries, "fetch", lambda *given: statements.append("query") or query(*given)
+    )
+    monkeypatch.setattr(queries, "now", lambda *given: statements.append("now") or now(*given))
     assert set(current_waits(app.durable, runs).values()) == {"activity charge"}
     assert statements == ["now", "query"]
 
@@ -103,7 +128,11 @@ def test_the_statement_uses_indexes(app: Any) -> None:
     ids = [f"old-{number}" for number in range(100)]
     statement = waits_statement([f"e-{number}" for number in range(100)], ids, store.now())
     assert _tables_read_whole(store, statement) == set()
-    whole = sa.select(sa.func.count()).select_from(store_table("durable_inbox")).where(sa.text("facts LIKE '%x%'"))
+    whole = (
+        sa.select(sa.func.count())
+        .select_from(store_table("durable_inbox"))
+        .where(sa.text("facts LIKE '%x%'"))
+    )
     assert _tables_read_whole(store, whole), "this way of looking at plans sees nothing"
 
 
@@ -119,18 +148,71 @@ def _fill(store: Any, number: int) -> None:
     instances, outbox, inbox, waiting = map(store_table, tables)
     rows = range(number)
     with engine.begin() as connection:
-        connection.execute(instances.insert(), [
-            {"id": f"old-{n}", "execution": f"e-{n}", "name": "any", "status": "COMPLETED", "sequence": 1, "crashes": 0,
-             "created_at": LONG_AGO + n, "updated_at": LONG_AGO, "parent_id": f"old-{n - 1}"} for n in rows])  # fmt: skip
-        connection.execute(outbox.insert(), [
-            {"execution": f"e-{n}", "command": 1, "attempt": 1, "instance": f"old-{n}", "kind": "activity", "name": "charge",
-             "is_held": False, "is_delegated": False, "sends": 0} for n in rows])  # fmt: skip
-        connection.execute(inbox.insert(), [
-            {"instance": f"old-{n}", "dedup": "d", "kind": "EventRaised", "command": 0, "attempt": 0, "visible_at": LONG_AGO,
-             "sends": 0} for n in rows])  # fmt: skip
-        connection.execute(waiting.insert(), [
-            {"instance": f"old-{n}", "execution": f"e-{n}", "name": "any", "lane": "", "precedence": 0, "ready_at": LONG_AGO,
-             "created_at": LONG_AGO, "limits": "[]"} for n in rows])  # fmt: skip
+        connection.execute(
+            instances.insert(),
+            [
+                {
+                    "id": f"old-{n}",
+                    "execution": f"e-{n}",
+                    "name": "any",
+                    "status": "COMPLETED",
+                    "sequence": 1,
+                    "crashes": 0,
+                    "created_at": LONG_AGO + n,
+                    "updated_at": LONG_AGO,
+                    "parent_id": f"old-{n - 1}",
+                }
+                for n in rows
+            ],
+        )
+        connection.execute(
+            outbox.insert(),
+            [
+                {
+                    "execution": f"e-{n}",
+                    "command": 1,
+                    "attempt": 1,
+                    "instance": f"old-{n}",
+                    "kind": "activity",
+                    "name": "charge",
+                    "is_held": False,
+                    "is_delegated": False,
+                    "sends": 0,
+                }
+                for n in rows
+            ],
+        )
+        connection.execute(
+            inbox.insert(),
+            [
+                {
+                    "instance": f"old-{n}",
+                    "dedup": "d",
+                    "kind": "EventRaised",
+                    "command": 0,
+                    "attempt": 0,
+                    "visible_at": LONG_AGO,
+                    "sends": 0,
+                }
+                for n in rows
+            ],
+        )
+        connection.execute(
+            waiting.insert(),
+            [
+                {
+                    "instance": f"old-{n}",
+                    "execution": f"e-{n}",
+                    "name": "any",
+                    "lane": "",
+                    "precedence": 0,
+                    "ready_at": LONG_AGO,
+                    "created_at": LONG_AGO,
+                    "limits": "[]",
+                }
+                for n in rows
+            ],
+        )
         if store.database.family == "postgresql":
             connection.execute(sa.text("ANALYZE"))
         elif store.database.family == "mysql":
@@ -140,12 +222,17 @@ def _fill(store: Any, number: int) -> None:
 def _tables_read_whole(store: Any, statement: Any) -> set[str]:
     """Return the tables of which a plan reads every row."""
     database = store.database
-    text = str(statement.compile(dialect=database.engine.dialect, compile_kwargs={"literal_binds": True}))
-    prefix = {"sqlite": "EXPLAIN QUERY PLAN ", "postgresql": "EXPLAIN (FORMAT JSON) ", "mysql": "EXPLAIN "}[
-        database.family
-    ]
+    text = str(
+        statement.compile(dialect=database.engine.dialect, compile_kwargs={"literal_binds": True})
+    )
+    prefix = {
+        "sqlite": "EXPLAIN QUERY PLAN ",
+        "postgresql": "EXPLAIN (FORMAT JSON) ",
+        "mysql": "EXPLAIN ",
+    }[database.family]
     with database.engine.connect() as connection:
-        if database.family == "postgresql":  # of tables as small as these it would rather read the whole
+        # of tables as small as these it would rather read the whole
+        if database.family == "postgresql":
             connection.exec_driver_sql("SET enable_seqscan = off")
         rows = connection.exec_driver_sql(
             (prefix + text).replace("%", "%%") if database.family != "sqlite" else prefix + text
@@ -154,12 +241,18 @@ def _tables_read_whole(store: Any, statement: Any) -> set[str]:
     if database.family == "sqlite":
         return {row["detail"] for row in found if row["detail"].startswith("SCAN durable")}
     if database.family == "mysql":
-        return {row["table"] for row in found if row["type"] == "ALL" and row["table"].startswith("durable")}
+        return {
+            row["table"]
+            for row in found
+            if row["type"] == "ALL" and row["table"].startswith("durable")
+        }
     (plan,) = found[0].values()
     return set(_sequential((json.loads(plan) if isinstance(plan, str) else plan)[0]["Plan"]))
 
 
 def _sequential(plan: dict[str, Any]) -> list[str]:
-    reads_all = plan["Node Type"] == "Seq Scan" or (plan["Node Type"].startswith("Index") and "Index Cond" not in plan)
+    reads_all = plan["Node Type"] == "Seq Scan" or (
+        plan["Node Type"].startswith("Index") and "Index Cond" not in plan
+    )
     own = [plan["Relation Name"]] if reads_all and "Relation Name" in plan else []
     return own + [table for child in plan.get("Plans", []) for table in _sequential(child)]

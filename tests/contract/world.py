@@ -1,4 +1,6 @@
-"""Whole orchestrations in one process: a real store, a real engine, and messages that lie in a list until they are pumped."""
+"""Whole orchestrations in one process: a real store, a real engine, and messages that lie in a list
+until they are pumped.
+"""
 
 from __future__ import annotations
 
@@ -7,20 +9,44 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from celery_durable.conf import Settings
-from celery_durable.core.events import Event, EventKind
+from celery.exceptions import WorkerLostError
+
+from celery_durable.core.history import Event, EventKind
 from celery_durable.core.status import RuntimeStatus
 from celery_durable.engine.cache import LiveExecutions, known_of
-from celery_durable.engine.client import Client, StartRequest
+from celery_durable.engine.client import Client
+from celery_durable.engine.engine import Engine as TurnRunner
+from celery_durable.engine.listing import InstanceRecord
+from celery_durable.engine.observers import Observation
+from celery_durable.engine.ports import SendFailure
 from celery_durable.engine.records import ActivityRow, ActivityTicket, Outcome, TurnAddress
-from celery_durable.engine.recovery import Recovery, Room
+from celery_durable.engine.recovery import Recovery
 from celery_durable.engine.registry import Definition, Registry
-from celery_durable.engine.turn import TurnRunner
+from celery_durable.engine.start import StartRequest
+from celery_durable.engine.states import allows
 from celery_durable.payload import PayloadCodec
+from celery_durable.settings import Settings
 from celery_durable.store import Store
 from tests.conftest import wait_until
+from tests.storeparts import WrappedStore
+from tests.witnesses import Bystander
 
 ENDED = tuple(status for status in RuntimeStatus if status.is_terminal)
+
+
+def _hold_against_the_table() -> None:
+    """Let every commit that a test sees be a move that the table of states has."""
+    told = Observation.committed
+
+    def committed(self: Any, instance: Any, commit: Any, *rest: Any, **more: Any) -> None:
+        after = commit.status or instance.status
+        assert allows(instance.status, after), (instance.status, after)
+        told(self, instance, commit, *rest, **more)
+
+    Observation.committed = committed  # type: ignore[method-assign]
+
+
+_hold_against_the_table()
 
 
 class RecordingPublisher:
@@ -31,10 +57,22 @@ class RecordingPublisher:
         self.activities: deque[ActivityRow] = deque()
         self.turns: deque[tuple[TurnAddress, int, int | None]] = deque()
         self.finished: list[tuple[str, RuntimeStatus]] = []
+        self.sends: dict[str, int] = {}
         self.is_broken = False
 
-    def route(self, name: str, options: Mapping[str, Any]) -> str | None:
+    def place(
+        self, name: str, options: Mapping[str, Any], arguments: Any
+    ) -> tuple[str | None, Mapping[str, Any]]:
+        return options.get("queue"), options
+
+    def route(self, name: str, options: Mapping[str, Any], arguments: Any = None) -> str | None:
         return options.get("queue")
+
+    def turn_queue_of(self, queue: str) -> str:
+        return queue
+
+    def needs_messages(self, name: str) -> bool:
+        return False
 
     def may_take_turns(self, name: str, queue: str | None) -> bool:
         return True
@@ -46,7 +84,7 @@ class RecordingPublisher:
         definition = self.registry.newest(name)
         return None if definition is None else definition.version
 
-    def needs_finish(self, canvas: str | None) -> bool:
+    def needs_finish(self, name: str, canvas: str | None, status: RuntimeStatus) -> bool:
         return canvas is not None
 
     def publish_activities(self, rows: Sequence[ActivityRow]) -> dict[ActivityTicket, Exception]:
@@ -55,9 +93,15 @@ class RecordingPublisher:
         self.activities.extend(rows)
         return {}
 
-    def publish_turn(self, address: TurnAddress, *, delay: int = 0, due: int | None = None, tries: int = 0) -> bool:
+    def judge(self, error: Exception) -> SendFailure:
+        return SendFailure.PASSES
+
+    def publish_turn(
+        self, address: TurnAddress, *, delay: int = 0, due: int | None = None, tries: int = 0
+    ) -> bool:
         if not self.is_broken:
             self.turns.append((address, delay, due))
+            self.sends[address.id] = tries
         return not self.is_broken
 
     def finish(
@@ -69,7 +113,12 @@ class RecordingPublisher:
         failure: str | None,
         reason: str | None,
     ) -> None:
-        self.finished.append((address.id, status))
+        if self.needs_finish(address.name, address.canvas, status):
+            self.finished.append((address.id, status))
+
+    def finish_owed(self, record: InstanceRecord) -> Exception | None:
+        self.finished.append((record.id, record.status))
+        return None
 
     def finish_again(self, row: ActivityRow) -> None:
         self.finished.append((row.instance, RuntimeStatus.COMPLETED))
@@ -85,15 +134,24 @@ def sig(task: str, *args: Any, **options: Any) -> dict[str, Any]:
     return {"task": task, "args": args, "kwargs": {}, "options": options, "subtask_type": None}
 
 
-class Interposed:
-    """The real store, with something happening just before or just after one of its methods is called."""
+class Interposed(WrappedStore):
+    """The real store, with something happening just before or just after one of its methods is
+    called.
+    """
 
-    def __init__(self, store: Store, method: str, *, before: Callable[[], None] | None = None,
-                 after: Callable[[], None] | None = None, times: int = 1) -> None:  # fmt: skip
-        self._store, self._method, self._before, self._after, self._left = store, method, before, after, times
+    def __init__(
+        self,
+        store: Store,
+        method: str,
+        *,
+        before: Callable[[], None] | None = None,
+        after: Callable[[], None] | None = None,
+        times: int = 1,
+    ) -> None:
+        super().__init__(store, self._interpose)
+        self._method, self._before, self._after, self._left = method, before, after, times
 
-    def __getattr__(self, name: str) -> Any:
-        real = getattr(self._store, name)
+    def _interpose(self, name: str, real: Callable[..., Any]) -> Any:
         if name != self._method:
             return real
 
@@ -113,7 +171,12 @@ class World:
     """One process with a store. Two worlds over one store are two workers."""
 
     def __init__(
-        self, store: Store, *, cache_size: int = 100, registry: Registry | None = None, **settings: Any
+        self,
+        store: Store,
+        *,
+        cache_size: int = 100,
+        registry: Registry | None = None,
+        **settings: Any,
     ) -> None:
         self.store = store
         self.settings = Settings(**settings)
@@ -121,15 +184,19 @@ class World:
         self.codec = PayloadCodec()
         self.publisher = RecordingPublisher(self.registry)
         self.live = LiveExecutions(cache_size)
-        self.runner = TurnRunner(store, self.registry, self.codec, self.settings, self.publisher, self.live)
+        self.runner = TurnRunner(
+            store, self.registry, self.codec, self.settings, self.publisher, self.live
+        )
         self.client = Client(store, self.registry, self.codec, self.publisher, self.runner)
         self.tasks: dict[str, Callable[..., Any]] = {}
         self.runs: dict[str, int] = {}
         self._lock = threading.Lock()
 
-    # -- what there is to run ---------------------------------------------------------------------------
+    # -- what there is to run ----------------------------------------------------------------------
 
-    def orchestrator(self, function: Callable[..., Any], version: str | None = None, **own: Any) -> Callable[..., Any]:
+    def orchestrator(
+        self, function: Callable[..., Any], version: str | None = None, **own: Any
+    ) -> Callable[..., Any]:
         self.registry.add(Definition(function.__name__, version, function, **own))
         return function
 
@@ -141,16 +208,18 @@ class World:
         """Let something happen around one call that the engine makes to the store."""
         self.runner.store = Interposed(self.store, method, **actions)
 
-    # -- what clients do ----------------------------------------------------------------------------------
+    # -- what clients do ---------------------------------------------------------------------------
 
     def start(self, name: str, *args: Any, id_: str = "i", **request: Any) -> str:
         return self.client.start(StartRequest(name, args, {}, instance_id=id_, **request)).id
 
-    def raise_event(self, id_: str, name: str, data: Any = None, event_id: str | None = None) -> None:
+    def raise_event(
+        self, id_: str, name: str, data: Any = None, event_id: str | None = None
+    ) -> None:
         self.client.raise_event(id_, name, data, event_id)
 
     def status(self, id_: str = "i") -> RuntimeStatus | None:
-        return self.store.status_of(id_)
+        return self.store.reads.status_of(id_)
 
     def output(self, id_: str = "i") -> Any:
         record = self.client.fetch(id_)
@@ -164,7 +233,7 @@ class World:
     def events(self, id_: str = "i", kind: EventKind | None = None) -> list[Event]:
         return [event for event in self.client.history(id_) if kind in (None, event.kind)]
 
-    # -- messages -------------------------------------------------------------------------------------------
+    # -- messages ----------------------------------------------------------------------------------
 
     def step(self) -> bool:
         """Deal with one message that is due; False if there is none."""
@@ -183,7 +252,7 @@ class World:
             if delay and due is not None and due > self.store.now():
                 self.publisher.turns.append((address, delay, due))
                 continue
-            self.runner.run(address.id)
+            self.runner.run(address.id, sends=self.publisher.sends.pop(address.id, 0))
             return True
         return False
 
@@ -206,23 +275,26 @@ class World:
         self.pump_until(lambda: all(self.status(id_) in ENDED for id_ in ids or ("i",)))
 
     def perform(self, ticket: ActivityTicket, row: ActivityRow, *, inline: bool = True) -> bool:
-        """Run one activity as a worker does; False if it was not wanted, or its outcome came too late."""
+        """Run one activity as a worker does.
+
+        False if it was not wanted, or its outcome came too late.
+        """
         live = self.live.take(ticket.execution)
-        start = self.store.begin_activity(ticket, known_of(live))
+        start = self.store.outcomes.begin(ticket, known_of(live))
         if start is None:
             if live is not None:
                 self.live.put(live)
             return False
         outcome = self.outcome_of(row)
         if inline and start.join_command is None and start.window_command is None:
-            if self.runner.complete(outcome, start, live):
+            if self.runner.inline.complete(outcome, start, live):
                 return True
         elif live is not None:
             self.live.put(live)
-        recorded = self.store.record_outcome(outcome, release=start.window_command is not None)
+        recorded = self.store.outcomes.record(outcome, release=start.window_command is not None)
         if recorded is None:
             return False
-        self.runner.wake_after(ticket, recorded, self.runner.run)
+        self.runner.dispatcher.follow(ticket, recorded, self.runner.run)
         return True
 
     def outcome_of(self, row: ActivityRow) -> Outcome:
@@ -236,11 +308,19 @@ class World:
             return Outcome(row.ticket, self.codec.encode_failure(error), has_failed=True)
         return Outcome(row.ticket, self.codec.encode(result), has_failed=False)
 
-    # -- recovery ---------------------------------------------------------------------------------------------
+    # -- recovery ----------------------------------------------------------------------------------
 
-    def recovery(self, worker: str = "worker", *, room: Room | None = None) -> Recovery:
-        """Return this process's recovery, which by default can prove that every queue is empty."""
-        room = Room(frozenset({"celery"})) if room is None else room
+    def recovery(self, worker: str = "worker") -> Recovery:
+        """Return this process's recovery, which finds every queue empty."""
         return Recovery(
-            self.store, self.runner, self.publisher, self.registry, self.codec, self.settings, worker, "host", lambda: room
-        )  # fmt: skip
+            self.store,
+            self.runner,
+            self.publisher,
+            self.registry,
+            self.codec,
+            self.settings,
+            worker,
+            "host",
+            Bystander(),
+            WorkerLostError,
+        )

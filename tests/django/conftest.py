@@ -1,4 +1,6 @@
-"""The shared Django project over each database: in this process, and in processes of its own that can be killed."""
+"""The shared Django project over each database: in this process, and in processes of its own that
+can be killed.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from celery_durable.conf import Settings
+from celery_durable.settings import Settings
 from celery_durable.store import Store, open_store
 from tests.conftest import MARIADB, POSTGRES, own_database
 from tests.preloaded import PATIENCE, Preloaded, Process, shared
@@ -27,18 +29,26 @@ MANAGE = ["-m", "tests.django.project.manage"]
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    config.addinivalue_line("markers", "changes_tables: has a copy of the database, where others empty a shared one")
+    config.addinivalue_line(
+        "markers", "changes_tables: has a copy of the database, where others empty a shared one"
+    )
 
 
 class Project:
     """One database, and the processes of a Django project over it."""
 
-    def __init__(self, python: Preloaded, directory: Path, database: dict[str, Any], **env: str) -> None:
+    def __init__(
+        self, python: Preloaded, directory: Path, database: dict[str, Any], **env: str
+    ) -> None:
         self.database = database
         self.python = python
         self._opened: list[Store] = []
         self.env = {
-            **{key: value for key, value in os.environ.items() if not key.startswith("DURABLE_DJANGO")},
+            **{
+                key: value
+                for key, value in os.environ.items()
+                if not key.startswith("DURABLE_DJANGO")
+            },
             "DJANGO_SETTINGS_MODULE": "tests.django.project.settings",
             "DURABLE_DJANGO_DIR": str(directory),
             "DURABLE_DJANGO_DATABASE": json.dumps(database),
@@ -51,11 +61,16 @@ class Project:
     def manage(self, *arguments: str, code: int = 0, **env: str) -> str:
         """Run a command of manage.py, and return what it printed."""
         done = self.python.run([*MANAGE, *arguments], {**self.env, **env}, ROOT)
-        assert done.returncode == code, f"{arguments}: {done.returncode}\n{done.stdout}\n{done.stderr}"
+        assert done.returncode == code, (
+            f"{arguments}: {done.returncode}\n{done.stdout}\n{done.stderr}"
+        )
         return done.stdout + done.stderr
 
     def run(self, source: str, *, code: int = 0, **env: str) -> str:
-        """Run a piece of Python within the project, and return what it printed; -9 is the code of one that killed itself."""
+        """Run a piece of Python within the project, and return what it printed.
+
+        -9 is the code of one that killed itself.
+        """
         text = f"import django; django.setup()\n{PRELUDE}\n{source}"
         done = self.python.run(["-c", text], {**self.env, **env}, ROOT)
         assert done.returncode == code, f"{done.returncode}\n{done.stdout}\n{done.stderr}"
@@ -64,14 +79,28 @@ class Project:
     def start(self, log: Path, *arguments: str, **env: str) -> Process:
         """Start a process that goes on, and writes to a file."""
         with log.open("ab") as stream:
-            return self.python.start([*arguments], {**self.env, "PYTHONWARNINGS": "", **env}, ROOT, stream, stream)
+            return self.python.start(
+                [*arguments], {**self.env, "PYTHONWARNINGS": "", **env}, ROOT, stream, stream
+            )
 
     def worker(self, log: Path, **env: str) -> Process:
         """Start a worker."""
         return self.start(
-            log, "-m", "celery", "-A", "tests.django.project", "worker", "-P", "solo", "-l", "INFO", "--without-gossip",
-            "--without-mingle", "--without-heartbeat", **env,
-        )  # fmt: skip
+            log,
+            "-m",
+            "celery",
+            "-A",
+            "tests.django.project",
+            "worker",
+            "-P",
+            "solo",
+            "-l",
+            "INFO",
+            "--without-gossip",
+            "--without-mingle",
+            "--without-heartbeat",
+            **env,
+        )
 
     def store(self) -> Store:
         """Return the project's store, as it is seen from outside."""
@@ -81,9 +110,12 @@ class Project:
         else:
             url = sa.URL.create(
                 "mysql+pymysql" if "mysql" in database["ENGINE"] else "postgresql+psycopg",
-                database["USER"], database["PASSWORD"] or None, database["HOST"],
-                int(database["PORT"]) if database["PORT"] else None, database["NAME"],
-            ).render_as_string(hide_password=False)  # fmt: skip
+                database["USER"],
+                database["PASSWORD"] or None,
+                database["HOST"],
+                int(database["PORT"]) if database["PORT"] else None,
+                database["NAME"],
+            ).render_as_string(hide_password=False)
         store = open_store(Settings(backend_url=url))
         self._opened.append(store)
         return store
@@ -108,14 +140,22 @@ def die(*_, **__): os.kill(os.getpid(), signal.SIGKILL)
 def server_settings(parsed: sa.URL) -> dict[str, Any]:
     """Return an entry of ``DATABASES`` for a URL of PostgreSQL or MariaDB."""
     return {
-        "ENGINE": f"django.db.backends.{parsed.get_backend_name()}", "NAME": parsed.database, "USER": parsed.username or "",
-        "PASSWORD": parsed.password or "", "HOST": parsed.host or "", "PORT": str(parsed.port or ""),
-    }  # fmt: skip
+        "ENGINE": f"django.db.backends.{parsed.get_backend_name()}",
+        "NAME": parsed.database,
+        "USER": parsed.username or "",
+        "PASSWORD": parsed.password or "",
+        "HOST": parsed.host or "",
+        "PORT": str(parsed.port or ""),
+    }
 
 
 def sqlite_settings(directory: Path) -> dict[str, Any]:
     """Return an entry of ``DATABASES`` for a file."""
-    return {"ENGINE": "django.db.backends.sqlite3", "NAME": str(directory / "app.db"), "OPTIONS": {"timeout": 20}}
+    return {
+        "ENGINE": "django.db.backends.sqlite3",
+        "NAME": str(directory / "app.db"),
+        "OPTIONS": {"timeout": 20},
+    }
 
 
 @pytest.fixture(scope="session")
@@ -130,9 +170,13 @@ def migrated_file(python: Preloaded, tmp_path_factory: pytest.TempPathFactory) -
     directory = tmp_path_factory.mktemp("django")
     project = Project(python, directory, sqlite_settings(directory))
     done = subprocess.run(
-        [sys.executable, *MANAGE, "migrate", "-v0"], cwd=ROOT, env=project.env, capture_output=True, text=True,
+        [sys.executable, *MANAGE, "migrate", "-v0"],
+        cwd=ROOT,
+        env=project.env,
+        capture_output=True,
+        text=True,
         timeout=PATIENCE,
-    )  # fmt: skip
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     with closing(sqlite3.connect(directory / "app.db")) as made:
         made.execute("PRAGMA wal_checkpoint(TRUNCATE)")
@@ -142,19 +186,25 @@ def migrated_file(python: Preloaded, tmp_path_factory: pytest.TempPathFactory) -
 @contextmanager
 def _migrated(url: str, python: Preloaded, factory: pytest.TempPathFactory) -> Iterator[sa.URL]:
     with own_database(url) as made:
-        Project(python, factory.mktemp("django"), server_settings(sa.make_url(made))).manage("migrate", "-v0")
+        Project(python, factory.mktemp("django"), server_settings(sa.make_url(made))).manage(
+            "migrate", "-v0"
+        )
         yield sa.make_url(made)
 
 
 @pytest.fixture(scope="session")
-def migrated_postgres(python: Preloaded, tmp_path_factory: pytest.TempPathFactory) -> Iterator[sa.URL]:
+def migrated_postgres(
+    python: Preloaded, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[sa.URL]:
     """A PostgreSQL database that manage.py has migrated; tests empty it, or take copies."""
     with _migrated(POSTGRES, python, tmp_path_factory) as url:
         yield url
 
 
 @pytest.fixture(scope="session")
-def migrated_mariadb(python: Preloaded, tmp_path_factory: pytest.TempPathFactory) -> Iterator[sa.URL]:
+def migrated_mariadb(
+    python: Preloaded, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[sa.URL]:
     """A MariaDB database that manage.py has migrated; tests empty it, or take copies."""
     with _migrated(MARIADB, python, tmp_path_factory) as url:
         yield url
@@ -166,9 +216,10 @@ def _emptied(migrated: sa.URL) -> Iterator[sa.URL]:
     engine = sa.create_engine(migrated, isolation_level="AUTOCOMMIT")
     with engine.connect() as connection:
         tables = [
-            name for name in sa.inspect(connection).get_table_names()
+            name
+            for name in sa.inspect(connection).get_table_names()
             if connection.exec_driver_sql(f"SELECT 1 FROM {name} LIMIT 1").first() is None
-        ]  # fmt: skip
+        ]
     try:
         yield migrated
     finally:
@@ -200,12 +251,17 @@ def _copy_tables(source: str, connection: sa.Connection, name: str) -> None:
 
 
 #: What a database may do its own way runs on MariaDB too.
-on_mariadb_too = pytest.mark.parametrize("project", ["sqlite", "postgres", "mariadb"], indirect=True)
+on_mariadb_too = pytest.mark.parametrize(
+    "project", ["sqlite", "postgres", "mariadb"], indirect=True
+)
 
 
 @pytest.fixture(params=["sqlite", "postgres"])
 def project(request: pytest.FixtureRequest, python: Preloaded, tmp_path: Path) -> Iterator[Project]:
-    """The project over a migrated database; one that changes the tables is marked so, and has a copy."""
+    """The project over a migrated database.
+
+    One that changes the tables is marked so, and has a copy.
+    """
     if request.param == "sqlite":
         shutil.copy(request.getfixturevalue("migrated_file"), tmp_path / "app.db")
         with closing(Project(python, tmp_path, sqlite_settings(tmp_path))) as made:

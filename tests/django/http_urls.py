@@ -1,11 +1,17 @@
-"""The contract for users with permissions, once more with tokens beside, and a view of the project's own."""
+"""The contract for users with permissions, once more with tokens beside, and a view of the
+project's own.
+"""
 
 from django.contrib.auth.decorators import login_not_required
 from django.db import transaction
 from django.urls import include, path
 from django.views.decorators.csrf import csrf_exempt
 
-from celery_durable.contrib.django.http import create_check_status_response, session_access, tokens_or_session
+from celery_durable.contrib.django.http import (
+    create_check_status_response,
+    session_access,
+    tokens_or_session,
+)
 from celery_durable.contrib.django.urls import durable_urls
 from celery_durable.http import VERBS, Token, Verdict
 
@@ -36,7 +42,10 @@ urlpatterns = [
     path(
         "machines/",
         durable_urls(
-            tokens_or_session(Token("a-token-that-may-everything", VERBS), Token("a-token-that-may-look", ["view"]))
+            tokens_or_session(
+                Token("a-token-that-may-everything", VERBS),
+                Token("a-token-that-may-look", ["view"]),
+            )
         ),
     ),
     path("own/", durable_urls(only_own)),

@@ -1,4 +1,6 @@
-"""The HTTP contract in a Django project that is served, with a worker: sessions, permissions, CSRF, tokens, links."""
+"""The HTTP contract in a Django project that is served, with a worker: sessions, permissions, CSRF,
+tokens, links.
+"""
 
 from __future__ import annotations
 
@@ -23,8 +25,8 @@ from .conftest import Project, sqlite_settings
 APPROVAL = "tests.django.project.orders.tasks.approval"
 EVERYTHING = "a-token-that-may-everything"
 PERMISSIONS = (
-    "view_instance view_entity view_payload start_instance raise_event_instance suspend_instance resume_instance "
-    "terminate_instance rewind_instance restart_instance purge_instance"
+    "view_instance view_entity view_payload start_instance raise_event_instance suspend_instance"
+    " resume_instance terminate_instance rewind_instance restart_instance purge_instance"
 ).split()
 USERS = {
     "boss": PERMISSIONS,
@@ -74,11 +76,16 @@ class Site:
 
 
 @pytest.fixture(scope="module")
-def site(python: Preloaded, migrated_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+def site(
+    python: Preloaded, migrated_file: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Site]:
     directory = tmp_path_factory.mktemp("site")
     shutil.copy(migrated_file, directory / "app.db")
     project = Project(
-        python, directory, sqlite_settings(directory), DJANGO_SETTINGS_MODULE="tests.django.http_settings"
+        python,
+        directory,
+        sqlite_settings(directory),
+        DJANGO_SETTINGS_MODULE="tests.django.http_settings",
     )
     sessions = json.loads(
         project.run(f"""
@@ -106,18 +113,24 @@ print(json.dumps(keys))
         server = project.start(directory / "server.log", "-m", "tests.django.serve_http")
         stack.callback(server.kill)
         log = directory / "server.log"
-        wait_until(lambda: log.read_text().endswith("\n") or server.poll() is not None, PATIENCE, "the server's port")
+        wait_until(
+            lambda: log.read_text().endswith("\n") or server.poll() is not None,
+            PATIENCE,
+            "the server's port",
+        )
         port = log.read_text().strip()
         assert port.isdigit(), port
         yield Site(project, int(port), sessions)
 
 
-# -- the contract -------------------------------------------------------------------------------------------------
+# -- the contract ----------------------------------------------------------------------------------
 
 
 def test_a_life_by_a_user_with_all_permissions(site: Site) -> None:
     boss, id_ = site.browser("boss"), f"a/b ü?{uuid.uuid4().hex[:6]}"
-    started = boss.post(f"{site.origin}/durable/orchestrators/{APPROVAL}/{quote(id_, safe='')}", json="order-1")
+    started = boss.post(
+        f"{site.origin}/durable/orchestrators/{APPROVAL}/{quote(id_, safe='')}", json="order-1"
+    )
     assert started.status_code == 202, started.text
     body = started.json()
     assert (
@@ -130,16 +143,27 @@ def test_a_life_by_a_user_with_all_permissions(site: Site) -> None:
     assert waiting["customStatus"] == {"waits": "approved"}
     assert waiting["input"] == "order-1"
     assert boss.post(body["suspendPostUri"]).status_code == 202
-    assert boss.get(body["statusQueryGetUri"]).json()["runtimeStatus"] == "Suspended"
+    suspended = boss.get(body["statusQueryGetUri"], params={"showHistory": "true"}).json()
+    assert suspended["runtimeStatus"] == "Suspended"
+    assert suspended["historyEvents"][-1]["Reason"] == "by boss, over HTTP"
     assert boss.post(body["resumePostUri"]).status_code == 202
     assert boss.delete(body["purgeHistoryDeleteUri"]).status_code == 404
-    assert boss.post(body["sendEventPostUri"].replace("{eventName}", "approved"), json={"by": "ada"}).status_code == 202
-    done = wait_until(lambda: (answer := boss.get(body["statusQueryGetUri"])).status_code == 200 and answer.json())
+    assert (
+        boss.post(
+            body["sendEventPostUri"].replace("{eventName}", "approved"), json={"by": "ada"}
+        ).status_code
+        == 202
+    )
+    done = wait_until(
+        lambda: (answer := boss.get(body["statusQueryGetUri"])).status_code == 200 and answer.json()
+    )
     assert (done["runtimeStatus"], done["output"]) == ("Completed", {"by": "ada"})
     assert boss.post(body["terminatePostUri"].replace("{text}", "late")).status_code == 410
     again = boss.post(body["restartPostUri"])
     assert again.status_code == 202
-    assert boss.post(again.json()["terminatePostUri"].replace("{text}", "enough")).status_code == 202
+    assert (
+        boss.post(again.json()["terminatePostUri"].replace("{text}", "enough")).status_code == 202
+    )
     assert boss.delete(body["purgeHistoryDeleteUri"]).json() == {"instancesDeleted": 1}
     assert boss.get(body["statusQueryGetUri"]).status_code == 404
 
@@ -152,14 +176,14 @@ def _is_running(session: requests.Session, url: str) -> Any:
 
 
 def test_a_wait_sees_the_end_although_requests_are_atomic(site: Site) -> None:
-    url = (
-        f"{site.origin}/durable/orchestrators/tests.django.project.orders.tasks.failing?timeout=30&pollingInterval=0.1"
-    )
+    url = f"{site.origin}/durable/orchestrators/tests.django.project.orders.tasks.failing?timeout=30&pollingInterval=0.1"
     answer = site.browser("boss").post(url, json="no money")
     assert answer.status_code == 202
     status = site.browser("boss").get(answer.headers["Location"])
     assert (status.status_code, status.json()["output"]) == (200, "no money")
-    failed = site.browser("boss").get(answer.headers["Location"] + "?returnInternalServerErrorOnFailure=true")
+    failed = site.browser("boss").get(
+        answer.headers["Location"] + "?returnInternalServerErrorOnFailure=true"
+    )
     assert failed.status_code == 500
 
 
@@ -167,7 +191,11 @@ def test_a_view_of_ones_own_answers_with_the_addresses(site: Site) -> None:
     name = f"own-{uuid.uuid4().hex[:6]}"
     answer = site.browser().get(f"{site.origin}/place?name={name}")
     assert (answer.status_code, answer.headers["Retry-After"]) == (202, "10")
-    assert answer.headers["Location"] == answer.json()["statusQueryGetUri"] == f"{site.origin}/durable/instances/{name}"
+    assert (
+        answer.headers["Location"]
+        == answer.json()["statusQueryGetUri"]
+        == f"{site.origin}/durable/instances/{name}"
+    )
     assert site.browser("boss").get(answer.headers["Location"]).status_code in (200, 202)
 
 
@@ -182,35 +210,49 @@ def test_other_methods_are_405(site: Site) -> None:
     assert site.browser("boss").head(f"{site.origin}/durable/instances").status_code == 200
 
 
-# -- who is let in ---------------------------------------------------------------------------------------------------
+# -- who is let in ---------------------------------------------------------------------------------
 
 REQUESTS = [
-    ("GET", "instances/{id}", "view_instance"), ("GET", "instances", "view_instance"), ("GET", "entities", "view_entity"),
-    ("GET", "entities/Counter/k", "view_entity"), ("GET", "entities/Counter", "view_entity"),
+    ("GET", "instances/{id}", "view_instance"),
+    ("GET", "instances", "view_instance"),
+    ("GET", "entities", "view_entity"),
+    ("GET", "entities/Counter/k", "view_entity"),
+    ("GET", "entities/Counter", "view_entity"),
     ("GET", "openapi.json", "view_instance"),
-    ("POST", f"orchestrators/{APPROVAL}", "start_instance"), ("POST", f"orchestrators/{APPROVAL}/new", "start_instance"),
+    ("POST", f"orchestrators/{APPROVAL}", "start_instance"),
+    ("POST", f"orchestrators/{APPROVAL}/new", "start_instance"),
     ("POST", "instances/{id}/raiseEvent/other", "raise_event_instance"),
     ("POST", "entities/Counter/k?op=add", "raise_event_instance"),
-    ("POST", "instances/{id}/suspend", "suspend_instance"), ("POST", "instances/{id}/resume", "resume_instance"),
-    ("POST", "instances/{id}/rewind", "rewind_instance"), ("POST", "instances/{id}/restart", "restart_instance"),
-    ("POST", "instances/{id}/terminate", "terminate_instance"), ("DELETE", "entities/Counter/k", "terminate_instance"),
-    ("DELETE", "instances/{id}", "purge_instance"), ("DELETE", "instances?createdTimeFrom=2001-01-01", "purge_instance"),
-]  # fmt: skip
+    ("POST", "instances/{id}/suspend", "suspend_instance"),
+    ("POST", "instances/{id}/resume", "resume_instance"),
+    ("POST", "instances/{id}/rewind", "rewind_instance"),
+    ("POST", "instances/{id}/restart", "restart_instance"),
+    ("POST", "instances/{id}/terminate", "terminate_instance"),
+    ("DELETE", "entities/Counter/k", "terminate_instance"),
+    ("DELETE", "instances/{id}", "purge_instance"),
+    ("DELETE", "instances?createdTimeFrom=2001-01-01", "purge_instance"),
+]
 
 
 def test_nobody_changes_or_sees_anything_without_permission(site: Site) -> None:
     id_ = site.start()
-    wait_until(lambda: site.store.status_of(id_) == "RUNNING")
+    wait_until(lambda: site.store.reads.status_of(id_) == "RUNNING")
     before = site.state()
     for method, path, permission in REQUESTS:
         url = f"{site.origin}/durable/{path.format(id=id_)}"
         for session, code in [
-            (site.browser(), 401), (site.browser("nobody"), 403), (site.browser("watcher"), 403),
-            (site.browser("boss", csrf=False), 403), (site.machine(EVERYTHING), 401),
-        ]:  # fmt: skip
+            (site.browser(), 401),
+            (site.browser("nobody"), 403),
+            (site.browser("watcher"), 403),
+            (site.browser("boss", csrf=False), 403),
+            (site.machine(EVERYTHING), 401),
+        ]:
             if method == "GET" and session.headers.get("X-CSRFToken") is None and code == 403:
                 continue  # looking needs no CSRF token
-            if permission == "view_instance" and session.cookies.get("sessionid") == site.sessions["watcher"]:
+            if (
+                permission == "view_instance"
+                and session.cookies.get("sessionid") == site.sessions["watcher"]
+            ):
                 continue
             answer = session.request(method, url, json=1 if method == "POST" else None)
             assert answer.status_code == code, (method, path, answer.text)
@@ -222,7 +264,9 @@ def test_nobody_changes_or_sees_anything_without_permission(site: Site) -> None:
 def test_permissions_open_what_they_name(site: Site) -> None:
     watcher = site.browser("watcher")
     id_ = site.start()
-    body = watcher.get(f"{site.origin}/durable/instances/{id_}?showHistory=true&showHistoryOutput=true")
+    body = watcher.get(
+        f"{site.origin}/durable/instances/{id_}?showHistory=true&showHistoryOutput=true"
+    )
     assert body.status_code == 202
     assert (body.json()["input"], body.json()["customStatus"]) == (None, None)
     assert "order" not in str([each.get("Input") for each in body.json()["historyEvents"]])
@@ -241,7 +285,7 @@ def test_a_forged_csrf_token_is_403(site: Site) -> None:
     foreign = site.browser("boss")
     foreign.headers["Origin"] = "https://evil.example"
     assert foreign.post(f"{site.origin}/durable/instances/{id_}/terminate").status_code == 403
-    assert site.store.status_of(id_) in ("PENDING", "RUNNING")
+    assert site.store.reads.status_of(id_) in ("PENDING", "RUNNING")
 
 
 def test_machines_need_a_token_and_no_csrf(site: Site) -> None:
@@ -255,7 +299,7 @@ def test_machines_need_a_token_and_no_csrf(site: Site) -> None:
     both.headers["Authorization"] = "Bearer a-token-that-is-forged"
     assert both.post(f"{url}/resume").status_code == 401
     assert site.browser("boss", csrf=False).post(f"{url}/resume").status_code == 403
-    assert site.store.status_of(id_) == "SUSPENDED"
+    assert site.store.reads.status_of(id_) == "SUSPENDED"
     assert site.browser("boss").post(f"{url}/resume").status_code == 202
 
 
@@ -267,7 +311,7 @@ def test_a_hook_of_the_projects_own(site: Site) -> None:
     assert boss.get(f"{site.origin}/own/instances").status_code == 403
 
 
-# -- bad input ---------------------------------------------------------------------------------------------------------
+# -- bad input -------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -276,16 +320,24 @@ def test_a_hook_of_the_projects_own(site: Site) -> None:
         ("POST", f"orchestrators/{APPROVAL}", b"{", "application/json", 400),
         ("POST", f"orchestrators/{APPROVAL}", b"a=1", "application/x-www-form-urlencoded", 400),
         ("POST", f"orchestrators/{APPROVAL}", b'"' + b"x" * 10_000 + b'"', "application/json", 413),
-        ("POST", f"orchestrators/{APPROVAL}", b'"' + b"x" * 3_000_000 + b'"', "application/json", 413),
+        (
+            "POST",
+            f"orchestrators/{APPROVAL}",
+            b'"' + b"x" * 3_000_000 + b'"',
+            "application/json",
+            413,
+        ),
         ("POST", "orchestrators/unknown", b"1", "application/json", 400),
         ("POST", "orchestrators/celery_durable.canvas", b"1", "application/json", 400),
         ("POST", "instances/unknown/terminate", b"", "application/json", 404),
         ("POST", "instances/unknown/raiseEvent/x", b"1", "application/json", 404),
-        ("DELETE", "instances", b"", "application/json", 400), ("DELETE", "instances/unknown", b"", "application/json", 404),
-        ("GET", "instances?top=x", b"", "application/json", 400), ("GET", "instances/%FF", b"", "application/json", 404),
+        ("DELETE", "instances", b"", "application/json", 400),
+        ("DELETE", "instances/unknown", b"", "application/json", 404),
+        ("GET", "instances?top=x", b"", "application/json", 400),
+        ("GET", "instances/%FF", b"", "application/json", 404),
         ("GET", "instances/a%0Ab", b"", "application/json", 404),
     ],
-)  # fmt: skip
+)
 def test_bad_input_has_its_code_and_changes_nothing(
     site: Site, method: str, path: str, data: bytes, kind: str, code: int
 ) -> None:
@@ -298,17 +350,20 @@ def test_bad_input_has_its_code_and_changes_nothing(
     assert [row[0] for row in site.state()[0]] == [row[0] for row in before]
 
 
-# -- links -----------------------------------------------------------------------------------------------------------------
+# -- links -----------------------------------------------------------------------------------------
 
 
 def _link(site: Site, id_: str, **options: Any) -> str:
-    wait_until(lambda: site.store.status_of(id_) == "RUNNING")
+    wait_until(lambda: site.store.reads.status_of(id_) == "RUNNING")
     env = options.pop("env", {})
     options = {"title": "Ship <7>?", "origin": site.origin, **options}
-    return site.project.run(f"""
+    return site.project.run(
+        f"""
 from celery_durable.contrib.django.http import signed_event_url
 print(signed_event_url({id_!r}, "approved", {{"Yes & ship": "yes", "No": "no"}}, **{options!r}))
-""", **env).splitlines()[-1]  # fmt: skip
+""",
+        **env,
+    ).splitlines()[-1]
 
 
 def _pressed(page: requests.Response, choice: str = "0") -> dict[str, str]:
@@ -321,7 +376,11 @@ def test_a_link_is_opened_and_answered_once(site: Site) -> None:
     id_ = site.start()
     link = _link(site, id_)
     before, person = site.state(), site.browser(csrf=False)
-    assert site.browser(csrf=False).get(link).status_code == site.browser(csrf=False).head(link).status_code == 200
+    assert (
+        site.browser(csrf=False).get(link).status_code
+        == site.browser(csrf=False).head(link).status_code
+        == 200
+    )
     page = person.get(link)
     assert "Ship &lt;7&gt;?" in page.text
     assert "Yes &amp; ship" in page.text
@@ -334,16 +393,19 @@ def test_a_link_is_opened_and_answered_once(site: Site) -> None:
     for session, data, code in [
         (site.browser(csrf=False), {"choice": "0"}, 403),  # CSRF token missing
         (person, {**_pressed(page), "csrfmiddlewaretoken": "x" * 64}, 403),
-        (person, _pressed(page, "2"), 400), (person, _pressed(page, ""), 400),
-    ]:  # fmt: skip
+        (person, _pressed(page, "2"), 400),
+        (person, _pressed(page, ""), 400),
+    ]:
         assert session.post(link, data=data).status_code == code
     assert site.state() == before
     thanks = person.post(link, data=_pressed(page, "1"))
     assert (thanks.status_code, "recorded: No" in thanks.text) == (200, True)
     for again in (person.post(link, data=_pressed(page, "0")), person.get(link)):
         assert (again.status_code, "answered already" in again.text) == (410, True)
-    wait_until(lambda: site.store.status_of(id_) == "COMPLETED")
-    assert site.browser("boss").get(f"{site.origin}/durable/instances/{id_}").json()["output"] == "no"
+    wait_until(lambda: site.store.reads.status_of(id_) == "COMPLETED")
+    assert (
+        site.browser("boss").get(f"{site.origin}/durable/instances/{id_}").json()["output"] == "no"
+    )
 
 
 def test_links_that_cannot_be_used_have_their_pages(site: Site) -> None:
@@ -365,7 +427,7 @@ def test_links_that_cannot_be_used_have_their_pages(site: Site) -> None:
 
 def test_a_link_of_an_older_secret_key_is_honoured(site: Site) -> None:
     id_ = site.start()
-    wait_until(lambda: site.store.status_of(id_) == "RUNNING")
+    wait_until(lambda: site.store.reads.status_of(id_) == "RUNNING")
     printed = site.project.run(f"""
 from django.conf import settings
 settings.SECRET_KEY = "the older one of two secrets"
@@ -405,9 +467,12 @@ print(json.dumps([
     asyncio.run(ask("GET", "/machines/instances/" + id_)),
     asyncio.run(ask("POST", "/machines/instances/" + id_ + "/raiseEvent/x%2Fy", b"1")),
 ]))
-""").splitlines()  # fmt: skip
+""").splitlines()
     started, seen, raised = json.loads(printed[-1])
     assert (started[0], started[1]["id"]) == (202, id_)
-    assert started[1]["statusQueryGetUri"] == f"http://shop.example/machines/instances/{quote(id_, safe='')}"
+    assert (
+        started[1]["statusQueryGetUri"]
+        == f"http://shop.example/machines/instances/{quote(id_, safe='')}"
+    )
     assert (seen[0], seen[1]["instanceId"]) == (202, id_)
     assert raised == [202, None]

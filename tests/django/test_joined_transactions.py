@@ -1,4 +1,7 @@
-"""A start, an event or a signal inside ``atomic()``: there with its rows, or gone with them; found if the nudge is lost."""
+"""A start, an event or a signal inside ``atomic()``: there with its rows, or gone with them.
+
+Found if the nudge is lost.
+"""
 
 from __future__ import annotations
 
@@ -53,7 +56,9 @@ assert nudged[-1] == "e", "outside a block as ever"
 
 
 @on_mariadb_too
-def test_a_savepoint_that_is_undone_takes_its_starts_along_and_sends_nothing(project: Project) -> None:
+def test_a_savepoint_that_is_undone_takes_its_starts_along_and_sends_nothing(
+    project: Project,
+) -> None:
     project.run(
         NUDGES
         + """
@@ -255,15 +260,20 @@ assert Order.objects.count() == 3
 
     store = project.store()
     wait_until(
-        lambda: [store.status_of(id_) for id_ in ("crash", "down", "event")] == ["COMPLETED"] * 3, PATIENCE,
+        lambda: (
+            [store.reads.status_of(id_) for id_ in ("crash", "down", "event")] == ["COMPLETED"] * 3
+        ),
+        PATIENCE,
         "the end of what recovery found",
-    )  # fmt: skip
-    assert project.run("print(sorted(Order.objects.values_list('name', 'status')))").strip() == (
-        "[('crash', 'charged'), ('down', 'charged'), ('event', 'approved')]"
+    )
+    assert (
+        project.run("print(sorted(Order.objects.values_list('name', 'status')))").strip()
+        == "[('crash', 'charged'), ('down', 'charged'), ('event', 'approved')]"
     )
 
 
-@pytest.mark.parametrize("project", ["postgres", "mariadb"], indirect=True)  # one writer at a time is what SQLite is
+# one writer at a time is what SQLite is
+@pytest.mark.parametrize("project", ["postgres", "mariadb"], indirect=True)
 def test_an_open_block_holds_no_lock_that_a_turn_needs(project: Project) -> None:
     project.run(
         NUDGES

@@ -1,4 +1,6 @@
-"""The tables by ``manage.py migrate``: the same as by ``durable.migrate()``, from either side, and back."""
+"""The tables by ``manage.py migrate``: the same as by ``durable.migrate()``, from either side, and
+back.
+"""
 
 from __future__ import annotations
 
@@ -27,15 +29,20 @@ def test_both_routes_give_the_same_schema(project: Project) -> None:
     downgrade(database)
     migrate(database)
     assert describe(database) == by_django
-    if database.family != "sqlite":  # Django's own tables are in the way of the comparison there too, but are left out
+    # Django's own tables are in the way of the comparison there too, but are left out
+    if database.family != "sqlite":
         names = {"django", "auth", "orders"}
-        assert [each for each in differences(database) if not any(name in str(each) for name in names)] == []
+        assert [
+            each for each in differences(database) if not any(name in str(each) for name in names)
+        ] == []
 
 
 @pytest.mark.parametrize("project", ["sqlite"], indirect=True)
 def test_each_revision_has_a_migration_and_none_is_missing(project: Project) -> None:
     revisions = sorted(path.stem for path in VERSIONS.glob("0*.py"))
-    assert sorted(path.stem[:4] for path in MIGRATIONS.glob("0*.py")) == [name[:4] for name in revisions]
+    assert sorted(path.stem[:4] for path in MIGRATIONS.glob("0*.py")) == [
+        name[:4] for name in revisions
+    ]
     for path in MIGRATIONS.glob("0*.py"):
         assert re.search(rf'StoreRevision\("{path.stem[:4]}"', path.read_text()), path
     assert revisions[-1][:4] == HEAD
@@ -45,23 +52,23 @@ def test_each_revision_has_a_migration_and_none_is_missing(project: Project) -> 
 @pytest.mark.full
 @pytest.mark.changes_tables
 @on_mariadb_too
-def test_tables_that_are_there_already_are_left_alone_and_each_step_can_be_taken_back(project: Project) -> None:
+def test_tables_that_are_there_already_are_left_alone_and_each_step_can_be_taken_back(
+    project: Project,
+) -> None:
     project.manage("migrate", "-v0", "celery_durable", "0002")
     store = project.store().database
     assert found_revision(store) == "0002"
     migrate(store)
     project.manage("migrate", "-v0")
     assert found_revision(store) == HEAD
-    project.run(
-        """
+    project.run("""
 from django.core.management import call_command
 call_command("migrate", "celery_durable", "zero", verbosity=0)
 tables = {name for name in connection.introspection.table_names() if name.startswith("durable_")}
 assert tables <= {"durable_alembic_version"}, tables
 call_command("migrate", verbosity=0)
 assert len(durable.runtime.store.id) == 32
-"""
-    )
+""")
     assert found_revision(store) == HEAD
 
 
@@ -71,7 +78,9 @@ def test_a_schema_that_is_behind_is_told(
 ) -> None:
     is_file = kind == "sqlite"
     url = sa.make_url("sqlite://" if is_file else request.getfixturevalue(f"{kind}_url"))
-    project = Project(python, tmp_path, sqlite_settings(tmp_path) if is_file else server_settings(url))
+    project = Project(
+        python, tmp_path, sqlite_settings(tmp_path) if is_file else server_settings(url)
+    )
     told = project.manage("check", "--database", "default", code=1)
     assert "celery_durable.E002" in told and "manage.py migrate" in told
     project.manage("migrate", "-v0")
@@ -79,8 +88,7 @@ def test_a_schema_that_is_behind_is_told(
 
 
 def test_models_read_the_store_and_refuse_to_write(project: Project) -> None:
-    project.run(
-        """
+    project.run("""
 import datetime
 from django.contrib.auth.models import Permission
 from celery_durable.contrib.django.models import *
@@ -119,5 +127,4 @@ assert Instance.objects.count() == 3
 held = set(Permission.objects.filter(content_type__app_label="celery_durable").values_list("codename", flat=True))
 assert {name for name, _ in PERMISSIONS} | {"view_instance", "view_schedule", "pause_schedule"} <= held
 assert not {"add_instance", "change_instance", "delete_instance"} & held
-"""
-    )
+""")

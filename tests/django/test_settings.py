@@ -72,7 +72,9 @@ refused(lambda: address_of("nonsense {SECRET}"), "SQLAlchemy URL")
     )
 
 
-def test_an_alias_of_mysql_is_translated_to_what_pymysql_connects_with(sqlite_project: Project) -> None:
+def test_an_alias_of_mysql_is_translated_to_what_pymysql_connects_with(
+    sqlite_project: Project,
+) -> None:
     sqlite_project.run(
         ADDRESSES
         + f"""
@@ -117,8 +119,7 @@ for options in (dict(ssl_mode="VERIFY_IDENTITY"), dict(ssl_mode="SOMETIMES")):
 
 @pytest.mark.parametrize("project", ["sqlite"], indirect=True)
 def test_an_alias_that_comes_to_mean_another_database_is_followed(project: Project) -> None:
-    project.run(
-        """
+    project.run("""
 from django.test.utils import setup_databases, teardown_databases
 from django.db import connections
 durable.start(fulfil.s("a"), instance_id="a")
@@ -130,8 +131,7 @@ assert str(durable.runtime.store.database).endswith("/test.db")
 durable.start(fulfil.s("b"), instance_id="b")
 teardown_databases(old, 0)
 assert [run.id for run in durable.find().items] == ["a"]
-"""
-    )
+""")
 
 
 SHELL = """
@@ -155,13 +155,19 @@ def check(**conf):
 """
 
 
-def test_the_checks_find_what_is_risky_and_the_command_says_the_same(sqlite_project: Project) -> None:
+def test_the_checks_find_what_is_risky_and_the_command_says_the_same(
+    sqlite_project: Project,
+) -> None:
     printed = sqlite_project.manage("check", DURABLE_DJANGO_BROKER="memory://")
-    assert all(f"(celery_durable.{name})" in printed for name in ("W001", "W003", "W005"))
+    assert all(f"(celery_durable.{name})" in printed for name in ("W001", "W003", "I005"))
+    assert (
+        "Set CELERY_BROKER_URL to Redis" in printed
+        and "CELERY_DURABLE_RETENTION is not set" in printed
+    )
     sqlite_project.run(
         SHELL
         + """
-assert check() == (0, {"W001", "W005"}), check()
+assert check() == (0, {"W001", "I005"}), check()
 assert "(celery_durable.W001)" in said("durable", "check")[1]
 settings.DEBUG = True
 assert check(durable_retention=3600) == (0, set())

@@ -13,11 +13,17 @@ from .conftest import Project, on_mariadb_too
 @pytest.mark.changes_tables
 @on_mariadb_too
 def test_a_projects_tests_pass_on_the_connection_that_they_have(project: Project) -> None:
-    """Over SQLite in memory, which is migrated before; else in a database that has its tables already."""
+    """Over SQLite in memory, which is migrated before.
+
+    Else in a database that has its tables already.
+    """
     options, database = ["--noinput"], project.database
     if "sqlite" not in database["ENGINE"]:
         options, database = ["--keepdb"], {**database, "TEST": {"NAME": database["NAME"]}}
     printed = project.manage(
-        "test", "tests.django.project.orders", *options, DURABLE_DJANGO_DATABASE=json.dumps(database)
+        "test",
+        "tests.django.project.orders",
+        *options,
+        DURABLE_DJANGO_DATABASE=json.dumps(database),
     )
     assert "OK" in printed and "Ran 15 tests" in printed

@@ -1,4 +1,6 @@
-"""Activities whose rows, by Django's ORM, and whose outcome are one commit, also when their worker is killed around it."""
+"""Activities whose rows, by Django's ORM, and whose outcome are one commit, also when their worker
+is killed around it.
+"""
 
 from __future__ import annotations
 
@@ -23,13 +25,14 @@ def test_a_worker_that_is_killed_around_the_commit_leaves_rows_and_outcome_once(
     with store.database.using() as engine, engine.connect() as connection:
         rows = list(connection.exec_driver_sql("SELECT key FROM orders_payment"))
     assert len(rows) == (place == "after commit")
-    assert store.status_of("a") == "RUNNING"
+    assert store.reads.status_of("a") == "RUNNING"
     start_worker()
-    wait_until(lambda: store.status_of("a") == "COMPLETED", PATIENCE, "the end")
+    wait_until(lambda: store.reads.status_of("a") == "COMPLETED", PATIENCE, "the end")
     with store.database.using() as engine, engine.connect() as connection:
-        assert [tuple(row) for row in connection.exec_driver_sql("SELECT key, amount FROM orders_payment")] == [
-            ("k", 5)
-        ]
+        assert [
+            tuple(row)
+            for row in connection.exec_driver_sql("SELECT key, amount FROM orders_payment")
+        ] == [("k", 5)]
 
 
 ATTEMPT = """
@@ -43,7 +46,8 @@ def begun(id_, key="k", amount=5):
     return ActivityTicket(row.execution, row.command, row.attempt)
 def attempt(ticket):
     return pay.apply(durable.runtime.codec.decode(durable.runtime.codec.decode(
-        bytes(OutboxMessage.objects.get(execution=ticket.execution).message_data).decode())[0])[0], task_id=ticket.task_id)
+        bytes(OutboxMessage.objects.get(execution=ticket.execution).message_data).decode())[0])[0], task_id=ticket.task_id,
+        headers={"durable": {"n": 0}})
 def keys(): return sorted(Payment.objects.values_list("key", flat=True))
 app.finalize()
 durable.runtime.publisher.publish_turn = lambda *_, **__: True
@@ -73,7 +77,9 @@ assert keys() == [] and str(durable.get("a").runtime_status) == "TERMINATED"
 
 
 @on_mariadb_too
-def test_a_commit_that_is_refused_leaves_nothing_and_one_in_doubt_is_looked_into(project: Project) -> None:
+def test_a_commit_that_is_refused_leaves_nothing_and_one_in_doubt_is_looked_into(
+    project: Project,
+) -> None:
     project.run(
         ATTEMPT
         + """

@@ -1,4 +1,7 @@
-"""A broker and a result backend in memory that outlive every process; kombu and Celery see no difference."""
+"""A broker and a result backend in memory that outlive every process.
+
+Kombu and Celery see no difference.
+"""
 
 from __future__ import annotations
 
@@ -42,20 +45,39 @@ class Parcel:
 
 @dataclass
 class Broker:
-    """Queues with acknowledgements. What a worker that is gone had taken is delivered again, or lost."""
+    """Queues with acknowledgements.
+
+    What a worker that is gone had taken is delivered again, or lost.
+    """
 
     parcels: list[Parcel] = field(default_factory=list)
     taken: dict[int, tuple[Any, Parcel]] = field(default_factory=dict)
     tags: Iterator[int] = field(default_factory=lambda: itertools.count(1))
 
-    def put(self, body: Any, routing_key: str, headers: dict[str, Any], serializer: str, **properties: Any) -> None:
+    def put(
+        self,
+        body: Any,
+        routing_key: str,
+        headers: dict[str, Any],
+        serializer: str,
+        **properties: Any,
+    ) -> None:
         """Take a message from a producer."""
         content_type, encoding, text = dumps(body, serializer=serializer)
         due = 0
         if headers.get("eta"):
             due = (datetime.fromisoformat(headers["eta"]) - _EPOCH) // timedelta(microseconds=1)
         self.parcels.append(
-            Parcel(next(self.tags), routing_key, text, content_type, encoding, dict(headers), properties, due)
+            Parcel(
+                next(self.tags),
+                routing_key,
+                text,
+                content_type,
+                encoding,
+                dict(headers),
+                properties,
+                due,
+            )
         )
 
     def take(self, owner: Any, queues: frozenset[str], now: int) -> Message | None:
@@ -66,12 +88,25 @@ class Broker:
                 tag = next(self.tags)
                 self.taken[tag] = (owner, parcel)
                 return Message(
-                    body=parcel.body, delivery_tag=tag, content_type=parcel.content_type,
-                    content_encoding=parcel.content_encoding, headers=dict(parcel.headers),
-                    properties=dict(parcel.properties), channel=Channel(self, owner),
-                    delivery_info={"routing_key": parcel.queue, "exchange": "", "redelivered": parcel.is_redelivered},
-                )  # fmt: skip
+                    body=parcel.body,
+                    delivery_tag=tag,
+                    content_type=parcel.content_type,
+                    content_encoding=parcel.content_encoding,
+                    headers=dict(parcel.headers),
+                    properties=dict(parcel.properties),
+                    channel=Channel(self, owner),
+                    delivery_info={
+                        "routing_key": parcel.queue,
+                        "exchange": "",
+                        "redelivered": parcel.is_redelivered,
+                    },
+                )
         return None
+
+    def depths(self, queues: frozenset[str], now: int) -> dict[str, int | None]:
+        """Tell how many messages wait on each queue."""
+        waiting = [parcel.queue for parcel in self.parcels if parcel.due <= now]
+        return {queue: waiting.count(queue) for queue in queues}
 
     def ack(self, owner: Any, tag: int) -> None:
         """Forget a message."""
@@ -84,8 +119,13 @@ class Broker:
             self.parcels.append(replace(self.taken.pop(tag)[1], is_redelivered=True))
 
     def lose(self, queues: frozenset[str]) -> None:
-        """Lose what lies on some queues, and what was taken from them; not what is the user's own."""
-        self.parcels = [parcel for parcel in self.parcels if parcel.queue not in queues or not parcel.is_durable]
+        """Lose what lies on some queues, and what was taken from them.
+
+        Not what is the user's own.
+        """
+        self.parcels = [
+            parcel for parcel in self.parcels if parcel.queue not in queues or not parcel.is_durable
+        ]
         self.taken = {tag: held for tag, held in self.taken.items() if not held[1].is_durable}
 
     def shift(self, micros: int) -> None:
@@ -115,7 +155,9 @@ class Channel:
     def basic_reject(self, tag: int, requeue: bool = True) -> None:
         def reject() -> None:
             if requeue and self._broker.taken.get(tag, (None,))[0] is self._owner:
-                self._broker.parcels.append(replace(self._broker.taken[tag][1], is_redelivered=True))
+                self._broker.parcels.append(
+                    replace(self._broker.taken[tag][1], is_redelivered=True)
+                )
             self._broker.ack(self._owner, tag)
 
         self._tell("reject", reject)
@@ -132,8 +174,11 @@ class Connection:
     """As much of a connection as Celery asks for when it publishes."""
 
     transport = SimpleNamespace(driver_type="memory")
-    recoverable_connection_errors = recoverable_channel_errors = connection_errors = (OperationalError,)
+    recoverable_connection_errors = recoverable_channel_errors = connection_errors = (
+        OperationalError,
+    )
     channel_errors: tuple[type[Exception], ...] = ()
+    declared_entities: frozenset[int] = frozenset()
 
     @contextmanager
     def _reraise_as_library_errors(self) -> Iterator[None]:
@@ -158,18 +203,30 @@ class Producers:
         yield self
 
     def publish(
-        self, body: Any, exchange: Any = "", routing_key: str = "", serializer: str = "json",
-        headers: dict[str, Any] | None = None, correlation_id: str | None = None, reply_to: str | None = None, **_: Any,
-    ) -> None:  # fmt: skip
+        self,
+        body: Any,
+        exchange: Any = "",
+        routing_key: str = "",
+        serializer: str = "json",
+        headers: dict[str, Any] | None = None,
+        correlation_id: str | None = None,
+        reply_to: str | None = None,
+        **_: Any,
+    ) -> None:
         owner, given = self._owner(), headers or {}
-        kind = (given.get("durable") or {}).get("t", "activity" if given.get("durable") else "ordinary")
+        kind = (given.get("durable") or {}).get(
+            "t", "activity" if given.get("durable") else "ordinary"
+        )
         if (ticket := ActivityTicket.parse(given.get("id"))) is not None and not owner.is_dead:
             owner.world.activity_is_sent(ticket)
         properties = {"correlation_id": correlation_id, "reply_to": reply_to}
         owner.call(
-            "broker", f"publish {kind}",
-            lambda: owner.world.broker.put(body, routing_key, given, serializer or "json", **properties),
-        )  # fmt: skip
+            "broker",
+            f"publish {kind}",
+            lambda: owner.world.broker.put(
+                body, routing_key, given, serializer or "json", **properties
+            ),
+        )
 
 
 class ResultsBackend(KeyValueStoreBackend):

@@ -13,7 +13,9 @@ from .matrix import Laboratory
 
 
 @pytest.fixture(scope="session")
-def laboratory(sqlite_template: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Laboratory]:
+def laboratory(
+    sqlite_template: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Laboratory]:
     """Where the programs run."""
     gc.collect()
     gc.freeze()  # what is there stays: do not look through it again and again

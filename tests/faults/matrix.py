@@ -1,4 +1,6 @@
-"""The matrix: a program, every call that it makes, and every way in which that call can go wrong."""
+"""The matrix: a program, every call that it makes, and every way in which that call can go
+wrong.
+"""
 
 from __future__ import annotations
 
@@ -64,9 +66,13 @@ class Report:
     calls: Counter[str] = field(default_factory=Counter)
     failures: list[str] = field(default_factory=list)
 
-    def note(self, program: Program, disturbed: Iterable[tuple[int, Call, Mode]], problems: list[str]) -> None:
+    def note(
+        self, program: Program, disturbed: Iterable[tuple[int, Call, Mode]], problems: list[str]
+    ) -> None:
         self.cases += 1
-        told = ", ".join(f"{mode.name} at call {number} ({call})" for number, call, mode in disturbed)
+        told = ", ".join(
+            f"{mode.name} at call {number} ({call})" for number, call, mode in disturbed
+        )
         for _, call, mode in disturbed:
             self.by_mode[mode.name] += 1
             self.calls[str(call)] += 1
@@ -76,10 +82,16 @@ class Report:
     def text(self, most: int = 12) -> str:
         """Return the failures for people."""
         rest = f"\n... and {len(self.failures) - most} more" if len(self.failures) > most else ""
-        return f"{len(self.failures)} of {self.cases} cases failed\n" + "\n".join(self.failures[:most]) + rest
+        return (
+            f"{len(self.failures)} of {self.cases} cases failed\n"
+            + "\n".join(self.failures[:most])
+            + rest
+        )
 
 
-def undisturbed(laboratory: Laboratory, program: Program, **options: Any) -> tuple[list[Call], Ending]:
+def undisturbed(
+    laboratory: Laboratory, program: Program, **options: Any
+) -> tuple[list[Call], Ending]:
     """Run a program as it should go; return every call it made, and how it ended."""
     probe = Probe(**options)
     world = laboratory.world(program, probe)
@@ -92,10 +104,17 @@ def undisturbed(laboratory: Laboratory, program: Program, **options: Any) -> tup
 
 
 def try_plan(
-    laboratory: Laboratory, program: Program, plan: Mapping[int, Mode], expected: Ending, report: Report,
+    laboratory: Laboratory,
+    program: Program,
+    plan: Mapping[int, Mode],
+    expected: Ending,
+    report: Report,
     **options: Any,
-) -> bool:  # fmt: skip
-    """Run a program with a plan of faults; False if the plan came to nothing, because the run had ended before."""
+) -> bool:
+    """Run a program with a plan of faults.
+
+    False if the plan came to nothing, because the run had ended before.
+    """
     probe = Probe(plan, **options)
     world = laboratory.world(program, probe)
     try:
@@ -111,34 +130,53 @@ def try_plan(
 
 
 def walk(laboratory: Laboratory, program: Program, *modes: Mode, share: float) -> Report:
-    """Disturb calls of a program in every mode: deaths at effects, and a part of the rest; in the long tier, all of them."""
+    """Disturb calls of a program in every mode: deaths at effects, and a part of the rest.
+
+    In the long tier, all of them.
+    """
     calls, expected = undisturbed(laboratory, program)
     report = Report()
     for mode in modes:
         stride = _STRIDES.get(mode, 1)
         numbers = list(range(len(calls))) if is_long() else points(calls, mode)
         key = f"{program.name} {mode.name}"
-        for number in some(numbers, quick=5 * stride, full=3 * stride, key=key, share=share / len(modes)):
+        for number in some(
+            numbers, quick=5 * stride, full=3 * stride, key=key, share=share / len(modes)
+        ):
             try_plan(laboratory, program, {number: mode}, expected, report)
     return report
 
 
 def sweep(
-    laboratory: Laboratory, program: Program, mode: Mode, *, together: int = 1, quick: int, full: int, share: float
+    laboratory: Laboratory,
+    program: Program,
+    mode: Mode,
+    *,
+    together: int = 1,
+    quick: int,
+    full: int,
+    share: float,
 ) -> Report:
     """Disturb the k-th call, and as many after it as are said, for many k."""
     calls, expected = undisturbed(laboratory, program)
     report = Report()
     for first in some(range(len(calls)), quick=quick, full=full, key=program.name, share=share):
-        try_plan(laboratory, program, dict.fromkeys(range(first, first + together), mode), expected, report)
+        try_plan(
+            laboratory,
+            program,
+            dict.fromkeys(range(first, first + together), mode),
+            expected,
+            report,
+        )
     return report
 
 
 def points(calls: list[Call], mode: Mode) -> list[int]:
     """Return the calls at which a mode is tried in the short form.
 
-    A call that leaves nothing behind may as well not have been made before a death, and a death after a call is a
-    death before the next. Where a call has its like before and after it in the same run, ``_SAMPLED`` modes leave it out.
+    A call that leaves nothing behind may as well not have been made before a death, and a death
+    after a call is a death before the next. Where a call has its like before and after it in the
+    same run, ``_SAMPLED`` modes leave it out.
     """
     if mode is Mode.DIES_AFTER:
         return [len(calls) - 1]

@@ -1,6 +1,8 @@
-"""What is done to a run: one call to the store, to the broker or to the result backend does not go as it should.
+"""What is done to a run: one call to the store, to the broker or to the result backend does not go
+as it should.
 
-The probe numbers every call by itself, in the order in which they happen; nobody keeps a list of them.
+The probe numbers every call by itself, in the order in which they happen; nobody keeps a list of
+them.
 """
 
 from __future__ import annotations
@@ -14,12 +16,16 @@ from typing import Any, NamedTuple, TypeVar
 from kombu.exceptions import OperationalError
 
 from celery_durable.errors import StoreError
+from tests.storeparts import WrappedStore
 
 T = TypeVar("T")
 
 
 class Died(BaseException):
-    """The process is gone. Nothing of the product catches this, and a dead process does nothing more."""
+    """The process is gone.
+
+    Nothing of the product catches this, and a dead process does nothing more.
+    """
 
 
 class Mode(Enum):
@@ -27,16 +33,20 @@ class Mode(Enum):
 
     DIES_BEFORE = auto()  #: the process is killed; what it had taken from the broker is lost
     DIES_AFTER = auto()
-    IS_REPLACED = auto()  #: it is killed before the call; what it had taken is delivered again at once
+    #: it is killed before the call; what it had taken is delivered again at once
+    IS_REPLACED = auto()
     FAILS_BEFORE = auto()  #: the call raises, and did nothing
     FAILS_AFTER = auto()  #: the call raises, but was carried out
     IS_REFUSED = auto()  #: the database asks for the whole transaction once more
-    FREEZES = auto()  #: the process stands still until others have brought everything to an end, then goes on
+    #: the process stands still until others have brought everything to an end, then goes on
+    FREEZES = auto()
     IS_OVERTAKEN = auto()  #: another process takes one turn just before the call
 
 
 class Call(NamedTuple):
-    """One call that was made: where, which, and whether it left something behind that outlives the process."""
+    """One call that was made: where, which, and whether it left something behind that outlives the
+    process.
+    """
 
     place: str
     name: str
@@ -58,7 +68,9 @@ class Probe:
     """Numbers the calls of a run, and disturbs those that the plan names by number."""
 
     def __init__(
-        self, plan: Mapping[int, Mode] | None = None, places: frozenset[str] = frozenset({"store", "broker", "backend"})
+        self,
+        plan: Mapping[int, Mode] | None = None,
+        places: frozenset[str] = frozenset({"store", "broker", "backend"}),
     ) -> None:
         self.plan = dict(plan or {})
         self.places = places
@@ -97,17 +109,14 @@ class Probe:
         return result
 
 
-class ProbedStore:
+class ProbedStore(WrappedStore):
     """The real store, with the probe around each of its public methods."""
 
     def __init__(self, store: Any, process: Any) -> None:
-        self._store, self._process = store, process
+        super().__init__(store, self._probe)
+        self._process = process
 
-    def __getattr__(self, name: str) -> Any:
-        found = getattr(self._store, name)
-        if name.startswith("_") or name == "database" or not callable(found):
-            return found
-
+    def _probe(self, name: str, found: Any) -> Any:
         def call(*args: Any, **kwargs: Any) -> Any:
             return self._process.call("store", name, lambda: found(*args, **kwargs))
 

@@ -1,6 +1,8 @@
-"""What is run under faults: small orchestrators that together touch everything, and what their clients do.
+"""What is run under faults: small orchestrators that together touch everything, and what their
+clients do.
 
-Each ends in the same way whatever the order in which its messages arrive, so that any two runs can be compared.
+Each ends in the same way whatever the order in which its messages arrive, so that any two runs can
+be compared.
 """
 
 from __future__ import annotations
@@ -14,7 +16,7 @@ from typing import Any
 from celery import Celery
 
 from celery_durable import Durable, OrchestrationContext, RetryPolicy, durable_context
-from celery_durable.core.events import EventKind
+from celery_durable.core.history import EventKind
 from celery_durable.core.status import RuntimeStatus
 from celery_durable.errors import StoreError
 
@@ -26,9 +28,13 @@ I = "i"  # noqa: E741
 
 app = Celery("faults", set_as_current=False)
 app.conf.update(
-    broker_url="memory://", result_backend="tests.faults.broker:ResultsBackend", task_default_queue=QUEUE,
-    task_create_missing_queues=True, result_extended=False, worker_hijack_root_logger=False,
-)  # fmt: skip
+    broker_url="memory://",
+    result_backend="tests.faults.broker:ResultsBackend",
+    task_default_queue=QUEUE,
+    task_create_missing_queues=True,
+    result_extended=False,
+    worker_hijack_root_logger=False,
+)
 durable = Durable(app)
 worlds: list[Any] = []  # the world in which the bodies below run is the last
 
@@ -43,7 +49,7 @@ app.now = lambda: worlds[-1].clock.datetime()
 ResultsBackend.owner = staticmethod(process)
 
 
-# -- activities ---------------------------------------------------------------------------------------------------
+# -- activities ------------------------------------------------------------------------------------
 
 
 class Body:
@@ -110,7 +116,7 @@ def note(*values: Any) -> None:
     worlds[-1].noted.append(values)
 
 
-# -- orchestrators ------------------------------------------------------------------------------------------------
+# -- orchestrators ---------------------------------------------------------------------------------
 
 
 def orchestrator(function: Callable[..., Any]) -> Any:
@@ -134,14 +140,19 @@ async def mixed_gather(ctx: OrchestrationContext) -> list[Any]:
     """One member fails, and is tried again."""
     policy = RetryPolicy(first_interval=0.5, max_attempts=2)
     found = await asyncio.gather(
-        ctx.call(add.s(1)), ctx.call(flaky.s(2), retry=policy), ctx.call(refuse.s(3)), return_exceptions=True
+        ctx.call(add.s(1)),
+        ctx.call(flaky.s(2), retry=policy),
+        ctx.call(refuse.s(3)),
+        return_exceptions=True,
     )
     return [type(each).__name__ if isinstance(each, Exception) else each for each in found]
 
 
 @orchestrator
 async def race(ctx: OrchestrationContext) -> int:
-    winner = await ctx.any([ctx.call(add.s(1).set(queue=NOWHERE)), ctx.call(add.s(2)), ctx.sleep(DAY)])
+    winner = await ctx.any(
+        [ctx.call(add.s(1).set(queue=NOWHERE)), ctx.call(add.s(2)), ctx.sleep(DAY)]
+    )
     return await ctx.call(add.s(winner))
 
 
@@ -179,7 +190,10 @@ async def lasting(ctx: OrchestrationContext) -> int:
 
 @orchestrator
 async def doomed(ctx: OrchestrationContext) -> list[int]:
-    """Two activities whose workers die; one is claimed before it runs, the other marked while it runs."""
+    """Two activities whose workers die.
+
+    One is claimed before it runs, the other marked while it runs.
+    """
     return [await ctx.call(mortal.s(1), start_timeout=600), await ctx.call(mortal.s(2))]
 
 
@@ -272,12 +286,14 @@ async def moody(ctx: OrchestrationContext) -> int:
     return await ctx.call(flaky.s(3))
 
 
-# -- what clients do ------------------------------------------------------------------------------------------------
+# -- what clients do -------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class Step:
-    """Something that a client does once ``is_ready``, and repeats as long as it has not ``taken``."""
+    """Something that a client does once ``is_ready``, and repeats as long as it has not
+    ``taken``.
+    """
 
     act: Callable[[Any], Any]
     has_taken: Callable[[Any], bool]
@@ -295,7 +311,8 @@ class Program:
 
 def start(signature: Any, **options: Any) -> Step:
     return Step(
-        lambda world: durable.start(signature.set(**options), instance_id=I), lambda world: world.status() is not None
+        lambda world: durable.start(signature.set(**options), instance_id=I),
+        lambda world: world.status() is not None,
     )
 
 
@@ -343,9 +360,15 @@ def lose(is_ready: Callable[[Any], bool] = lambda world: True) -> Step:
 PROGRAMS = [
     Program("chain", (start(chain.s(1), link=note.s()),)),
     Program("chain, first turn inline", (start(chain.s(1)),), {"durable_start_inline": True}),
-    Program("chain by messages", (start(chain.s(1), ignore_result=True),), {"durable_inline_turns": False}),
+    Program(
+        "chain by messages",
+        (start(chain.s(1), ignore_result=True),),
+        {"durable_inline_turns": False},
+    ),
     Program("gather", (start(gather_three.s()),)),
-    Program("gather, first turn inline", (start(gather_three.s()),), {"durable_start_inline": True}),
+    Program(
+        "gather, first turn inline", (start(gather_three.s()),), {"durable_start_inline": True}
+    ),
     Program("gather by messages", (start(gather_three.s()),), {"durable_inline_turns": False}),
     Program("gather with failures", (start(mixed_gather.s()),)),
     Program("race", (start(race.s()),)),
@@ -358,10 +381,7 @@ PROGRAMS = [
     Program("events", (start(events.s()), tell("go", 3))),
     Program("children", (start(parent.s()),)),
     Program("window", (start(window.s()),)),
-    Program(
-        "continue as new",
-        (start(again.s(2)), tell("second", "kept"), tell("first", None)),
-    ),
+    Program("continue as new", (start(again.s(2)), tell("second", "kept"), tell("first", None))),
     Program(
         "cancel",
         (start(undone.s()), Step(lambda world: durable.get(I).cancel("enough"), ended, is_waiting)),
@@ -379,7 +399,11 @@ PROGRAMS = [
             start(pause.s()),
             Step(lambda world: durable.get(I).suspend("wait"), _suspended, is_waiting),
             tell("go", 3, has_status(RuntimeStatus.SUSPENDED)),
-            Step(lambda world: durable.get(I).resume("go on"), _resumed, lambda world: world.has_inbox("event:")),
+            Step(
+                lambda world: durable.get(I).resume("go on"),
+                _resumed,
+                lambda world: world.has_inbox("event:"),
+            ),
         ),
     ),
     Program(
@@ -411,14 +435,22 @@ PROGRAMS = [
         "rewind",
         (
             start(stubborn.s(), ignore_result=True),
-            Step(lambda world: durable.get(I).rewind("again"), _rewound, has_status(RuntimeStatus.FAILED)),
+            Step(
+                lambda world: durable.get(I).rewind("again"),
+                _rewound,
+                has_status(RuntimeStatus.FAILED),
+            ),
         ),
     ),
     Program(
         "override",
         (
             start(moody.s(), ignore_result=True),
-            Step(lambda world: durable.get(I).override(2, 5), _rewound, has_status(RuntimeStatus.FAILED)),
+            Step(
+                lambda world: durable.get(I).override(2, 5),
+                _rewound,
+                has_status(RuntimeStatus.FAILED),
+            ),
         ),
     ),
     Program(

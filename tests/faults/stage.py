@@ -1,7 +1,9 @@
-"""One world: a store, a broker and results that last, and processes that come and go, one at a time.
+"""One world: a store, a broker and results that last, and processes that come and go, one at a
+time.
 
-Every process is the engine as an application has it: the app's runtime, Celery's requests and tracer, recovery. Only the
-wires are ours: the broker, the clock, and the probe between the engine and its store.
+Every process is the engine as an application has it: the app's runtime, Celery's requests and
+tracer, recovery. Only the wires are ours: the broker, the clock, and the probe between the engine
+and its store.
 """
 
 from __future__ import annotations
@@ -18,14 +20,15 @@ from unittest import mock
 import sqlalchemy as sa
 from celery.app.trace import trace_task_ret
 from celery.concurrency.base import BasePool, apply_target
+from celery.exceptions import WorkerLostError
 from celery.utils.imports import symbol_by_name
 from celery.worker import state as worker_state
 from celery.worker.request import create_request_cls
 from kombu.exceptions import OperationalError
 
-import celery_durable.app as app_module
-import celery_durable.store as store_module
-from celery_durable.core.events import EventKind, load_events
+import celery_durable.app.compose as app_module
+import celery_durable.store.opening as store_module
+from celery_durable.core.history import EventKind, load_events
 from celery_durable.core.status import RuntimeStatus
 from celery_durable.engine.records import ActivityTicket
 from celery_durable.engine.recovery import Recovery
@@ -35,7 +38,7 @@ from celery_durable.store import open_store
 from celery_durable.store.schema import history, inbox, instances, metadata, outbox, workers
 from celery_durable.worker.activity import wrap_tasks
 from celery_durable.worker.bootstep import RecoveryStep
-from celery_durable.worker.request import hold_messages
+from celery_durable.worker.request import hold_messages, received
 
 from .broker import Broker
 from .clock import ServerTime, VirtualTime, in_place
@@ -66,7 +69,10 @@ class Pool(BasePool):
 
 
 class Process:
-    """One process: a worker that is a client too. ``is_bystander`` leaves it out of the probe's count."""
+    """One process: a worker that is a client too.
+
+    ``is_bystander`` leaves it out of the probe's count.
+    """
 
     def __init__(self, world: World, *, is_bystander: bool = False) -> None:
         self.world = world
@@ -76,30 +82,38 @@ class Process:
         self.is_dead = self.is_stale = self.has_lost_connection = False
         self.runtime = durable._runtime = self._make_runtime()
         self.pool = Pool()
-        consumer = SimpleNamespace(
-            call_soon=lambda work: work(), qos=SimpleNamespace(value=0),
-            task_consumer=SimpleNamespace(queues=[SimpleNamespace(name=name) for name in world.queues]),
-        )  # fmt: skip
+        consumer = SimpleNamespace(call_soon=lambda work, *args: work(*args))
         self.worker = SimpleNamespace(consumer=consumer, app=app, hostname="host")
         self.step = RecoveryStep(self.worker)
-        runtime, room = self.runtime, partial(self.step._room, self.worker)
+        self.step.witness.depths = lambda: world.broker.depths(world.queues, world.clock.now())
+        runtime = self.runtime
         self.recovery = Recovery(
-            runtime.store, runtime.runner, runtime.publisher, runtime.registry, runtime.codec, runtime.settings,
-            runtime.worker_id, "host", room,
-        )  # fmt: skip
+            runtime.store,
+            runtime.runner,
+            runtime.publisher,
+            runtime.registry,
+            runtime.codec,
+            runtime.settings,
+            runtime.worker_id,
+            "host",
+            self.step.witness,
+            WorkerLostError,
+        )
 
     def _make_runtime(self) -> Any:
         def open_probed(settings: Any) -> ProbedStore:
             options = {**(settings.backend_options or {}), **self.world.connection_options(self)}
             return ProbedStore(open_store(replace(settings, backend_options=options)), self)
 
-        no_check = mock.patch.object(store_module, "check_schema", lambda database: None)  # it was just made
+        # it was just made
+        no_check = mock.patch.object(store_module, "check_schema", lambda database: None)
         with no_check, mock.patch.object(app_module, "open_store", open_probed):
-            runtime = durable._make_runtime()
+            runtime = app_module.compose(app, durable.registry)
             if not _watchdog:
                 _watchdog.append(Watchdog(600))
         runtime.runner.watchdog.limit = 600
-        runtime.runner.watchdog = _watchdog[0]  # its thread lasts as long as the process that it watches
+        # its thread lasts as long as the process that it watches
+        runtime.runner.watchdog = _watchdog[0]
         self.world.workers += 1
         runtime.worker_id = f"worker-{self.world.workers}"
         runtime.publisher.queues = self.world.queues
@@ -115,7 +129,10 @@ class Process:
         raise Died
 
     def freeze(self) -> None:
-        """Stop for so long that everybody takes this process for dead; then go on with what it was about to do."""
+        """Stop for so long that everybody takes this process for dead.
+
+        Then go on with what it was about to do.
+        """
         self.is_stale = True
         self.world.broker.give_back(self)
         self.world.go_on_without(self)
@@ -124,25 +141,39 @@ class Process:
         """Be slow, while another process takes a turn."""
         self.world.go_on_without(self, until=self.world.sequences())
 
-    # -- what a worker does ---------------------------------------------------------------------------------
+    # -- what a worker does ------------------------------------------------------------------------
 
     def handle(self, message: Any) -> None:
         """Run a message as a worker does."""
         task = app.tasks[message.headers["task"]]
         trace = partial(trace_task_ret, app=app)
-        cls = create_request_cls(symbol_by_name(task.Request), task, self.pool, "host", None, trace=trace, app=app)
+        cls = create_request_cls(
+            symbol_by_name(task.Request), task, self.pool, "host", None, trace=trace, app=app
+        )
         request = cls(
-            message, on_ack=message.ack_log_error, on_reject=message.reject_log_error, app=app, hostname="host",
-            eventer=None, task=task, connection_errors=_CONNECTION_ERRORS, body=message.body, headers=message.headers,
-            decoded=False, utc=True,
-        )  # fmt: skip
+            message,
+            on_ack=message.ack_log_error,
+            on_reject=message.reject_log_error,
+            app=app,
+            hostname="host",
+            eventer=None,
+            task=task,
+            connection_errors=_CONNECTION_ERRORS,
+            body=message.body,
+            headers=message.headers,
+            decoded=False,
+            utc=True,
+        )
         worker_state.task_reserved(request)
         request.execute_using_pool(self.pool)
 
     def tick(self) -> None:
         """Let recovery look once, as its thread does."""
         try:
-            self.recovery.tick(self.step._held, lambda tickets: self.step._acknowledge(self.worker, tickets))
+            self.recovery.tick(
+                self.step.witness.running,
+                lambda tickets: self.step._acknowledge(self.worker, tickets),
+            )
         except DurableError:
             pass
 
@@ -158,12 +189,17 @@ class World:
     """What outlives a process, and the one process that there is."""
 
     def __init__(
-        self, url: str, program: Program, probe: Probe | None = None, *, clock: VirtualTime | None = None,
+        self,
+        url: str,
+        program: Program,
+        probe: Probe | None = None,
+        *,
+        clock: VirtualTime | None = None,
         time_limit: float = PATIENCE,
-    ) -> None:  # fmt: skip
+    ) -> None:
         self.url, self.program, self.probe = url, program, probe or Probe()
         self.clock = clock or VirtualTime()
-        self.queues = frozenset({QUEUE})
+        self.queues = frozenset({QUEUE, f"{QUEUE}.turns"})
         self.broker = Broker()
         self.results: dict[str, Any] = {}
         self.noted: list[Any] = []
@@ -182,15 +218,20 @@ class World:
             return {"connect_args": {"factory": partial(ProbedConnection, process)}}
         return {}
 
-    # -- running ------------------------------------------------------------------------------------------------
+    # -- running -----------------------------------------------------------------------------------
 
     def run(self) -> None:
         """Run the program to its end, or until it is plain that there will be none."""
         conf = {
-            "durable_backend_url": self.url, "durable_resend_after": 2.0,
-            "durable_worker_lease": 4.0, "durable_heartbeat_interval": 1.0, "durable_timer_horizon": 5.0,
-            "durable_start_inline": False, "durable_inline_turns": True, **self.program.settings,
-        }  # fmt: skip
+            "durable_backend_url": self.url,
+            "durable_resend_after": 2.0,
+            "durable_worker_lease": 4.0,
+            "durable_heartbeat_interval": 1.0,
+            "durable_timer_horizon": 5.0,
+            "durable_start_inline": False,
+            "durable_inline_turns": True,
+            **self.program.settings,
+        }
         app.conf.update(conf)
         worlds.append(self)
         try:
@@ -279,6 +320,7 @@ class World:
     def _bury(self) -> None:
         dead, self.process = self.process, None
         worker_state.reset_state()
+        received.clear()
         if dead is not None:
             if dead.is_lossy:
                 self.broker.lose(self.queues)
@@ -287,8 +329,13 @@ class World:
 
     def go_on_without(self, frozen: Process, until: list[Any] | None = None) -> None:
         """Let another process bring the program to its end, or go on until anything has moved."""
-        running = list(worker_state.active_requests), list(worker_state.reserved_requests)
+        running = (
+            list(worker_state.active_requests),
+            list(worker_state.reserved_requests),
+            list(received),
+        )
         worker_state.reset_state()
+        received.clear()
         runtime = durable._runtime
         self.process = Process(self, is_bystander=True)
         try:
@@ -302,26 +349,38 @@ class World:
             worker_state.reset_state()
             worker_state.active_requests.update(running[0])
             worker_state.reserved_requests.update(running[1])
+            received.clear()
+            received.update(running[2])
 
     def body_begins(self, name: str, request: Any) -> None:
         """Note that an activity's body begins, and whether its outcome was known before."""
         ticket = ActivityTicket.parse(request.id)
         if ticket is not None:
-            found = self.rows(sa.select(outbox.c.instance).where(outbox.c.execution == ticket.execution))
-            self.ledger.append(Run(ticket, name, found[0][0] if found else "", self.is_recorded(ticket)))
+            found = self.rows(
+                sa.select(outbox.c.instance).where(outbox.c.execution == ticket.execution)
+            )
+            self.ledger.append(
+                Run(ticket, name, found[0][0] if found else "", self.is_recorded(ticket))
+            )
 
     def activity_is_sent(self, ticket: ActivityTicket) -> None:
-        """Watch the rule that nothing is sent before the transaction that decided it has committed."""
+        """Watch the rule that nothing is sent before the transaction that decided it has
+        committed.
+        """
         if self.process.is_stale or self.outbox_row(ticket):
             return
         if not any(event.command == ticket.command for event in self.events_of(ticket.execution)):
             self.problems.append(f"{ticket} was sent, but not committed")
 
     def activity_is_acknowledged(self, ticket: ActivityTicket) -> None:
-        """Watch the rule that the store knows who runs what is not with the broker any more, or its outcome."""
+        """Watch the rule that the store knows who runs what is not with the broker any more, or its
+        outcome.
+        """
         found = self.outbox_row(ticket)
         if found and found[0].holder is None:
-            self.problems.append(f"{ticket} was acknowledged, but the store knows neither its holder nor its outcome")
+            self.problems.append(
+                f"{ticket} was acknowledged, but the store knows neither its holder nor its outcome"
+            )
 
     def result_is_told(self, task_id: str) -> None:
         """Watch the rule that Celery hears of an end after the store."""
@@ -329,7 +388,7 @@ class World:
         if status is not None and not status.is_terminal:
             self.problems.append(f"Celery was told of the end of {task_id!r}, which is {status}")
 
-    # -- looking, past every process ------------------------------------------------------------------------------
+    # -- looking, past every process ---------------------------------------------------------------
 
     def rows(self, statement: Any) -> list[Any]:
         """Read the store from outside."""
@@ -342,7 +401,9 @@ class World:
     def custom_status(self) -> Any:
         found = self.rows(sa.select(instances.c.custom_status).where(instances.c.id == I))
         payload = found[0][0] if found else None
-        return None if payload is None else self.process.runtime.codec.decode(bytes(payload).decode())
+        return (
+            None if payload is None else self.process.runtime.codec.decode(bytes(payload).decode())
+        )
 
     def instances(self) -> list[Any]:
         return self.rows(sa.select(instances).order_by(instances.c.created_at, instances.c.id))
@@ -357,7 +418,9 @@ class World:
 
     def events_of(self, execution: str) -> list[Any]:
         rows = self.rows(
-            sa.select(history.c.events).where(history.c.execution == execution).order_by(history.c.sequence)
+            sa.select(history.c.events)
+            .where(history.c.execution == execution)
+            .order_by(history.c.sequence)
         )
         return [event for (row,) in rows for event in load_events(bytes(row).decode())]
 
@@ -389,7 +452,11 @@ class World:
 
     def outbox_row(self, ticket: ActivityTicket) -> list[Any]:
         c = outbox.c
-        wanted = (c.execution == ticket.execution, c.command == ticket.command, c.attempt == ticket.attempt)
+        wanted = (
+            c.execution == ticket.execution,
+            c.command == ticket.command,
+            c.attempt == ticket.attempt,
+        )
         return self.rows(sa.select(c.holder).where(*wanted))
 
     def is_recorded(self, ticket: ActivityTicket) -> bool:
@@ -417,7 +484,10 @@ class World:
             sa.select(sa.func.count()).select_from(inbox),
             sa.select(sa.func.count()).select_from(outbox),
         ]
-        return not any(self.rows(sa.union_all(*live))[number][0] for number in range(3)) and self.status() is not None
+        return (
+            not any(self.rows(sa.union_all(*live))[number][0] for number in range(3))
+            and self.status() is not None
+        )
 
     def _what_is_left(self) -> str:
         a, b = inbox.c, outbox.c
@@ -425,11 +495,16 @@ class World:
             "instances": {row.id: row.status for row in self.instances()},
             "inbox": [tuple(row) for row in self.rows(sa.select(a.instance, a.dedup, a.check_at))],
             "outbox": [
-                tuple(row) for row in self.rows(sa.select(b.instance, b.command, b.attempt, b.check_at, b.holder))
+                tuple(row)
+                for row in self.rows(
+                    sa.select(b.instance, b.command, b.attempt, b.check_at, b.holder)
+                )
             ],
             "messages": [parcel.headers for parcel in self.broker.parcels],
         }
-        return f"step {self._next_step}, " + ", ".join(f"{name} {rows}" for name, rows in left.items())
+        return f"step {self._next_step}, " + ", ".join(
+            f"{name} {rows}" for name, rows in left.items()
+        )
 
     def empty(self) -> None:
         """Delete everything that the store holds."""
@@ -438,17 +513,32 @@ class World:
                 self.eyes.execute(sa.delete(table))
 
     def _shift(self, micros: int) -> None:
-        """Move everything that a server's store holds into the past: the same as if time had passed."""
+        """Move everything that a server's store holds into the past: the same as if time had
+        passed.
+        """
         tables: dict[Any, tuple[str, ...]] = {
-            inbox: ("visible_at", "wake_at", "check_at"), workers: ("started_at", "last_seen"),
+            inbox: ("visible_at", "wake_at", "check_at"),
+            workers: ("started_at", "last_seen"),
             outbox: ("sent_at", "check_at", "deadline_at", "start_by", "beat_by"),
-        }  # fmt: skip
+        }
         for table, names in tables.items():
-            self.eyes.execute(sa.update(table).values({name: table.c[name] - micros for name in names}))
+            earlier = {name: table.c[name] - micros for name in names}
+            if table is inbox:  # below zero, what is visible at once
+                at = table.c.visible_at
+                earlier["visible_at"] = sa.case((at < 0, at + micros), else_=at - micros)
+            self.eyes.execute(sa.update(table).values(earlier))
+        if self.process is not None:  # a sign of life is no new one because it is longer ago
+            membership = self.process.recovery.membership
+            membership._sightings = {
+                worker: (last_seen - micros, since)
+                for worker, (last_seen, since) in membership._sightings.items()
+            }
         self.broker.shift(micros)
 
 
-_SEQUENCES = sa.select(instances.c.id, instances.c.execution, instances.c.sequence).order_by(instances.c.id)
+_SEQUENCES = sa.select(instances.c.id, instances.c.execution, instances.c.sequence).order_by(
+    instances.c.id
+)
 _engines: dict[str, sa.Engine] = {}
 
 
@@ -460,7 +550,9 @@ def _eyes(url: str) -> sa.Connection:
             _engines[url] = sa.create_engine(url, isolation_level="AUTOCOMMIT")
         return _engines[url].connect()
     if "sqlite" not in _engines:
-        _engines["sqlite"] = sa.create_engine("sqlite://", poolclass=sa.pool.NullPool, creator=lambda: _connect[-1]())
+        _engines["sqlite"] = sa.create_engine(
+            "sqlite://", poolclass=sa.pool.NullPool, creator=lambda: _connect[-1]()
+        )
     _connect.append(lambda: sqlite3.connect(str(path), isolation_level=None))
     try:
         return _engines["sqlite"].connect().execution_options(isolation_level="AUTOCOMMIT")

@@ -1,4 +1,5 @@
-"""The k-th call fails, for every k: the store is down for a moment, or the broker, or the result backend.
+"""The k-th call fails, for every k: the store is down for a moment, or the broker, or the result
+backend.
 
 The process lives on. Nothing may come of it but time: the run ends as it would have.
 """
@@ -29,8 +30,18 @@ def test_one_call_fails(laboratory: Laboratory, program: Program, record_propert
 
 
 @programs
-def test_two_calls_in_a_row_fail(laboratory: Laboratory, program: Program, record_property: Any) -> None:
-    report = sweep(laboratory, program, Mode.FAILS_BEFORE, together=2, quick=20, full=12, share=1 / len(PROGRAMS))
+def test_two_calls_in_a_row_fail(
+    laboratory: Laboratory, program: Program, record_property: Any
+) -> None:
+    report = sweep(
+        laboratory,
+        program,
+        Mode.FAILS_BEFORE,
+        together=2,
+        quick=20,
+        full=12,
+        share=1 / len(PROGRAMS),
+    )
     assert report.cases > 0
     record_property("cases", report.cases)
     assert not report.failures, report.text()

@@ -20,7 +20,11 @@ _ROW = "{:57} {:26} {:13} {:7} {:17} {}"
 @pytest.fixture(scope="module")
 def table() -> Iterator[list[str]]:
     """What was found, printed when all is done."""
-    lines = [_ROW.format("planted bug", "program", "mode", "at case", "even undisturbed", "what the matrix says")]
+    lines = [
+        _ROW.format(
+            "planted bug", "program", "mode", "at case", "even undisturbed", "what the matrix says"
+        )
+    ]
     yield lines
     print("\n" + "\n".join(lines))
 
@@ -39,6 +43,13 @@ def test_a_planted_bug_is_found(laboratory: Laboratory, bug: Bug, table: list[st
                 break
     said = report.failures[0].split("\n")[1].strip() if report.failures else "NOTHING"
     table.append(
-        _ROW.format(bug.name, bug.program, bug.mode.name, report.cases, "yes" if alone.failures else "no", said[:110])
+        _ROW.format(
+            bug.name,
+            bug.program,
+            bug.mode.name,
+            report.cases,
+            "yes" if alone.failures else "no",
+            said[:110],
+        )
     )
     assert report.failures, f"{report.cases} cases passed in spite of the bug: {bug.name}"

@@ -1,4 +1,5 @@
-"""A part of the matrix on the servers: PostgreSQL has a path of its own through the store, MariaDB other locks.
+"""A part of the matrix on the servers: PostgreSQL has a path of its own through the store, MariaDB
+other locks.
 
 The clock is the server's: time passes by moving what the store holds into the past.
 """
@@ -26,7 +27,13 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:Exception raised outside body:RuntimeWarning"),
 ]
 MODES = [Mode.DIES_BEFORE, Mode.FAILS_AFTER, Mode.FREEZES, Mode.FAILS_BEFORE]
-FEW = ["gather, first turn inline", "gather with failures", "window", "children", "suspend and resume"]
+FEW = [
+    "gather, first turn inline",
+    "gather with failures",
+    "window",
+    "children",
+    "suspend and resume",
+]
 
 
 @pytest.fixture(scope="module", params=[POSTGRES, MARIADB], ids=["postgres", "mariadb"])
@@ -40,16 +47,22 @@ def server(request: pytest.FixtureRequest) -> Iterator[ServerLaboratory]:
 
 
 @pytest.mark.parametrize(
-    "program", [program for program in PROGRAMS if is_long() or program.name in FEW], ids=lambda program: program.name
+    "program",
+    [program for program in PROGRAMS if is_long() or program.name in FEW],
+    ids=lambda program: program.name,
 )
-def test_calls_may_go_wrong_on_a_server(server: ServerLaboratory, program: Program, record_property: Any) -> None:
+def test_calls_may_go_wrong_on_a_server(
+    server: ServerLaboratory, program: Program, record_property: Any
+) -> None:
     report = Report()
     calls, expected = undisturbed(server, program)
     for offset, mode in enumerate(MODES):
         chosen = points(calls, mode)[offset:]
-        for number in some(chosen, quick=20, full=20, key=mode.name, share=1 / len(PROGRAMS) / len(MODES)):
+        for number in some(
+            chosen, quick=20, full=20, key=mode.name, share=1 / len(PROGRAMS) / len(MODES)
+        ):
             try_plan(server, program, {number: mode}, expected, report)
-    turns = [number for number, call in enumerate(calls) if call.name == "commit_turn"]
+    turns = [number for number, call in enumerate(calls) if call.name == "commit"]
     for number in some(turns, quick=1, full=1, key="turns", share=1 / len(PROGRAMS) / len(MODES)):
         try_plan(server, program, {number: Mode.IS_OVERTAKEN}, expected, report)
     assert report.cases >= 4

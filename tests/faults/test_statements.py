@@ -1,7 +1,8 @@
-"""One level below: a process dies between any two SQL statements, also inside a transaction, or a statement fails.
+"""One level below: a process dies between any two SQL statements, also inside a transaction, or a
+statement fails.
 
-On SQLite. The database may also ask for the whole transaction once more; and a COMMIT, or a statement that is a
-transaction by itself, may take place and be reported as failed.
+On SQLite. The database may also ask for the whole transaction once more; and a COMMIT, or a
+statement that is a transaction by itself, may take place and be reported as failed.
 """
 
 from __future__ import annotations
@@ -40,7 +41,9 @@ def commits(calls: list[Call]) -> list[int]:
 
 
 @pytest.mark.parametrize("program", PROGRAMS, ids=lambda program: program.name)
-def test_every_statement_may_be_the_last(laboratory: Laboratory, program: Program, record_property: Any) -> None:
+def test_every_statement_may_be_the_last(
+    laboratory: Laboratory, program: Program, record_property: Any
+) -> None:
     calls, expected = undisturbed(laboratory, program, places=SQL)
     last, report = [number for number in range(len(calls)) if changes(calls, number)], Report()
     is_thorough = program in map(by_name.get, FEW)
@@ -53,11 +56,15 @@ def test_every_statement_may_be_the_last(laboratory: Laboratory, program: Progra
 
 
 @pytest.mark.parametrize("program", PROGRAMS, ids=lambda program: program.name)
-def test_every_statement_may_fail(laboratory: Laboratory, program: Program, record_property: Any) -> None:
+def test_every_statement_may_fail(
+    laboratory: Laboratory, program: Program, record_property: Any
+) -> None:
     calls, expected = undisturbed(laboratory, program, places=SQL)
     report = Report()
     for mode in (Mode.FAILS_BEFORE, Mode.IS_REFUSED):
-        for number in some(range(len(calls)), quick=60, full=40, key=f"{program.name} {mode.name}", share=SHARE / 3):
+        for number in some(
+            range(len(calls)), quick=60, full=40, key=f"{program.name} {mode.name}", share=SHARE / 3
+        ):
             try_plan(laboratory, program, {number: mode}, expected, report, places=SQL)
     for number in some(commits(calls), quick=12, full=6, key=program.name, share=SHARE / 3):
         try_plan(laboratory, program, {number: Mode.FAILS_AFTER}, expected, report, places=SQL)

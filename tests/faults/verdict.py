@@ -10,7 +10,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from celery_durable.core.events import EventKind
+from celery_durable.core.history import EventKind
 from celery_durable.store.schema import inbox, outbox
 
 from .stage import World
@@ -35,16 +35,32 @@ def ending_of(world: World) -> Ending:
     """Return how a run ended."""
     rows = world.instances()
     ids = {plain(row.id) for row in rows}
-    results = {plain(key.removeprefix("celery-task-meta-")): json.loads(text) for key, text in world.results.items()}
+    results = {
+        plain(key.removeprefix("celery-task-meta-")): json.loads(text)
+        for key, text in world.results.items()
+    }
     return Ending(
         instances={
-            plain(row.id): (row.name, row.status, _text(row.output), _failure(row.failure), _text(row.custom_status))
+            plain(row.id): (
+                row.name,
+                row.status,
+                _text(row.output),
+                _failure(row.failure),
+                _text(row.custom_status),
+            )
             for row in rows
         },
         outcomes={plain(row.id): _by_command(_outcomes(world, row.execution)) for row in rows},
-        told={key: (meta["status"], plain(json.dumps(meta["result"]))) for key, meta in results.items() if key in ids},
+        told={
+            key: (meta["status"], plain(json.dumps(meta["result"])))
+            for key, meta in results.items()
+            if key in ids
+        },
         noted={repr(values) for values in world.noted},
-        bodies={(plain(run.instance), run.name, run.ticket.command, run.ticket.attempt) for run in world.ledger},
+        bodies={
+            (plain(run.instance), run.name, run.ticket.command, run.ticket.attempt)
+            for run in world.ledger
+        },
     )
 
 
@@ -56,9 +72,16 @@ def problems_of(world: World, expected: Ending) -> list[str]:
         is_, should = getattr(ending, name), getattr(expected, name)
         if is_ != should:
             found.append(f"{name} differ: {is_} instead of {should}")
-    found += [f"{run.name} {run.ticket} began after its outcome was recorded" for run in world.ledger if run.is_late]
+    found += [
+        f"{run.name} {run.ticket} began after its outcome was recorded"
+        for run in world.ledger
+        if run.is_late
+    ]
     if not world.problems:
-        left = world.rows(sa.select(inbox.c.instance, inbox.c.dedup)), world.rows(sa.select(outbox.c.instance))
+        left = (
+            world.rows(sa.select(inbox.c.instance, inbox.c.dedup)),
+            world.rows(sa.select(outbox.c.instance)),
+        )
         if any(left):
             found.append(f"rows are left: {left}")
     return found

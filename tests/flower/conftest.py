@@ -1,4 +1,6 @@
-"""A stage for Flower's tests: one application with a worker and a broker of its own, and a look at its event stream."""
+"""A stage for Flower's tests: one application with a worker and a broker of its own, and a look at
+its event stream.
+"""
 
 from __future__ import annotations
 
@@ -46,7 +48,13 @@ class Stage:
         log = self.directory / f"worker-{len(self.workers)}.log"
         queues = (self.environment["FLOWERAPP_QUEUE"],)
         worker = WorkerProcess(
-            self.environment, log, app="flowerapp", queues=queues, options=options, paths=[str(HERE)], **more
+            self.environment,
+            log,
+            app="flowerapp",
+            queues=queues,
+            options=options,
+            paths=[str(HERE)],
+            **more,
         )
         self.workers.append(worker)
         return worker.wait_ready(300)
@@ -56,14 +64,18 @@ class Stage:
         return self.module.durable
 
     def waiting(self, run: Any) -> Any:
-        """Wait until an ``order`` waits for its event, which nothing else than time tells in its history."""
+        """Wait until an ``order`` waits for its event, which nothing else than time tells in its
+        history.
+        """
         children = lambda: [child.runtime_status for child in run.children()]  # noqa: E731
         wait_until(lambda: children() == ["COMPLETED"], what=f"{run.id} to have its part")
         return run
 
 
 @pytest.fixture(scope="module")
-def new_stage(redis_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Stage]]:
+def new_stage(
+    redis_url: str, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Callable[..., Stage]]:
     """Make stages, each with a broker's prefix, queue and store of its own."""
     made: list[Stage] = []
 
@@ -71,11 +83,15 @@ def new_stage(redis_url: str, tmp_path_factory: pytest.TempPathFactory) -> Itera
         directory = tmp_path_factory.mktemp("flower")
         name = f"durable-{uuid.uuid4().hex[:10]}"
         environment = {
-            "FLOWERAPP_BROKER": broker, "FLOWERAPP_BACKEND": redis_url, "FLOWERAPP_QUEUE": name,
+            "FLOWERAPP_BROKER": broker,
+            "FLOWERAPP_BACKEND": redis_url,
+            "FLOWERAPP_QUEUE": name,
             "FLOWERAPP_STORE": f"sqlite:///{directory / 'store.db'}",
-            "FLOWERAPP_OPTIONS": json.dumps({"global_keyprefix": f"{name}:"} if broker == redis_url else {}),
+            "FLOWERAPP_OPTIONS": json.dumps(
+                {"global_keyprefix": f"{name}:"} if broker == redis_url else {}
+            ),
             "FLOWERAPP_CONF": json.dumps(conf),
-        }  # fmt: skip
+        }
         ledger.enter_context(own_keys(redis_url, name))
         stage = Stage(environment, directory, load_application(HERE / "flowerapp.py", environment))
         made.append(stage)
@@ -176,20 +192,35 @@ class Answer:
 class FlowerProcess:
     """``celery -A flowerapp flower`` on a free port."""
 
-    def __init__(self, stage: Stage, *options: str, environment: dict[str, str] | None = None) -> None:
+    def __init__(
+        self, stage: Stage, *options: str, environment: dict[str, str] | None = None
+    ) -> None:
         self.port = free_port()
         self.log = stage.directory / f"flower-{self.port}.log"
         paths = os.pathsep.join([str(HERE), str(ROOT)])
         with self.log.open("ab") as output:
             self.process = shared().start(
-                ["-m", "celery", "-A", "flowerapp", "flower", f"--port={self.port}", "--address=127.0.0.1", *options],
+                [
+                    "-m",
+                    "celery",
+                    "-A",
+                    "flowerapp",
+                    "flower",
+                    f"--port={self.port}",
+                    "--address=127.0.0.1",
+                    *options,
+                ],
                 {**os.environ, **stage.environment, "PYTHONPATH": paths, **(environment or {})},
-                stage.directory, output, output,
-            )  # fmt: skip
+                stage.directory,
+                output,
+                output,
+            )
 
     def wait_ready(self, path: str = "/healthcheck") -> FlowerProcess:
         """Wait until it serves."""
-        wait_until(lambda: self.process.poll() is not None or self._serves(path), 300, "Flower to serve")
+        wait_until(
+            lambda: self.process.poll() is not None or self._serves(path), 300, "Flower to serve"
+        )
         assert self.process.poll() is None, self.log.read_text()
         return self
 
@@ -202,11 +233,15 @@ class FlowerProcess:
     def get(self, path: str, headers: dict[str, str] | None = None) -> Answer:
         return self.ask("GET", path, None, headers)
 
-    def post(self, path: str, fields: dict[str, str], headers: dict[str, str] | None = None) -> Answer:
+    def post(
+        self, path: str, fields: dict[str, str], headers: dict[str, str] | None = None
+    ) -> Answer:
         given = {"Content-Type": "application/x-www-form-urlencoded", **(headers or {})}
         return self.ask("POST", path, urlencode(fields), given)
 
-    def ask(self, method: str, path: str, body: str | None, headers: dict[str, str] | None) -> Answer:
+    def ask(
+        self, method: str, path: str, body: str | None, headers: dict[str, str] | None
+    ) -> Answer:
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=300)
         try:
             connection.request(method, path, body, headers or {})

@@ -1,4 +1,7 @@
-"""The application of Flower's tests, for workers, for Flower and for clients; environment variables configure it."""
+"""The application of Flower's tests, for workers, for Flower and for clients.
+
+Environment variables configure it.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,9 @@ from celery import Celery
 
 from celery_durable import Durable, RetryPolicy
 
-app = Celery("flowerapp", broker=os.environ["FLOWERAPP_BROKER"], backend=os.environ["FLOWERAPP_BACKEND"])
+app = Celery(
+    "flowerapp", broker=os.environ["FLOWERAPP_BROKER"], backend=os.environ["FLOWERAPP_BACKEND"]
+)
 app.conf.update(
     task_default_queue=os.environ["FLOWERAPP_QUEUE"],
     event_exchange=f"{os.environ['FLOWERAPP_QUEUE']}-events",

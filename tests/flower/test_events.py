@@ -1,4 +1,6 @@
-"""What a monitor sees on Celery's event stream: one task per orchestration, its activities as children."""
+"""What a monitor sees on Celery's event stream: one task per orchestration, its activities as
+children.
+"""
 
 from __future__ import annotations
 
@@ -33,12 +35,19 @@ def test_one_task_with_arguments_result_and_children(stage: Any, watch: Any) -> 
     assert task.root_id == run.id and task.parent_id is None
     assert watch.types(run.id) == ["task-received", "task-started", "task-succeeded"]
     inner = watch.until(f"{run.id}-part", "SUCCESS")
-    assert (inner.name, inner.args, inner.parent_id, inner.root_id) == ("flowerapp.part", "(1,)", run.id, run.id)
+    assert (inner.name, inner.args, inner.parent_id, inner.root_id) == (
+        "flowerapp.part",
+        "(1,)",
+        run.id,
+        run.id,
+    )
     direct = children_of(watch, run.id, 4)  # the pool's processes tell theirs by themselves
     assert inner.uuid in direct
     activities = [each for each in watch.state.tasks.values() if each.name == "flowerapp.add"]
     assert sum(each.parent_id == run.id for each in activities) == 3
-    assert {each.root_id for each in activities if each.parent_id in (run.id, inner.uuid)} == {run.id}
+    assert {each.root_id for each in activities if each.parent_id in (run.id, inner.uuid)} == {
+        run.id
+    }
 
 
 def test_one_that_ends_in_its_first_turn(stage: Any, watch: Any) -> None:
@@ -52,7 +61,10 @@ def test_a_failure_has_its_exception_and_no_parent(stage: Any, watch: Any) -> No
     task = watch.until(run.id, "FAILURE")
     assert task.exception == "ValueError('refused')" and task.parent_id is None
     # the event of the last activity itself comes from another process
-    wait_until(lambda: [child.state for child in task.children] == ["FAILURE"] * 2, what="both attempts to have failed")
+    wait_until(
+        lambda: [child.state for child in task.children] == ["FAILURE"] * 2,
+        what="both attempts to have failed",
+    )
 
 
 def test_a_rewind_is_a_retry(stage: Any, watch: Any) -> None:
@@ -64,7 +76,9 @@ def test_a_rewind_is_a_retry(stage: Any, watch: Any) -> None:
 
 
 def test_arguments_are_shown_as_the_caller_asks(stage: Any, watch: Any) -> None:
-    run = stage.module.order.apply_async((1,), {"secret": "hunter2"}, argsrepr="(...)", kwargsrepr="{'secret': '***'}")
+    run = stage.module.order.apply_async(
+        (1,), {"secret": "hunter2"}, argsrepr="(...)", kwargsrepr="{'secret': '***'}"
+    )
     stage.waiting(run).raise_event("go")
     task = watch.until(run.id, "SUCCESS")
     assert (task.args, task.kwargs) == ("(...)", "{'secret': '***'}")
@@ -98,13 +112,19 @@ def test_revoked_with_the_reason(stage: Any, watch: Any, verb: str, status: str)
     assert set(watch.state.workers) <= {stage.workers[0].name}, "a client is no worker"
 
 
-def test_the_end_tells_all_to_a_monitor_that_came_late(stage: Any, watch: Any, watch_of: Callable[[Any], Any]) -> None:
+def test_the_end_tells_all_to_a_monitor_that_came_late(
+    stage: Any, watch: Any, watch_of: Callable[[Any], Any]
+) -> None:
     run = stage.waiting(stage.module.order.delay(3))
     watch.until(run.id, "STARTED")
     watch = watch_of(stage.module.app)
     run.raise_event("go")
     task = watch.until(run.id, "SUCCESS")
-    assert (task.name, task.args, watch.types(run.id)) == ("flowerapp.order", "(3,)", ["task-succeeded"])
+    assert (task.name, task.args, watch.types(run.id)) == (
+        "flowerapp.order",
+        "(3,)",
+        ["task-succeeded"],
+    )
 
 
 def test_sent_events_are_of_starts_only(new_stage: Any, watch_of: Callable[[Any], Any]) -> None:
@@ -112,7 +132,10 @@ def test_sent_events_are_of_starts_only(new_stage: Any, watch_of: Callable[[Any]
     watch = watch_of(stage.module.app)
     run = stage.module.order.apply_async((1,), countdown=0)
     other = stage.durable.start(stage.module.quick.s(1), instance_id="pending")
-    assert watch.until(run.id, "PENDING").args == "(1,)" and watch.until(other.id, "PENDING").name == "flowerapp.quick"
+    assert (
+        watch.until(run.id, "PENDING").args == "(1,)"
+        and watch.until(other.id, "PENDING").name == "flowerapp.quick"
+    )
     stage.worker("-E")
     stage.waiting(run).raise_event("go")
     watch.until(run.id, "SUCCESS")
@@ -120,7 +143,9 @@ def test_sent_events_are_of_starts_only(new_stage: Any, watch_of: Callable[[Any]
     assert watch.task(run.id).args == "(1,)"
 
 
-def test_events_on_and_off_while_the_worker_runs(new_stage: Any, watch_of: Callable[[Any], Any]) -> None:
+def test_events_on_and_off_while_the_worker_runs(
+    new_stage: Any, watch_of: Callable[[Any], Any]
+) -> None:
     """As Flower does it; the pool's processes were forked before."""
     stage = new_stage()
     stage.worker()

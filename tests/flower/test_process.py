@@ -1,4 +1,7 @@
-"""``celery -A app flower`` as a user runs it, beside a real worker; and what it costs those who do not run it."""
+"""``celery -A app flower`` as a user runs it, beside a real worker.
+
+And what it costs those who do not run it.
+"""
 
 from __future__ import annotations
 
@@ -23,9 +26,14 @@ USER = basic("ann", "secret")
 
 
 def test_a_user_looks_and_steers(stage: Stage, new_flower: Callable[..., Any]) -> None:
-    """No configuration: the tab, plain Flower's tasks, metrics; with a prefix and basic authentication."""
+    """No configuration: the tab, plain Flower's tasks, metrics.
+
+    With a prefix and basic authentication.
+    """
     flower = new_flower(stage, "--basic-auth=ann:secret", "--url-prefix=mon")
-    run = stage.waiting(stage.module.order.apply_async((1,), {"secret": "hunter2"}, task_id="order/42"))
+    run = stage.waiting(
+        stage.module.order.apply_async((1,), {"secret": "hunter2"}, task_id="order/42")
+    )
     flower.wait_ready("/mon/healthcheck")
 
     for path in ("orchestrations", "orchestrations/show?id=order%2F42"):
@@ -33,11 +41,15 @@ def test_a_user_looks_and_steers(stage: Stage, new_flower: Callable[..., Any]) -
         assert flower.get(f"/mon/{path}", basic("ann", "wrong")).status == 401
     listed = flower.get("/mon/orchestrations", USER)
     assert (
-        listed.status == 200 and "order/42" in listed.text and 'id="durable-tab"' in flower.get("/mon/tasks", USER).text
+        listed.status == 200
+        and "order/42" in listed.text
+        and 'id="durable-tab"' in flower.get("/mon/tasks", USER).text
     )
     assert 'id="durable-tab"' in listed.text and flower.get("/orchestrations", USER).status == 404
     page = flower.get("/mon/orchestrations/show?id=order%2F42", USER)
-    assert "durable-timeline" in page.text and "event &#x27;go&#x27;" in page.text.replace("&#39;", "&#x27;")
+    assert "durable-timeline" in page.text and "event &#x27;go&#x27;" in page.text.replace(
+        "&#39;", "&#x27;"
+    )
 
     cookie = SimpleCookie(page.headers["Set-Cookie"])["_xsrf"].value
     action = unescape(re.search(r'action="([^"]+/act[^"]+)"', page.text)[1])  # type: ignore[index]
@@ -50,10 +62,20 @@ def test_a_user_looks_and_steers(stage: Stage, new_flower: Callable[..., Any]) -
     def task() -> Any:
         return json.loads(flower.get("/mon/api/tasks", USER).text).get("order/42")
 
-    wait_until(lambda: (task() or {}).get("state") == "SUCCESS", what="Flower's own page of the task")
-    assert (task()["name"], task()["args"], task()["result"]) == ("flowerapp.order", "(1,)", "[2, 'now']")
+    wait_until(
+        lambda: (task() or {}).get("state") == "SUCCESS", what="Flower's own page of the task"
+    )
+    assert (task()["name"], task()["args"], task()["result"]) == (
+        "flowerapp.order",
+        "(1,)",
+        "[2, 'now']",
+    )
     metrics = flower.get("/mon/metrics").text
-    assert "celery_durable_up 1.0" in metrics and "order/42" not in metrics and "hunter2" not in metrics
+    assert (
+        "celery_durable_up 1.0" in metrics
+        and "order/42" not in metrics
+        and "hunter2" not in metrics
+    )
     assert "Traceback" not in flower.log.read_text()
 
 
@@ -66,7 +88,12 @@ def test_read_only(stage: Stage, new_flower: Callable[..., Any]) -> None:
     assert page.status == 200 and 'method="post"' not in page.text
     cookie = SimpleCookie(page.headers["Set-Cookie"])["_xsrf"].value
     form = {"verb": "terminate", "reason": "r", "confirm": "yes", "_xsrf": cookie}
-    assert flower.post(f"/orchestrations/act?id={run.id}", form, {**USER, "Cookie": f"_xsrf={cookie}"}).status == 403
+    assert (
+        flower.post(
+            f"/orchestrations/act?id={run.id}", form, {**USER, "Cookie": f"_xsrf={cookie}"}
+        ).status
+        == 403
+    )
     assert run.refresh().runtime_status == "RUNNING"
     run.terminate(reason="done")
 
@@ -74,26 +101,32 @@ def test_read_only(stage: Stage, new_flower: Callable[..., Any]) -> None:
 def python(code: str) -> str:
     """Run code in a process of its own; return what it prints."""
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(HERE), str(ROOT)])}
-    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=300)
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=300
+    )
     assert done.returncode == 0, done.stderr
     return done.stdout
 
 
 def test_without_flower_nothing_of_it_is_imported() -> None:
     loaded = python(
-        "import sys; from celery import Celery; from celery_durable import Durable; app = Celery(); Durable(app);"
-        "app.loader.import_default_modules(); print(*sys.modules)"
+        "import sys; from celery import Celery; from celery_durable import Durable; app = Celery();"
+        " Durable(app);app.loader.import_default_modules(); print(*sys.modules)"
     ).split()
     assert "celery_durable.app" in loaded
-    assert not [name for name in loaded if name.startswith(("flower", "tornado", "celery_durable.contrib"))]
+    assert not [
+        name for name in loaded if name.startswith(("flower", "tornado", "celery_durable.contrib"))
+    ]
 
 
 @pytest.mark.full
 def test_other_commands_load_next_to_nothing_of_the_tab() -> None:
-    """``celery worker`` imports Flower's command where it is installed, for that is a plug-in of celery's."""
+    """``celery worker`` imports Flower's command where it is installed, for that is a plug-in of
+    celery's.
+    """
     loaded = python(
-        "import sys, celery.bin.celery; from celery import Celery; from celery_durable import Durable; Durable(Celery());"
-        "print(*sys.modules)"
+        "import sys, celery.bin.celery; from celery import Celery; from celery_durable import"
+        " Durable; Durable(Celery());print(*sys.modules)"
     ).split()
     assert "flower.app" in loaded
     ours = [name for name in loaded if name.startswith("celery_durable.contrib")]
@@ -104,16 +137,12 @@ def test_other_commands_load_next_to_nothing_of_the_tab() -> None:
 def test_flower_may_be_imported_after_the_app() -> None:
     """And even be made before the app has its orchestrations."""
     printed = python(
-        "from celery import Celery; from celery_durable import Durable\n"
-        "one = Celery('one', broker='memory://'); Durable(one)\n"
-        "two = Celery('two', broker='memory://')\n"
-        "from flower.app import Flower; from flower.urls import settings; from flower.options import options\n"
-        "options.port = 0\n"
-        "first, second = (Flower(capp=app, options=options, **settings) for app in (one, two))\n"
-        "Durable(two)\n"
-        "for flower in (first, second):\n"
-        "    flower.io_loop.add_callback(flower.io_loop.stop)\n"
-        "    flower.start()\n"
-        "    print(flower.reverse_url('durable-list'))\n"
+        "from celery import Celery; from celery_durable import Durable\none = Celery('one',"
+        " broker='memory://'); Durable(one)\ntwo = Celery('two', broker='memory://')\nfrom"
+        " flower.app import Flower; from flower.urls import settings; from flower.options import"
+        " options\noptions.port = 0\nfirst, second = (Flower(capp=app, options=options, **settings)"
+        " for app in (one, two))\nDurable(two)\nfor flower in (first, second):\n   "
+        " flower.io_loop.add_callback(flower.io_loop.stop)\n    flower.start()\n   "
+        " print(flower.reverse_url('durable-list'))\n"
     )
     assert printed.split() == ["/orchestrations", "/orchestrations"]

@@ -24,7 +24,9 @@ def test_arguments_of_calls_that_their_caller_hides(new_app: Callable[..., Any])
 
     @app.durable.orchestrator(name="order")
     async def order(ctx: Any) -> None:
-        await ctx.call(charge.s("4111", secret="hunter2").set(argsrepr="('****',)", kwargsrepr="{}"))
+        await ctx.call(
+            charge.s("4111", secret="hunter2").set(argsrepr="('****',)", kwargsrepr="{}")
+        )
         await ctx.call(part.s("4222").set(argsrepr="('++++',)"))
         await ctx.call(charge.s("open"))
 

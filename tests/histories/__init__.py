@@ -1,1 +1,3 @@
-"""Histories of every release, kept for ever: what was recorded once must replay on each later release."""
+"""Histories of every release, kept for ever: what was recorded once must replay on each later
+release.
+"""

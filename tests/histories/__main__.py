@@ -1,4 +1,6 @@
-"""Record the histories of this release: ``python -m tests.histories`` writes ``tests/histories/<release>/*.json``."""
+"""Record the histories of this release: ``python -m tests.histories`` writes
+``tests/histories/<release>/*.json``.
+"""
 
 from __future__ import annotations
 
@@ -6,10 +8,11 @@ import tempfile
 from pathlib import Path
 
 from celery_durable import __version__
-from celery_durable.conf import Settings
 from celery_durable.core.status import RuntimeStatus
-from celery_durable.engine.client import StartRequest
-from celery_durable.engine.verification import export_history
+from celery_durable.engine.at_most_once import new_mark
+from celery_durable.engine.start import StartRequest
+from celery_durable.engine.verify import export_history
+from celery_durable.settings import Settings
 from celery_durable.store import open_store
 from tests.contract.world import World
 
@@ -19,7 +22,10 @@ HERE = Path(__file__).parent
 
 
 def run_all(world: World) -> dict[str, str]:
-    """Run the orchestrators so that every kind of event is recorded; return the instances by the name of their files."""
+    """Run the orchestrators so that every kind of event is recorded.
+
+    Return the instances by the name of their files.
+    """
     is_ = lambda id_, status: lambda: world.status(id_) is status
     world.client.start(StartRequest("order", (["a", "b"],), {"limit": 10}, instance_id="order"))
     world.start("generator", 1, id_="generator")
@@ -28,21 +34,44 @@ def run_all(world: World) -> dict[str, str]:
     world.start("waiter", id_="terminated")
     world.start("waiter", id_="running")
     world.start("exhausted", id_="exhausted")
+    world.start("abandons", id_="abandons")
+    world.runner.run("abandons")
+    (begun,) = [
+        row
+        for row in world.publisher.activities
+        if row.name == "never" and row.instance == "abandons"
+    ]
+    world.store.outcomes.begin_once(begun.ticket, None, 0, new_mark(0))
+    world.publisher.activities.remove(begun)
     world.start("parent", id_="parent")
     world.pump_until(is_("parent", RuntimeStatus.FAILED))
     world.pump_until(is_("exhausted", RuntimeStatus.SUSPENDED))
+    world.pump_until(is_("abandons", RuntimeStatus.FAILED))
     world.client.resume("exhausted", "mended")
     world.client.cancel("canceled", "enough")
     world.client.terminate("terminated", "enough", None)
     world.client.rewind("parent", "mended")
-    child = next(record.id for record in world.client.children("generator") if record.name == "order")
+    child = next(
+        record.id for record in world.client.children("generator") if record.name == "order"
+    )
     for id_ in ("order", child):
         world.raise_event(id_, "approved", {"by": "ada"})
     world.pump_to_end("order", "generator", "cashier", "canceled", "exhausted", "parent")
     world.client.fork("running", 1, "fork", "what if")
     world.raise_event("fork", "go", 1)
     world.pump_to_end("fork")
-    names = ("order", "generator", "cashier", "canceled", "terminated", "running", "exhausted", "parent", "fork")
+    names = (
+        "order",
+        "generator",
+        "cashier",
+        "canceled",
+        "terminated",
+        "running",
+        "exhausted",
+        "parent",
+        "fork",
+        "abandons",
+    )
     trip = next(record.id for record in world.client.children("parent") if record.name == "trip")
     return {name: name for name in names} | {"trip": trip}
 
@@ -55,7 +84,9 @@ def main() -> None:
         world = make_world(open_store(Settings(backend_url=f"sqlite:///{temporary}/store.db")))
         for name, id_ in run_all(world).items():
             record = world.client.fetch(id_)
-            document = export_history(record, world.store.events(id_)).replace(f"{HERE.parents[1]}/", "")
+            document = export_history(record, world.store.reads.events(id_)).replace(
+                f"{HERE.parents[1]}/", ""
+            )
             (folder / f"{name}.json").write_text(document + "\n")
     print(f"{len(list(folder.glob('*.json')))} histories in {folder.relative_to(Path.cwd())}")  # noqa: T201
 

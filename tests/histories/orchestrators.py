@@ -1,4 +1,6 @@
-"""The orchestrators whose histories are recorded. Never change one that a release has recorded: add another.
+"""The orchestrators whose histories are recorded.
+
+Never change one that a release has recorded: add another.
 
 All run in ``tests.contract.world.World``.
 """
@@ -27,7 +29,9 @@ def recorded(function: Callable[..., Any]) -> Callable[..., Any]:
 async def order(ctx: Any, parts: list[str], *, limit: int) -> Any:
     """Fan-out, retry, time-out, race, inline function, dice, custom status, patch."""
     reserved = await asyncio.gather(*(ctx.call(sig("reserve", part)) for part in parts))
-    charged = await ctx.call(sig("charge", limit), retry=RetryPolicy(first_interval=0.001, max_attempts=3, jitter=0.5))
+    charged = await ctx.call(
+        sig("charge", limit), retry=RetryPolicy(first_interval=0.001, max_attempts=3, jitter=0.5)
+    )
     drawn = await ctx.run(max, 3, 5)
     ctx.set_status({"drawn": drawn, "id": str(ctx.uuid4()), "dice": ctx.random.random()})
     if ctx.patched("ask-twice"):
@@ -39,7 +43,12 @@ async def order(ctx: Any, parts: list[str], *, limit: int) -> Any:
         told = None
     await ctx.any([ctx.call(sig("reserve", "winner")), ctx.sleep(DAY), ctx.call(sig("never"))])
     ctx.signal_event("nobody", "shipped", {"parts": parts})
-    return [reserved, charged, told, (await ctx.map(sig("reserve"), ["x", "y", "z"], concurrency=2))]
+    return [
+        reserved,
+        charged,
+        told,
+        (await ctx.map(sig("reserve"), ["x", "y", "z"], concurrency=2)),
+    ]
 
 
 @recorded
@@ -48,9 +57,16 @@ def generator(ctx: Any, first: int) -> Any:
     value = yield ctx.call(sig("add", first, 1))
     found = yield ctx.all([ctx.call(sig("add", value, number)) for number in range(3)])
     chord = {
-        "task": "celery.chord", "subtask_type": "chord", "args": (), "options": {},
-        "kwargs": {"header": [sig("add", 1, 1), sig("add", 2, 2)], "body": sig("total"), "kwargs": {}},
-    }  # fmt: skip
+        "task": "celery.chord",
+        "subtask_type": "chord",
+        "args": (),
+        "options": {},
+        "kwargs": {
+            "header": [sig("add", 1, 1), sig("add", 2, 2)],
+            "body": sig("total"),
+            "kwargs": {},
+        },
+    }
     summed = yield ctx.call(chord)
     child = yield ctx.call(sig("order", ["c"], limit=1) | {"kwargs": {"limit": 1}})
     return [value, found, summed, child]
@@ -85,6 +101,13 @@ async def waiter(ctx: Any) -> Any:
 async def parent(ctx: Any) -> Any:
     """Fail by a child, to be rewound."""
     return [await ctx.call(sig("trip")), await ctx.call(sig("reserve", "after"))]
+
+
+@recorded
+async def abandons(ctx: Any) -> Any:
+    """Fail while an activity that runs at most once is under way."""
+    ctx.call(sig("never"))
+    await ctx.call(sig("refuse", "while another runs"))
 
 
 @recorded
@@ -129,9 +152,14 @@ def make_world(store: Any) -> World:
         raise KeyError(what)
 
     world.tasks.update(
-        reserve=lambda what: what, add=lambda x, y: x + y, total=sum, charge=lambda amount: flaky("charge") and amount,
-        flaky=flaky, refuse=refuse, never=lambda: None,
-    )  # fmt: skip
+        reserve=lambda what: what,
+        add=lambda x, y: x + y,
+        total=sum,
+        charge=lambda amount: flaky("charge") and amount,
+        flaky=flaky,
+        refuse=refuse,
+        never=lambda: None,
+    )
     world.registry.add(Definition(orchestrator_of("Till"), None, run_by(declare(Till))))
     for function in FUNCTIONS.values():
         world.orchestrator(function)

@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 
 from celery_durable import __version__
-from celery_durable.conf import Settings
-from celery_durable.core.events import EventKind
-from celery_durable.engine.verification import Verifier
+from celery_durable.core.history import EventKind
+from celery_durable.engine.verify import Verifier
 from celery_durable.errors import NonDeterminismError
+from celery_durable.settings import Settings
 from celery_durable.store import open_store
 from tests.contract.world import World, sig
 
@@ -45,13 +45,20 @@ def test_it_replays(world: World, path: Path) -> None:
 
 def test_this_release_has_recorded_every_kind_of_event() -> None:
     files = [path for path in HISTORIES if path.parent.name == __version__]
-    found = {event[0] for path in files for row in json.loads(path.read_text())["history"] for event in row}
+    found = {
+        event[0]
+        for path in files
+        for row in json.loads(path.read_text())["history"]
+        for event in row
+    }
     missing = set(EventKind) - found - NEVER_KEPT
     assert not missing, f"python -m tests.histories should record {sorted(missing)}"
 
 
 def test_what_would_be_recorded_now_is_of_the_same_kinds(world: World) -> None:
-    """The recipe still works, and a history of now is one of the recorded release in kind and order of commands."""
+    """The recipe still works, and a history of now is one of the recorded release in kind and order
+    of commands.
+    """
     for name, id_ in run_all(world).items():
         document = json.loads((HERE / __version__ / f"{name}.json").read_text())
         recorded = [(event[0], *event[2:3]) for row in document["history"] for event in row]

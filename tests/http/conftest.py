@@ -1,4 +1,6 @@
-"""A shop with an orchestration in each status, and clients that may do everything, something, or nothing."""
+"""A shop with an orchestration in each status, and clients that may do everything, something, or
+nothing.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,9 @@ from tests.conftest import wait_until
 from .client import Client
 
 ALL, BLIND, READER = "all-powerful-token", "without-payloads-token", "a-reader-only-token"
-TOKENS = BearerTokens(Token(ALL, VERBS), Token(BLIND, set(VERBS) - {"view_payload"}), Token(READER, ["view"]))
+TOKENS = BearerTokens(
+    Token(ALL, VERBS), Token(BLIND, set(VERBS) - {"view_payload"}), Token(READER, ["view"])
+)
 
 
 class Shop:
@@ -75,19 +79,25 @@ class Shop:
             "Suspended": self.start("wait", "suspended"),
             "Terminated": self.start("wait", "terminated"),
             "Canceled": self.start("wait", "canceled"),
-            "Pending": self.durable.start(self.app.signature("http.sale"), instance_id="pending", start_at=far),
+            "Pending": self.durable.start(
+                self.app.signature("http.sale"), instance_id="pending", start_at=far
+            ),
         }
         runs["Suspended"].suspend("the bank is down")
         runs["Terminated"].terminate(reason="enough")
         runs["Canceled"].cancel("not wanted")
         for word, run in runs.items():
-            wait_until(lambda run=run, word=word: run.refresh().runtime_status == word.upper(), 300, word)
+            wait_until(
+                lambda run=run, word=word: run.refresh().runtime_status == word.upper(), 300, word
+            )
         return runs
 
 
 @pytest.fixture
 def shop(new_app: Callable[..., Any]) -> Shop:
-    return Shop(new_app(task_always_eager=True, task_ignore_result=True, durable_payload_limit=100_000))
+    return Shop(
+        new_app(task_always_eager=True, task_ignore_result=True, durable_payload_limit=100_000)
+    )
 
 
 @pytest.fixture

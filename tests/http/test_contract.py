@@ -9,6 +9,7 @@ from urllib.parse import quote
 import pytest
 
 from celery_durable import RuntimeStatus
+from celery_durable import azure as df
 from tests.conftest import wait_until
 
 from .client import ORIGIN, Client
@@ -36,7 +37,7 @@ def check_addresses(body: dict[str, str], id_: str) -> None:
     }
 
 
-# -- start --------------------------------------------------------------------------------------------------
+# -- start -----------------------------------------------------------------------------------------
 
 
 def test_start_tells_where_to_look(client: Client, shop: Shop) -> None:
@@ -74,11 +75,18 @@ def test_a_start_that_waits_answers_the_output_as_it_is(client: Client) -> None:
 
 @pytest.mark.parametrize(
     ("query", "order"),
-    [("timeout=0.05&pollingInterval=0.01", "wait"), ("timeout=20&pollingInterval=1", "bad"), ("timeout=20", "x"),
-     ("pollingInterval=1", "x"), ("timeout=0&pollingInterval=0", "wait")],
+    [
+        ("timeout=0.05&pollingInterval=0.01", "wait"),
+        ("timeout=20&pollingInterval=1", "bad"),
+        ("timeout=20", "x"),
+        ("pollingInterval=1", "x"),
+        ("timeout=0&pollingInterval=0", "wait"),
+    ],
     ids=["too short", "it fails", "no interval", "no time-out", "no time"],
-)  # fmt: skip
-def test_a_start_that_does_not_see_the_completion_answers_202(client: Client, query: str, order: str) -> None:
+)
+def test_a_start_that_does_not_see_the_completion_answers_202(
+    client: Client, query: str, order: str
+) -> None:
     answer = client.post(f"{BASE}/orchestrators/http.sale?{query}", order)
     assert answer.status == 202
     check_addresses(answer.json, answer.json["id"])
@@ -86,24 +94,39 @@ def test_a_start_that_does_not_see_the_completion_answers_202(client: Client, qu
 
 def test_waits_are_bounded(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("celery_durable.http.starting.LONGEST_WAIT", 0.05)
-    assert client.post(f"{BASE}/orchestrators/http.sale?timeout=1e9&pollingInterval=1", "wait").status == 202
+    assert (
+        client.post(f"{BASE}/orchestrators/http.sale?timeout=1e9&pollingInterval=1", "wait").status
+        == 202
+    )
 
 
 @pytest.mark.parametrize(
     ("name", "body", "field"),
     [
-        ("http.sale", b"{", "body"), ("http.sale", b"\xff", "body"), ("http.sale", b"NaN", "body"),
-        ("http.sale", b"[" * 50_000, "body"), ("http.sale", b'{"__type__": "datetime", "__value__": "no"}', "body"),
-        ("http.sale", b"1" * 9000, "body"), ("http.nothing", b"1", "name"), ("http.charge", b"1", "name"),
-        ("celery_durable.canvas", b"1", "name"), ("celery_durable.entity.Visits", b"1", "name"), ("http.strict", b"1", "body"),
-        ("http.strict", b"", "body"), ("http.sale/" + "x" * 151, b"1", "instanceId"), ("http.sale/a%00b", b"1", "instanceId"),
+        ("http.sale", b"{", "body"),
+        ("http.sale", b"\xff", "body"),
+        ("http.sale", b"NaN", "body"),
+        ("http.sale", b"[" * 50_000, "body"),
+        ("http.sale", b"1" * 9000, "body"),
+        ("http.nothing", b"1", "name"),
+        ("http.charge", b"1", "name"),
+        ("celery_durable.canvas", b"1", "name"),
+        ("celery_durable.entity.Visits", b"1", "name"),
+        ("http.strict", b"1", "body"),
+        ("http.strict", b"", "body"),
+        ("http.sale/" + "x" * 151, b"1", "instanceId"),
+        ("http.sale/a%00b", b"1", "instanceId"),
         ("http.sale/@Visits@a", b"1", "instanceId"),
-        ("http.sale?timeout=soon", b"1", "timeout"), ("http.sale?timeout=-1", b"1", "timeout"),
-        ("http.sale?pollingInterval=nan", b"1", "pollingInterval"), ("http.sale?timeOut=1", b"1", "timeOut"),
+        ("http.sale?timeout=soon", b"1", "timeout"),
+        ("http.sale?timeout=-1", b"1", "timeout"),
+        ("http.sale?pollingInterval=nan", b"1", "pollingInterval"),
+        ("http.sale?timeOut=1", b"1", "timeOut"),
         ("http.sale?timeout=1&timeout=2", b"1", "timeout"),
     ],
-)  # fmt: skip
-def test_a_bad_start_is_400_and_starts_nothing(client: Client, shop: Shop, name: str, body: bytes, field: str) -> None:
+)
+def test_a_bad_start_is_400_and_starts_nothing(
+    client: Client, shop: Shop, name: str, body: bytes, field: str
+) -> None:
     answer = client.post(f"{BASE}/orchestrators/{name}", raw=body)
     assert (answer.status, answer.json["field"]) == (400, field)
     assert answer.json["message"]
@@ -112,19 +135,23 @@ def test_a_bad_start_is_400_and_starts_nothing(client: Client, shop: Shop, name:
 
 def test_a_body_of_another_type_is_400(client: Client, shop: Shop) -> None:
     answer = client.post(
-        f"{BASE}/orchestrators/http.sale", raw=b"a=1", CONTENT_TYPE="application/x-www-form-urlencoded"
+        f"{BASE}/orchestrators/http.sale",
+        raw=b"a=1",
+        CONTENT_TYPE="application/x-www-form-urlencoded",
     )
     assert (answer.status, answer.json["field"]) == (400, "body")
     assert (
         client.post(
-            f"{BASE}/orchestrators/http.sale", raw=b"1", CONTENT_TYPE="application/cloudevents+json; a=b"
+            f"{BASE}/orchestrators/http.sale",
+            raw=b"1",
+            CONTENT_TYPE="application/cloudevents+json; a=b",
         ).status
         == 202
     )
     assert shop.durable.count() == 1
 
 
-# -- status -------------------------------------------------------------------------------------------------
+# -- status ----------------------------------------------------------------------------------------
 
 
 def test_status_of_each_kind(client: Client, shop: Shop) -> None:
@@ -133,9 +160,20 @@ def test_status_of_each_kind(client: Client, shop: Shop) -> None:
         assert answer.status == (202 if word in LIVE else 200), word
         body = answer.json
         assert list(body) == [
-            "name", "instanceId", "runtimeStatus", "input", "customStatus", "output", "createdTime", "lastUpdatedTime"
-        ]  # fmt: skip
-        assert (body["name"], body["instanceId"], body["runtimeStatus"]) == ("http.sale", run.id, word)
+            "name",
+            "instanceId",
+            "runtimeStatus",
+            "input",
+            "customStatus",
+            "output",
+            "createdTime",
+            "lastUpdatedTime",
+        ]
+        assert (body["name"], body["instanceId"], body["runtimeStatus"]) == (
+            "http.sale",
+            run.id,
+            word,
+        )
         assert TIME.fullmatch(body["createdTime"])
         assert TIME.fullmatch(body["lastUpdatedTime"])
         if word in LIVE:
@@ -162,7 +200,9 @@ def test_the_place_to_ask_again_is_the_same_address(client: Client, shop: Shop) 
 def test_a_failure_is_500_if_that_is_wanted(client: Client, shop: Shop) -> None:
     shop.one_of_each()
     for word in LIVE + TERMINAL:
-        answer = client.get(f"{BASE}/instances/{word.lower()}?returnInternalServerErrorOnFailure=true")
+        answer = client.get(
+            f"{BASE}/instances/{word.lower()}?returnInternalServerErrorOnFailure=true"
+        )
         assert answer.status == (500 if word == "Failed" else 202 if word in LIVE else 200), word
         assert answer.json["runtimeStatus"] == word
 
@@ -195,29 +235,42 @@ def test_history_is_shown_when_asked_for(client: Client, shop: Shop) -> None:
     assert {"TaskScheduled", "TaskCompleted", "EventRaised"} < set(kinds)
     assert not any("Result" in event for event in events)
     assert events[0]["FunctionName"] == "http.sale"
-    full = client.get(f"{BASE}/instances/i?showHistory=true&showHistoryOutput=true").json["historyEvents"]
+    full = client.get(f"{BASE}/instances/i?showHistory=true&showHistoryOutput=true").json[
+        "historyEvents"
+    ]
     by_kind = {event["EventType"]: event for event in full}
     assert by_kind["TaskCompleted"]["FunctionName"] == "http.charge"
     assert by_kind["TaskCompleted"]["Result"] == "charged wait"
     assert TIME.fullmatch(by_kind["TaskCompleted"]["ScheduledTime"])
     assert all(TIME.fullmatch(event["Timestamp"]) for event in full)
     assert by_kind["ExecutionCompleted"]["OrchestrationStatus"] == "Completed"
-    assert (by_kind["EventRaised"]["Name"], by_kind["EventRaised"]["Input"]) == ("approved", {"by": "ada"})
-    hidden = client.get(f"{BASE}/instances/i?showHistory=true&showInput=false").json["historyEvents"]
+    assert (by_kind["EventRaised"]["Name"], by_kind["EventRaised"]["Input"]) == (
+        "approved",
+        {"by": "ada"},
+    )
+    hidden = client.get(f"{BASE}/instances/i?showHistory=true&showInput=false").json[
+        "historyEvents"
+    ]
     assert "ada" not in str(hidden)
 
 
 def test_an_output_that_json_cannot_hold_is_shown(client: Client, shop: Shop) -> None:
     shop.start(None, "i", name="http.returns")
-    assert client.get(f"{BASE}/instances/i").json["output"] == {"nan": None, "text": "ü", "list": [1, None]}
+    assert client.get(f"{BASE}/instances/i").json["output"] == {
+        "nan": None,
+        "text": "ü",
+        "list": [1, None],
+    }
 
 
 def test_several_arguments_are_all_shown(client: Client, shop: Shop) -> None:
-    shop.durable.start(shop.app.signature("http.strict", args=(1,), kwargs={"b": 2}), instance_id="i")
+    shop.durable.start(
+        shop.app.signature("http.strict", args=(1,), kwargs={"b": 2}), instance_id="i"
+    )
     assert client.get(f"{BASE}/instances/i").json["input"] == {"args": [1], "kwargs": {"b": 2}}
 
 
-# -- lists --------------------------------------------------------------------------------------------------
+# -- lists -----------------------------------------------------------------------------------------
 
 
 def test_a_list_is_filtered(client: Client, shop: Shop) -> None:
@@ -267,13 +320,39 @@ def test_a_list_comes_in_pages(client: Client, shop: Shop) -> None:
     assert len(client.get(f"{BASE}/instances?top=999999999").json) == 5
 
 
+def test_a_list_with_large_payloads_stays_of_bounded_size(client: Client, shop: Shop) -> None:
+    shop.durable.runtime.codec._limit = 300_000
+    for number in range(120):
+        shop.start("x" * 200_000, f"i{number:03}")
+    seen, token = [], ""
+    while True:
+        answer = client.get(
+            f"{BASE}/instances?top=1000", headers={"x-ms-continuation-token": token}
+        )
+        assert len(answer.body) < 20_000_000  # 50 more than what is enough
+        seen += [body["instanceId"] for body in answer.json]
+        if not (token := answer.headers.get("x-ms-continuation-token", "")):
+            break
+    assert seen == [f"i{number:03}" for number in reversed(range(120))]
+    assert len(client.get(f"{BASE}/instances?top=70").json) == 50  # more than eight million bytes
+    assert len(client.get(f"{BASE}/instances?top=110&showInput=false").json) == 110
+
+
 @pytest.mark.parametrize(
     ("query", "field"),
-    [("top=0", "top"), ("top=-1", "top"), ("top=x", "top"), ("top=%C2%B2", "top"), ("runtimeStatus=Done", "runtimeStatus"),
-     ("createdTimeFrom=yesterday", "createdTimeFrom"), ("createdTimeTo=9", "createdTimeTo"),
-     ("createdTimeFrom=0001-01-01T00:00:00%2B14:00", "createdTimeFrom"), ("showInput=1", "showInput"),
-     ("runtimeStatuses=Failed", "runtimeStatuses")],
-)  # fmt: skip
+    [
+        ("top=0", "top"),
+        ("top=-1", "top"),
+        ("top=x", "top"),
+        ("top=%C2%B2", "top"),
+        ("runtimeStatus=Done", "runtimeStatus"),
+        ("createdTimeFrom=yesterday", "createdTimeFrom"),
+        ("createdTimeTo=9", "createdTimeTo"),
+        ("createdTimeFrom=0001-01-01T00:00:00%2B14:00", "createdTimeFrom"),
+        ("showInput=1", "showInput"),
+        ("runtimeStatuses=Failed", "runtimeStatuses"),
+    ],
+)
 def test_a_list_refuses_what_it_cannot_read(client: Client, query: str, field: str) -> None:
     answer = client.get(f"{BASE}/instances?{query}")
     assert (answer.status, answer.json["field"]) == (400, field)
@@ -291,7 +370,7 @@ def test_a_query_that_is_none_is_400(client: Client) -> None:
     assert client.get(f"{BASE}/instances?" + "&".join(f"a{n}=1" for n in range(200))).status == 400
 
 
-# -- deleting -------------------------------------------------------------------------------------------------
+# -- deleting --------------------------------------------------------------------------------------
 
 
 def test_purge_deletes_what_is_over(client: Client, shop: Shop) -> None:
@@ -310,7 +389,9 @@ def test_purge_deletes_what_is_over(client: Client, shop: Shop) -> None:
 def test_purge_many(client: Client, shop: Shop) -> None:
     shop.one_of_each()
     since = "createdTimeFrom=2001-01-01T00:00:00Z"
-    assert client.delete(f"{BASE}/instances?{since}&createdTimeTo=2002-01-01T00:00:00Z").status == 404
+    assert (
+        client.delete(f"{BASE}/instances?{since}&createdTimeTo=2002-01-01T00:00:00Z").status == 404
+    )
     assert client.delete(f"{BASE}/instances?{since}&runtimeStatus=Running,Pending").status == 404
     assert client.delete(f"{BASE}/instances?{since}&runtimeStatus=ContinuedAsNew").status == 404
     assert shop.durable.count() == 7
@@ -324,19 +405,26 @@ def test_purge_many(client: Client, shop: Shop) -> None:
 
 @pytest.mark.parametrize(
     ("query", "field"),
-    [("", "createdTimeFrom"), ("createdTimeFrom=", "createdTimeFrom"), ("createdTimeTo=2999-01-01", "createdTimeFrom"),
-     ("createdTimeFrom=x", "createdTimeFrom"), ("createdTimeFrom=2001-01-01&runtimeStatuses=Failed", "runtimeStatuses"),
-     ("createdTimeFrom=2001-01-01&createdTimeUntil=2001-01-02", "createdTimeUntil"),
-     ("createdTimeFrom=2001-01-01&runtimeStatus=Fialed", "runtimeStatus")],
-)  # fmt: skip
-def test_purge_many_refuses_what_may_be_a_slip(client: Client, shop: Shop, query: str, field: str) -> None:
+    [
+        ("", "createdTimeFrom"),
+        ("createdTimeFrom=", "createdTimeFrom"),
+        ("createdTimeTo=2999-01-01", "createdTimeFrom"),
+        ("createdTimeFrom=x", "createdTimeFrom"),
+        ("createdTimeFrom=2001-01-01&runtimeStatuses=Failed", "runtimeStatuses"),
+        ("createdTimeFrom=2001-01-01&createdTimeUntil=2001-01-02", "createdTimeUntil"),
+        ("createdTimeFrom=2001-01-01&runtimeStatus=Fialed", "runtimeStatus"),
+    ],
+)
+def test_purge_many_refuses_what_may_be_a_slip(
+    client: Client, shop: Shop, query: str, field: str
+) -> None:
     shop.start("x", "i")
     answer = client.delete(f"{BASE}/instances?{query}")
     assert (answer.status, answer.json["field"]) == (400, field)
     assert shop.durable.count() == 1
 
 
-# -- events and verbs -------------------------------------------------------------------------------------------
+# -- events and verbs ------------------------------------------------------------------------------
 
 
 def test_an_event_arrives(client: Client, shop: Shop) -> None:
@@ -363,7 +451,10 @@ def test_events_and_verbs_by_status(client: Client, shop: Shop) -> None:
         assert client.post(f"{BASE}/instances/unknown/{verb}").status == 404
     for verb in ("raiseEvent/other", "suspend", "resume", "terminate"):
         for word in LIVE:
-            assert client.post(f"{BASE}/instances/{word.lower()}/{verb}").status == 202, (word, verb)
+            assert client.post(f"{BASE}/instances/{word.lower()}/{verb}").status == 202, (
+                word,
+                verb,
+            )
 
 
 @pytest.mark.parametrize("body", [b"{", b"\x80", b"Infinity"])
@@ -376,9 +467,38 @@ def test_a_bad_event_is_400(client: Client, shop: Shop, body: bytes) -> None:
     assert not [event for event in shop.durable.get("i").history() if event.kind == "EventRaised"]
 
 
+@pytest.mark.parametrize("verb", ["suspend", "resume", "terminate"])
+@pytest.mark.parametrize(
+    ("reason", "kept"), [("?reason=why", "why (by ada, over HTTP)"), ("", "by ada, over HTTP")]
+)
+def test_who_used_a_verb_is_kept_where_the_server_knows(
+    client: Client, shop: Shop, verb: str, reason: str, kept: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    run = shop.start("wait", "i")
+    if verb == "resume":
+        run.suspend()
+    with caplog.at_level("INFO", "celery_durable.http"):
+        assert (
+            client.call("POST", f"{BASE}/instances/i/{verb}{reason}", REMOTE_USER="ada").status
+            == 202
+        )
+    run.refresh()
+    facts = [
+        event.facts["reason"]
+        for event in run.history()
+        if event.facts and event.facts.get("reason")
+    ]
+    assert kept in (run.reason, *facts)
+    assert f"ada: POST instances/i/{verb} was answered 202" in caplog.text
+
+
 def test_verbs_do_what_they_say_with_their_reason(client: Client, shop: Shop) -> None:
     run = shop.start("wait", "i")
-    for verb, status in (("suspend", "SUSPENDED"), ("resume", "RUNNING"), ("terminate", "TERMINATED")):
+    for verb, status in (
+        ("suspend", "SUSPENDED"),
+        ("resume", "RUNNING"),
+        ("terminate", "TERMINATED"),
+    ):
         answer = client.post(f"{BASE}/instances/i/{verb}?reason=because%20of%20{verb}")
         assert (answer.status, answer.body) == (202, b"")
         assert run.refresh().runtime_status == status
@@ -412,14 +532,22 @@ def test_restart(client: Client, shop: Shop) -> None:
     same = client.post(f"{BASE}/instances/i/restart?restartWithNewInstanceId=false")
     assert (same.status, same.json["id"]) == (202, "i")
     assert shop.durable.count() == 3
-    for path in ("unknown/restart", "w/restart?restartWithNewInstanceId=false", "i/restart?restartWithNewInstanceId=x",
-                 "@Visits@a/restart", "a%00b/restart", "x" * 151 + "/restart"):  # fmt: skip
+    for path in (
+        "unknown/restart",
+        "w/restart?restartWithNewInstanceId=false",
+        "i/restart?restartWithNewInstanceId=x",
+        "@Visits@a/restart",
+        "a%00b/restart",
+        "x" * 151 + "/restart",
+    ):
         assert client.post(f"{BASE}/instances/{path}").status == 400, path
     assert shop.durable.count() == 3
-    assert [run.id for run in shop.durable.find(name="celery_durable.entity.Visits").items] == ["@Visits@a"]
+    assert [run.id for run in shop.durable.find(name="celery_durable.entity.Visits").items] == [
+        "@Visits@a"
+    ]
 
 
-# -- entities -------------------------------------------------------------------------------------------------
+# -- entities --------------------------------------------------------------------------------------
 
 
 def test_entities(client: Client, shop: Shop) -> None:
@@ -452,7 +580,8 @@ def test_entities_come_in_pages(client: Client, shop: Shop) -> None:
         shop.durable.entity("Visits", key).signal.add(1)
     first = client.get(f"{BASE}/entities/Visits?top=2")
     rest = client.get(
-        f"{BASE}/entities/Visits?top=2", headers={"x-ms-continuation-token": first.headers["x-ms-continuation-token"]}
+        f"{BASE}/entities/Visits?top=2",
+        headers={"x-ms-continuation-token": first.headers["x-ms-continuation-token"]},
     )
     assert [body["entityId"]["key"] for body in first.json + rest.json] == ["c", "b", "a"]
     assert "x-ms-continuation-token" not in rest.headers
@@ -461,14 +590,36 @@ def test_entities_come_in_pages(client: Client, shop: Shop) -> None:
 @pytest.mark.parametrize(
     ("path", "body", "code"),
     [
-        ("Visits/a", b"1", 400), ("Visits/a?op=", b"1", 400), ("Visits/a?op=_send", b'{"unlock": "x"}', 400),
-        ("Visits/a?op=__class__", b"1", 400), ("Visits/a?op=a%20b", b"1", 400), ("Visits/a?op=add", b"{", 400),
-        ("Visits/a?op=add&reason=x", b"1", 400), ("Nothing/a?op=add", b"1", 404), ("1/a?op=add", b"1", 404),
+        ("Visits/a", b"1", 400),
+        ("Visits/a?op=", b"1", 400),
+        ("Visits/a?op=_send", b'{"unlock": "x"}', 400),
+        ("Visits/a?op=__class__", b"1", 400),
+        ("Visits/a?op=a%20b", b"1", 400),
+        ("Visits/a?op=add", b"{", 400),
+        ("Visits/a?op=add&reason=x", b"1", 400),
+        ("Nothing/a?op=add", b"1", 404),
+        ("1/a?op=add", b"1", 404),
         ("Visits/" + "x" * 150 + "?op=add", b"1", 404),
     ],
-)  # fmt: skip
-def test_a_bad_signal_makes_no_entity(client: Client, shop: Shop, path: str, body: bytes, code: int) -> None:
+)
+def test_a_bad_signal_makes_no_entity(
+    client: Client, shop: Shop, path: str, body: bytes, code: int
+) -> None:
     answer = client.post(f"{BASE}/entities/{path}", raw=body)
     assert answer.status == code
     assert answer.json["message"]
     assert shop.durable.entities().items == []
+
+
+def test_entities_of_azure_show_the_value_that_they_keep(client: Client, shop: Shop) -> None:
+    @df.DFApp(shop.durable).entity_trigger(context_name="context", entity_name="Tally")
+    def tally(context: df.DurableEntityContext) -> None:
+        context.set_state(context.get_input())
+
+    assert client.post(f"{BASE}/entities/Tally/a?op=set", 7).status == 202
+    wait_until(lambda: client.get(f"{BASE}/entities/Tally/a").status == 200)
+    assert client.get(f"{BASE}/entities/Tally/a").json == 7
+    (listed,) = client.get(f"{BASE}/entities/Tally?fetchState=true").json
+    assert listed["state"] == 7
+    assert client.post(f"{BASE}/entities/Tally/a?op=set").status == 202
+    wait_until(lambda: client.get(f"{BASE}/entities/Tally/a").status == 404)

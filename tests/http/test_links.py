@@ -31,11 +31,17 @@ class Mail:
     def __init__(self, shop: Shop) -> None:
         self.shop = shop
         self.now = 1_000_000.0
-        self.links = EventLinks(shop.durable, ItsDangerousSigner(SECRET), f"{ORIGIN}/durable/", clock=lambda: self.now)
+        self.links = EventLinks(
+            shop.durable, ItsDangerousSigner(SECRET), f"{ORIGIN}/durable/", clock=lambda: self.now
+        )
         self.client = Client(application(shop.durable, TOKENS, prefix="durable", links=self.links))
 
-    def link(self, id_: str = "i", event: str = "approved", choices: Any = CHOICES, **options: Any) -> str:
-        return self.links.signed_event_url(id_, event, choices, title="Ship order 7 & <8>?", **options)
+    def link(
+        self, id_: str = "i", event: str = "approved", choices: Any = CHOICES, **options: Any
+    ) -> str:
+        return self.links.signed_event_url(
+            id_, event, choices, title="Ship order 7 & <8>?", **options
+        )
 
     def open(self, link: str, method: str = "GET") -> Answer:
         return self.client.call(method, urlsplit(link).path)
@@ -45,7 +51,11 @@ class Mail:
         return self.client.post(urlsplit(link).path, raw=raw, CONTENT_TYPE=FORM)
 
     def raised(self, id_: str = "i") -> list[Any]:
-        return [event.name for event in self.shop.durable.get(id_).history() if event.kind == "EventRaised"]
+        return [
+            event.name
+            for event in self.shop.durable.get(id_).history()
+            if event.kind == "EventRaised"
+        ]
 
 
 @pytest.fixture
@@ -140,13 +150,25 @@ def test_a_link_expires(mail: Mail) -> None:
     assert mail.raised() == []
 
 
-@pytest.mark.parametrize("forge", [
-    lambda token: token[:-1], lambda token: token + "x", lambda token: token.swapcase(), lambda token: "x" + token,
-    lambda token: "", lambda token: ".", lambda token: "%00", lambda token: "%F0%9F%98%80",
-    lambda token: token.rpartition(".")[0],
-    lambda token: token + "/x", lambda token: ItsDangerousSigner("another secret, as long").dumps([1, 2, 3]),
-    lambda token: ItsDangerousSigner(SECRET).dumps({"other": "thing"}), lambda token: ItsDangerousSigner(SECRET).dumps([2] * 8),
-], ids=range(13))  # fmt: skip
+@pytest.mark.parametrize(
+    "forge",
+    [
+        lambda token: token[:-1],
+        lambda token: token + "x",
+        lambda token: token.swapcase(),
+        lambda token: "x" + token,
+        lambda token: "",
+        lambda token: ".",
+        lambda token: "%00",
+        lambda token: "%F0%9F%98%80",
+        lambda token: token.rpartition(".")[0],
+        lambda token: token + "/x",
+        lambda token: ItsDangerousSigner("another secret, as long").dumps([1, 2, 3]),
+        lambda token: ItsDangerousSigner(SECRET).dumps({"other": "thing"}),
+        lambda token: ItsDangerousSigner(SECRET).dumps([2] * 8),
+    ],
+    ids=range(13),
+)
 def test_a_forged_link_is_403(mail: Mail, forge: Callable[[str], str]) -> None:
     head, slash, token = mail.link().rpartition("/")
     forged = head + slash + forge(token)
@@ -195,20 +217,35 @@ def test_an_answer_does_not_reach_a_life_that_began_while_it_was_given(
     assert mail.shop.durable.get("i").runtime_status is RuntimeStatus.RUNNING
 
 
-def test_an_answer_to_what_ends_while_it_is_given_is_410(mail: Mail, monkeypatch: pytest.MonkeyPatch) -> None:
-    link, put = mail.link(), mail.shop.durable.runtime.store.put_into
+def test_an_answer_to_what_ends_while_it_is_given_is_410(
+    mail: Mail, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    link, put = mail.link(), mail.shop.durable.runtime.store.inbox.put_into
 
     def put_when_it_is_over(*args: Any) -> Any:
         mail.shop.durable.get("i").terminate()
         return put(*args)
 
-    monkeypatch.setattr(mail.shop.durable.runtime.store, "put_into", put_when_it_is_over)
+    monkeypatch.setattr(mail.shop.durable.runtime.store.inbox, "put_into", put_when_it_is_over)
     assert is_closed(mail.answer(link), 410, "not asked any more")
     assert mail.raised() == []
 
 
-@pytest.mark.parametrize("raw", [b"", b"choice=", b"choice=2", b"choice=-1", b"choice=0&choice=1", b"choice=%30%30", b"other=0",
-                                 b"choice=\xff", b"choice=\xc2\xb2", b'{"choice": 0}'])  # fmt: skip
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b"",
+        b"choice=",
+        b"choice=2",
+        b"choice=-1",
+        b"choice=0&choice=1",
+        b"choice=%30%30",
+        b"other=0",
+        b"choice=\xff",
+        b"choice=\xc2\xb2",
+        b'{"choice": 0}',
+    ],
+)
 def test_an_answer_that_is_no_choice_is_400_and_asks_again(mail: Mail, raw: bytes) -> None:
     link = mail.link()
     page = mail.answer(link, raw=raw)
@@ -243,13 +280,27 @@ def test_secrets_can_be_renewed(mail: Mail) -> None:
 @pytest.mark.parametrize(
     ("options", "error"),
     [
-        ({"id_": "unknown"}, InstanceNotFound), ({"choices": {}}, ValueError), ({"choices": {"": 1}}, ValueError),
-        ({"max_age": 0}, ValueError), ({"max_age": timedelta(-1)}, ValueError), ({"event": "a\x00"}, ValueError),
-        ({"event": "celery_durable.entity"}, ValueError), ({"id_": "done"}, InvalidState),
-        ({"choices": {f"choice {n}": {"value": n * 7919, "text": str(n * 104729)} for n in range(200)}}, ValueError),
+        ({"id_": "unknown"}, InstanceNotFound),
+        ({"choices": {}}, ValueError),
+        ({"choices": {"": 1}}, ValueError),
+        ({"max_age": 0}, ValueError),
+        ({"max_age": timedelta(-1)}, ValueError),
+        ({"event": "a\x00"}, ValueError),
+        ({"event": "celery_durable.entity"}, ValueError),
+        ({"id_": "done"}, InvalidState),
+        (
+            {
+                "choices": {
+                    f"choice {n}": {"value": n * 7919, "text": str(n * 104729)} for n in range(200)
+                }
+            },
+            ValueError,
+        ),
     ],
-)  # fmt: skip
-def test_a_link_that_could_not_be_used_is_not_made(mail: Mail, options: Any, error: type[Exception]) -> None:
+)
+def test_a_link_that_could_not_be_used_is_not_made(
+    mail: Mail, options: Any, error: type[Exception]
+) -> None:
     mail.shop.start("x", "done")
     with pytest.raises(error):
         mail.link(**options)

@@ -14,12 +14,13 @@ from schemathesis.specs.openapi.checks import positive_data_acceptance
 from celery_durable.http.access import VERBS
 from celery_durable.http.openapi import document
 from celery_durable.http.routes import Route
-from celery_durable.http.service import ROUTES
+from celery_durable.http.service import contract_routes
 
 from .client import Client
 from .conftest import ALL, Shop
 
 BASE = "/durable"
+ROUTES = contract_routes()
 #: these answer 400 to a status that they do not fit, as the contract says
 BY_STATUS = ("instances/{id}/restart", "instances/{id}/rewind")
 
@@ -30,9 +31,15 @@ def test_every_route_is_in_the_document_and_nothing_else(client: Client) -> None
     told = answer.json
     assert told["openapi"].startswith("3.1.")
     assert told["servers"] == [{"url": "https://shop.example:8443/durable"}]
-    described = {(method, path) for path, operations in told["paths"].items() for method in operations}
+    described = {
+        (method, path) for path, operations in told["paths"].items() for method in operations
+    }
     assert described == {(route.method.lower(), f"/{route.path}") for route in ROUTES}
-    ids = [operation["operationId"] for operations in told["paths"].values() for operation in operations.values()]
+    ids = [
+        operation["operationId"]
+        for operations in told["paths"].values()
+        for operation in operations.values()
+    ]
     assert len(set(ids)) == len(ids) == len(ROUTES)
     for route in ROUTES:
         operation = told["paths"][f"/{route.path}"][route.method.lower()]
@@ -60,10 +67,14 @@ def test_references_lead_somewhere() -> None:
     assert names == set(told["components"]["schemas"])
 
 
-# -- generated requests -----------------------------------------------------------------------------------------------
+# -- generated requests ----------------------------------------------------------------------------
 
 _KNOWN = {
-    "id": [*"completed failed running suspended terminated canceled pending unknown".split(), "a/b", "\u00fc?%"],
+    "id": [
+        *"completed failed running suspended terminated canceled pending unknown".split(),
+        "a/b",
+        "\u00fc?%",
+    ],
     "instanceId": ["running", "completed", "new", "new/2", "\u00fc?%#"],
     "eventName": ["approved", "a/b", "\u00fc"],
     "key": ["k", "a/b", "unknown"],
@@ -86,7 +97,11 @@ def api(shop: Shop, wsgi: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
     @schema.hook
     def map_headers(context: Any, headers: Any) -> Any:
         """A page's token is made by lists alone; other tests forge it."""
-        return {name: value for name, value in (headers or {}).items() if name != "x-ms-continuation-token"}
+        return {
+            name: value
+            for name, value in (headers or {}).items()
+            if name != "x-ms-continuation-token"
+        }
 
     @schema.hook
     def filter_query(context: Any, query: Any) -> bool:
@@ -96,7 +111,10 @@ def api(shop: Shop, wsgi: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
     @schema.hook
     def map_path_parameters(context: Any, path_parameters: Any) -> Any:
         """Let most requests meet something that is there."""
-        return {name: _met(context.operation.path, name, value) for name, value in (path_parameters or {}).items()}
+        return {
+            name: _met(context.operation.path, name, value)
+            for name, value in (path_parameters or {}).items()
+        }
 
     return schema
 
@@ -111,13 +129,19 @@ def _met(path: str, name: str, value: Any) -> Any:
 @pytest.mark.full
 @pytest.mark.parametrize("mode", list(GenerationMode), ids=lambda mode: mode.value)
 @pytest.mark.parametrize("route", ROUTES, ids=lambda route: f"{route.method} {route.path}")
-def test_generated_requests_are_answered_as_described(api: Any, route: Route, mode: GenerationMode) -> None:
+def test_generated_requests_are_answered_as_described(
+    api: Any, route: Route, mode: GenerationMode
+) -> None:
     seen = []
 
     @settings(
-        max_examples=10, deadline=None, phases=[Phase.generate], suppress_health_check=list(HealthCheck), derandomize=True,
+        max_examples=10,
+        deadline=None,
+        phases=[Phase.generate],
+        suppress_health_check=list(HealthCheck),
+        derandomize=True,
         database=None,
-    )  # fmt: skip
+    )
     @given(case=api[f"/{route.path}"][route.method].as_strategy(generation_mode=mode))
     def ask(case: Any) -> None:
         excluded = [positive_data_acceptance] if route.path in BY_STATUS else []

@@ -1,4 +1,6 @@
-"""The stage of an integration test: one application, its servers, its workers, and the log of what ran."""
+"""The stage of an integration test: one application, its servers, its workers, and the log of what
+ran.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,7 @@ from typing import Any
 
 import pytest
 
-from celery_durable.core.events import EventKind
+from celery_durable.core.history import EventKind
 from tests.conftest import MARIADB, POSTGRES, own_database, wait_until
 from tests.leftovers import delete_keys
 from tests.nodes import APPLICATIONS, WorkerProcess, load_application
@@ -38,7 +40,10 @@ class Run:
 
 
 def load_testapp(environment: dict[str, str]) -> ModuleType:
-    """Import the test application anew, configured by an environment; the last one is ``sys.modules['testapp']``."""
+    """Import the test application anew, configured by an environment.
+
+    The last one is ``sys.modules['testapp']``.
+    """
     importlib.import_module("reusable")
     return load_application(APPLICATIONS / "testapp.py", environment)
 
@@ -66,7 +71,11 @@ class Stage:
         return self.environment["TESTAPP_QUEUE"]
 
     def worker(
-        self, *, queues: tuple[str, ...] = (), environment: dict[str, str] | None = None, **options: Any
+        self,
+        *,
+        queues: tuple[str, ...] = (),
+        environment: dict[str, str] | None = None,
+        **options: Any,
     ) -> WorkerProcess:
         """Start a worker and wait until it is ready."""
         worker = WorkerProcess(
@@ -93,7 +102,10 @@ class Stage:
             if run.refresh().runtime_status.is_terminal:
                 raise
             events = "\n".join(str(event) for event in run.history())
-            pytest.fail(f"{run.id} is {run.runtime_status} ({run.reason}) after {timeout} s\n{events}\n{self.logs()}")
+            pytest.fail(
+                f"{run.id} is {run.runtime_status} ({run.reason}) after {timeout}"
+                f" s\n{events}\n{self.logs()}"
+            )
 
     def release(self, key: str) -> None:
         """Set the marker that an activity or a turn waits for."""
@@ -108,11 +120,16 @@ class Stage:
 
     def wait_for_run(self, what: str, *facts: Any, count: int = 1, timeout: float = 300) -> None:
         wait_until(
-            lambda: len(self.runs(what, *facts)) >= count, timeout, f"{count} runs of {what}{facts}\n{self.logs()}"
+            lambda: len(self.runs(what, *facts)) >= count,
+            timeout,
+            f"{count} runs of {what}{facts}\n{self.logs()}",
         )
 
     def assert_nothing_ran_after_its_completion(self, instance_id: str) -> None:
-        """No activity began after its outcome was recorded; a store's clock is read a moment before its answer is."""
+        """No activity began after its outcome was recorded.
+
+        A store's clock is read a moment before its answer is.
+        """
         run = self.durable.get(instance_id)
         completed = {
             f"{run._known.execution}-{event.command}": event.at / 1_000_000
@@ -124,15 +141,23 @@ class Stage:
         for line in map(json.loads, path.read_text().splitlines()):
             began = Run(*line)
             if began.key in completed:
-                assert began.at <= completed[began.key] + 1.0, f"{began} began after it was completed"
+                assert began.at <= completed[began.key] + 1.0, (
+                    f"{began} began after it was completed"
+                )
 
     def counts(self) -> Counter[str]:
         path = Path(self.environment["TESTAPP_RUNS"])
-        return Counter(json.loads(line)[1] for line in path.read_text().splitlines()) if path.exists() else Counter()
+        return (
+            Counter(json.loads(line)[1] for line in path.read_text().splitlines())
+            if path.exists()
+            else Counter()
+        )
 
     def logs(self) -> str:
         """The ends of the workers' logs, for a failure."""
-        return "\n".join(f"--- {worker.log.name}\n{worker.text()[-6000:]}" for worker in self.workers)
+        return "\n".join(
+            f"--- {worker.log.name}\n{worker.text()[-6000:]}" for worker in self.workers
+        )
 
     def wipe_broker(self) -> None:
         """Throw away every message of this stage, also those that a dead worker had taken."""
@@ -153,7 +178,13 @@ class Stage:
 
 
 def make_stage(
-    directory: Path, broker: str, store: str, backend: str | None = None, *, migrates: bool = True, **environment: str
+    directory: Path,
+    broker: str,
+    store: str,
+    backend: str | None = None,
+    *,
+    migrates: bool = True,
+    **environment: str,
 ) -> Stage:
     """Make a stage with a key prefix and queue names of its own, and the tables of the store."""
     directory.mkdir(exist_ok=True)
@@ -211,9 +242,13 @@ def new_stage(tmp_path: Path) -> Iterator[Callable[..., Stage]]:
 
 
 @pytest.fixture(scope="module")
-def stage(redis_url: str, module_postgres_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
+def stage(
+    redis_url: str, module_postgres_url: str, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Stage]:
     """The stage of a whole module: Redis, PostgreSQL, and one prefork worker."""
-    stage = make_stage(tmp_path_factory.mktemp("stage") / "s", redis_url, module_postgres_url, redis_url)
+    stage = make_stage(
+        tmp_path_factory.mktemp("stage") / "s", redis_url, module_postgres_url, redis_url
+    )
     stage.worker(concurrency=4)
     yield stage
     stage.close()

@@ -1,4 +1,7 @@
-"""What a reusable app brings along: exceptions, shared tasks and shared orchestrators. It is imported once per process."""
+"""What a reusable app brings along: exceptions, shared tasks and shared orchestrators.
+
+It is imported once per process.
+"""
 
 from __future__ import annotations
 

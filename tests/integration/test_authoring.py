@@ -1,4 +1,6 @@
-"""What an author of orchestrators writes, end to end on one prefork worker with Redis and PostgreSQL."""
+"""What an author of orchestrators writes, end to end on one prefork worker with Redis and
+PostgreSQL.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,10 @@ def unique(name: str = "key") -> str:
 
 @pytest.fixture
 def attempt(stage: Stage):
-    """Call one activity by name in an orchestration; return {"returned": ...} or what was raised."""
+    """Call one activity by name in an orchestration.
+
+    Return {"returned": ...} or what was raised.
+    """
 
     def call(name: str, *args, **options):
         return stage.outcome(stage.testapp.attempt.s(f"testapp.{name}", args, **options))
@@ -26,7 +31,7 @@ def attempt(stage: Stage):
     return call
 
 
-# -- one activity -------------------------------------------------------------------------------------------------
+# -- one activity ----------------------------------------------------------------------------------
 
 
 def test_an_activity_is_called_by_object(stage):
@@ -98,8 +103,12 @@ def test_a_message_that_is_put_back_runs_again(attempt):
 
 
 def test_the_soft_time_limit_raises_in_the_activity(attempt):
-    assert attempt("sleep_and_clean_up", options={"soft_time_limit": 1}) == {"returned": "cleaned up"}
-    assert attempt("sleep_long", options={"soft_time_limit": 1})["raised"] == "SoftTimeLimitExceeded"
+    assert attempt("sleep_and_clean_up", options={"soft_time_limit": 1}) == {
+        "returned": "cleaned up"
+    }
+    assert (
+        attempt("sleep_long", options={"soft_time_limit": 1})["raised"] == "SoftTimeLimitExceeded"
+    )
 
 
 def test_the_hard_time_limit_is_a_failure(stage, attempt):
@@ -118,7 +127,11 @@ def test_a_result_that_cannot_be_encoded_is_a_readable_failure(attempt):
 def test_queue_priority_and_headers_of_a_signature_are_used(stage, attempt):
     options = {"queue": f"{stage.queue}-other", "priority": 6, "headers": {"color": "red"}}
     seen = attempt("describe", options=options)["returned"]
-    assert (seen["routing_key"], seen["priority"], seen["color"]) == (f"{stage.queue}-other", 6, "red")
+    assert (seen["routing_key"], seen["priority"], seen["color"]) == (
+        f"{stage.queue}-other",
+        6,
+        "red",
+    )
 
 
 def test_an_orchestrators_own_queue_is_used(stage):
@@ -132,7 +145,7 @@ def test_countdown_is_a_durable_timer_before_the_activity(stage):
     assert (run.completed_at - run.created_at) >= timedelta(seconds=1)
 
 
-# -- failures -----------------------------------------------------------------------------------------------------
+# -- failures --------------------------------------------------------------------------------------
 
 
 def test_the_original_exception_type_is_raised_with_its_attributes(stage):
@@ -163,7 +176,9 @@ def test_an_unhandled_failure_fails_the_orchestration_with_the_same_exception(st
 
 def test_a_retry_policy_tries_again(stage, attempt):
     key = unique()
-    assert attempt("flaky", key, 2, retry={"first_interval": 0.1, "max_attempts": 3}) == {"returned": key}
+    assert attempt("flaky", key, 2, retry={"first_interval": 0.1, "max_attempts": 3}) == {
+        "returned": key
+    }
     assert len(stage.runs("flaky", key)) == 3
 
 
@@ -176,13 +191,15 @@ def test_a_retry_policy_gives_up(stage, attempt):
 
 def test_exhausted_attempts_may_suspend_and_resume_starts_over(stage):
     run = stage.start(stage.testapp.suspend_when_exhausted.s(key := unique()))
-    wait_until(lambda: run.refresh().runtime_status is RuntimeStatus.SUSPENDED, what="the suspension")
+    wait_until(
+        lambda: run.refresh().runtime_status is RuntimeStatus.SUSPENDED, what="the suspension"
+    )
     assert "OutOfStock" in run.reason
     run.resume()
     assert stage.finish(run) == key
 
 
-# -- time-outs of activities --------------------------------------------------------------------------------------
+# -- time-outs of activities -----------------------------------------------------------------------
 
 
 def test_timeout_raises_while_the_activity_still_runs_and_it_is_told(stage, attempt):
@@ -194,7 +211,9 @@ def test_timeout_raises_while_the_activity_still_runs_and_it_is_told(stage, atte
 
 
 def test_start_timeout_raises_for_an_activity_on_a_queue_that_nobody_reads(stage, attempt):
-    answer = attempt("add", 1, 1, options={"queue": f"{stage.queue}-dead"}, call={"start_timeout": 0.5})
+    answer = attempt(
+        "add", 1, 1, options={"queue": f"{stage.queue}-dead"}, call={"start_timeout": 0.5}
+    )
     assert (answer["raised"], answer["facts"]["kind"]) == ("ActivityTimeout", "start_timeout")
 
 
@@ -205,7 +224,12 @@ def test_expires_is_a_start_timeout(stage, attempt):
 
 def test_a_timed_out_attempt_is_tried_again(stage, attempt):
     key = unique()
-    answer = attempt("watch_for_cancel", key, call={"timeout": 0.5}, retry={"first_interval": 0, "max_attempts": 2})
+    answer = attempt(
+        "watch_for_cancel",
+        key,
+        call={"timeout": 0.5},
+        retry={"first_interval": 0, "max_attempts": 2},
+    )
     assert answer["raised"] == "ActivityTimeout"
     assert answer["facts"]["attempt"] == 2
 
@@ -219,7 +243,7 @@ def test_a_missing_heartbeat_is_a_timeout(attempt):
     assert (answer["raised"], answer["facts"]["kind"]) == ("ActivityTimeout", "heartbeat_timeout")
 
 
-# -- what an activity knows ---------------------------------------------------------------------------------------
+# -- what an activity knows ------------------------------------------------------------------------
 
 
 def test_the_durable_context_tells_an_activity_where_it_belongs(stage):
@@ -237,19 +261,25 @@ def test_there_is_no_durable_context_outside_an_orchestration(stage):
     assert stage.testapp.has_context.delay().get(timeout=300) is False
 
 
-# -- composition --------------------------------------------------------------------------------------------------
+# -- composition -----------------------------------------------------------------------------------
 
 
 def test_group_chain_and_chord_give_their_results(stage):
     assert stage.outcome(stage.testapp.canvas.s()) == {
-        "group": [1, 2, 3], "empty group": [], "chain": 16, "chord": 12,
-    }  # fmt: skip
+        "group": [1, 2, 3],
+        "empty group": [],
+        "chain": 16,
+        "chord": 12,
+    }
 
 
 def test_asyncio_composition_works(stage):
     assert stage.outcome(stage.testapp.with_asyncio.s()) == {
-        "task group": [3, 12], "wait": [[2, 4], 0], "as completed": ["a", "b"], "wait for": "timed out",
-    }  # fmt: skip
+        "task group": [3, 12],
+        "wait": [[2, 4], 0],
+        "as completed": ["a", "b"],
+        "wait for": "timed out",
+    }
 
 
 def test_a_generator_is_an_orchestrator(stage):
@@ -286,7 +316,12 @@ def test_map_without_a_limit_uses_the_whole_pool(stage):
 
 
 def test_map_tolerates_failures_up_to_its_limit(stage):
-    assert stage.outcome(stage.testapp.map_with_failures.s(2)) == ["ValueError", "none", "KeyError", "none"]
+    assert stage.outcome(stage.testapp.map_with_failures.s(2)) == [
+        "ValueError",
+        "none",
+        "KeyError",
+        "none",
+    ]
     with pytest.raises((ValueError, KeyError)):
         stage.outcome(stage.testapp.map_with_failures.s(0.25))
 
@@ -306,7 +341,7 @@ def test_the_loser_of_a_race_is_told(stage):
     stage.wait_for_run("saw cancel", key, True)
 
 
-# -- sub-orchestrations -------------------------------------------------------------------------------------------
+# -- sub-orchestrations ----------------------------------------------------------------------------
 
 
 def test_a_sub_orchestration_gives_its_result_and_knows_its_parent(stage):
@@ -337,7 +372,7 @@ def test_a_child_id_in_use_is_raised_in_the_parent(stage):
     taken.terminate()
 
 
-# -- time, events, state ------------------------------------------------------------------------------------------
+# -- time, events, state ---------------------------------------------------------------------------
 
 
 def test_timers_are_never_early(stage):
@@ -394,7 +429,7 @@ def test_an_orchestration_signals_another(stage):
     assert stage.outcome(stage.testapp.signal_other.s("nobody")) == "sent"
 
 
-# -- cancel -------------------------------------------------------------------------------------------------------
+# -- cancel ----------------------------------------------------------------------------------------
 
 
 def test_cancel_raises_in_the_orchestrator_tells_its_activity_and_lets_it_clean_up(stage):

@@ -1,4 +1,6 @@
-"""What a client can do: start, look and steer, and what it is told when it asks for something that cannot be."""
+"""What a client can do: start, look and steer, and what it is told when it asks for something that
+cannot be.
+"""
 
 from __future__ import annotations
 
@@ -34,13 +36,15 @@ def waiting(stage):
 
     def start(**options):
         run = stage.start(stage.testapp.wait_for_go.s(), **options)
-        wait_until(lambda: run.refresh().runtime_status is RuntimeStatus.RUNNING, what="its first turn")
+        wait_until(
+            lambda: run.refresh().runtime_status is RuntimeStatus.RUNNING, what="its first turn"
+        )
         return run
 
     return start
 
 
-# -- the handle -----------------------------------------------------------------------------------------------------
+# -- the handle ------------------------------------------------------------------------------------
 
 
 def test_a_handle_tells_all_that_the_store_knows(stage):
@@ -48,12 +52,22 @@ def test_a_handle_tells_all_that_the_store_knows(stage):
     run = stage.start(stage.testapp.triple.s(3), instance_id=unique(), tags={"customer": "7"})
     assert stage.finish(run) == 9
     run = stage.durable.get(run.id)
-    assert (run.name, run.version, run.runtime_status) == ("testapp.triple", None, RuntimeStatus.COMPLETED)
+    assert (run.name, run.version, run.runtime_status) == (
+        "testapp.triple",
+        None,
+        RuntimeStatus.COMPLETED,
+    )
     assert run.runtime_status.is_terminal
     assert run.input == {"args": [3], "kwargs": {}}
     assert (run.output, run.failure, run.custom_status, run.parent_id) == (9, None, None, None)
     assert run.tags == {"customer": "7"}
-    assert begun <= run.created_at <= run.started_at <= run.completed_at <= datetime.now(UTC) + timedelta(seconds=5)
+    assert (
+        begun
+        <= run.created_at
+        <= run.started_at
+        <= run.completed_at
+        <= datetime.now(UTC) + timedelta(seconds=5)
+    )
     assert run.updated_at == run.completed_at
     assert run.created_at.tzinfo is not None
     assert run.wait() == run.get() == 9
@@ -63,7 +77,12 @@ def test_history_names_what_happened_in_order(stage):
     run = stage.start(stage.testapp.triple.s(3))
     stage.finish(run)
     kinds = [str(event.kind) for event in run.history()]
-    assert kinds == ["ExecutionStarted", "ActivityScheduled", "ActivityCompleted", "ExecutionCompleted"]
+    assert kinds == [
+        "ExecutionStarted",
+        "ActivityScheduled",
+        "ActivityCompleted",
+        "ExecutionCompleted",
+    ]
 
 
 def test_a_handle_survives_pickle(stage):
@@ -86,7 +105,7 @@ def test_wait_gives_up_after_its_timeout(waiting):
     run.terminate()
 
 
-# -- starting -------------------------------------------------------------------------------------------------------
+# -- starting --------------------------------------------------------------------------------------
 
 
 def test_if_exists_return_gives_the_one_there(stage, waiting):
@@ -128,25 +147,32 @@ def test_start_at_is_durable_and_never_early(stage):
 
 
 def test_an_event_before_the_delayed_start_is_kept(stage):
-    run = stage.start(stage.testapp.wait_for_go.s(), start_at=datetime.now(UTC) + timedelta(seconds=0.5))
+    run = stage.start(
+        stage.testapp.wait_for_go.s(), start_at=datetime.now(UTC) + timedelta(seconds=0.5)
+    )
     run.raise_event("go", "early")
     assert stage.finish(run) == "early"
 
 
 @pytest.mark.parametrize("instance_id", ["ü/ 'x'\n\u20ac", "a" * 150, "d-not-a-ticket", "A B"])
 def test_odd_ids_work(stage, instance_id):
-    instance_id = f"{instance_id[:-8]}{uuid.uuid4().hex[:8]}" if len(instance_id) == 150 else instance_id
+    instance_id = (
+        f"{instance_id[:-8]}{uuid.uuid4().hex[:8]}" if len(instance_id) == 150 else instance_id
+    )
     run = stage.start(stage.testapp.triple.s(1), instance_id=instance_id, if_exists="replace")
     assert stage.finish(run) == 3
     assert stage.durable.get(instance_id).id == instance_id
 
 
-# -- finding --------------------------------------------------------------------------------------------------------
+# -- finding ---------------------------------------------------------------------------------------
 
 
 def test_find_and_count_by_every_filter(stage, waiting):
     prefix, tag = unique("find"), unique("tag")
-    runs = [waiting(instance_id=f"{prefix}-{number}", tags={"t": tag, "n": str(number)}) for number in range(3)]
+    runs = [
+        waiting(instance_id=f"{prefix}-{number}", tags={"t": tag, "n": str(number)})
+        for number in range(3)
+    ]
     done = stage.start(stage.testapp.triple.s(1), instance_id=f"{prefix}-done", tags={"t": tag})
     stage.finish(done)
     find = stage.durable.find
@@ -158,11 +184,20 @@ def test_find_and_count_by_every_filter(stage, waiting):
     assert ids(id_prefix=prefix) == everything
     assert ids(id_prefix=prefix, status="RUNNING") == {run.id for run in runs}
     assert ids(id_prefix=prefix, status=["RUNNING", RuntimeStatus.COMPLETED]) == everything
-    assert ids(id_prefix=prefix, name="testapp.triple") == ids(id_prefix=prefix, name=stage.testapp.triple) == {done.id}
+    assert (
+        ids(id_prefix=prefix, name="testapp.triple")
+        == ids(id_prefix=prefix, name=stage.testapp.triple)
+        == {done.id}
+    )
     assert ids(tags={"t": tag}) == everything
     assert ids(tags={"t": tag, "n": "1"}) == {f"{prefix}-1"}
-    assert ids(id_prefix=prefix, created_after=done.refresh().created_at + timedelta(seconds=1)) == set()
-    assert ids(id_prefix=prefix, created_before=done.created_at + timedelta(seconds=1)) == everything
+    assert (
+        ids(id_prefix=prefix, created_after=done.refresh().created_at + timedelta(seconds=1))
+        == set()
+    )
+    assert (
+        ids(id_prefix=prefix, created_before=done.created_at + timedelta(seconds=1)) == everything
+    )
     assert ids(id_prefix=prefix, version="2") == set()
     assert stage.durable.count(id_prefix=prefix, status="RUNNING") == 3
     for run in runs:
@@ -173,12 +208,16 @@ def test_pages_are_stable_while_rows_are_inserted(stage):
     prefix = unique("page")
     later = datetime.now(UTC) + timedelta(days=1)
     for number in range(5):
-        stage.start(stage.testapp.triple.s(number), instance_id=f"{prefix}-{number}", start_at=later)
+        stage.start(
+            stage.testapp.triple.s(number), instance_id=f"{prefix}-{number}", start_at=later
+        )
     seen, cursor = [], None
     while True:
         page = stage.durable.find(id_prefix=prefix, limit=2, cursor=cursor)
         seen += [run.id for run in page.items]
-        stage.start(stage.testapp.triple.s(0), instance_id=f"{prefix}-new-{len(seen)}", start_at=later)
+        stage.start(
+            stage.testapp.triple.s(0), instance_id=f"{prefix}-new-{len(seen)}", start_at=later
+        )
         cursor = page.next_cursor
         if cursor is None:
             break
@@ -196,13 +235,15 @@ def test_unknown_filters_are_refused(stage):
         stage.durable.find(created_after=datetime(2030, 1, 1))
 
 
-# -- steering -------------------------------------------------------------------------------------------------------
+# -- steering --------------------------------------------------------------------------------------
 
 
 def test_an_event_id_deduplicates(stage):
     run = stage.start(stage.testapp.collect.s(2))
     run.raise_event("item", "first", event_id="a")
-    wait_until(lambda: any(event.kind == "EventRaised" for event in run.history()), what="the first event")
+    wait_until(
+        lambda: any(event.kind == "EventRaised" for event in run.history()), what="the first event"
+    )
     run.raise_event("item", "again", event_id="a")
     run.raise_event("item", "second", event_id="b")
     assert stage.finish(run) == ["first", "second"]
@@ -279,7 +320,10 @@ def test_terminate_ends_children_too(stage):
     wait_until(lambda: stage.durable.count(id_prefix=child_id) == 1, what="the child")
     run.terminate()
     child = stage.durable.get(child_id)
-    wait_until(lambda: child.refresh().runtime_status is RuntimeStatus.TERMINATED, what="the end of the child")
+    wait_until(
+        lambda: child.refresh().runtime_status is RuntimeStatus.TERMINATED,
+        what="the end of the child",
+    )
 
 
 def test_an_activity_of_a_terminated_orchestration_does_not_start(stage):
@@ -315,7 +359,7 @@ def _purged(run) -> bool:
     return True
 
 
-# -- bad input --------------------------------------------------------------------------------------------------------
+# -- bad input -------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("instance_id", ["", "a" * 151, "a\0b", "\ud800"])
@@ -378,7 +422,10 @@ def test_a_store_that_cannot_be_reached_is_a_store_error(new_stage, redis_url):
     with pytest.raises(StoreError):
         new_stage(redis_url, url)
     stage = new_stage(redis_url, url, migrates=False)
-    for ask in (lambda: stage.start(stage.testapp.triple.s(1)), lambda: stage.testapp.triple.delay(1)):
+    for ask in (
+        lambda: stage.start(stage.testapp.triple.s(1)),
+        lambda: stage.testapp.triple.delay(1),
+    ):
         with pytest.raises(StoreError):
             ask()
 
@@ -395,7 +442,11 @@ def test_a_schema_that_is_behind_is_a_configuration_error(new_stage, redis_url, 
     stage = new_stage(redis_url, postgres_url)
     engine = create_engine(postgres_url)
     with engine.begin() as connection:
-        tables = connection.execute(text("SELECT tablename FROM pg_tables WHERE schemaname = 'public'")).scalars().all()
+        tables = (
+            connection.execute(text("SELECT tablename FROM pg_tables WHERE schemaname = 'public'"))
+            .scalars()
+            .all()
+        )
         version = next(name for name in tables if "version" in name)
         connection.execute(text(f"UPDATE {version} SET version_num = '0000'"))
     engine.dispose()
@@ -405,19 +456,30 @@ def test_a_schema_that_is_behind_is_a_configuration_error(new_stage, redis_url, 
         stage.start(stage.testapp.triple.s(1))
 
 
-# -- code that changes ------------------------------------------------------------------------------------------------
+# -- code that changes -----------------------------------------------------------------------------
 
 
 def test_changed_code_suspends_readably_and_the_old_code_goes_on(new_stage, redis_url, sqlite_url):
     stage = new_stage(redis_url, sqlite_url)
     worker = stage.worker(pool="threads")
     run = stage.start(stage.testapp.changing.s())
-    wait_until(lambda: "ActivityCompleted" in [event.kind for event in run.history()], what="the first activity")
+    wait_until(
+        lambda: "ActivityCompleted" in [event.kind for event in run.history()],
+        what="the first activity",
+    )
     worker.stop()
     changed = stage.worker(pool="threads", environment={"TESTAPP_VARIANT": "changed"})
     run.raise_event("go")
-    wait_until(lambda: run.refresh().runtime_status is RuntimeStatus.SUSPENDED, what="the suspension")
-    for part in ("NonDeterminismError", run.id, "testapp.changing", "testapp.add", "testapp.double"):
+    wait_until(
+        lambda: run.refresh().runtime_status is RuntimeStatus.SUSPENDED, what="the suspension"
+    )
+    for part in (
+        "NonDeterminismError",
+        run.id,
+        "testapp.changing",
+        "testapp.add",
+        "testapp.double",
+    ):
         assert part in run.reason
     changed.stop()
     stage.worker(pool="threads")
@@ -426,7 +488,9 @@ def test_changed_code_suspends_readably_and_the_old_code_goes_on(new_stage, redi
     assert stage.counts() == {"add": 2}
 
 
-def test_an_unknown_orchestrator_waits_visibly_for_a_worker_that_knows_it(new_stage, redis_url, sqlite_url):
+def test_an_unknown_orchestrator_waits_visibly_for_a_worker_that_knows_it(
+    new_stage, redis_url, sqlite_url
+):
     stage = new_stage(redis_url, sqlite_url)
     ignorant = stage.worker(pool="threads", environment={"TESTAPP_VARIANT": "without"})
     run = stage.start(stage.testapp.changing.s())

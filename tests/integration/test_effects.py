@@ -1,4 +1,6 @@
-"""Workers and their children that are killed: an activity's rows are there once, and what may run once did."""
+"""Workers and their children that are killed: an activity's rows are there once, and what may run
+once did.
+"""
 
 from __future__ import annotations
 
@@ -37,14 +39,21 @@ def test_workers_that_are_killed(effects):
 def test_children_that_are_killed_and_what_runs_well(effects):
     stage = effects
     worker = stage.worker(concurrency=1)
-    answer = stage.outcome(stage.testapp.attempt.s("testapp.kill_own_process_once", ("a",), retry=AGAIN))
-    assert (answer["raised"], answer["facts"]["task"]) == ("ActivityInterrupted", "testapp.kill_own_process_once")
+    answer = stage.outcome(
+        stage.testapp.attempt.s("testapp.kill_own_process_once", ("a",), retry=AGAIN)
+    )
+    assert (answer["raised"], answer["facts"]["task"]) == (
+        "ActivityInterrupted",
+        "testapp.kill_own_process_once",
+    )
     run = stage.start(stage.testapp.attempt.s("testapp.hold_once", ("b",), retry=AGAIN))
     stage.wait_for_run("hold_once", "b")
     for child in worker.children():
         os.kill(child, signal.SIGKILL)
     assert stage.finish(run)["raised"] == "ActivityInterrupted"
-    limited = stage.testapp.attempt.s("testapp.hold_once", ("c",), options={"time_limit": 1}, retry=AGAIN)
+    limited = stage.testapp.attempt.s(
+        "testapp.hold_once", ("c",), options={"time_limit": 1}, retry=AGAIN
+    )
     assert stage.outcome(limited)["raised"] == "ActivityInterrupted"
     assert stage.outcome(stage.testapp.attempt.s("testapp.retry_once", ("d",))) == {"returned": 2}
     stage.release("e")

@@ -16,14 +16,14 @@ from typing import Any
 import pytest
 from celery import Celery
 
-from celery_durable.worker.transport import register
+from celery_durable.broker.transport import register
 
 ROOT = Path(__file__).parents[2]
 
 APP = """
 import os, time
 from celery import Celery
-from celery_durable.worker.transport import register
+from celery_durable.broker.transport import register
 
 register()
 app = Celery("shop", broker=os.environ["BROKER"])
@@ -53,7 +53,9 @@ def hold(self, path, line, gate):
 def wait(condition: Callable[[], Any], limit: float = 30, what: object = "") -> Any:
     deadline = time.monotonic() + limit
     while not (value := condition()):
-        assert time.monotonic() < deadline, f"not within {limit} s: {what() if callable(what) else what}"
+        assert time.monotonic() < deadline, (
+            f"not within {limit} s: {what() if callable(what) else what}"
+        )
         time.sleep(0.01)
     return value
 
@@ -70,7 +72,9 @@ class Shop:
         self.broker = broker
         self.workers: list[subprocess.Popen[bytes]] = []
         (directory / "shop.py").write_text(APP)
-        self.app = Celery("client", broker=f"durable:///{directory / 'broker.db'}", set_as_current=False)
+        self.app = Celery(
+            "client", broker=f"durable:///{directory / 'broker.db'}", set_as_current=False
+        )
 
     def log(self, number: int = -1) -> str:
         return (self.directory / f"worker{number % len(self.workers)}.log").read_text()
@@ -80,7 +84,18 @@ class Shop:
         environment = {**os.environ, "PYTHONPATH": str(ROOT), "BROKER": self.broker}
         with open(self.directory / f"worker{number}.log", "w") as log:
             worker = subprocess.Popen(
-                [sys.executable, "-m", "celery", "-A", "shop", "worker", "-l", "INFO", f"-nw{number}@%h", *arguments],
+                [
+                    sys.executable,
+                    "-m",
+                    "celery",
+                    "-A",
+                    "shop",
+                    "worker",
+                    "-l",
+                    "INFO",
+                    f"-nw{number}@%h",
+                    *arguments,
+                ],
                 **{"cwd": self.directory, "env": environment, "start_new_session": True},
                 **{"stdout": log, "stderr": subprocess.STDOUT},
             )
@@ -128,7 +143,10 @@ def test_prefork_worker(shop: Shop, tmp_path: Path, capsys: pytest.CaptureFixtur
             due = time.monotonic() + pause
             wait(lambda due=due: time.monotonic() >= due)
             shop.app.send_task("receive", (str(received), time.time()))
-            wait(lambda number=number, received=received: len(lines(received)) == number, what=shop.log)
+            wait(
+                lambda number=number, received=received: len(lines(received)) == number,
+                what=shop.log,
+            )
         latency[pause] = statistics.median(float(line) for line in lines(received))
 
     # throughput
@@ -144,7 +162,9 @@ def test_prefork_worker(shop: Shop, tmp_path: Path, capsys: pytest.CaptureFixtur
     # events
     events: list[str] = []
     with shop.app.connection() as connection:
-        receiver = shop.app.events.Receiver(connection, {"*": lambda event: events.append(event["type"])})
+        receiver = shop.app.events.Receiver(
+            connection, {"*": lambda event: events.append(event["type"])}
+        )
         with contextlib.suppress(TimeoutError):
             for _ in receiver.consume(limit=100, timeout=10, wakeup=False):
                 if "task-succeeded" in events:
@@ -167,9 +187,10 @@ def test_prefork_worker(shop: Shop, tmp_path: Path, capsys: pytest.CaptureFixtur
 
     with capsys.disabled():
         print(
-            f"\n  embedded broker, prefork 2: latency {latency[0.1] * 1000:.1f} ms from idle, {latency[0] * 1000:.1f} ms "
-            f"when busy (medians of 20); idle worker {idle:.2%} of a core; "
-            f"{count / (published - started):.0f} messages/s published, {count / (done - started):.0f} tasks/s done"
+            f"\n  embedded broker, prefork 2: latency {latency[0.1] * 1000:.1f} ms from idle,"
+            f" {latency[0] * 1000:.1f} ms when busy (medians of 20); idle worker {idle:.2%} of a"
+            f" core; {count / (published - started):.0f} messages/s published,"
+            f" {count / (done - started):.0f} tasks/s done"
         )
     assert latency[0.1] < 0.2
 
@@ -185,7 +206,9 @@ def test_other_pools(pool: str, shop: Shop, tmp_path: Path) -> None:
         shop.app.send_task("note", (str(noted), number))
     wait(lambda: len(lines(noted)) >= 50, what=shop.log)
     assert sorted(map(int, lines(noted))) == list(range(50))
-    assert shop.app.control.ping(timeout=5, destination=list(shop.app.control.inspect(timeout=1).ping()))
+    assert shop.app.control.ping(
+        timeout=5, destination=list(shop.app.control.inspect(timeout=1).ping())
+    )
 
 
 @pytest.mark.full

@@ -28,8 +28,14 @@ def test_two_that_count_under_a_lock_while_a_worker_is_killed(servers, new_stage
     assert [stage.finish(run) for run in runs] == [run.id for run in runs]
     ledger = durable.entity(testapp.Ledger, "k")
     assert ledger.state() == {"value": 16}
-    wait_until(lambda: durable.entity(testapp.Ledger, "signals").state() == {"value": 20}, what="the signals")
-    wait_until(lambda: not any(each.locked_by or each.waiting for each in durable.entities().items), what="free locks")
+    wait_until(
+        lambda: durable.entity(testapp.Ledger, "signals").state() == {"value": 20},
+        what="the signals",
+    )
+    wait_until(
+        lambda: not any(each.locked_by or each.waiting for each in durable.entities().items),
+        what="free locks",
+    )
     assert stage.outcome(testapp.ask_ledger.s("signals")) == [7, 21]
 
 
@@ -41,7 +47,10 @@ def test_a_delayed_signal_and_a_terminated_holder(new_stage, redis_url, postgres
     stage.wait_for_run("hold", "k")
     ledger = durable.entity(testapp.Ledger, "k")
     ledger.signal(delay=0.5).add(5)
-    wait_until(lambda: [each.waiting for each in durable.entities(testapp.Ledger).items] == [1], what="the signal")
+    wait_until(
+        lambda: [each.waiting for each in durable.entities(testapp.Ledger).items] == [1],
+        what="the signal",
+    )
     assert ledger.state() is None
     run.terminate(reason="enough")
     wait_until(lambda: ledger.state() == {"value": 5}, what="the released lock")

@@ -1,4 +1,6 @@
-"""An activity that is called with arguments which it does not take fails, as any other: it is not sent in vain for ever."""
+"""An activity that is called with arguments which it does not take fails, as any other: it is not
+sent in vain for ever.
+"""
 
 from __future__ import annotations
 

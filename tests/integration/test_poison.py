@@ -1,4 +1,7 @@
-"""A poisonous orchestrator is set aside with its reason; its worker goes on, and so does all that is good."""
+"""A poisonous orchestrator is set aside with its reason.
+
+Its worker goes on, and so does all that is good.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,9 @@ def test_a_turn_that_never_ends_is_set_aside(new_stage, redis_url, postgres_url,
     bad = stage.start(stage.testapp.poison.s("loop", "loop"))
     good = stage.start(stage.testapp.sum_of_doubles.s(4))
     assert stage.finish(good) == 12
-    wait_until(lambda: bad.refresh().runtime_status is RuntimeStatus.SUSPENDED, 120, "the suspension")
+    wait_until(
+        lambda: bad.refresh().runtime_status is RuntimeStatus.SUSPENDED, 120, "the suspension"
+    )
     assert "durable_turn_timeout" in bad.reason
     stage.release("loop-mended")
     bad.resume()
@@ -27,7 +32,9 @@ def test_a_turn_that_kills_its_child_is_set_aside(new_stage, redis_url, postgres
     stage = new_stage(redis_url, postgres_url)
     worker = stage.worker()
     bad = stage.start(stage.testapp.poison.s("kill", "kill"))
-    wait_until(lambda: bad.refresh().runtime_status is RuntimeStatus.SUSPENDED, 150, "the suspension")
+    wait_until(
+        lambda: bad.refresh().runtime_status is RuntimeStatus.SUSPENDED, 150, "the suspension"
+    )
     assert "crash" in bad.reason
     assert worker.is_running
     assert stage.finish(stage.start(stage.testapp.sum_of_doubles.s(4))) == 12

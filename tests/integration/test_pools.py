@@ -10,7 +10,9 @@ from .conftest import make_stage
 @pytest.fixture(scope="module", params=["prefork", "threads", "solo", "gevent"])
 def stage(request, redis_url, module_postgres_url, tmp_path_factory):
     """A stage with one worker of each pool in turn."""
-    made = make_stage(tmp_path_factory.mktemp("stage") / "s", redis_url, module_postgres_url, redis_url)
+    made = make_stage(
+        tmp_path_factory.mktemp("stage") / "s", redis_url, module_postgres_url, redis_url
+    )
     made.worker(pool=request.param, concurrency=4)
     yield made
     made.close()
@@ -31,6 +33,8 @@ def test_a_mixed_orchestration_ends_alike_on_every_pool(stage):
 
 
 def test_the_time_out_of_the_store_works_also_where_celery_has_no_time_limits(stage):
-    run = stage.start(stage.testapp.attempt.s("testapp.watch_for_cancel", ("key",), call={"timeout": 1}))
+    run = stage.start(
+        stage.testapp.attempt.s("testapp.watch_for_cancel", ("key",), call={"timeout": 1})
+    )
     assert stage.finish(run)["raised"] == "ActivityTimeout"
     stage.wait_for_run("saw cancel", "key", True)

@@ -1,4 +1,6 @@
-"""Nothing is lost and nothing finished runs again, whatever dies: workers, children, brokers, the store."""
+"""Nothing is lost and nothing finished runs again, whatever dies: workers, children, brokers, the
+store.
+"""
 
 from __future__ import annotations
 
@@ -6,8 +8,11 @@ import os
 import signal
 
 import pytest
+import sqlalchemy as sa
 
 from celery_durable import RuntimeStatus
+from celery_durable.store.schema import workers
+from tests.chaos.cable import Cable
 from tests.conftest import wait_until
 from tests.nodes import OwnPostgres, OwnRabbit, OwnRedis
 
@@ -30,7 +35,7 @@ def recovering(servers, new_stage):
     return new_stage(*servers)
 
 
-# -- workers that die -------------------------------------------------------------------------------------------------
+# -- workers that die ------------------------------------------------------------------------------
 
 
 @on("embedded-sqlite", "redis-mariadb")
@@ -68,7 +73,7 @@ def test_a_worker_killed_in_its_first_turn_and_its_successor_in_a_later_one(reco
     ("servers", "place"),
     [
         ("embedded-sqlite", "celery_durable.worker.publisher:CeleryPublisher.publish_activities"),
-        ("redis-mariadb", "celery_durable.engine.turn:TurnRunner.wake_after"),
+        ("redis-mariadb", "celery_durable.engine.dispatch:Dispatcher.follow"),
         ("rabbitmq-postgres", "celery_durable.worker.publisher:CeleryPublisher.finish"),
     ],
     indirect=["servers"],
@@ -134,7 +139,9 @@ def test_another_worker_takes_over_from_a_killed_one(new_stage, redis_url, postg
     assert stage.finish(run) == ["a", "b"]
 
 
-def test_a_warm_shutdown_finishes_what_runs_and_hands_over_the_rest(new_stage, redis_url, postgres_url):
+def test_a_warm_shutdown_finishes_what_runs_and_hands_over_the_rest(
+    new_stage, redis_url, postgres_url
+):
     stage = new_stage(redis_url, postgres_url)
     first = stage.worker()
     run = stage.start(stage.testapp.pipeline.s("middle"))
@@ -147,7 +154,7 @@ def test_a_warm_shutdown_finishes_what_runs_and_hands_over_the_rest(new_stage, r
     assert stage.counts() == {"add": 2, "hold": 1, "double": 5}
 
 
-# -- brokers that forget or stop --------------------------------------------------------------------------------------
+# -- brokers that forget or stop -------------------------------------------------------------------
 
 
 @on("embedded-sqlite", "redis-mariadb")
@@ -207,9 +214,12 @@ def test_a_redis_that_restarts_empty(new_stage, tmp_path, postgres_url):
         redis.stop()
         stage.release("middle")
         redis.start()
-        # kombu 5.7 may end a worker that holds unacknowledged messages when Redis goes away: whoever runs it starts it again
+        # kombu 5.7 may end a worker that holds unacknowledged messages when Redis goes away:
+        # whoever runs it starts it again
         wait_until(
-            lambda: not worker.is_running or stage.durable.count(status="COMPLETED"), 30, "a reaction of the worker"
+            lambda: not worker.is_running or stage.durable.count(status="COMPLETED"),
+            30,
+            "a reaction of the worker",
         )
         if not worker.is_running:
             stage.worker()
@@ -238,7 +248,7 @@ def test_a_rabbitmq_that_restarts(new_stage, postgres_url):
         rabbit.remove()
 
 
-# -- the store --------------------------------------------------------------------------------------------------------
+# -- the store -------------------------------------------------------------------------------------
 
 
 def test_a_store_that_is_down_while_activities_finish(new_stage, redis_url):
@@ -254,7 +264,9 @@ def test_a_store_that_is_down_while_activities_finish(new_stage, redis_url):
         postgres.stop()
         stage.release("a")
         stage.release("b")
-        wait_until(lambda: "the store is down, trying again" in worker.text(), what="an attempt to record")
+        wait_until(
+            lambda: "the store is down, trying again" in worker.text(), what="an attempt to record"
+        )
         postgres.start()
         assert stage.finish(run) == ["a", "b"]
         assert stage.finish(other) == 22
@@ -272,14 +284,17 @@ def test_a_worker_that_starts_while_the_store_is_down(new_stage, redis_url):
         run = stage.start(stage.testapp.triple.s(3))
         postgres.stop()
         worker = stage.worker()
-        wait_until(lambda: "the durable store cannot be reached yet" in worker.text(), what="the worker's word")
+        wait_until(
+            lambda: "the durable store cannot be reached yet" in worker.text(),
+            what="the worker's word",
+        )
         postgres.start()
         assert stage.finish(run) == 9
     finally:
         postgres.remove()
 
 
-# -- what the broker carries ------------------------------------------------------------------------------------------
+# -- what the broker carries -----------------------------------------------------------------------
 
 
 def test_messages_carry_ids_and_their_own_arguments_only(new_stage, redis_url, postgres_url):
@@ -291,11 +306,36 @@ def test_messages_carry_ids_and_their_own_arguments_only(new_stage, redis_url, p
     fan_out = stage.start(stage.testapp.sum_of_doubles.s(30))
     fan_out.raise_event("unused", large)
     with redis.Redis.from_url(redis_url) as client:
-        turns = client.lrange(f"{stage.queue}:{stage.queue}", 0, -1)
+        turns = client.lrange(f"{stage.queue}:{stage.queue}.turns", 0, -1)
         assert len(turns) == 3
         stage.durable.runtime.runner.run(fan_out.id)
         messages = client.lrange(f"{stage.queue}:{stage.queue}", 0, -1)
-    assert len(messages) == 33
+    assert len(messages) == 30
     assert max(map(len, turns)) < 1024, max(turns, key=len)
     assert max(map(len, messages)) < 1200, max(messages, key=len)
     run.terminate()
+
+
+@pytest.mark.parametrize("broker", ["redis", "rabbitmq"])
+def test_a_broker_that_does_not_answer_keeps_no_worker_from_saying_that_it_lives(
+    request, new_stage, postgres_url, broker
+):
+    """Others would take it for dead, and run again what it runs."""
+    cable = Cable(request.getfixturevalue(f"{broker}_url"))
+    try:
+        stage = new_stage(cable.url, postgres_url, TESTAPP_RESEND_AFTER="0.5")
+        worker = stage.worker(options=["--prefetch-multiplier=1"])
+        # what waits for so long makes recovery ask the broker how many messages there are
+        stage.start(stage.testapp.spread.s("brief", 400))
+        stage.wait_for_run("brief")
+        seen = workers.c.last_seen
+        with sa.create_engine(postgres_url).connect() as connection:
+            connection = connection.execution_options(isolation_level="AUTOCOMMIT")
+            cable.silence()
+            for _ in range(8):  # longer than any question that was on its way
+                before = connection.scalar(sa.select(seen))
+                wait_until(lambda before=before: connection.scalar(sa.select(seen)) > before)
+            assert connection.scalar(sa.select(sa.func.count()).select_from(workers)) == 1
+        assert worker.is_running
+    finally:
+        cable.close()

@@ -22,14 +22,16 @@ def backend_state(stage, run):
 
 
 def is_told(stage, run):
-    return stage.durable.runtime.store.is_finished_for_celery(run.refresh()._known.execution)
+    return stage.durable.runtime.store.reads.is_finished_for_celery(run.refresh()._known.execution)
 
 
 def test_a_rewind_ends_as_a_success_for_celery_too(stage):
     run = fail(stage, stage.testapp.rewindable.s("once"))
     run.rewind("mended")
     assert stage.finish(run) == ["once", "once"]
-    wait_until(lambda: backend_state(stage, run) == "SUCCESS", what="Celery to be told of the success")
+    wait_until(
+        lambda: backend_state(stage, run) == "SUCCESS", what="Celery to be told of the success"
+    )
     assert len(stage.runs("flaky", "once")) == 2
     assert len(stage.runs("add", 40)) == 1
     stage.assert_nothing_ran_after_its_completion(run.id)
@@ -75,6 +77,10 @@ def test_a_saga_is_undone_by_another_worker(new_stage, redis_url, postgres_url):
     with pytest.raises(stage.testapp.OutOfStock):
         stage.finish(run)
     assert run.refresh().runtime_status is RuntimeStatus.FAILED
-    undone = [event.name.rpartition(".")[2] for event in run.history() if event.kind == "ActivityScheduled"][3:]
+    undone = [
+        event.name.rpartition(".")[2]
+        for event in run.history()
+        if event.kind == "ActivityScheduled"
+    ][3:]
     assert undone == ["hold", "double"], "the last thing first"
     assert len(stage.runs("double", 77)) == 1

@@ -24,12 +24,18 @@ def started(stage) -> list[str]:
 
 def wait_for_more(stage, count: int) -> None:
     before = len(started(stage))
-    wait_until(lambda: len(started(stage)) >= before + count, 60, f"{count} more ticks\n{stage.logs()}")
+    wait_until(
+        lambda: len(started(stage)) >= before + count, 60, f"{count} more ticks\n{stage.logs()}"
+    )
 
 
 def test_each_second_runs_once_though_workers_are_killed(stage):
     schedule = stage.durable.schedule(
-        "every second", stage.testapp.triple.s(7), interval=1, overlap="allow", catch_up=timedelta(minutes=10)
+        "every second",
+        stage.testapp.triple.s(7),
+        interval=1,
+        overlap="allow",
+        catch_up=timedelta(minutes=10),
     )
     first = schedule.next_at
     worker = stage.worker()
@@ -37,7 +43,8 @@ def test_each_second_runs_once_though_workers_are_killed(stage):
     worker.kill()
     # nobody is there for some ticks
     wait_until(
-        lambda: datetime.now(first.tzinfo) - schedule.refresh().next_at > timedelta(seconds=3), what="missed ticks"
+        lambda: datetime.now(first.tzinfo) - schedule.refresh().next_at > timedelta(seconds=3),
+        what="missed ticks",
     )
     workers = [stage.worker(), stage.worker()]
     wait_for_more(stage, 5)
@@ -47,7 +54,10 @@ def test_each_second_runs_once_though_workers_are_killed(stage):
     last = schedule.pause(reason="enough").last_at
 
     seconds = round((last - first).total_seconds())
-    expected = [f"every second@{(first + timedelta(seconds=number)).isoformat()}" for number in range(seconds + 1)]
+    expected = [
+        f"every second@{(first + timedelta(seconds=number)).isoformat()}"
+        for number in range(seconds + 1)
+    ]
     assert started(stage) == sorted(expected)
     for id_ in expected:
         assert stage.finish(stage.durable.get(id_)) == 21

@@ -1,4 +1,6 @@
-"""The thinnest slice through everything, in the two ways in which Celery projects test: pytest-celery and celery.contrib."""
+"""The thinnest slice through everything, in the two ways in which Celery projects test:
+pytest-celery and celery.contrib.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,7 @@ from tests.conftest import wait_until
 from tests.integration.conftest import load_testapp
 from tests.nodes import APPLICATIONS, ROOT, LocalProcess, LocalRedis, LocalWorker
 
-# -- pytest-celery: a cluster of nodes, which are local processes here --------------------------------------------------
+# -- pytest-celery: a cluster of nodes, which are local processes here -----------------------------
 
 
 @pytest.fixture
@@ -36,7 +38,8 @@ def default_redis_backend(tmp_path):
 def celery_redis_backend(default_redis_backend):
     """A backend whose end asks nothing of the other objects of this process.
 
-    pytest-celery's own looks at the class of every one, and Django's settings raise when asked for it unless they are configured.
+    pytest-celery's own looks at the class of every one, and Django's settings raise when asked for
+    it unless they are configured.
     """
     return CeleryTestBackend(default_redis_backend)
 
@@ -77,7 +80,20 @@ def cluster_environment(default_redis_broker, default_redis_backend, sqlite_url,
 @pytest.fixture
 def default_worker_container(default_worker_container_cls, cluster_environment, tmp_path):
     name = f"node-{uuid.uuid4().hex[:8]}@localhost"
-    command = [sys.executable, "-m", "celery", "-A", "testapp", "worker", "-l", "INFO", "-c", "2", "-n", name]
+    command = [
+        sys.executable,
+        "-m",
+        "celery",
+        "-A",
+        "testapp",
+        "worker",
+        "-l",
+        "INFO",
+        "-c",
+        "2",
+        "-n",
+        name,
+    ]
     node = default_worker_container_cls(
         LocalProcess("worker", command, tmp_path / "worker.log", cluster_environment).start()
     )
@@ -88,7 +104,9 @@ def default_worker_container(default_worker_container_cls, cluster_environment, 
 
 @pytest.fixture
 def celery_setup_app(cluster_environment):
-    testapp = load_testapp({key: value for key, value in cluster_environment.items() if key != "PYTHONPATH"})
+    testapp = load_testapp(
+        {key: value for key, value in cluster_environment.items() if key != "PYTHONPATH"}
+    )
     yield testapp.app
     testapp.app.close()
 
@@ -107,7 +125,7 @@ def test_a_cluster_runs_an_orchestration_and_survives_the_kill_of_its_worker(cel
     celery_setup.worker.assert_log_exists("ready.")
 
 
-# -- celery.contrib: a worker thread in this process ------------------------------------------------------------------
+# -- celery.contrib: a worker thread in this process -----------------------------------------------
 
 
 @pytest.mark.parametrize("broker", ["memory://", "durable://"])

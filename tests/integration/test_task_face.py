@@ -1,4 +1,6 @@
-"""The orchestrator as a Celery task: whatever starts, links, waits for or revokes a task does so with it."""
+"""The orchestrator as a Celery task: whatever starts, links, waits for or revokes a task does so
+with it.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +29,7 @@ def result_of(stage):
     return lambda task_id: AsyncResult(task_id, app=stage.app)
 
 
-# -- starting -----------------------------------------------------------------------------------------------------
+# -- starting --------------------------------------------------------------------------------------
 
 
 def test_delay_starts_and_the_result_is_success(stage, result_of):
@@ -89,14 +91,23 @@ def test_the_queue_option_routes_the_turns(stage):
 def test_beat_starts_an_orchestration(stage):
     scheduler = Scheduler(app=stage.app, lazy=True)
     entry = ScheduleEntry(
-        name="hourly", task="testapp.triple", schedule=schedule(3600), args=(5,), kwargs={}, options={}, app=stage.app
+        name="hourly",
+        task="testapp.triple",
+        schedule=schedule(3600),
+        args=(5,),
+        kwargs={},
+        options={},
+        app=stage.app,
     )
     assert stage.finish(stage.durable.get(scheduler.apply_async(entry, advance=False).id)) == 15
 
 
 def test_a_client_without_the_extension_starts_it_by_name(stage):
     plain = Celery(
-        "plain", broker=stage.app.conf.broker_url, backend=stage.app.conf.result_backend, set_as_current=False
+        "plain",
+        broker=stage.app.conf.broker_url,
+        backend=stage.app.conf.result_backend,
+        set_as_current=False,
     )
     plain.conf.broker_transport_options = stage.app.conf.broker_transport_options
     plain.conf.result_backend_transport_options = stage.app.conf.result_backend_transport_options
@@ -111,14 +122,16 @@ def test_a_client_without_the_extension_starts_it_by_name(stage):
         plain.close()
 
 
-# -- callbacks and canvas -----------------------------------------------------------------------------------------
+# -- callbacks and canvas --------------------------------------------------------------------------
 
 
 def test_link_runs_once_with_the_output(stage, result_of):
     key = unique()
     callback = stage.testapp.callback.s(key)
     run = stage.testapp.triple.apply_async((4,), link=callback)
-    wait_until(lambda: any(one.facts == [12, key] for one in stage.runs("callback")), what="the callback")
+    wait_until(
+        lambda: any(one.facts == [12, key] for one in stage.runs("callback")), what="the callback"
+    )
     assert result_of(run.id).get(timeout=300) == 12
     assert stage.outcome(stage.testapp.triple.s(1)) == 3
     assert len([one for one in stage.runs("callback") if key in one.facts]) == 1
@@ -140,7 +153,9 @@ def test_in_a_chain_between_plain_tasks(stage):
 
 def test_first_in_a_chain(stage):
     assert (
-        chain(stage.testapp.triple.s(2), stage.testapp.add.s(1), stage.testapp.triple.s()).delay().get(timeout=300)
+        chain(stage.testapp.triple.s(2), stage.testapp.add.s(1), stage.testapp.triple.s())
+        .delay()
+        .get(timeout=300)
         == 21
     )
 
@@ -154,21 +169,27 @@ def test_a_failed_orchestration_ends_a_chain(stage):
 
 
 def test_in_a_group(stage):
-    result = group(stage.testapp.triple.s(1), stage.testapp.add.s(1, 1), stage.testapp.triple.s(2)).apply_async()
+    result = group(
+        stage.testapp.triple.s(1), stage.testapp.add.s(1, 1), stage.testapp.triple.s(2)
+    ).apply_async()
     assert result.get(timeout=300) == [3, 2, 6]
 
 
 def test_in_the_header_of_a_chord(stage):
-    result = chord([stage.testapp.triple.s(1), stage.testapp.add.s(1, 1)], stage.testapp.total.s()).apply_async()
+    result = chord(
+        [stage.testapp.triple.s(1), stage.testapp.add.s(1, 1)], stage.testapp.total.s()
+    ).apply_async()
     assert result.get(timeout=300) == 5
 
 
 def test_as_the_body_of_a_chord(stage):
-    result = chord([stage.testapp.add.s(n, n) for n in range(4)], stage.testapp.sum_up.s()).apply_async()
+    result = chord(
+        [stage.testapp.add.s(n, n) for n in range(4)], stage.testapp.sum_up.s()
+    ).apply_async()
     assert result.get(timeout=300) == 12
 
 
-# -- revoke -------------------------------------------------------------------------------------------------------
+# -- revoke ----------------------------------------------------------------------------------------
 
 
 def revoke_by_result(stage, task_id):
@@ -198,7 +219,12 @@ def test_revoke_cancels_with_compensation_and_poisons_no_id(stage, result_of, re
     wait_until(lambda: result_of(task_id).state == "REVOKED", what="the state of Celery's result")
     replies = stage.app.control.inspect(timeout=2).revoked() or {}
     assert all(task_id not in ids for ids in replies.values())
-    assert stage.start(stage.testapp.triple.s(2), instance_id=task_id, if_exists="restart").get(timeout=300) == 6
+    assert (
+        stage.start(stage.testapp.triple.s(2), instance_id=task_id, if_exists="restart").get(
+            timeout=300
+        )
+        == 6
+    )
 
 
 def test_revoke_of_one_that_waits_for_its_start(stage):
@@ -209,12 +235,16 @@ def test_revoke_of_one_that_waits_for_its_start(stage):
     assert run.refresh().runtime_status is RuntimeStatus.CANCELED
 
 
-# -- other result backends, and none --------------------------------------------------------------------------------
+# -- other result backends, and none ---------------------------------------------------------------
 
 
 @pytest.fixture(params=["none", "rpc", "database"])
 def other_backend(request, redis_url, rabbitmq_url, sqlite_url, tmp_path: Path, new_stage):
-    backend = {"none": None, "rpc": "rpc://", "database": f"db+sqlite:///{tmp_path / 'results.db'}"}[request.param]
+    backend = {
+        "none": None,
+        "rpc": "rpc://",
+        "database": f"db+sqlite:///{tmp_path / 'results.db'}",
+    }[request.param]
     stage = new_stage(rabbitmq_url if request.param == "rpc" else redis_url, sqlite_url, backend)
     stage.worker(pool="threads")
     return stage
@@ -231,10 +261,12 @@ def test_other_result_backends(other_backend):
     assert AsyncResult(run.id, app=stage.app).get(timeout=300) == 9
     with pytest.raises(stage.testapp.CardDeclined):
         AsyncResult(failing.id, app=stage.app).get(timeout=300)
-    assert chain(stage.testapp.triple.s(1), stage.testapp.add.s(1)).apply_async().get(timeout=300) == 4
+    assert (
+        chain(stage.testapp.triple.s(1), stage.testapp.add.s(1)).apply_async().get(timeout=300) == 4
+    )
 
 
-# -- eager ----------------------------------------------------------------------------------------------------------
+# -- eager -----------------------------------------------------------------------------------------
 
 
 def test_task_always_eager_runs_it_all_in_the_caller(new_stage, sqlite_url):

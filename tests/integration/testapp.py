@@ -1,7 +1,10 @@
-"""The application of the integration tests, for workers and for clients; environment variables configure it.
+"""The application of the integration tests, for workers and for clients.
 
-Every activity that matters appends a line to the file ``TESTAPP_RUNS`` when it runs, so that tests can count. An activity
-or a turn that is to last as long as a test wants waits for a file in the directory ``TESTAPP_MARKERS``.
+Environment variables configure it.
+
+Every activity that matters appends a line to the file ``TESTAPP_RUNS`` when it runs, so that tests
+can count. An activity or a turn that is to last as long as a test wants waits for a file in the
+directory ``TESTAPP_MARKERS``.
 """
 
 from __future__ import annotations
@@ -30,7 +33,11 @@ QUEUE = os.environ.get("TESTAPP_QUEUE", "testapp")
 VARIANT = os.environ.get("TESTAPP_VARIANT", "first")
 PATIENCE = 60
 
-app = Celery("testapp", broker=os.environ["TESTAPP_BROKER"], backend=os.environ.get("TESTAPP_BACKEND") or None)
+app = Celery(
+    "testapp",
+    broker=os.environ["TESTAPP_BROKER"],
+    backend=os.environ.get("TESTAPP_BACKEND") or None,
+)
 app.conf.update(
     task_default_queue=QUEUE,
     task_always_eager=bool(os.environ.get("TESTAPP_EAGER")),
@@ -39,10 +46,11 @@ app.conf.update(
     broker_transport_options=json.loads(os.environ.get("TESTAPP_BROKER_OPTIONS", "{}")),
     result_backend_transport_options=json.loads(os.environ.get("TESTAPP_BACKEND_OPTIONS", "{}")),
     durable_backend_url=os.environ["TESTAPP_STORE"],
-    durable_resend_after=1,
+    durable_resend_after=float(os.environ.get("TESTAPP_RESEND_AFTER", "1")),
     durable_heartbeat_interval=0.5,
     durable_worker_lease=2,
     durable_recovery_interval=0.3,
+    durable_turn_queue=os.environ.get("TESTAPP_TURN_QUEUE", "{queue}.turns") or None,
     durable_cache_size=int(os.environ.get("DURABLE_TEST_CACHE", "500")),
     durable_turn_timeout=float(os.environ.get("TESTAPP_TURN_TIMEOUT", "30")),
     durable_exception_modules=("reusable",),
@@ -50,14 +58,17 @@ app.conf.update(
 durable = Durable(app)
 
 
-# -- notes and markers --------------------------------------------------------------------------------------------
+# -- notes and markers -----------------------------------------------------------------------------
 
 
 def note(what, *facts):
     """Append one line to the run log; one write, so that processes do not mix."""
     context = durable_context()
     key = None if context is None else context.idempotency_key
-    line = json.dumps([time.time(), what, list(facts), key, threading.get_ident() + os.getpid()]) + "\n"
+    line = (
+        json.dumps([time.time(), what, list(facts), key, threading.get_ident() + os.getpid()])
+        + "\n"
+    )
     file = os.open(RUNS, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
     try:
         os.write(file, line.encode())
@@ -108,7 +119,7 @@ if os.environ.get("TESTAPP_DIES_IN"):
     die_in(os.environ["TESTAPP_DIES_IN"])
 
 
-# -- activities ---------------------------------------------------------------------------------------------------
+# -- activities ------------------------------------------------------------------------------------
 
 
 @app.task
@@ -207,7 +218,13 @@ def flaky(key, times):
     return key
 
 
-@app.task(bind=True, autoretry_for=(OutOfStock,), retry_backoff=False, default_retry_delay=0, max_retries=5)
+@app.task(
+    bind=True,
+    autoretry_for=(OutOfStock,),
+    retry_backoff=False,
+    default_retry_delay=0,
+    max_retries=5,
+)
 def flaky_by_celery(self, key, times):
     note("flaky_by_celery", key)
     for number in range(times):
@@ -387,7 +404,7 @@ def errback(*args, **kwargs):
     note("errback")
 
 
-# -- orchestrators: calls -----------------------------------------------------------------------------------------
+# -- orchestrators: calls --------------------------------------------------------------------------
 
 
 def describe_error(error):
@@ -395,7 +412,9 @@ def describe_error(error):
         "raised": type(error).__name__,
         "module": type(error).__module__,
         "message": str(error),
-        "facts": {k: v for k, v in getattr(error, "facts", {}).items() if isinstance(v, (str, int))},
+        "facts": {
+            k: v for k, v in getattr(error, "facts", {}).items() if isinstance(v, (str, int))
+        },
     }
 
 
@@ -439,7 +458,10 @@ async def attempt(ctx, task, args=(), kwargs=None, options=None, call=None, retr
 
 @durable.orchestrator
 async def poison(ctx, key, how):
-    """Destroy the process, or never come to an end, in the turn after an activity; until that is mended."""
+    """Destroy the process, or never come to an end, in the turn after an activity.
+
+    Until that is mended.
+    """
     found = await ctx.call(add.s(len(key), 1))
     if not (MARKERS / f"{key}-mended").exists():
         if how == "kill":
@@ -470,7 +492,9 @@ async def fail_unhandled(ctx, message="no money"):
 
 @durable.orchestrator
 async def suspend_when_exhausted(ctx, key):
-    return await ctx.call(flaky.s(key, 2), retry=RetryPolicy(first_interval=0, max_attempts=2), on_exhausted="suspend")
+    return await ctx.call(
+        flaky.s(key, 2), retry=RetryPolicy(first_interval=0, max_attempts=2), on_exhausted="suspend"
+    )
 
 
 @durable.orchestrator
@@ -486,7 +510,7 @@ def at_once(ctx, x):
     return x + 1
 
 
-# -- orchestrators: limits and retention ------------------------------------------------------------------------------
+# -- orchestrators: limits and retention -----------------------------------------------------------
 
 
 @durable.orchestrator(limit=[Limit(2, key="tenant"), Limit(3), Rate(50, per=0.5)])
@@ -498,7 +522,11 @@ async def limited(ctx, tenant, number):
 
 @durable.orchestrator
 async def limited_family(ctx, count):
-    return sorted(await ctx.all([ctx.call(limited.s("family", n).set(task_id=f"child-{n}")) for n in range(count)]))
+    return sorted(
+        await ctx.all(
+            [ctx.call(limited.s("family", n).set(task_id=f"child-{n}")) for n in range(count)]
+        )
+    )
 
 
 @durable.orchestrator(debounce=Debounce(1, key="document"))
@@ -511,7 +539,7 @@ async def forgotten(ctx):
     return await ctx.call(add.s(1, 1))
 
 
-# -- orchestrators: composition -----------------------------------------------------------------------------------
+# -- orchestrators: composition --------------------------------------------------------------------
 
 
 @durable.orchestrator
@@ -522,6 +550,36 @@ async def canvas(ctx):
         "chain": await ctx.call(chain(add.s(1, 2), double.s(), add.s(10))),
         "chord": await ctx.call(chord([double.s(n) for n in range(4)], total.s())),
     }
+
+
+@app.task
+def tiny(n):
+    return 1
+
+
+@app.task
+def brief(n):
+    note("brief", n)
+    time.sleep(0.05)
+    return 1
+
+
+@app.task(rate_limit="4/s")
+def rated(n):
+    return 1
+
+
+@durable.orchestrator
+async def spread(ctx, name, size):
+    """Count what as many activities of one kind return."""
+    kinds = {"tiny": tiny, "brief": brief, "rated": rated}
+    return sum(await asyncio.gather(*(ctx.call(kinds[name].s(n)) for n in range(size))))
+
+
+@durable.orchestrator
+async def nap(ctx, seconds):
+    await ctx.sleep(seconds)
+    return "awake"
 
 
 @durable.orchestrator
@@ -613,7 +671,7 @@ async def wait_for_go(ctx, *_):
     return await ctx.wait_event("go")
 
 
-# -- orchestrators: time, events, state ---------------------------------------------------------------------------
+# -- orchestrators: time, events, state ------------------------------------------------------------
 
 
 @durable.orchestrator
@@ -663,9 +721,13 @@ async def facts(ctx, x):
     inline = await ctx.run(lambda: x + 1)
     await ctx.call(echo.s(x))
     return {
-        "instance_id": ctx.instance_id, "name": ctx.name, "version": ctx.version, "parent_id": ctx.parent_id,
-        "drawn": drawn, "inline": inline,
-    }  # fmt: skip
+        "instance_id": ctx.instance_id,
+        "name": ctx.name,
+        "version": ctx.version,
+        "parent_id": ctx.parent_id,
+        "drawn": drawn,
+        "inline": inline,
+    }
 
 
 @durable.orchestrator
@@ -707,7 +769,7 @@ async def elsewhere(ctx):
     return await ctx.call(describe.s())
 
 
-# -- orchestrators: recovery --------------------------------------------------------------------------------------
+# -- orchestrators: recovery -----------------------------------------------------------------------
 
 
 @durable.orchestrator
@@ -735,7 +797,9 @@ async def parallel_holds(ctx, keys):
 
 @durable.orchestrator
 async def survive_lost_process(ctx, key):
-    return await ctx.call(kill_own_process.s(key), retry=RetryPolicy(first_interval=0, max_attempts=2))
+    return await ctx.call(
+        kill_own_process.s(key), retry=RetryPolicy(first_interval=0, max_attempts=2)
+    )
 
 
 @durable.orchestrator
@@ -754,12 +818,14 @@ async def mixed(ctx, size):
         declined = False
     except CardDeclined:
         declined = True
-    retried = await ctx.call(flaky.s(ctx.instance_id, 1), retry=RetryPolicy(first_interval=0.1, max_attempts=2))
+    retried = await ctx.call(
+        flaky.s(ctx.instance_id, 1), retry=RetryPolicy(first_interval=0.1, max_attempts=2)
+    )
     event = await ctx.wait_event("go")
     return [sum(doubled), below["value"], declined, retried == ctx.instance_id, event]
 
 
-# -- entities -----------------------------------------------------------------------------------------------------
+# -- entities --------------------------------------------------------------------------------------
 
 
 @durable.entity

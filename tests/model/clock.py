@@ -1,4 +1,5 @@
-"""Time that only the test moves: the store's clock, and what the engine reads of the module ``time``.
+"""Time that only the test moves: the store's clock, and what the engine reads of the module
+``time``.
 
 Execution ids are counted instead of drawn, so that the same steps give the same rows.
 """
@@ -11,16 +12,19 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from unittest import mock
 
-from celery_durable.engine import client, decisions, records, recovery, turn
 from celery_durable.engine import clock as engine_clock
-from celery_durable.store import database
+from celery_durable.engine import dispatch, draft, records, recovery, start, turn
+from celery_durable.store import connecting
 
 START = 1_750_000_000_000_000
 SECOND = 1_000_000
 
 
 class VirtualTime:
-    """Stands in for the module ``time``. Each look at the store's clock is a microsecond later than the one before."""
+    """Stands in for the module ``time``.
+
+    Each look at the store's clock is a microsecond later than the one before.
+    """
 
     def __init__(self) -> None:
         self.micros = START
@@ -56,9 +60,12 @@ class CountedIds:
 def virtual_time() -> Iterator[VirtualTime]:
     """Let stores that are opened inside, and the engine, live in virtual time."""
     time, ids = VirtualTime(), CountedIds()
-    patches = [mock.patch.object(database, "_clock", time.now)]
-    patches += [mock.patch.object(module, "time", time) for module in (records, engine_clock, recovery, turn)]
-    patches += [mock.patch.object(module, "uuid", ids) for module in (decisions, client)]
+    patches = [mock.patch.object(connecting, "_clock", time.now)]
+    patches += [
+        mock.patch.object(module, "time", time)
+        for module in (records, engine_clock, recovery, turn, dispatch)
+    ]
+    patches += [mock.patch.object(module, "uuid", ids) for module in (draft, start)]
     for patch in patches:
         patch.start()
     try:

@@ -1,8 +1,10 @@
-"""Several workers over one store and one broker, in one thread: each step of each is the test's to take.
+"""Several workers over one store and one broker, in one thread: each step of each is the test's to
+take.
 
-The broker holds messages, and may lose, double and reorder them. A process holds live executions and the activities that
-it has in hand; it can be killed, or the store fail it, or something else happen, just before or after any call that its
-engine makes to the store. What the store has acknowledged is written into a ledger.
+The broker holds messages, and may lose, double and reorder them. A process holds live executions
+and the activities that it has in hand; it can be killed, or the store fail it, or something else
+happen, just before or after any call that its engine makes to the store. What the store has
+acknowledged is written into a ledger.
 """
 
 from __future__ import annotations
@@ -17,26 +19,30 @@ from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
+from celery.exceptions import WorkerLostError
 
-from celery_durable.core.replay import Execution
+from celery_durable.core.machine import Machine
 from celery_durable.engine.cache import known_of
 from celery_durable.engine.records import (
     ActivityRow,
     ActivityStart,
     ActivityTicket,
-    NewInstance,
+    Claim,
     Outcome,
     Recorded,
     TurnAddress,
 )
-from celery_durable.engine.recovery import Recovery, Room
+from celery_durable.engine.recovery import Recovery
 from celery_durable.engine.registry import Registry
 from celery_durable.engine.watchdog import Watchdog
+from celery_durable.engine.writes import NewInstance
 from celery_durable.errors import StoreError
 from celery_durable.payload import PayloadCodec
 from celery_durable.store import Store
 from celery_durable.store.database import Database
 from tests.contract.world import RecordingPublisher, World
+from tests.storeparts import WrappedStore
+from tests.witnesses import Bystander
 
 from .clock import SECOND, VirtualTime
 
@@ -51,7 +57,9 @@ class Killed(BaseException):
 
 @dataclass
 class Trouble:
-    """What happens at the ``moment``-th edge (before or after a call to the store) of the step under way."""
+    """What happens at the ``moment``-th edge (before or after a call to the store) of the step
+    under way.
+    """
 
     moment: int
     kind: str
@@ -60,7 +68,10 @@ class Trouble:
 
 @dataclass
 class Message:
-    """An activity on its way; a copy is one that the broker or recovery knows to be delivered again."""
+    """An activity on its way.
+
+    A copy is one that the broker or recovery knows to be delivered again.
+    """
 
     row: ActivityRow
     is_copy: bool = False
@@ -72,7 +83,7 @@ class Hand:
 
     message: Message
     start: ActivityStart
-    live: Execution | None
+    live: Machine | None
 
     @property
     def ticket(self) -> ActivityTicket:
@@ -100,7 +111,9 @@ class Ledger:
     began: dict[ActivityTicket, int] = field(default_factory=dict)
 
     def record(self, outcome: Outcome) -> None:
-        assert outcome.ticket not in self.outcomes, f"two outcomes of {outcome.ticket} were recorded"
+        assert outcome.ticket not in self.outcomes, (
+            f"two outcomes of {outcome.ticket} were recorded"
+        )
         self.outcomes[outcome.ticket] = outcome
         self.entries.append(outcome)
 
@@ -114,7 +127,11 @@ class Broker:
 
     def ready_turns(self, now: int) -> list[int]:
         """Return the places of turn messages that may be delivered now."""
-        return [n for n, (_, delay, due) in enumerate(self.turns) if not (delay and due is not None and due > now)]
+        return [
+            n
+            for n, (_, delay, due) in enumerate(self.turns)
+            if not (delay and due is not None and due > now)
+        ]
 
     def take_turn(self, place: int) -> str:
         address = self.turns[place][0]
@@ -142,17 +159,14 @@ class Outlet(RecordingPublisher):
         return {}
 
 
-class Seam:
+class Seam(WrappedStore):
     """The store as one process sees it."""
 
     def __init__(self, cluster: Cluster) -> None:
+        super().__init__(cluster.store, self._call)
         self._cluster = cluster
 
-    def __getattr__(self, name: str) -> Any:
-        real = getattr(self._cluster.store, name)
-        if not callable(real):
-            return real
-
+    def _call(self, name: str, real: Callable[..., Any]) -> Any:
         @functools.wraps(real)
         def call(*args: Any, **kwargs: Any) -> Any:
             self._cluster.edge()
@@ -168,7 +182,9 @@ class Process(World):
     """One worker, which is a client too."""
 
     def __init__(self, cluster: Cluster, name: str, cache_size: int, **settings: Any) -> None:
-        super().__init__(cluster.store, cache_size=cache_size, registry=cluster.registry, **settings)
+        super().__init__(
+            cluster.store, cache_size=cache_size, registry=cluster.registry, **settings
+        )
         self.cluster, self.name = cluster, name
         self.seam: Any = Seam(cluster)
         self.runner.store = self.client.store = self.seam
@@ -177,13 +193,22 @@ class Process(World):
         self.hands: list[Hand] = []
         self.claims_empty = False
         self.sweeper = Recovery(
-            self.seam, self.runner, self.publisher, self.registry, self.codec, self.settings, name, "host", self._room
-        )  # fmt: skip
+            self.seam,
+            self.runner,
+            self.publisher,
+            self.registry,
+            self.codec,
+            self.settings,
+            name,
+            "host",
+            Bystander(self._depths),
+            WorkerLostError,
+        )
 
-    def _room(self) -> Room:
+    def _depths(self) -> dict[str, int | None]:
         broker = self.cluster.broker
-        is_empty = not broker.activities and not broker.ready_turns(self.cluster.time.micros)
-        return Room(frozenset({"celery"})) if is_empty or self.claims_empty else Room()
+        waiting = len(broker.activities) + len(broker.ready_turns(self.cluster.time.micros))
+        return {"celery": 0 if self.claims_empty else waiting}
 
     def forget(self) -> None:
         """Lose what this process remembers."""
@@ -194,7 +219,7 @@ class Process(World):
                 live.abandon()
         self.hands.clear()
 
-    # -- what a worker does -----------------------------------------------------------------------------
+    # -- what a worker does ------------------------------------------------------------------------
 
     def turn(self, id_: str) -> None:
         """Take a turn by message; a message whose turn failed with the store is delivered again."""
@@ -208,11 +233,11 @@ class Process(World):
         ticket = message.row.ticket
         live = self.live.take(ticket.execution)
         try:
-            start = self.seam.begin_activity(ticket, known_of(live))
+            claim = Claim(self.name, int(self.settings.worker_lease * SECOND))
+            start = self.seam.outcomes.begin(ticket, known_of(live), claim)
             if start is not None:
                 start.read_at = self.cluster.time.monotonic_ns()
-                must_claim = message.is_copy or start.must_claim or start.holder is not None
-                if must_claim and not self.seam.claim(ticket, self.name, int(self.settings.worker_lease * SECOND)):
+                if not start.is_claimed:
                     start = None
         except StoreError:
             start = None
@@ -238,19 +263,19 @@ class Process(World):
         is_alone = start.join_command is None and start.window_command is None
         if inline and is_alone and not hand.message.is_copy:
             try:
-                if self.runner.complete(outcome, start, live):
+                if self.runner.inline.complete(outcome, start, live):
                     return
             except StoreError:
                 pass
         elif live is not None:
             self.live.put(live)
         is_released = start.window_command is not None
-        recorded = self._patiently(lambda: self.seam.record_outcome(outcome, release=is_released))
+        recorded = self._patiently(lambda: self.seam.outcomes.record(outcome, release=is_released))
         take_turn = self.runner.run if inline else self._publish_turn
         try:
             if recorded is not None:
-                self.runner.wake_after(hand.ticket, recorded, take_turn)
-            elif self.seam.was_recorded(hand.ticket, start.instance.id):
+                self.runner.dispatcher.follow(hand.ticket, recorded, take_turn)
+            elif self.seam.outcomes.was_recorded(hand.ticket, start.instance.id):
                 take_turn(start.instance.id)
         except StoreError:
             pass  # logged, and left to recovery
@@ -263,7 +288,7 @@ class Process(World):
                 continue
 
     def _publish_turn(self, id_: str) -> None:
-        for address in self.seam.turn_addresses([id_]):
+        for address in self.seam.reads.turn_addresses([id_]):
             self.publisher.publish_turn(address)
 
     def tick(self) -> None:
@@ -277,7 +302,14 @@ class Process(World):
 class Cluster:
     """A store, a broker and the processes that share them."""
 
-    def __init__(self, template: Path, time: VirtualTime, registry: Registry, cache_sizes: list[int], **settings: Any):
+    def __init__(
+        self,
+        template: Path,
+        time: VirtualTime,
+        registry: Registry,
+        cache_sizes: list[int],
+        **settings: Any,
+    ):
         self.time, self.registry = time, registry
         self.folder = tempfile.mkdtemp(prefix="model")
         shutil.copy(template, f"{self.folder}/store.db")
@@ -302,7 +334,10 @@ class Cluster:
         shutil.rmtree(self.folder)
 
     def kill(self, process: Process, *, redelivers: bool) -> None:
-        """Let another process take the place of this one; the broker may deliver again what it had in hand."""
+        """Let another process take the place of this one.
+
+        The broker may deliver again what it had in hand.
+        """
         if redelivers:
             for hand in process.hands:
                 self.broker.activities.append(Message(hand.message.row, is_copy=True))
@@ -310,8 +345,13 @@ class Cluster:
         place = self.processes.index(process)
         self.processes[place] = self._boot(self._cache_sizes[place])
 
-    def step(self, process: Process, work: Callable[[], object], trouble: Trouble | None = None) -> object:
-        """Let a process do something, with trouble on the way; True if it did not live to see the end."""
+    def step(
+        self, process: Process, work: Callable[[], object], trouble: Trouble | None = None
+    ) -> object:
+        """Let a process do something, with trouble on the way.
+
+        True if it did not live to see the end.
+        """
         self.trouble = trouble
         try:
             return work()
@@ -322,7 +362,7 @@ class Cluster:
         finally:
             self.trouble = None
 
-    # -- the seam -----------------------------------------------------------------------------------------
+    # -- the seam ----------------------------------------------------------------------------------
 
     def edge(self) -> None:
         """An edge of a call to the store: this is where trouble strikes."""
@@ -343,29 +383,43 @@ class Cluster:
     def note(self, name: str, args: tuple[Any, ...], result: Any) -> None:
         """Write down what the store has acknowledged."""
         ledger = self.ledger
-        if name in ("insert_instance", "replace_instance", "start_turn") and result:
+        if (name in ("insert", "insert_with_turn") and result) or (
+            name == "replace" and result is not None
+        ):
             ledger.entries.append(args[0])
         elif name == "put" and result:
             ledger.entries += [self._arrival(message) for message in args[0]]
-        elif name == "begin_activity" and result is not None:
-            assert args[0] not in ledger.outcomes, f"{args[0]} has its outcome, and begins to run again"
-        elif name == "record_outcome" and result is not None:
+        elif name == "begin" and result is not None:
+            assert args[0] not in ledger.outcomes, (
+                f"{args[0]} has its outcome, and begins to run again"
+            )
+        elif name == "record" and result is not None:
             ledger.record(args[0])
-        if name in ("commit_turn", "start_turn") and result is not None:
+        if name in ("commit", "insert_with_turn") and result is not None:
             commit = args[-1]
             ledger.entries += result.started_children
             for new in commit.activities:
                 ticket = ActivityTicket(commit.execution, new.command, new.attempt)
-                self.calls[ticket] = CODEC.decode(CODEC.decode(new.message)[0])[0] if new.kind == "activity" else []
+                self.calls[ticket] = (
+                    CODEC.decode(CODEC.decode(new.message)[0])[0] if new.kind == "activity" else []
+                )
             if commit.outcome is not None:
                 ledger.record(self.under_way[commit.outcome])
 
     def _arrival(self, message: Any) -> Arrival:
-        rows = self.rows(f"SELECT visible_at FROM durable_inbox WHERE dedup = '{message.dedup}' ORDER BY id DESC")
+        rows = self.rows(
+            f"SELECT ABS(visible_at) FROM durable_inbox WHERE dedup = '{message.dedup}' ORDER BY id"
+            " DESC"
+        )
         data = None if message.payload is None else CODEC.decode(message.payload)
         return Arrival(
-            message.instance, str(message.kind), message.name, data, (message.facts or {}).get("id"), rows[0][0]
-        )  # fmt: skip
+            message.instance,
+            str(message.kind),
+            message.name,
+            data,
+            (message.facts or {}).get("id"),
+            rows[0][0],
+        )
 
     def rows(self, sql: str) -> list[Any]:
         """Look into the tables."""

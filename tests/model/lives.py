@@ -1,7 +1,9 @@
-"""The orchestrators of the machine, and beside each what may come of it, said from what the store has acknowledged.
+"""The orchestrators of the machine, and beside each what may come of it, said from what the store
+has acknowledged.
 
-Each takes the name of its life as its first argument and passes it on to its activities, so that what was recorded for
-it can be found without a look at its history. Activities are called with (life, place).
+Each takes the name of its life as its first argument and passes it on to its activities, so that
+what was recorded for it can be found without a look at its history. Activities are called with
+(life, place).
 """
 
 from __future__ import annotations
@@ -31,9 +33,11 @@ class Life:
     program: str
     args: list[Any]
     born: int
-    outcomes: dict[Any, list[Result]] = field(default_factory=dict)  # place -> outcomes of its attempts, in order
+    # place -> outcomes of its attempts, in order
+    outcomes: dict[Any, list[Result]] = field(default_factory=dict)
     order: list[tuple[Any, Result]] = field(default_factory=list)
-    events: list[tuple[str, Any, str | None, int]] = field(default_factory=list)  # name, data, id, when
+    # name, data, id, when
+    events: list[tuple[str, Any, str | None, int]] = field(default_factory=list)
     may_cancel: bool = False
     may_terminate: bool = False
     must_end: bool = False
@@ -56,13 +60,15 @@ def show(error: BaseException) -> list[str]:
     return [type(error).__name__, str(error)]
 
 
-# -- activities one after the other, tried twice ------------------------------------------------------------------
+# -- activities one after the other, tried twice ---------------------------------------------------
 
 TWICE = RetryPolicy(first_interval=3, max_attempts=2)
 
 
 async def steps(ctx: Any, life: str, count: int) -> list[Any]:
-    return [await ctx.call(sig("work", life, place), retry=TWICE, timeout=60) for place in range(count)]
+    return [
+        await ctx.call(sig("work", life, place), retry=TWICE, timeout=60) for place in range(count)
+    ]
 
 
 def expect_steps(life: Life) -> Result:
@@ -76,7 +82,7 @@ def expect_steps(life: Life) -> Result:
     return ("value", values)
 
 
-# -- many at once -------------------------------------------------------------------------------------------------
+# -- many at once ----------------------------------------------------------------------------------
 
 
 async def fan(ctx: Any, life: str, count: int) -> list[Any]:
@@ -106,7 +112,7 @@ async def window(ctx: Any, life: str, count: int) -> list[Any]:
     return [show(result) if isinstance(result, Exception) else result for result in results]
 
 
-# -- the way of waiting changes while they run --------------------------------------------------------------------
+# -- the way of waiting changes while they run -----------------------------------------------------
 
 
 async def both(ctx: Any, life: str) -> list[Any]:
@@ -137,7 +143,7 @@ def expect_both(life: Life) -> Result:
     return waits or ("value", [results[1], results])
 
 
-# -- events -------------------------------------------------------------------------------------------------------
+# -- events ----------------------------------------------------------------------------------------
 
 
 async def collector(ctx: Any, life: str, count: int) -> list[Any]:
@@ -170,11 +176,16 @@ async def relay(ctx: Any, life: str, chunks: list[Any]) -> list[Any]:
 
 
 def check_relay(life: Life, chunks: list[list[Any]]) -> None:
-    """Every event is taken once and in order; an id that was raised again may be taken again by a later execution."""
+    """Every event is taken once and in order.
+
+    An id that was raised again may be taken again by a later execution.
+    """
     taken = [data for chunk in chunks for data in chunk]
     ids = {data: event_id for _, data, event_id, _ in life.events}
     raised = list(ids)
-    assert taken == [data for data in raised if data in taken], "events were taken twice, or out of order"
+    assert taken == [data for data in raised if data in taken], (
+        "events were taken twice, or out of order"
+    )
     for chunk in chunks:
         known = [ids[data] for data in chunk if ids[data] is not None]
         assert len(known) == len(set(known)), "one execution took an event id twice"
@@ -201,7 +212,7 @@ def expect_patient(life: Life) -> Result:
     return ("value", LATE)
 
 
-# -- time, children, clearing up ----------------------------------------------------------------------------------
+# -- time, children, clearing up -------------------------------------------------------------------
 
 
 async def sleeper(ctx: Any, life: str, seconds: int) -> int:
@@ -285,7 +296,19 @@ EXPECTATIONS: dict[str, Callable[[Life], Result]] = {
 }
 FUNCTIONS: dict[str, Callable[..., Any]] = {
     function.__name__: function
-    for function in (steps, fan, fan_fast, window, both, collector, relay, patient, sleeper, tidy, parent)
+    for function in (
+        steps,
+        fan,
+        fan_fast,
+        window,
+        both,
+        collector,
+        relay,
+        patient,
+        sleeper,
+        tidy,
+        parent,
+    )
 }
 
 

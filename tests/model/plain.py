@@ -1,7 +1,9 @@
-"""The same orchestrator as plain Python under asyncio: only the order and the time of what happens come from a history.
+"""The same orchestrator as plain Python under asyncio: only the order and the time of what happens
+come from a history.
 
-The loop is the standard library's. A timer waits until history says that a timer of that very due time fired; a call
-waits until history holds an outcome of its label. Whatever else decides the result is asyncio's.
+The loop is the standard library's. A timer waits until history says that a timer of that very due
+time fired; a call waits until history holds an outcome of its label. Whatever else decides the
+result is asyncio's.
 """
 
 from __future__ import annotations
@@ -11,7 +13,7 @@ import itertools
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from celery_durable.core.events import Event, EventKind
+from celery_durable.core.history import Event, EventKind
 from celery_durable.payload import PayloadCodec
 
 from .clock import SECOND
@@ -43,7 +45,9 @@ class PlainLoop(asyncio.SelectorEventLoop):
         self.micros = self.origin = 0
         self.held: list[tuple[int, asyncio.TimerHandle]] = []
         super().__init__()
-        self.set_task_factory(lambda loop, coro, **options: NumberedTask(_coroutine(coro), loop=loop, **options))
+        self.set_task_factory(
+            lambda loop, coro, **options: NumberedTask(_coroutine(coro), loop=loop, **options)
+        )
         self.set_exception_handler(lambda loop, context: None)
 
     def time(self) -> float:
@@ -98,9 +102,14 @@ class Call(asyncio.Future[Any]):
 
 
 class First(asyncio.Future[Any]):
-    """``ctx.any``: as the first of several; a cancel goes to all of them, and is over when the first is."""
+    """``ctx.any``: as the first of several.
 
-    def __init__(self, members: Sequence[asyncio.Future[Any]], cancel_losers: bool, loop: Any) -> None:
+    A cancel goes to all of them, and is over when the first is.
+    """
+
+    def __init__(
+        self, members: Sequence[asyncio.Future[Any]], cancel_losers: bool, loop: Any
+    ) -> None:
         super().__init__(loop=loop)
         self.members, self.cancel_losers, self.is_canceling = members, cancel_losers, False
         for member in members:
@@ -157,7 +166,9 @@ class PlainContext:
     def any(self, awaitables: Any, *, cancel_losers: bool = True) -> Any:
         return First(list(map(asyncio.ensure_future, awaitables)), cancel_losers, self.loop)
 
-    def map(self, task: Any, items: list[Any], *, concurrency: int | None = None, tolerate: int = 0) -> Any:
+    def map(
+        self, task: Any, items: list[Any], *, concurrency: int | None = None, tolerate: int = 0
+    ) -> Any:
         calls = [self.call({"args": item}) for item in items]
         return self.loop.create_task(self._map(calls, tolerate))
 
@@ -181,7 +192,9 @@ class PlainContext:
 
     def sleep(self, duration: float) -> Any:
         future = self.loop.create_future()
-        handle = self.loop.call_later(duration, lambda: None if future.done() else future.set_result(None))
+        handle = self.loop.call_later(
+            duration, lambda: None if future.done() else future.set_result(None)
+        )
         future.add_done_callback(lambda done: handle.cancel())
         return future
 
@@ -220,7 +233,9 @@ def run_plain(function: Callable[[Any], Any], history: Sequence[Sequence[Event]]
 
 
 class _Play:
-    def __init__(self, loop: PlainLoop, function: Callable[[Any], Any], history: Sequence[Sequence[Event]]) -> None:
+    def __init__(
+        self, loop: PlainLoop, function: Callable[[Any], Any], history: Sequence[Sequence[Event]]
+    ) -> None:
         self.loop, self.history = loop, history
         self.context = PlainContext(loop)
         self.function = function
@@ -290,7 +305,11 @@ class _Play:
         if self.main.cancelled():
             return ("canceled",)
         error = self.main.exception()
-        return ("failed", type(error).__name__, str(error)) if error is not None else ("value", self.main.result())
+        return (
+            ("failed", type(error).__name__, str(error))
+            if error is not None
+            else ("value", self.main.result())
+        )
 
 
 _PLAYED: dict[EventKind, Callable[[_Play, Event], None]] = {

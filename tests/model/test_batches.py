@@ -1,4 +1,6 @@
-"""The end of an orchestration does not depend on how its messages were batched into turns: two ways in which it once did."""
+"""The end of an orchestration does not depend on how its messages were batched into turns: two ways
+in which it once did.
+"""
 
 from __future__ import annotations
 
@@ -9,8 +11,8 @@ from typing import Any
 import pytest
 
 from celery_durable.core.status import RuntimeStatus
-from celery_durable.engine.client import StartRequest
 from celery_durable.engine.registry import Definition, Registry
+from celery_durable.engine.start import StartRequest
 from tests.contract.world import sig
 
 from .clock import SECOND, VirtualTime, virtual_time
@@ -59,15 +61,23 @@ def test_an_event_after_the_deadline_is_late_however_late_the_worker_is(
 
 
 @pytest.mark.parametrize("gap", [1, 3, 5, 7, 9])
-def test_a_replaced_life_leaves_no_child_that_a_turn_starts_meanwhile(cluster: Cluster, gap: int) -> None:
+def test_a_replaced_life_leaves_no_child_that_a_turn_starts_meanwhile(
+    cluster: Cluster, gap: int
+) -> None:
     """The turn falls into every gap between two calls to the store."""
     client, worker = cluster.processes
     client.start("parent")
     start = StartRequest("parent", (), {}, instance_id="i", if_exists="replace")
-    cluster.step(client, lambda: client.client.start(start), Trouble(gap, "meanwhile", lambda: worker.turn("i")))
+    cluster.step(
+        client,
+        lambda: client.client.start(start),
+        Trouble(gap, "meanwhile", lambda: worker.turn("i")),
+    )
     for _ in range(3):
         for (id_,) in cluster.rows("SELECT id FROM durable_instances"):
             worker.turn(id_)
     execution = client.client.fetch("i").execution
-    old = cluster.rows(f"SELECT id, status FROM durable_instances WHERE parent_execution <> '{execution}'")
+    old = cluster.rows(
+        f"SELECT id, status FROM durable_instances WHERE parent_execution <> '{execution}'"
+    )
     assert [row for row in old if not RuntimeStatus(row[1]).is_terminal] == []

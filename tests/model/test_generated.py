@@ -1,9 +1,10 @@
-"""Any orchestrator ends as the same Python does under asyncio, whatever happens to the workers on the way.
+"""Any orchestrator ends as the same Python does under asyncio, whatever happens to the workers on
+the way.
 
-A random program runs on the engine over SQLite: messages are delivered in any order, doubled and lost, workers are killed
-between and inside turns, the caches are full, tiny or off. Then it runs as plain Python, where the order in which calls
-and timers came in is read from the history. Both must end alike, and the plain program must need all of the history and
-nothing more.
+A random program runs on the engine over SQLite: messages are delivered in any order, doubled and
+lost, workers are killed between and inside turns, the caches are full, tiny or off. Then it runs as
+plain Python, where the order in which calls and timers came in is read from the history. Both must
+end alike, and the plain program must need all of the history and nothing more.
 
 The long tier runs more and more programs, until its budget is spent.
 """
@@ -18,7 +19,7 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from celery_durable.core.events import load_events
+from celery_durable.core.history import load_events
 from celery_durable.core.status import RuntimeStatus
 from celery_durable.engine.registry import Definition, Registry
 from celery_durable.errors import StoreError
@@ -41,14 +42,22 @@ class Storm:
     """Runs one orchestration to its end through every kind of disorder that a seed can think of."""
 
     def __init__(
-        self, template: Path, time: VirtualTime, tree: Any, seed: int, sizes: list[int], mischief: float
+        self,
+        template: Path,
+        time: VirtualTime,
+        tree: Any,
+        seed: int,
+        sizes: list[int],
+        mischief: float,
     ) -> None:
         registry = Registry()
         registry.add(Definition("program", None, program(tree)))
         time.micros = START
         self.time, self.dice, self.mischief = time, random.Random(seed), mischief
         limits = {"max_turn_crashes": 10_000, "max_activity_crashes": 10_000}
-        self.cluster = Cluster(template, time, registry, sizes, start_inline=self.dice.random() < 0.5, **limits)
+        self.cluster = Cluster(
+            template, time, registry, sizes, start_inline=self.dice.random() < 0.5, **limits
+        )
         self.is_suspended = False
 
     def run(self) -> tuple[Any, list[Any]]:
@@ -57,11 +66,14 @@ class Storm:
         try:
             cluster.processes[0].start("program")
             for _ in range(5_000):
-                if cluster.store.status_of("i").is_terminal:
-                    return self.ending(), [load_events(row) for row in cluster.store.events("i")]
+                if cluster.store.reads.status_of("i").is_terminal:
+                    return self.ending(), [
+                        load_events(row) for row in cluster.store.reads.events("i")
+                    ]
                 self.step()
             raise AssertionError(
-                f"it never ends: {cluster.store.fetch('i')}, {cluster.rows('SELECT * FROM durable_inbox')}"
+                f"it never ends: {cluster.store.reads.fetch('i')},"
+                f" {cluster.rows('SELECT * FROM durable_inbox')}"
             )
         finally:
             cluster.close()
@@ -76,7 +88,10 @@ class Storm:
         ready = broker.ready_turns(self.time.micros)
         hands = [(owner, hand) for owner in self.cluster.processes for hand in owner.hands]
         chosen = dice.choice(
-            ["turn"] * len(ready) + ["begin"] * len(broker.activities) + ["end"] * len(hands) + ["time"]
+            ["turn"] * len(ready)
+            + ["begin"] * len(broker.activities)
+            + ["end"] * len(hands)
+            + ["time"]
         )
         if chosen == "turn":
             self.act(process, lambda id_=broker.take_turn(dice.choice(ready)): process.turn(id_))
@@ -120,7 +135,11 @@ class Storm:
         """Run the body: its first so many attempts fail."""
         args = self.cluster.calls[hand.ticket]
         label, failures = args if len(args) == 2 else args[0]
-        return ValueError(f"{label} is broken") if hand.ticket.attempt <= failures else f"result of {label}"
+        return (
+            ValueError(f"{label} is broken")
+            if hand.ticket.attempt <= failures
+            else f"result of {label}"
+        )
 
     def disturb(self, process: Process) -> None:
         dice, broker = self.dice, self.cluster.broker
@@ -139,9 +158,13 @@ class Storm:
 
     def wait(self, *, is_idle: bool) -> None:
         """Let time go by; with nothing else to do, up to what is due next, and recovery looks."""
-        due = [moment for _, delay, moment in self.cluster.broker.turns if delay and moment is not None]
+        due = [
+            moment for _, delay, moment in self.cluster.broker.turns if delay and moment is not None
+        ]
         if is_idle:
-            assert due or self.mischief or self.is_suspended, "it waits for a message that nobody has sent"
+            assert due or self.mischief or self.is_suspended, (
+                "it waits for a message that nobody has sent"
+            )
             self.time.advance(max(SECOND, min(due, default=0) - self.time.micros))
             for process in self.cluster.processes if self.mischief else ():
                 process.tick()
@@ -149,7 +172,7 @@ class Storm:
             self.time.advance(self.dice.randint(1, 2 * SECOND))
 
     def ending(self) -> Any:
-        record = self.cluster.store.fetch("i")
+        record = self.cluster.store.reads.fetch("i")
         if record.status is RuntimeStatus.COMPLETED:
             return ("value", CODEC.decode(record.output or "null"))
         if record.status is RuntimeStatus.CANCELED:

@@ -1,7 +1,8 @@
-"""Random orchestrators: trees, and what runs them on any context that offers ``call``, ``all``, ``any``, ``map``, ``sleep``.
+"""Random orchestrators: trees, and what runs them on any context that offers ``call``, ``all``,
+``any``, ``map``, ``sleep``.
 
-A leaf calls an activity by a label that is its place in the tree and how often it was there. Whether an activity fails,
-and in which attempt, is part of the tree.
+A leaf calls an activity by a label that is its place in the tree and how often it was there.
+Whether an activity fails, and in which attempt, is part of the tree.
 """
 
 from __future__ import annotations
@@ -81,7 +82,7 @@ class Interpreter:
     def parts(self, path: str, trees: list[Any]) -> list[Any]:
         return [self.run(tree, f"{path}.{n}") for n, tree in enumerate(trees)]
 
-    # -- leaves -------------------------------------------------------------------------------------------
+    # -- leaves ------------------------------------------------------------------------------------
 
     async def _call(self, path: str, failures: int) -> Any:
         return await self.call(path, failures)
@@ -98,7 +99,7 @@ class Interpreter:
     async def _yield(self, path: str) -> None:
         await asyncio.sleep(0)
 
-    # -- all of them --------------------------------------------------------------------------------------
+    # -- all of them -------------------------------------------------------------------------------
 
     async def _sequence(self, path: str, trees: list[Any]) -> Any:
         return [await self.run(tree, f"{path}.{n}") for n, tree in enumerate(trees)]
@@ -121,9 +122,13 @@ class Interpreter:
     async def _all_calls(self, path: str, failures: list[int], fail_fast: bool) -> Any:
         return await self.ctx.all(self.calls(path, failures), fail_fast=fail_fast)
 
-    async def _ctx_map(self, path: str, failures: list[int], concurrency: int | None, tolerate: int) -> Any:
+    async def _ctx_map(
+        self, path: str, failures: list[int], concurrency: int | None, tolerate: int
+    ) -> Any:
         items = [[f"{path}.{n}#map", count] for n, count in enumerate(failures)]
-        return _shown(await self.ctx.map(sig("work_at"), items, concurrency=concurrency, tolerate=tolerate))
+        return _shown(
+            await self.ctx.map(sig("work_at"), items, concurrency=concurrency, tolerate=tolerate)
+        )
 
     async def _task_group(self, path: str, trees: list[Any]) -> Any:
         try:
@@ -137,7 +142,7 @@ class Interpreter:
         tasks = [asyncio.create_task(call) for call in self.calls(path, failures)]
         return _shown([await _settled(task) for task in reversed(tasks)])
 
-    # -- some of them -------------------------------------------------------------------------------------
+    # -- some of them ------------------------------------------------------------------------------
 
     async def _ctx_any(self, path: str, trees: list[Any], cancel_losers: bool) -> Any:
         return await self.ctx.any(self.parts(path, trees), cancel_losers=cancel_losers)
@@ -180,7 +185,7 @@ class Interpreter:
         alone = [await _settled(call) for call in calls[::2]]
         return [first, _shown(alone), await together]
 
-    # -- in between ---------------------------------------------------------------------------------------
+    # -- in between --------------------------------------------------------------------------------
 
     async def _try(self, path: str, tree: Any, handler: Any, tidy: Any) -> Any:
         result: list[Any] = []
@@ -202,7 +207,9 @@ class Interpreter:
             async with slots:
                 return await _settled(self.call(f"{path}.{number}", count))
 
-        return _shown(await asyncio.gather(*(one(number, count) for number, count in enumerate(failures))))
+        return _shown(
+            await asyncio.gather(*(one(number, count) for number, count in enumerate(failures)))
+        )
 
     async def _queue(self, path: str, failures: list[int], workers: int) -> Any:
         queue: asyncio.Queue[Any] = asyncio.Queue(2)

@@ -1,7 +1,9 @@
-"""The wheel: what is in it, and that it works alone and with each extra, in environments that know nothing of this checkout.
+"""The wheel: what is in it, and that it works alone and with each extra, in environments that know
+nothing of this checkout.
 
-Each extra has a script in ``extras``, which uses one real thing of it, as a user would, and says in its last line what came out.
-It runs in an environment that holds the wheel with this extra and no other, in a directory of its own.
+Each extra has a script in ``extras``, which uses one real thing of it, as a user would, and says in
+its last line what came out. It runs in an environment that holds the wheel with this extra and no
+other, in a directory of its own.
 """
 
 from __future__ import annotations
@@ -52,7 +54,7 @@ print(celery_durable.__file__, *filter(is_there, sys.argv[1:]), sep="\\n")
 ALONE = ("-s", "-E")
 
 
-# -- the wheel ----------------------------------------------------------------------------------------------------
+# -- the wheel -------------------------------------------------------------------------------------
 
 
 @dataclass
@@ -82,9 +84,15 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Built]:
 def copy_sources(target: Path) -> None:
     """Copy what git knows or would add: a build leaves traces, and must not see what is ignored."""
     if not (ROOT / ".git").exists():
-        shutil.copytree(ROOT, target, ignore=shutil.ignore_patterns(".venv", ".tox", "*.egg-info", "build", "dist"))
+        shutil.copytree(
+            ROOT,
+            target,
+            ignore=shutil.ignore_patterns(".venv", ".tox", "*.egg-info", "build", "dist"),
+        )
         return
-    listed = done("git", "-C", str(ROOT), "ls-files", "-z", "--cached", "--others", "--exclude-standard")
+    listed = done(
+        "git", "-C", str(ROOT), "ls-files", "-z", "--cached", "--others", "--exclude-standard"
+    )
     for name in filter(None, listed.split("\0")):
         with suppress(FileNotFoundError):  # removed, and git does not know yet
             (target / name).parent.mkdir(parents=True, exist_ok=True)
@@ -137,7 +145,7 @@ def test_nothing_else_is_in_it(built: Built) -> None:
     assert [name for name in names if re.search(traces, name)] == []
 
 
-# -- environments -------------------------------------------------------------------------------------------------
+# -- environments ----------------------------------------------------------------------------------
 
 
 @dataclass
@@ -148,12 +156,20 @@ class Environment:
     directory: Path
 
     def run(self, *arguments: str, **variables: str) -> list[str]:
-        """Run Python to a good end, with nothing of this process's environment; return the lines that it printed."""
+        """Run Python to a good end, with nothing of this process's environment.
+
+        Return the lines that it printed.
+        """
         process = subprocess.Popen(
             [self.python, *ALONE, *arguments],
-            cwd=self.directory, env={**self._variables(), **variables}, start_new_session=True,
-            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        )  # fmt: skip
+            cwd=self.directory,
+            env={**self._variables(), **variables},
+            start_new_session=True,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
         try:
             output, errors = process.communicate(timeout=400)
         finally:
@@ -170,13 +186,23 @@ class Environment:
 
     def _variables(self) -> dict[str, str]:
         path = os.pathsep.join((str(self.python.parent), os.defpath))
-        return {"PATH": path, "HOME": str(self.directory), "TMPDIR": str(self.directory), MARK: os.environ[MARK]}
+        return {
+            "PATH": path,
+            "HOME": str(self.directory),
+            "TMPDIR": str(self.directory),
+            MARK: os.environ[MARK],
+        }
 
     def _logs(self) -> str:
-        return "\n".join(f"{log.name}: {log.read_text()[-4000:]}" for log in self.directory.glob("*.log"))
+        return "\n".join(
+            f"{log.name}: {log.read_text()[-4000:]}" for log in self.directory.glob("*.log")
+        )
 
     def modules(self) -> set[str]:
-        """Return which of the modules that extras bring, or that only this process knows, are here; the package has to be."""
+        """Return which of the modules that extras bring, or that only this process knows, are here.
+
+        The package has to be.
+        """
         place, *found = self.run("-c", LOOK, *BRINGS.values(), "pytest", "tests")
         assert Path(place).is_relative_to(self.python.parents[1])
         return set(found)
@@ -184,7 +210,10 @@ class Environment:
 
 @contextmanager
 def installed(built: Built, directory: Path, extra: str = "") -> Iterator[Environment]:
-    """Give an environment that has the wheel, with an extra or without, and what these ask for; take it away again."""
+    """Give an environment that has the wheel, with an extra or without, and what these ask for.
+
+    Take it away again.
+    """
     place, work = directory / "environment", directory / "work"
     work.mkdir()
     try:
@@ -199,8 +228,13 @@ def installed(built: Built, directory: Path, extra: str = "") -> Iterator[Enviro
 
 
 @pytest.fixture
-def environment(request: pytest.FixtureRequest, built: Built, tmp_path: Path) -> Iterator[Environment]:
-    """An environment that has one extra, or none, and nothing of the others; what runs in it is in its directory."""
+def environment(
+    request: pytest.FixtureRequest, built: Built, tmp_path: Path
+) -> Iterator[Environment]:
+    """An environment that has one extra, or none, and nothing of the others.
+
+    What runs in it is in its directory.
+    """
     extra = request.param
     with installed(built, tmp_path, extra) as environment:
         assert environment.modules() == expected(extra)
@@ -220,12 +254,14 @@ def alone_with(extra: str) -> pytest.MarkDecorator:
 
 def block(page: str, containing: str) -> str:
     """Return the one block of Python in a page that contains some text."""
-    found = re.findall(r"^```python\n(.*?)^```", (ROOT / page).read_text(), re.DOTALL | re.MULTILINE)
+    found = re.findall(
+        r"^```python\n(.*?)^```", (ROOT / page).read_text(), re.DOTALL | re.MULTILINE
+    )
     (chosen,) = [each for each in found if containing in each]
     return str(chosen)
 
 
-# -- what works in them -------------------------------------------------------------------------------------------
+# -- what works in them ----------------------------------------------------------------------------
 
 
 @alone_with("")
@@ -235,7 +271,9 @@ def test_without_extras_the_demo_runs(environment: Environment) -> None:
 
 @alone_with("postgres")
 def test_an_order_on_postgresql(environment: Environment, postgres_url: str) -> None:
-    assert environment.script("postgres", SHOP_STORE=postgres_url)[-1] == "42 paid 99, in postgresql"
+    assert (
+        environment.script("postgres", SHOP_STORE=postgres_url)[-1] == "42 paid 99, in postgresql"
+    )
 
 
 @alone_with("mysql")
@@ -247,7 +285,10 @@ def test_an_order_on_mariadb(environment: Environment, mariadb_url: str) -> None
 def test_an_order_by_redis(environment: Environment, redis_url: str) -> None:
     prefix = f"durable-{uuid.uuid4().hex[:10]}:"
     with own_keys(redis_url, prefix):
-        assert environment.script("redis", SHOP_BROKER=redis_url, SHOP_PREFIX=prefix)[-1] == "42 paid 99, by redis"
+        assert (
+            environment.script("redis", SHOP_BROKER=redis_url, SHOP_PREFIX=prefix)[-1]
+            == "42 paid 99, by redis"
+        )
 
 
 @alone_with("django")
@@ -268,8 +309,13 @@ def test_a_live_view_on_a_terminal(environment: Environment) -> None:
 
 @alone_with("http")
 def test_a_signed_link_is_answered(environment: Environment) -> None:
-    (environment.directory / "links.py").write_text(block("docs/howto/approval-links.md", "ItsDangerousSigner"))
-    assert environment.script("http")[-1] == "asked with 200, answered with 200, again with 410; Completed with True"
+    (environment.directory / "links.py").write_text(
+        block("docs/howto/approval-links.md", "ItsDangerousSigner")
+    )
+    assert (
+        environment.script("http")[-1]
+        == "asked with 200, answered with 200, again with 410; Completed with True"
+    )
 
 
 @alone_with("otel")
@@ -284,5 +330,7 @@ def test_an_order_is_a_span(environment: Environment) -> None:
 
 @alone_with("prometheus")
 def test_metrics_are_served(environment: Environment) -> None:
-    (environment.directory / "page.py").write_text(block("docs/howto/telemetry.md", "import metrics"))
+    (environment.directory / "page.py").write_text(
+        block("docs/howto/telemetry.md", "import metrics")
+    )
     assert environment.script("prometheus")[-1] == "1.0 in text/plain, 1.0 from the exporter"

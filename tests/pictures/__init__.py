@@ -1,1 +1,3 @@
-"""Drawings that are kept as files, so that a change of them is seen in review: ``python -m tests.pictures`` renews them."""
+"""Drawings that are kept as files, so that a change of them is seen in review: ``python -m
+tests.pictures`` renews them.
+"""

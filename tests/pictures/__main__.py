@@ -1,4 +1,6 @@
-"""Draw everything anew into the files that the tests compare with: ``python -m tests.pictures``, then look at the difference."""
+"""Draw everything anew into the files that the tests compare with: ``python -m tests.pictures``,
+then look at the difference.
+"""
 
 from __future__ import annotations
 

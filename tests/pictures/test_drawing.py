@@ -1,4 +1,6 @@
-"""Pictures: the same as the kept files, well-formed, without a word of what people named as markup, readable in both themes."""
+"""Pictures: the same as the kept files, well-formed, without a word of what people named as markup,
+readable in both themes.
+"""
 
 from __future__ import annotations
 
@@ -13,8 +15,8 @@ from xml.etree import ElementTree
 
 import pytest
 
-from celery_durable import drawing
-from celery_durable.timeline import Timeline
+from celery_durable.inspection import drawing
+from celery_durable.inspection.timeline import Timeline
 from tests.pictures.scenes import FILES, HOSTILE, at, hostile, order, segment
 
 SVG = "{http://www.w3.org/2000/svg}"
@@ -28,7 +30,9 @@ def test_a_drawing_is_as_it_is_kept(path: Path) -> None:
 
 
 @pytest.mark.parametrize("scene", [order, hostile])
-def test_a_picture_is_xml_with_a_name_and_nothing_that_a_strict_policy_refuses(scene: Callable[[], Timeline]) -> None:
+def test_a_picture_is_xml_with_a_name_and_nothing_that_a_strict_policy_refuses(
+    scene: Callable[[], Timeline],
+) -> None:
     root = ElementTree.fromstring(drawing.svg(scene()))
     title, desc = root.get("aria-labelledby", "").split()
     named = {each.get("id"): each.text for each in root.iter() if each.get("id")}
@@ -37,7 +41,18 @@ def test_a_picture_is_xml_with_a_name_and_nothing_that_a_strict_policy_refuses(s
     assert "steps in" in str(named[desc])
     for each in root.iter():
         assert each.tag.removeprefix(SVG) in {
-            "svg", "title", "desc", "defs", "pattern", "path", "text", "line", "rect", "circle", "g"}  # fmt: skip
+            "svg",
+            "title",
+            "desc",
+            "defs",
+            "pattern",
+            "path",
+            "text",
+            "line",
+            "rect",
+            "circle",
+            "g",
+        }
         assert not [name for name in each.attrib if name == "style" or name.startswith("on")]
 
 
@@ -48,9 +63,14 @@ def test_every_segment_has_its_words_and_its_kind() -> None:
     assert len(told) == sum(len(lane.segments) for lane in order().lanes)
     assert (
         "dt-failed",
-        "shop.tasks.charge (attempt 1) failed 5.0 s, from 2026-11-21 12:00:07 UTC: CardDeclined: try later",
+        (
+            "shop.tasks.charge (attempt 1) failed 5.0 s, from 2026-11-21 12:00:07 UTC:"
+            " CardDeclined: try later"
+        ),
     ) in told
-    assert all(float(bar.get("width", 0)) >= 3 and 230 <= float(bar.get("x", 0)) <= 1000 for bar in bars)
+    assert all(
+        float(bar.get("width", 0)) >= 3 and 230 <= float(bar.get("x", 0)) <= 1000 for bar in bars
+    )
     assert len(root.findall(f".//{SVG}path[@class='dt-tick']")) == 1
     assert len(root.findall(f".//{SVG}path[@class='dt-cross-inside']")) == 2
     assert root.find(f".//{SVG}g[@class='dt-now']") is not None
@@ -87,7 +107,8 @@ def test_mermaid_text_has_one_statement_a_line() -> None:
     lines = drawing.mermaid(hostile()).splitlines()
     assert lines[0] == "gantt"
     statement = re.compile(
-        r"    (title [^:;#%<]+|dateFormat x|axisFormat %.*|section [^:;#%<]+|\w+( \d+)? :(\w+, )?\d+, \d+)"
+        r"    (title [^:;#%<]+|dateFormat x|axisFormat %.*|section [^:;#%<]+|\w+( \d+)? :(\w+,"
+        r" )?\d+, \d+)"
     )
     assert all(statement.fullmatch(line) for line in lines[1:]), lines
     assert HOSTILE not in "".join(lines)
@@ -99,7 +120,9 @@ def test_mermaid_text_has_one_statement_a_line() -> None:
 )
 def test_the_axis_has_round_moments_for_any_length(seconds: float, most: int) -> None:
     lane = replace(order().lanes[1], segments=(segment("running", 0, seconds),))
-    drawn = drawing.svg(replace(order(), end=at(0) + timedelta(seconds=seconds), now=None, marks=(), lanes=(lane,)))
+    drawn = drawing.svg(
+        replace(order(), end=at(0) + timedelta(seconds=seconds), now=None, marks=(), lanes=(lane,))
+    )
     ticks = re.findall(r'x="([\d.]+)"[^>]*text-anchor="middle"', drawn)
     assert 1 <= len(ticks) <= most
     assert len(set(ticks)) == len(ticks)
@@ -108,9 +131,13 @@ def test_the_axis_has_round_moments_for_any_length(seconds: float, most: int) ->
 def test_the_stylesheet_has_both_themes_and_every_variable_in_each() -> None:
     sheet = drawing.stylesheet()
     blocks = re.findall(r"\{([^{}]*--dt-background[^{}]*)\}", sheet)
-    variables = [set(re.findall(r"(--dt-\w+):", block)) for block in blocks if "--dt-background:" in block]
+    variables = [
+        set(re.findall(r"(--dt-\w+):", block)) for block in blocks if "--dt-background:" in block
+    ]
     assert len(variables) == 3
-    assert variables[0] == variables[1] == variables[2] >= set(re.findall(r"var\((--dt-\w+)\)", sheet))
+    assert (
+        variables[0] == variables[1] == variables[2] >= set(re.findall(r"var\((--dt-\w+)\)", sheet))
+    )
     assert "prefers-color-scheme: dark" in sheet
     assert '[data-theme="dark"]' in sheet
     classes = set(re.findall(r'class="(dt-[a-z-]+)"', drawing.svg(order())))

@@ -10,7 +10,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from celery_durable.core.events import INPUTS, NOTES, Event, dump_events, load_events
+from celery_durable.core.history import NOTES, Event, dump_events, load_events
+from celery_durable.core.kinds import INPUTS
 from celery_durable.errors import NonDeterminismError
 from tests.unit.core.harness import Life, app, child, fresh, live, raised
 
@@ -96,8 +97,14 @@ def recorded(program: list[tuple[str, Any]]) -> Life:
 
 
 def shape(events: Iterable[Event]) -> list[Any]:
-    """What a replay compares: each command's kind, number and name, and where the inputs came between them."""
-    return [(event.kind, event.command, event.attempt, event.name) for event in events if event.kind not in NOTES]
+    """What a replay compares: each command's kind, number and name, and where the inputs came
+    between them.
+    """
+    return [
+        (event.kind, event.command, event.attempt, event.name)
+        for event in events
+        if event.kind not in NOTES
+    ]
 
 
 def shape_on(program: list[tuple[str, Any]], life: Life) -> list[Any]:
@@ -126,7 +133,9 @@ def test_a_replay_on_changed_code_passes_exactly_if_the_commands_are_the_same(pa
 @given(programs, st.data())
 def test_a_history_that_lost_or_changed_an_event_is_never_replayed_silently(program, data):
     life = recorded(program)
-    confirmations = [event for event in life.history if event.kind not in INPUTS and event.kind not in NOTES]
+    confirmations = [
+        event for event in life.history if event.kind not in INPUTS and event.kind not in NOTES
+    ]
     victim = data.draw(st.sampled_from(confirmations))
     how = data.draw(st.sampled_from(["lose", "rename", "renumber", "repeat"]))
 

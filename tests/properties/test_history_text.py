@@ -1,4 +1,6 @@
-"""History as text: what is written is read back, and what is no history is refused with the errors that are promised."""
+"""History as text: what is written is read back, and what is no history is refused with the errors
+that are promised.
+"""
 
 from __future__ import annotations
 
@@ -8,16 +10,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from celery_durable.core.events import (
-    CONFIRMATIONS,
-    INPUTS,
-    NOTES,
-    RESOLUTIONS,
-    Event,
-    EventKind,
-    dump_events,
-    load_events,
-)
+from celery_durable.core.history import NOTES, Event, EventKind, dump_events, load_events
+from celery_durable.core.kinds import CONFIRMATIONS, INPUTS, RESOLUTIONS
 
 PROMISED = (ValueError, TypeError, KeyError, IndexError)
 plain = settings(max_examples=200, deadline=None)
@@ -96,11 +90,37 @@ def test_the_grammar_is_whole():
 
 def test_stored_names_are_fixed():
     assert [str(kind) for kind in EventKind] == [
-        "ExecutionStarted", "ActivityCompleted", "ActivityFailed", "TimerFired", "ChildCompleted", "ChildFailed",
-        "EventRaised", "CancelRequested", "ExecutionResumed", "WorkRenewed", "ActivityScheduled", "ActivityCanceled",
-        "TimerCreated", "TimerCanceled", "ChildStarted", "ChildCanceled", "ChildRevived", "RunRecorded", "PatchRecorded",
-        "EventSent", "ExecutionCompleted", "ExecutionFailed", "ExecutionCanceled", "ContinuedAsNew", "ExecutionSuspended",
-        "ExecutionTerminated", "ExecutionRewound", "HistoryRewritten", "JoinFormed", "JoinDissolved",
-    ]  # fmt: skip
+        "ExecutionStarted",
+        "ActivityCompleted",
+        "ActivityFailed",
+        "TimerFired",
+        "ChildCompleted",
+        "ChildFailed",
+        "EventRaised",
+        "CancelRequested",
+        "ExecutionResumed",
+        "WorkRenewed",
+        "ActivityScheduled",
+        "ActivityCanceled",
+        "TimerCreated",
+        "TimerCanceled",
+        "ChildStarted",
+        "ChildCanceled",
+        "ChildRevived",
+        "RunRecorded",
+        "PatchRecorded",
+        "EventSent",
+        "ExecutionCompleted",
+        "ExecutionFailed",
+        "ExecutionCanceled",
+        "ContinuedAsNew",
+        "ExecutionSuspended",
+        "ExecutionTerminated",
+        "ExecutionRewound",
+        "HistoryRewritten",
+        "ActivityAbandoned",
+        "JoinFormed",
+        "JoinDissolved",
+    ]
     assert dump_events([Event(EventKind.TIMER_FIRED, 5, 2)]) == '[["TimerFired",5,2]]'
     assert dump_events([Event(EventKind.CANCEL_REQUESTED, 5)]) == '[["CancelRequested",5]]'

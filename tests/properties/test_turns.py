@@ -1,4 +1,6 @@
-"""A turn is a function, batching does not matter, and orchestrators behave as they would on plain asyncio."""
+"""A turn is a function, batching does not matter, and orchestrators behave as they would on plain
+asyncio.
+"""
 
 from __future__ import annotations
 
@@ -10,12 +12,13 @@ from typing import Any
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from celery_durable.core.events import INPUTS, NOTES, dump_events, load_events
+from celery_durable.core.history import NOTES, dump_events, load_events
+from celery_durable.core.kinds import INPUTS
 from tests.unit.core.harness import cancel, fresh, live, raised, slow, slow_fail
 
 quick = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
-# -- programs as trees: (kind, ...) --------------------------------------------------------------------------
+# -- programs as trees: (kind, ...) ----------------------------------------------------------------
 
 leaves = st.one_of(
     st.tuples(st.just("call"), st.integers(0, 9)),
@@ -47,7 +50,10 @@ trees = st.recursive(leaves, _grown, max_leaves=9)
 
 
 class Interpreter:
-    """Runs a tree; ``call`` and ``any`` come from the world it runs in, all else is asyncio's own."""
+    """Runs a tree.
+
+    ``call`` and ``any`` come from the world it runs in, all else is asyncio's own.
+    """
 
     def __init__(self, call: Any, first_of: Any, seed: int) -> None:
         self.call, self.first_of = call, first_of
@@ -79,7 +85,10 @@ class Interpreter:
 
     async def _gather_exceptions(self, parts: list[Any]) -> Any:
         results = await asyncio.gather(*map(self.run, parts), return_exceptions=True)
-        return [type(result).__name__ if isinstance(result, BaseException) else result for result in results]
+        return [
+            type(result).__name__ if isinstance(result, BaseException) else result
+            for result in results
+        ]
 
     async def _task_group(self, parts: list[Any]) -> Any:
         try:
@@ -90,7 +99,8 @@ class Interpreter:
         return [task.result() for task in tasks]
 
     async def _any(self, parts: list[Any]) -> Any:
-        return await self.first_of([self.run(("sequence", [("sleep",), part])) for part in parts])  # no draws
+        # no draws
+        return await self.first_of([self.run(("sequence", [("sleep",), part])) for part in parts])
 
     async def _first_wait(self, parts: list[Any]) -> Any:
         tasks = [asyncio.ensure_future(self.run(part)) for part in parts]
@@ -151,7 +161,8 @@ async def _settled(awaitable: Any) -> Any:
         result = repr(await awaitable)
     except ValueError as error:
         result = f"raised {error}"
-    except asyncio.CancelledError:  # asyncio lets one pass where a task group fails in the cleanup of a timeout
+    # asyncio lets one pass where a task group fails in the cleanup of a timeout
+    except asyncio.CancelledError:
         result = "canceled"
     return [result, round(loop.time() * 1_000_000)]
 
@@ -166,7 +177,7 @@ def durable(tree: Any, seed: int) -> Any:
     return orchestrator
 
 
-# -- the same on plain asyncio, in virtual time ------------------------------------------------------------------
+# -- the same on plain asyncio, in virtual time ----------------------------------------------------
 
 
 class VirtualLoop(asyncio.SelectorEventLoop):
@@ -215,7 +226,9 @@ def plain(tree: Any, seed: int) -> Any:
     loop = VirtualLoop()
     loop.set_exception_handler(lambda loop, context: None)
     try:
-        result = loop.run_until_complete(_settled(Interpreter(_plain_call, _plain_first, seed).run(tree)))
+        result = loop.run_until_complete(
+            _settled(Interpreter(_plain_call, _plain_first, seed).run(tree))
+        )
         while leftover := asyncio.all_tasks(loop):
             for task in leftover:
                 task.cancel()
@@ -236,7 +249,11 @@ def test_an_orchestrator_behaves_as_the_same_program_on_plain_asyncio(tree, seed
 def test_every_life_replays_clean_and_every_turn_is_a_function(tree, seed, happenings):
     dice = random.Random(seed)
     inputs = [
-        cancel(at=dice.uniform(1, 2000)) if what == "cancel" else raised("noise", seed, at=dice.uniform(1, 2000))
+        (
+            cancel(at=dice.uniform(1, 2000))
+            if what == "cancel"
+            else raised("noise", seed, at=dice.uniform(1, 2000))
+        )
         for what in happenings
     ]
     life = live(durable(tree, seed), inputs=inputs)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from celery_durable.conf import Settings
+from celery_durable.settings import Settings
 from celery_durable.store import Store, open_store
 from tests.contract.conftest import (  # noqa: F401
     empty,
@@ -35,7 +35,9 @@ def sqlite_store(empty_sqlite: str, open_url: Callable[..., Store]) -> Store:  #
 
 
 @pytest.fixture(scope="module", params=SERVERS)
-def shared_store(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
+def shared_store(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Store]:
     """One store for all examples of a module's tests; they keep apart by their instance ids."""
     if request.param == "sqlite":
         path = tmp_path_factory.mktemp("shared") / "store.db"

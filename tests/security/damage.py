@@ -24,7 +24,11 @@ def values_of(store: Store, table: str, column: str, id_: str, **where: Any) -> 
     """Read one column of the rows of an instance."""
     chosen = TABLES[table]
     conditions = [chosen.c[name] == value for name, value in where.items()]
-    statement = sa.select(chosen.c[column]).where(_of(table, id_), *conditions).order_by(*chosen.primary_key.columns)
+    statement = (
+        sa.select(chosen.c[column])
+        .where(_of(table, id_), *conditions)
+        .order_by(*chosen.primary_key.columns)
+    )
     with store.database.engine.connect() as connection:
         return [row[0] for row in connection.execute(statement)]
 
@@ -36,12 +40,16 @@ def set_value(store: Store, table: str, column: str, id_: str, value: Any, **whe
         value = value.encode("utf-8", "surrogatepass")
     conditions = [chosen.c[name] == given for name, given in where.items()]
     with store.database.engine.connect() as connection:
-        found = connection.execute(sa.update(chosen).where(_of(table, id_), *conditions).values({column: value}))
+        found = connection.execute(
+            sa.update(chosen).where(_of(table, id_), *conditions).values({column: value})
+        )
         assert found.rowcount >= 1, f"nothing to damage in {table}.{column} of {id_}"
 
 
 @contextmanager
-def damaged(store: Store, table: str, column: str, id_: str, value: Any, **where: Any) -> Iterator[None]:
+def damaged(
+    store: Store, table: str, column: str, id_: str, value: Any, **where: Any
+) -> Iterator[None]:
     """Damage one row for a while."""
     (before,) = values_of(store, table, column, id_, **where)
     set_value(store, table, column, id_, value, **where)
@@ -52,8 +60,14 @@ def damaged(store: Store, table: str, column: str, id_: str, value: Any, **where
 
 
 def due_now(store: Store) -> None:
-    """Let recovery look at every row that it would look at one day, as if it was sent long before."""
+    """Let recovery look at every row that it would look at one day, as if it was sent long
+    before.
+    """
     with store.database.engine.connect() as connection:
-        connection.execute(sa.update(outbox).where(outbox.c.sent_at.is_not(None)).values(sent_at=-(10**9)))
+        connection.execute(
+            sa.update(outbox).where(outbox.c.sent_at.is_not(None)).values(sent_at=-(10**9))
+        )
         for table in (inbox, outbox):
-            connection.execute(sa.update(table).where(table.c.check_at.is_not(None)).values(check_at=1))
+            connection.execute(
+                sa.update(table).where(table.c.check_at.is_not(None)).values(check_at=1)
+            )

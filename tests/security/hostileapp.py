@@ -1,4 +1,7 @@
-"""The application of the security tests; workers make it from the environment variables ``HOSTILE_STORE`` and so on."""
+"""The application of the security tests.
+
+Workers make it from the environment variables ``HOSTILE_STORE`` and so on.
+"""
 
 from __future__ import annotations
 
@@ -47,6 +50,8 @@ def make(store: str, broker: str, marks: str = ".", **conf: Any) -> Celery:
 
 if "HOSTILE_STORE" in os.environ:
     app = make(
-        os.environ["HOSTILE_STORE"], os.environ["HOSTILE_BROKER"], os.environ.get("HOSTILE_MARKS", "."),
+        os.environ["HOSTILE_STORE"],
+        os.environ["HOSTILE_BROKER"],
+        os.environ.get("HOSTILE_MARKS", "."),
         **json.loads(os.environ.get("HOSTILE_CONF", "{}")),
-    )  # fmt: skip
+    )

@@ -1,7 +1,9 @@
-"""A damaged row stops its own instance, with a reason, and nothing else; repaired and resumed, the instance goes on.
+"""A damaged row stops its own instance, with a reason, and nothing else.
 
-Each test damages one row of one instance in the database, lets turns and recovery meet it, and looks at the damaged
-instance and at a neighbour.
+Repaired and resumed, the instance goes on.
+
+Each test damages one row of one instance in the database, lets turns and recovery meet it, and
+looks at the damaged instance and at a neighbour.
 """
 
 from __future__ import annotations
@@ -12,15 +14,18 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from celery.exceptions import WorkerLostError
 from hypothesis import HealthCheck, given, settings
 
-from celery_durable.core.events import Event, EventKind, dump_events
+from celery_durable.core.history import Event, EventKind, dump_events
 from celery_durable.core.status import RuntimeStatus
-from celery_durable.engine.records import ActivityTicket, Filters
+from celery_durable.engine.listing import Filters
+from celery_durable.engine.records import ActivityTicket
 from celery_durable.errors import ActivityError, DurableError, PayloadError
 from celery_durable.store import Store
-from celery_durable.worker.activity import _Attempt
+from celery_durable.worker.attempt import Attempt
 from tests.contract.world import World, sig
+from tests.witnesses import Bystander
 
 from .damage import damaged, due_now, set_value, values_of
 from .garbage import FACTOR, events, hostile, raised_by
@@ -74,9 +79,17 @@ def is_suspended(world: World, reason: str = "", id_: str = "bad") -> None:
 
 
 def suspend_and_mend(
-    world: World, table: str, column: str, value: Any, reason: str, wake: Callable[[], None], **where: Any
+    world: World,
+    table: str,
+    column: str,
+    value: Any,
+    reason: str,
+    wake: Callable[[], None],
+    **where: Any,
 ) -> None:
-    """The whole course: damage, suspension, a neighbour that goes on, repair, resumption, the right end."""
+    """The whole course: damage, suspension, a neighbour that goes on, repair, resumption, the right
+    end.
+    """
     with damaged(world.store, table, column, "bad", value, **where):
         wake()
         world.raise_event("good", "first", 1)
@@ -105,7 +118,9 @@ BROKEN = [
 
 
 @pytest.mark.parametrize("row", BROKEN, ids=lambda row: repr(row)[:14])
-def test_a_resumption_that_comes_before_the_repair_does_no_harm(sqlite_store: Store, row: bytes) -> None:
+def test_a_resumption_that_comes_before_the_repair_does_no_harm(
+    sqlite_store: Store, row: bytes
+) -> None:
     world = make_world(sqlite_store)
     begin(world, "bad")
     with damaged(sqlite_store, "history", "events", "bad", row, sequence=1):
@@ -149,19 +164,35 @@ def retyped(row: str, **changes: Any) -> str:
 
 
 ODD_TYPES = [
-    {"at": "soon"}, {"at": None}, {"at": 10**30}, {"command": "one"}, {"command": 10**30}, {"command": [1]},
-    {"payload": 5}, {"payload": "{"}, {"facts": [1]}, {"facts": "x"}, {"name": 5}, {"kind": "TimerFired"},
-    {"kind": "JoinFormed"}, {"kind": "RunRecorded"}, {"kind": "ExecutionCompleted"},
-]  # fmt: skip
+    {"at": "soon"},
+    {"at": None},
+    {"at": 10**30},
+    {"command": "one"},
+    {"command": 10**30},
+    {"command": [1]},
+    {"payload": 5},
+    {"payload": "{"},
+    {"facts": [1]},
+    {"facts": "x"},
+    {"name": 5},
+    {"kind": "TimerFired"},
+    {"kind": "JoinFormed"},
+    {"kind": "RunRecorded"},
+    {"kind": "ExecutionCompleted"},
+]
 
 
 @pytest.mark.parametrize("changes", ODD_TYPES, ids=str)
-def test_history_of_wrong_types_is_harmless_or_suspends(sqlite_store: Store, changes: dict[str, Any]) -> None:
+def test_history_of_wrong_types_is_harmless_or_suspends(
+    sqlite_store: Store, changes: dict[str, Any]
+) -> None:
     """Whatever the reason says, nothing is lost, and the neighbour goes on."""
     world = make_world(sqlite_store)
     begin(world, "bad", "good")
     (row,) = values_of(sqlite_store, "history", "events", "bad", sequence=2)
-    with damaged(sqlite_store, "history", "events", "bad", retyped(row.decode(), **changes), sequence=2):
+    with damaged(
+        sqlite_store, "history", "events", "bad", retyped(row.decode(), **changes), sequence=2
+    ):
         for id_ in ("bad", "good"):
             world.raise_event(id_, "first", 1)
         meet(world)
@@ -176,11 +207,15 @@ def test_history_of_wrong_types_is_harmless_or_suspends(sqlite_store: Store, cha
 @pytest.mark.parametrize(
     "changes", [{"at": "soon"}, {"command": "one"}, {"kind": "JoinFormed"}, {"facts": "x"}], ids=str
 )
-def test_history_of_wrong_types_suspends_with_a_reason_for_people(sqlite_store: Store, changes: dict[str, Any]) -> None:
+def test_history_of_wrong_types_suspends_with_a_reason_for_people(
+    sqlite_store: Store, changes: dict[str, Any]
+) -> None:
     world = make_world(sqlite_store)
     begin(world, "bad")
     (row,) = values_of(sqlite_store, "history", "events", "bad", sequence=2)
-    set_value(sqlite_store, "history", "events", "bad", retyped(row.decode(), **changes), sequence=2)
+    set_value(
+        sqlite_store, "history", "events", "bad", retyped(row.decode(), **changes), sequence=2
+    )
     world.raise_event("bad", "first", 1)
     meet(world)
     is_suspended(world, "history of 'bad' is damaged at row 2")
@@ -208,8 +243,15 @@ def test_a_missing_history_row_suspends(sqlite_store: Store) -> None:
 
 # -- inputs and payloads in the inbox ----------------------------------------
 
-DAMAGED_PAYLOADS = [NOT_TEXT, b"{", b"[" * 100_000, b"9" * 5_000, b"!application/x-python-serialize;binary;gASVAA==",
-                    b"!no/such;utf-8;AA==", b'{"__type__":"os.system","__value__":"x"}']  # fmt: skip
+DAMAGED_PAYLOADS = [
+    NOT_TEXT,
+    b"{",
+    b"[" * 100_000,
+    b"9" * 5_000,
+    b"!application/x-python-serialize;binary;gASVAA==",
+    b"!no/such;utf-8;AA==",
+    b'{"__type__":"os.system","__value__":"x"}',
+]
 
 
 def test_a_damaged_event_suspends_on_every_database(store: Store) -> None:
@@ -227,9 +269,14 @@ def check_damaged_event(store: Store, payload: bytes) -> None:
     world.client.suspend("bad", "so that the event waits")
     world.raise_event("bad", "first", 1)
     suspend_and_mend(
-        world, "inbox", "payload", payload, "PayloadError: a stored payload", lambda: world.client.resume("bad", None),
+        world,
+        "inbox",
+        "payload",
+        payload,
+        "PayloadError: a stored payload",
+        lambda: world.client.resume("bad", None),
         kind="EventRaised",
-    )  # fmt: skip
+    )
 
 
 @pytest.mark.parametrize("payload", DAMAGED_PAYLOADS, ids=lambda payload: repr(payload)[:14])
@@ -242,7 +289,7 @@ def test_a_damaged_outcome_suspends_its_own_instance(sqlite_store: Store, payloa
     bad = next(row for row in world.publisher.activities if row.instance == "bad")
     world.publisher.activities.remove(bad)
     world.publisher.turns.clear()
-    store.record_outcome(world.outcome_of(bad))
+    store.outcomes.record(world.outcome_of(bad))
     with damaged(store, "inbox", "payload", "bad", payload, kind="ActivityCompleted"):
         meet(world)
         is_suspended(world, "PayloadError: a stored")
@@ -254,7 +301,9 @@ def test_a_damaged_outcome_suspends_its_own_instance(sqlite_store: Store, payloa
     assert world.runs["charge"] == 2
 
 
-@pytest.mark.parametrize("value", [b"{", b"[]", b'"x"', NOT_TEXT, b'{"no": "type"}', b"5"], ids=repr)
+@pytest.mark.parametrize(
+    "value", [b"{", b"[]", b'"x"', NOT_TEXT, b'{"no": "type"}', b"5"], ids=repr
+)
 def test_a_damaged_failure_suspends_its_own_instance(sqlite_store: Store, value: bytes) -> None:
     world = make_world(sqlite_store)
     world.tasks["charge"] = lambda amount: 1 // 0
@@ -270,7 +319,7 @@ def test_a_damaged_failure_suspends_its_own_instance(sqlite_store: Store, value:
     world.start("failing", id_="bad")
     world.runner.run("bad")
     world.publisher.turns.clear()
-    sqlite_store.record_outcome(world.outcome_of(world.publisher.activities.popleft()))
+    sqlite_store.outcomes.record(world.outcome_of(world.publisher.activities.popleft()))
     with damaged(sqlite_store, "inbox", "payload", "bad", value, kind="ActivityFailed"):
         meet(world)
         is_suspended(world, "PayloadError: a stored")
@@ -297,7 +346,9 @@ def test_a_damaged_input_suspends_its_own_instance(sqlite_store: Store, payload:
         finish(world, id_)
 
 
-@pytest.mark.parametrize("payload", [b"[[], 5]", b"[5, {}]", b'["x", []]', b"[[1], [[]]]"], ids=repr)
+@pytest.mark.parametrize(
+    "payload", [b"[[], 5]", b"[5, {}]", b'["x", []]', b"[[1], [[]]]"], ids=repr
+)
 def test_an_input_of_another_shape_suspends(sqlite_store: Store, payload: bytes) -> None:
     world = make_world(sqlite_store)
     world.start("sale", 1, id_="bad")
@@ -328,15 +379,20 @@ def damage_inbox(world: World, column: str, value: Any) -> None:
 
 
 INBOX_DAMAGE = [
-    pytest.param("facts", "{"), pytest.param("facts", "[1]"),
-    pytest.param("facts", "[" * 10_000), pytest.param("kind", "NoSuchKind"),
-    pytest.param("kind", ""), pytest.param("kind", "TimerCreated"),
+    pytest.param("facts", "{"),
+    pytest.param("facts", "[1]"),
+    pytest.param("facts", "[" * 10_000),
+    pytest.param("kind", "NoSuchKind"),
+    pytest.param("kind", ""),
+    pytest.param("kind", "TimerCreated"),
     pytest.param("kind", "ActivityScheduled"),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize(("column", "value"), INBOX_DAMAGE, ids=lambda value: repr(value)[:16])
-def test_a_damaged_inbox_row_suspends_its_own_instance(store: Store, column: str, value: str) -> None:
+def test_a_damaged_inbox_row_suspends_its_own_instance(
+    store: Store, column: str, value: str
+) -> None:
     world = make_world(store)
     damage_inbox(world, column, value)
     world.raise_event("good", "first", 1)
@@ -366,15 +422,19 @@ def test_damaged_tags_of_one_instance_do_not_hide_the_others(sqlite_store: Store
     world = make_world(sqlite_store)
     begin(world, "bad", "good")
     set_value(sqlite_store, "instances", "tags", "bad", "\n[\n")
-    assert "good" in [record.id for record in sqlite_store.find(Filters(), 10, None)[0]]
+    assert "good" in [record.id for record in sqlite_store.reads.find(Filters(), 10, None)[0]]
 
 
 # -- any damage ----------------------------------------
 
 
 @pytest.mark.parametrize("table", ["history", "inbox", "instances"])
-def test_any_bytes_in_a_row_end_in_a_state_that_can_be_mended(sqlite_store: Store, table: str) -> None:
-    """A fuzz of the whole way: no error leaves the turn, the instance is never lost, and the neighbour is not touched."""
+def test_any_bytes_in_a_row_end_in_a_state_that_can_be_mended(
+    sqlite_store: Store, table: str
+) -> None:
+    """A fuzz of the whole way: no error leaves the turn, the instance is never lost, and the
+    neighbour is not touched.
+    """
     world = make_world(sqlite_store)
     world.start("sale", 1, id_="neighbour")
     world.pump()
@@ -382,7 +442,9 @@ def test_any_bytes_in_a_row_end_in_a_state_that_can_be_mended(sqlite_store: Stor
     column = {"history": "events", "inbox": "payload", "instances": "input"}[table]
     values = events if table == "history" else None
     bytes_ = (
-        hostile([sample, "[[1], {}]", '"x"'], values) if values is not None else hostile(["[[1], {}]", '"x"', sample])
+        hostile([sample, "[[1], {}]", '"x"'], values)
+        if values is not None
+        else hostile(["[[1], {}]", '"x"', sample])
     )
 
     @settings(max_examples=20 * FACTOR, deadline=None, suppress_health_check=list(HealthCheck))
@@ -393,7 +455,9 @@ def test_any_bytes_in_a_row_end_in_a_state_that_can_be_mended(sqlite_store: Stor
         if table != "instances":
             world.pump()
             world.raise_event(id_, "first", 1)
-        where = {"history": {"sequence": 2}, "inbox": {"kind": "EventRaised"}, "instances": {}}[table]
+        where = {"history": {"sequence": 2}, "inbox": {"kind": "EventRaised"}, "instances": {}}[
+            table
+        ]
         (before,) = values_of(world.store, table, column, id_, **where)
         set_value(world.store, table, column, id_, data, **where)
         world.pump()
@@ -417,7 +481,10 @@ def test_any_bytes_in_a_row_end_in_a_state_that_can_be_mended(sqlite_store: Stor
 
 
 def started(new_app: Any, **conf: Any) -> tuple[Any, Any]:
-    """An application with a started orchestration that waits for an activity; nobody consumes its messages."""
+    """An application with a started orchestration that waits for an activity.
+
+    Nobody consumes its messages.
+    """
     app = new_app(**conf)
     durable = app.durable
 
@@ -433,14 +500,21 @@ def started(new_app: Any, **conf: Any) -> tuple[Any, Any]:
 
 
 def recovery_of(app: Any) -> Any:
-    from celery_durable.engine.recovery import Recovery, Room
+    from celery_durable.engine.recovery import Recovery
 
     runtime = app.durable.runtime
-    queues = frozenset({"celery"})
     return Recovery(
-        runtime.store, runtime.runner, runtime.publisher, runtime.registry, runtime.codec, runtime.settings, "w", "host",
-        lambda: Room(queues),
-    )  # fmt: skip
+        runtime.store,
+        runtime.runner,
+        runtime.publisher,
+        runtime.registry,
+        runtime.codec,
+        runtime.settings,
+        "w",
+        "host",
+        Bystander(),
+        WorkerLostError,
+    )
 
 
 def ticks(app: Any, count: int = 6) -> None:
@@ -456,8 +530,9 @@ def sent(app: Any, queue: str = "celery") -> list[str]:
     ids = []
     with app.connection_for_read() as connection:
         channel = connection.default_channel
-        while (message := channel.basic_get(queue, no_ack=True)) is not None:
-            ids.append(message.headers["id"])
+        for name in (queue, f"{queue}.turns"):
+            while (message := channel.basic_get(name, no_ack=True)) is not None:
+                ids.append(message.headers["id"])
     return ids
 
 
@@ -474,7 +549,9 @@ MESSAGES = [
 
 
 @pytest.mark.parametrize("message", MESSAGES, ids=lambda message: repr(message)[:20])
-def test_a_damaged_message_in_the_outbox_does_not_stop_the_others(new_app: Any, message: bytes) -> None:
+def test_a_damaged_message_in_the_outbox_does_not_stop_the_others(
+    new_app: Any, message: bytes
+) -> None:
     app, sale = started(new_app)
     store = app.durable.runtime.store
     for id_ in ("bad", "good"):
@@ -488,7 +565,9 @@ def test_a_damaged_message_in_the_outbox_does_not_stop_the_others(new_app: Any, 
 
 
 @pytest.mark.parametrize("message", MESSAGES[:6], ids=lambda message: repr(message)[:20])
-def test_an_activity_whose_message_is_damaged_fails_or_suspends(new_app: Any, message: bytes) -> None:
+def test_an_activity_whose_message_is_damaged_fails_or_suspends(
+    new_app: Any, message: bytes
+) -> None:
     app, sale = started(new_app)
     durable, store = app.durable, app.durable.runtime.store
     sale.apply_async((1,), task_id="bad")
@@ -516,14 +595,16 @@ def test_publishing_a_turn_never_raises(new_app: Any, canvas: bytes) -> None:
     sale.apply_async((1,), task_id="bad")
     set_value(app.durable.runtime.store, "instances", "canvas", "bad", canvas)
     runtime = app.durable.runtime
-    (address,) = runtime.store.turn_addresses(["bad"])
+    (address,) = runtime.store.reads.turn_addresses(["bad"])
     error = raised_by(lambda: runtime.publisher.publish_turn(address))
     assert error is None, repr(error)
 
 
 @pytest.mark.parametrize("canvas", CANVASES, ids=lambda canvas: repr(canvas)[:20])
 def test_damaged_canvas_options_do_not_stop_others(new_app: Any, canvas: bytes) -> None:
-    """Recovery may stumble over one of them in a round, but comes to each instance in the next ones."""
+    """Recovery may stumble over one of them in a round, but comes to each instance in the next
+    ones.
+    """
     app, sale = started(new_app)
     store = app.durable.runtime.store
     for id_ in ("bad", "good"):
@@ -562,7 +643,7 @@ def test_damaged_details_of_a_heartbeat_fail_the_attempt(new_app: Any) -> None:
     task = app.tasks["hostile.charge"]
     task.push_request(id=ticket.task_id, called_directly=False, headers={})
     try:
-        error = raised_by(lambda: _Attempt(runtime, task, ticket).run(task.run, (1,), {}))
+        error = raised_by(lambda: Attempt(runtime, task, ticket).run(task.run, (1,), {}))
     finally:
         task.pop_request()
     assert type(error) is PayloadError

@@ -1,7 +1,8 @@
-"""Every decoder, fed with broken, truncated and hostile bytes, gives a value or the error that it documents.
+"""Every decoder, fed with broken, truncated and hostile bytes, gives a value or the error that it
+documents.
 
-Nothing that is stored names code that runs: an exception is rebuilt only as an ``Exception`` subclass, without its
-``__init__``, and no module is imported that is not of an allowed package.
+Nothing that is stored names code that runs: an exception is rebuilt only as an ``Exception``
+subclass, without its ``__init__``, and no module is imported that is not of an allowed package.
 """
 
 from __future__ import annotations
@@ -20,15 +21,17 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from kombu import Connection
 
-from celery_durable.core.events import Event, EventKind, dump_events, load_events
-from celery_durable.core.replay import Codec
+from celery_durable.broker.transport import register
+from celery_durable.core.history import Event, EventKind, dump_events, load_events
+from celery_durable.core.ports import Codec
 from celery_durable.engine.records import ActivityTicket
 from celery_durable.errors import ActivityError, ConfigurationError, DurableError, PayloadError
 from celery_durable.payload import PayloadCodec
-from celery_durable.store.queries import _read_cursor, _record
+from celery_durable.store.inbox_reads import Found, inbox_row
+from celery_durable.store.pages import read_cursor
+from celery_durable.store.reads import _record
 from celery_durable.store.schema import instances
-from celery_durable.store.turns import inbox_row, text_of
-from celery_durable.worker.transport import register
+from celery_durable.store.values import text_of
 
 from .garbage import BOMBS, DANGEROUS, DEEP, FACTOR, as_cursor, events, failures, hostile, raised_by
 
@@ -42,7 +45,13 @@ HISTORY = [
             Event(EventKind.JOIN_FORMED, 1, 1, facts={"members": [1, 2]}),
         ]
     ),
-    dump_events([Event(EventKind.ACTIVITY_FAILED, 2, 1, 1, payload='{"type": "E"}', facts={"rebuilt": True})]),
+    dump_events(
+        [
+            Event(
+                EventKind.ACTIVITY_FAILED, 2, 1, 1, payload='{"type": "E"}', facts={"rebuilt": True}
+            )
+        ]
+    ),
     dump_events([Event(EventKind.EVENT_RAISED, 3, name="é", payload='"x"', facts={"id": "i"})]),
 ]
 PAYLOADS = [
@@ -62,9 +71,12 @@ def caught(error: Exception) -> str:
 
 
 FAILURES = [
-    caught(ValueError("a", 1)), caught(OSError(2, "no", "file")), caught(ActivityError("x", type="t", message="m")),
-    caught(ExceptionGroup("g", [KeyError("k")])), caught(UnicodeDecodeError("utf-8", b"x", 0, 1, "r")),
-]  # fmt: skip
+    caught(ValueError("a", 1)),
+    caught(OSError(2, "no", "file")),
+    caught(ActivityError("x", type="t", message="m")),
+    caught(ExceptionGroup("g", [KeyError("k")])),
+    caught(UnicodeDecodeError("utf-8", b"x", 0, 1, "r")),
+]
 
 
 # -- history ----------------------------------------
@@ -95,7 +107,9 @@ def test_a_payload_gives_a_value_or_a_payload_error(data: bytes) -> None:
     assert error is None or type(error) is PayloadError, repr(error)
 
 
-@pytest.mark.parametrize("text", ["[" * 100_000, '{"a":' * 100_000, "[" * 100_000 + "]" * 100_000], ids=len)
+@pytest.mark.parametrize(
+    "text", ["[" * 100_000, '{"a":' * 100_000, "[" * 100_000 + "]" * 100_000], ids=len
+)
 def test_a_hundred_thousand_brackets_are_refused(text: str) -> None:
     assert type(raised_by(lambda: CODEC.decode(text))) is PayloadError
     assert type(raised_by(lambda: CODEC.decode_failure(text))) is PayloadError
@@ -128,7 +142,11 @@ def has_odd_parts(text: str) -> bool:
     """Parts of a wrong type have a test of their own."""
     try:
         facts = CODEC.decode(text)
-        state = CODEC.decode(facts.get("state") or "{}") if isinstance(facts.get("state") or "{}", str) else {}
+        state = (
+            CODEC.decode(facts.get("state") or "{}")
+            if isinstance(facts.get("state") or "{}", str)
+            else {}
+        )
     except (PayloadError, AttributeError):
         return False
     return not (
@@ -147,24 +165,39 @@ def test_a_failure_gives_an_exception_or_a_payload_error(data: bytes) -> None:
 
 
 ODD_PARTS = [
-    {"traceback": 5}, {"traceback": ["x"]}, {"traceback": "t", "state": '{"__notes__": "text"}'},
+    {"traceback": 5},
+    {"traceback": ["x"]},
+    {"traceback": "t", "state": '{"__notes__": "text"}'},
     {"module": "celery_durable.errors", "type": "StoreError", "state": "5"},
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize("parts", ODD_PARTS, ids=lambda parts: json.dumps(parts)[:40])
 def test_a_failure_with_parts_of_a_wrong_type_is_still_an_exception(parts: dict[str, Any]) -> None:
-    check_failure(json.dumps({"module": "builtins", "type": "ValueError", "message": "m", "args": [], **parts}))
+    check_failure(
+        json.dumps(
+            {"module": "builtins", "type": "ValueError", "message": "m", "args": [], **parts}
+        )
+    )
 
 
 @pytest.mark.parametrize(("module", "name"), DANGEROUS, ids=lambda text: ascii(text))
 def test_a_failure_never_names_code_that_runs(tmp_path: Path, module: str, name: str) -> None:
-    """``os.system`` and its like are no exceptions; what is none becomes an ``ActivityError`` that names it."""
+    """``os.system`` and its like are no exceptions.
+
+    What is none becomes an ``ActivityError`` that names it.
+    """
     arguments = [json.dumps(f"touch {tmp_path}/was-here"), json.dumps([1])]
-    text = json.dumps({"module": module, "type": name, "message": "m", "args": arguments, "state": '{"code": 1}'})
+    text = json.dumps(
+        {"module": module, "type": name, "message": "m", "args": arguments, "state": '{"code": 1}'}
+    )
     before = set(sys.modules)
     error, is_rebuilt = CODEC.decode_failure(text)
-    allowed = {"celery_durable.errors.StoreError", "celery.exceptions.WorkerShutdown", "builtins.ExceptionGroup"}
+    allowed = {
+        "celery_durable.errors.StoreError",
+        "celery.exceptions.WorkerShutdown",
+        "builtins.ExceptionGroup",
+    }
     if not is_rebuilt:
         assert type(error) is ActivityError and error.type == f"{module}.{name}"
     assert isinstance(error, Exception)
@@ -193,15 +226,24 @@ def packages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 def rebuilt(module: str, name: str = "Bad") -> tuple[BaseException, bool]:
     codec = PayloadCodec(exception_modules=lambda: ["hostile_allowed"])
-    return codec.decode_failure(json.dumps({"module": module, "type": name, "message": "m", "args": []}))
+    return codec.decode_failure(
+        json.dumps({"module": module, "type": name, "message": "m", "args": []})
+    )
 
 
 def test_only_a_module_of_an_allowed_package_is_imported(packages: Path) -> None:
-    for module in ("hostile_foreign.bad", "hostile_foreign", "hostile_allowed_not.bad", "hostile_foreign.exits"):
+    for module in (
+        "hostile_foreign.bad",
+        "hostile_foreign",
+        "hostile_allowed_not.bad",
+        "hostile_foreign.exits",
+    ):
         assert type(rebuilt(module)[0]) is ActivityError
     assert [path.name for path in packages.iterdir() if path.name != "bin"] == []
     assert type(rebuilt("hostile_allowed.bad")[0]).__name__ == "Bad"
-    assert [path.name for path in packages.iterdir() if path.name != "bin"] == ["hostile_allowed.bad"]
+    assert [path.name for path in packages.iterdir() if path.name != "bin"] == [
+        "hostile_allowed.bad"
+    ]
 
 
 @pytest.mark.parametrize("module", ["hostile_allowed.exits", "hostile_allowed.__main__"])
@@ -242,13 +284,15 @@ def test_an_exception_is_rebuilt_without_its_init(monkeypatch: pytest.MonkeyPatc
     "facts", ["{", "", "[" * 100_000, "9" * 5_000, "[1]", '"text"', "5"], ids=lambda text: text[:8]
 )
 def test_damaged_facts_of_an_inbox_row_are_left_to_the_turn_to_refuse(facts: str) -> None:
-    assert inbox_row((1, "EventRaised", None, 0, 0, "e", b"null", facts or " ", 1, 1, 0)).facts == (facts or " ")
+    found = Found(1, "EventRaised", None, 0, 0, "e", b"null", facts or " ", 1, 1, 0, 4)
+    assert inbox_row(found, found.payload).facts == (facts or " ")
 
 
 @fuzz
 @given(hostile(PAYLOADS))
 def test_the_payload_of_an_inbox_row_is_left_to_the_codec(data: bytes) -> None:
-    assert isinstance(inbox_row((1, "EventRaised", None, 0, 0, "e", data, None, 1, 1, 0)).payload, str)
+    found = Found(1, "EventRaised", None, 0, 0, "e", data, None, 1, 1, 0, len(data))
+    assert isinstance(inbox_row(found, found.payload).payload, str)
 
 
 # -- tags and cursors ----------------------------------------
@@ -256,7 +300,9 @@ def test_the_payload_of_an_inbox_row_is_left_to_the_codec(data: bytes) -> None:
 
 def record_with(tags: str) -> Any:
     values = dict.fromkeys((column.name for column in instances.c), None)
-    return _record(SimpleNamespace(_mapping={**values, "id": "i", "status": "RUNNING", "tags": tags}))  # type: ignore[arg-type]
+    return _record(
+        SimpleNamespace(_mapping={**values, "id": "i", "status": "RUNNING", "tags": tags})
+    )  # type: ignore[arg-type]
 
 
 def test_tags_are_read() -> None:
@@ -264,7 +310,9 @@ def test_tags_are_read() -> None:
 
 
 @pytest.mark.parametrize(
-    "tags", ["\n[\n", "\n5\n", '\n["a"]\n', '\n[["a"], "b"]\n', "[" * 100_000], ids=lambda t: repr(t)[:9]
+    "tags",
+    ["\n[\n", "\n5\n", '\n["a"]\n', '\n[["a"], "b"]\n', "[" * 100_000],
+    ids=lambda t: repr(t)[:9],
 )
 def test_damaged_tags_are_a_payload_error_or_left_out(tags: str) -> None:
     found: list[Any] = []
@@ -273,12 +321,17 @@ def test_damaged_tags_are_a_payload_error_or_left_out(tags: str) -> None:
 
 
 @fuzz
-@given(hostile(['[1700000000000000,"id"]'], deep=False).map(lambda data: as_cursor(data.decode("latin-1"))) | st.text())
+@given(
+    hostile(['[1700000000000000,"id"]'], deep=False).map(
+        lambda data: as_cursor(data.decode("latin-1"))
+    )
+    | st.text()
+)
 @example("é")
 @example("A")
 def test_a_cursor_gives_a_place_or_a_value_error(cursor: str) -> None:
     try:
-        place = _read_cursor(cursor)
+        place = read_cursor(cursor)
     except ValueError as error:
         assert "is not a cursor" in str(error)
     else:
@@ -289,7 +342,12 @@ def test_a_cursor_gives_a_place_or_a_value_error(cursor: str) -> None:
 
 
 @fuzz
-@given(st.text() | st.lists(st.sampled_from(["d", "x", "-", "1", "²", "٣", " ", "\x00"]), max_size=9).map("".join))
+@given(
+    st.text()
+    | st.lists(st.sampled_from(["d", "x", "-", "1", "²", "٣", " ", "\x00"]), max_size=9).map(
+        "".join
+    )
+)
 def test_a_task_id_is_a_ticket_or_none(task_id: str) -> None:
     ticket = ActivityTicket.parse(task_id)
     assert ticket is None or (ticket.command >= 0 and ticket.attempt >= 0)
@@ -320,7 +378,9 @@ def sample_of(path: Path) -> str:
     return str(body)
 
 
-def test_a_message_of_any_bytes_is_delivered_or_moved_aside(broker: tuple[Connection, Path]) -> None:
+def test_a_message_of_any_bytes_is_delivered_or_moved_aside(
+    broker: tuple[Connection, Path],
+) -> None:
     connection, path = broker
     sample = sample_of(path)
     channel = connection.default_channel
@@ -343,7 +403,9 @@ def test_a_message_of_any_bytes_is_delivered_or_moved_aside(broker: tuple[Connec
 
 
 @pytest.mark.parametrize("body", [*BOMBS, *DEEP, "[" * 100_000], ids=lambda body: repr(body)[:12])
-def test_a_hostile_message_does_not_stop_the_queue(broker: tuple[Connection, Path], body: str) -> None:
+def test_a_hostile_message_does_not_stop_the_queue(
+    broker: tuple[Connection, Path], body: str
+) -> None:
     connection, path = broker
     alter(path, "UPDATE message SET body = ?", body.encode("utf-8", "surrogatepass"))
     connection.SimpleQueue("q").put("second")
@@ -352,10 +414,14 @@ def test_a_hostile_message_does_not_stop_the_queue(broker: tuple[Connection, Pat
 
 
 @pytest.mark.parametrize(
-    "facts", [(None, None, None, None), ("elsewhere", "abc", b"\xff", None), ("{machine}", "abc", 5, "x")], ids=repr
+    "facts",
+    [(None, None, None, None), ("elsewhere", "abc", b"\xff", None), ("{machine}", "abc", 5, "x")],
+    ids=repr,
 )
-def test_a_damaged_owner_does_not_stop_the_broker(broker: tuple[Connection, Path], facts: tuple[Any, ...]) -> None:
-    from celery_durable.worker.brokerfile import machine
+def test_a_damaged_owner_does_not_stop_the_broker(
+    broker: tuple[Connection, Path], facts: tuple[Any, ...]
+) -> None:
+    from celery_durable.broker.file import machine
 
     connection, path = broker
     values = tuple(machine() if value == "{machine}" else value for value in facts)
@@ -367,7 +433,9 @@ def test_a_damaged_owner_does_not_stop_the_broker(broker: tuple[Connection, Path
 
 
 @pytest.mark.parametrize("kind", ["no such type", "", 5, None], ids=repr)
-def test_a_damaged_binding_does_not_stop_other_exchanges(broker: tuple[Connection, Path], kind: Any) -> None:
+def test_a_damaged_binding_does_not_stop_other_exchanges(
+    broker: tuple[Connection, Path], kind: Any
+) -> None:
     connection, path = broker
     alter(path, "INSERT INTO binding VALUES ('damaged', 'k', 'q', ?)", kind)
     raised_by(lambda: connection.Producer().publish("x", exchange="damaged", routing_key="k"))
@@ -376,13 +444,19 @@ def test_a_damaged_binding_does_not_stop_other_exchanges(broker: tuple[Connectio
 
 
 @pytest.mark.parametrize(
-    "content", [b"", b"no database", b"SQLite format 3\x00" + b"\xff" * 200], ids=lambda c: repr(c)[:9]
+    "content",
+    [b"", b"no database", b"SQLite format 3\x00" + b"\xff" * 200],
+    ids=lambda c: repr(c)[:9],
 )
-def test_a_broker_file_that_is_none_fails_clearly_or_is_made_anew(tmp_path: Path, content: bytes) -> None:
+def test_a_broker_file_that_is_none_fails_clearly_or_is_made_anew(
+    tmp_path: Path, content: bytes
+) -> None:
     register()
     path = tmp_path / "broker.db"
     path.write_bytes(content)
     with Connection(f"durable:///{path}") as connection:
         error = raised_by(lambda: connection.SimpleQueue("q").put("x"))
-    assert error is None or isinstance(error, (sqlite3.DatabaseError, ConfigurationError, DurableError)), repr(error)
+    assert error is None or isinstance(
+        error, (sqlite3.DatabaseError, ConfigurationError, DurableError)
+    ), repr(error)
     assert (error is None) == (content == b"")

@@ -1,7 +1,8 @@
-"""Messages that claim an instance, a command, an execution or a store that is not theirs change nothing.
+"""Messages that claim an instance, a command, an execution or a store that is not theirs change
+nothing.
 
-A real worker gets real Celery messages with forged ids and headers. After each one all rows of the store are what they
-were, and the worker goes on.
+A real worker gets real Celery messages with forged ids and headers. After each one all rows of the
+store are what they were, and the worker goes on.
 """
 
 from __future__ import annotations
@@ -57,14 +58,32 @@ class Scene:
     def send(self, task: str, id_: Any, durable: Any = None, *args: Any, **headers: Any) -> None:
         """Publish a task message, as whoever can reach the broker can."""
         whole = {
-            "lang": "py", "task": task, "id": id_, "root_id": id_, "parent_id": None, "group": None, "eta": None,
-            "expires": None, "retries": 0, "timelimit": [None, None], "argsrepr": "", "kwargsrepr": "", "origin": "forger",
-            **({} if durable is None else {"durable": durable}), **headers,
-        }  # fmt: skip
+            "lang": "py",
+            "task": task,
+            "id": id_,
+            "root_id": id_,
+            "parent_id": None,
+            "group": None,
+            "eta": None,
+            "expires": None,
+            "retries": 0,
+            "timelimit": [None, None],
+            "argsrepr": "",
+            "kwargsrepr": "",
+            "origin": "forger",
+            **({} if durable is None else {"durable": durable}),
+            **headers,
+        }
         body = (list(args), {}, {"callbacks": None, "errbacks": None, "chain": None, "chord": None})
         with self.app.connection_for_write() as connection:
             producer = connection.Producer(serializer="json")
-            producer.publish(body, routing_key="celery", exchange="", headers=whole, correlation_id=str(id_)[:200])
+            producer.publish(
+                body,
+                routing_key="celery",
+                exchange="",
+                headers=whole,
+                correlation_id=str(id_)[:200],
+            )
 
     def settle(self) -> None:
         """Wait until the worker has dealt with everything that was sent before."""
@@ -88,14 +107,22 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
     (folder / "results").mkdir()
     conf = {"result_backend": f"file://{folder / 'results'}", "task_ignore_result": False}
     environment = {
-        "HOSTILE_STORE": f"sqlite:///{folder / 'store.db'}", "HOSTILE_BROKER": f"durable:///{folder / 'broker.db'}",
-        "HOSTILE_MARKS": str(folder), "HOSTILE_CONF": json.dumps(conf),
-    }  # fmt: skip
+        "HOSTILE_STORE": f"sqlite:///{folder / 'store.db'}",
+        "HOSTILE_BROKER": f"durable:///{folder / 'broker.db'}",
+        "HOSTILE_MARKS": str(folder),
+        "HOSTILE_CONF": json.dumps(conf),
+    }
     shared = set(_state._on_app_finalizers)
-    app = hostileapp.make(environment["HOSTILE_STORE"], environment["HOSTILE_BROKER"], str(folder), **conf)
+    app = hostileapp.make(
+        environment["HOSTILE_STORE"], environment["HOSTILE_BROKER"], str(folder), **conf
+    )
     sale = app.tasks["hostile.sale"]
     worker = WorkerProcess(
-        environment, folder / "worker.log", app="hostileapp", pool="solo", paths=[str(Path(hostileapp.__file__).parent)]
+        environment,
+        folder / "worker.log",
+        app="hostileapp",
+        pool="solo",
+        paths=[str(Path(hostileapp.__file__).parent)],
     )
     try:
         worker.wait_ready()
@@ -104,12 +131,21 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
         for id_ in ("waiting", "waiting-too", "held"):
             sale.apply_async((1, "nobody"), task_id=id_)
         app.tasks["hostile.approval"].apply_async((1,), task_id="approval")
-        sale.apply_async((1, "nobody"), task_id="ended", link=app.signature("hostile.mark", ("linked",)))
+        sale.apply_async(
+            (1, "nobody"), task_id="ended", link=app.signature("hostile.mark", ("linked",))
+        )
         durable = app.durable
         for id_ in ("waiting", "waiting-too", "held", "ended"):
-            wait_until(lambda: values_of(durable.runtime.store, "outbox", "command", id_), 60, f"activity of {id_}")
+            wait_until(
+                lambda: values_of(durable.runtime.store, "outbox", "command", id_),
+                60,
+                f"activity of {id_}",
+            )
         wait_until(
-            lambda: durable.get("approval").custom_status is not None and len(durable.get("approval").history()) > 2
+            lambda: (
+                durable.get("approval").custom_status is not None
+                and len(durable.get("approval").history()) > 2
+            )
         )
         found = Scene(app, worker, folder, {})
         durable.runtime.publisher._send_finish = lambda *_: True  # its last message stays due
@@ -127,12 +163,31 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
 # -- activities ----------------------------------------
 
 ACTIVITY_IDS = [
-    "d-{done}-1-1", "d-{done}-1-2", "d-{done}-2-1", "d-{done}-0-0", "d-{waiting}-1-2", "d-{waiting}-1-0", "d-{waiting}-2-1",
-    "d-{waiting}-0-0", "d-{waiting}-99999999999999999999-1", "d-{waiting}-1-9223372036854775808", "d-{ended}-1-1",
-    "d-{ended}-0-0", "d-00000000000000000000-1-1", "d-waiting-1-1", "d-%-1-1", "d-' OR '1'='1-1-1", "d-{waiting}-1-1-1",
-    "d-{waiting}--1-1", "d--1-1", "d-{approval}-1-1", "d-{approval}-2-1", "D-{waiting}-1-1", " d-{waiting}-1-1",
+    "d-{done}-1-1",
+    "d-{done}-1-2",
+    "d-{done}-2-1",
+    "d-{done}-0-0",
+    "d-{waiting}-1-2",
+    "d-{waiting}-1-0",
+    "d-{waiting}-2-1",
+    "d-{waiting}-0-0",
+    "d-{waiting}-99999999999999999999-1",
+    "d-{waiting}-1-9223372036854775808",
+    "d-{ended}-1-1",
+    "d-{ended}-0-0",
+    "d-00000000000000000000-1-1",
+    "d-waiting-1-1",
+    "d-%-1-1",
+    "d-' OR '1'='1-1-1",
+    "d-{waiting}-1-1-1",
+    "d-{waiting}--1-1",
+    "d--1-1",
+    "d-{approval}-1-1",
+    "d-{approval}-2-1",
+    "D-{waiting}-1-1",
+    " d-{waiting}-1-1",
     "d-{waiting}-1-1\n",
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize("id_", ACTIVITY_IDS)
@@ -154,10 +209,9 @@ def test_an_unknown_task_with_the_id_of_another_changes_nothing(scene: Scene) ->
         scene.send("no.such.task", id_.format(**scene.executions), {"s": scene.store.id[:12]})
     scene.settle()
     after = scene.rows()
-    for rows in (
-        before,
-        after,
-    ):  # a result under an id of its own choice is Celery's matter; people are told, in words: that is no change of state
+    # a result under an id of its own choice is Celery's matter; people are told, in words: that is
+    # no change of state
+    for rows in (before, after):
         rows.pop("results")
         for row in rows["instances"]:
             row.pop("reason")
@@ -194,14 +248,40 @@ def test_an_outcome_is_recorded_once(scene: Scene) -> None:
 # -- turns ----------------------------------------
 
 TURNS: list[Any] = [
-    {"t": "turn"}, {"t": "turn", "due": -5}, {"t": "turn", "due": 10**40}, {"t": "turn", "due": "soon"},
-    {"t": "turn", "due": [1]}, {"t": "turn", "due": None}, {"t": "turn", "due": True}, {"t": "turn", "due": 1.5},
-    {"t": "turn", "n": "x"}, {"t": "turn", "n": -3}, {"t": "turn", "n": [1]}, {"t": "turn", "n": 10**40},
+    {"t": "turn"},
+    {"t": "turn", "due": -5},
+    {"t": "turn", "due": 10**40},
+    {"t": "turn", "due": "soon"},
+    {"t": "turn", "due": [1]},
+    {"t": "turn", "due": None},
+    {"t": "turn", "due": True},
+    {"t": "turn", "due": 1.5},
+    {"t": "turn", "n": "x"},
+    {"t": "turn", "n": -3},
+    {"t": "turn", "n": [1]},
+    {"t": "turn", "n": 10**40},
     {"t": "turn", "n": None},
-    {"t": 5}, {"t": None}, {"t": ["turn"]}, {}, {"s": None}, {"x": "y"}, {"t": "finish"}, {"t": "finish", "x": None},
-    {"t": "finish", "x": "{waiting}"}, {"t": "finish", "x": ["{done}"]}, {"t": "finish", "x": {}}, {"t": "finish", "x": 10**40},
-    "turn", 5, 1.5, True, [], ["turn"], [["t", "turn"]], "",
-]  # fmt: skip
+    {"t": 5},
+    {"t": None},
+    {"t": ["turn"]},
+    {},
+    {"s": None},
+    {"x": "y"},
+    {"t": "finish"},
+    {"t": "finish", "x": None},
+    {"t": "finish", "x": "{waiting}"},
+    {"t": "finish", "x": ["{done}"]},
+    {"t": "finish", "x": {}},
+    {"t": "finish", "x": 10**40},
+    "turn",
+    5,
+    1.5,
+    True,
+    [],
+    ["turn"],
+    [["t", "turn"]],
+    "",
+]
 
 
 @pytest.mark.parametrize("id_", ["waiting", "done", "approval", "ended"])
@@ -220,7 +300,9 @@ def test_a_turn_message_with_odd_headers_changes_nothing(scene: Scene, id_: str)
         assert scene.rows() == before, header
 
 
-@pytest.mark.parametrize("header", [{"t": "turn"}, {"t": "turn", "n": 2}, {"t": "finish", "x": "{done}"}], ids=str)
+@pytest.mark.parametrize(
+    "header", [{"t": "turn"}, {"t": "turn", "n": 2}, {"t": "finish", "x": "{done}"}], ids=str
+)
 def test_a_message_of_no_instance_creates_none(scene: Scene, header: dict[str, Any]) -> None:
     before = scene.rows()
     for id_ in ("no-such-instance", "", "x" * 300, "a\x00b"):
@@ -240,17 +322,21 @@ def test_a_start_message_for_an_id_in_use_changes_nothing(scene: Scene) -> None:
 def test_a_finish_header_on_another_task_changes_nothing(scene: Scene) -> None:
     before = scene.rows()
     assert [row["kind"] for row in before["outbox"] if row["instance"] == "ended"] == ["finish"]
-    scene.send("hostile.mark", "innocent", {"t": "finish", "x": scene.executions["ended"]}, "innocent")
+    scene.send(
+        "hostile.mark", "innocent", {"t": "finish", "x": scene.executions["ended"]}, "innocent"
+    )
     scene.settle()
     assert scene.rows() == before
 
 
-# -- another store: these messages go round and round, so they come last ----------------------------------------------------
+# -- another store: these messages go round and round, so they come last ---------------------------
 
 
 def test_an_activity_of_another_store_is_put_back(scene: Scene) -> None:
     before = scene.rows()
-    scene.send("hostile.charge", f"d-{scene.executions['waiting']}-1-1", {"n": 0, "s": "0123456789ab"}, 1)
+    scene.send(
+        "hostile.charge", f"d-{scene.executions['waiting']}-1-1", {"n": 0, "s": "0123456789ab"}, 1
+    )
     scene.settle()
     scene.purge()
     assert scene.rows() == before
@@ -260,10 +346,12 @@ def test_an_activity_of_another_store_is_put_back(scene: Scene) -> None:
 def test_a_turn_of_another_store_is_put_back(scene: Scene, store: Any) -> None:
     lines = scene.worker.text().count("belongs to another store")
     event = scene.app.durable.runtime.client.event_message("approval", "go", 1, None)
-    scene.store.put([event])
+    scene.store.inbox.put([event])
     before = scene.rows()
     scene.send("hostile.approval", "approval", {"t": "turn", "s": store})
-    wait_until(lambda: scene.worker.text().count("belongs to another store") > lines, 30, "the refusal")
+    wait_until(
+        lambda: scene.worker.text().count("belongs to another store") > lines, 30, "the refusal"
+    )
     scene.settle()
     assert scene.rows() == before
     scene.purge()
@@ -272,7 +360,9 @@ def test_a_turn_of_another_store_is_put_back(scene: Scene, store: Any) -> None:
 # -- without a worker ----------------------------------------
 
 
-@pytest.mark.parametrize("id_", [5, 1.5, "d-x-" + "9" * 5_000 + "-1", b"d-x-1-1"], ids=lambda id_: repr(id_)[:9])
+@pytest.mark.parametrize(
+    "id_", [5, 1.5, "d-x-" + "9" * 5_000 + "-1", b"d-x-1-1"], ids=lambda id_: repr(id_)[:9]
+)
 def test_an_odd_task_id_is_no_more_trouble_than_without_us(new_app: Any, id_: Any) -> None:
     """A request that cannot be made takes the whole worker down, again and again."""
     app = new_app()
@@ -287,11 +377,25 @@ def test_an_odd_task_id_is_no_more_trouble_than_without_us(new_app: Any, id_: An
     hold_messages(app)
 
     def receive(cls: Any) -> None:
-        headers = {"id": id_, "task": task.name, "retries": 0, "root_id": None, "timelimit": [None, None], "lang": "py"}
+        headers = {
+            "id": id_,
+            "task": task.name,
+            "retries": 0,
+            "root_id": None,
+            "timelimit": [None, None],
+            "lang": "py",
+        }
         message = SimpleNamespace(
-            headers=headers, delivery_info={}, properties={}, body=b"[[],{},{}]", content_type="application/json",
-            content_encoding="utf-8", payload=[[], {}, {}], delivery_tag=1, decode=lambda: [[], {}, {}],
-        )  # fmt: skip
+            headers=headers,
+            delivery_info={},
+            properties={},
+            body=b"[[],{},{}]",
+            content_type="application/json",
+            content_encoding="utf-8",
+            payload=[[], {}, {}],
+            delivery_tag=1,
+            decode=lambda: [[], {}, {}],
+        )
         request = cls(message, app=app, task=task, hostname="h", headers=headers)
         request.revoked()
 
@@ -307,7 +411,9 @@ def test_a_message_of_no_instance_is_sent_again_a_few_times_only(new_app: Any) -
     async def lost(ctx: Any) -> None: ...
 
     task, sent = app.tasks["hostile.lost"], list[Any]()
-    app.durable.runtime.publisher._send_orchestrator = lambda address, options, header, **_: sent.append(header)
+    app.durable.runtime.publisher.orchestrator_sender.send = lambda address, options, header, **_: (
+        sent.append(header)
+    )
     header = {"t": "turn", "n": -1_000_000}
     for _ in range(10):
         task.push_request(id="nobody", called_directly=False, headers={"durable": header})
@@ -316,6 +422,6 @@ def test_a_message_of_no_instance_is_sent_again_a_few_times_only(new_app: Any) -
         task.pop_request()
         if not sent:
             break
-        header = sent.pop()
+        header = sent.pop().to_wire()
     else:
         pytest.fail(f"it goes on and on: {header}")

@@ -1,4 +1,5 @@
-"""A real worker among damaged rows and hostile messages: it goes on, its pool lives, and other orchestrations finish.
+"""A real worker among damaged rows and hostile messages: it goes on, its pool lives, and other
+orchestrations finish.
 
 What can be mended is mended and resumed at the end, and comes to its right end.
 """
@@ -21,14 +22,21 @@ from . import hostileapp
 from .damage import set_value, values_of
 from .garbage import BOMBS, DEEP
 
-#: Where a damaged row is put, and what the reason of the suspension must say; None: it is no hindrance to a turn.
+#: Where a damaged row is put, and what the reason of the suspension must say; None: it is no
+#: hindrance to a turn.
 DAMAGE: dict[str, tuple[str, str, Any, dict[str, Any], str | None]] = {
     "history": ("history", "events", b"[[", {"sequence": 1}, "history of 'history' is damaged"),
     "not-utf8": ("history", "events", b"\xff\xfe", {"sequence": 1}, "damaged"),
     "event": ("inbox", "payload", b"{", {"kind": "EventRaised"}, "PayloadError"),
     "deep-event": ("inbox", "payload", b"[" * 100_000, {"kind": "EventRaised"}, "PayloadError"),
     "facts": ("inbox", "facts", "{", {"kind": "EventRaised"}, "in the inbox of 'facts' is damaged"),
-    "kind": ("inbox", "kind", "NoSuchKind", {"kind": "EventRaised"}, "in the inbox of 'kind' is damaged"),
+    "kind": (
+        "inbox",
+        "kind",
+        "NoSuchKind",
+        {"kind": "EventRaised"},
+        "in the inbox of 'kind' is damaged",
+    ),
     "canvas": ("instances", "canvas", b"{", {}, None),
     "tags": ("instances", "tags", "\n[\n", {}, None),
 }
@@ -39,14 +47,22 @@ class Place:
         self.folder = folder
         self.broker = folder / "broker.db"
         self.environment = {
-            "HOSTILE_STORE": f"sqlite:///{folder / 'store.db'}", "HOSTILE_BROKER": f"durable:///{self.broker}",
+            "HOSTILE_STORE": f"sqlite:///{folder / 'store.db'}",
+            "HOSTILE_BROKER": f"durable:///{self.broker}",
             "HOSTILE_MARKS": str(folder),
-            "HOSTILE_CONF": '{"durable_recovery_interval": 0.2, "durable_resend_after": 0.5, "durable_cache_size": 0}',
-        }  # fmt: skip
-        self.app = hostileapp.make(self.environment["HOSTILE_STORE"], self.environment["HOSTILE_BROKER"], str(folder))
+            "HOSTILE_CONF": (
+                '{"durable_recovery_interval": 0.2, "durable_resend_after": 0.5,'
+                ' "durable_cache_size": 0}'
+            ),
+        }
+        self.app = hostileapp.make(
+            self.environment["HOSTILE_STORE"], self.environment["HOSTILE_BROKER"], str(folder)
+        )
         self.app.conf.durable_cache_size = 0
         paths = [str(Path(hostileapp.__file__).parent)]
-        self.worker = WorkerProcess(self.environment, folder / "worker.log", app="hostileapp", paths=paths)
+        self.worker = WorkerProcess(
+            self.environment, folder / "worker.log", app="hostileapp", paths=paths
+        )
 
     @property
     def durable(self) -> Any:
@@ -96,7 +112,11 @@ def test_a_worker_lives_with_damaged_rows_and_messages(place: Place) -> None:
     pool = place.worker.children()
     for id_ in DAMAGE:
         place.start(id_)
-    wait_until(lambda: all(place.is_waiting(id_) for id_ in DAMAGE), 60, "the orchestrations that are damaged later")
+    wait_until(
+        lambda: all(place.is_waiting(id_) for id_ in DAMAGE),
+        60,
+        "the orchestrations that are damaged later",
+    )
     before = {}
     for id_, (table, column, value, where, reason) in DAMAGE.items():
         if table == "inbox":
@@ -119,7 +139,9 @@ def test_a_worker_lives_with_damaged_rows_and_messages(place: Place) -> None:
     for id_, (*_, reason) in DAMAGE.items():
         if reason is not None:
             wait_until(
-                lambda: place.durable.get(id_).runtime_status is RuntimeStatus.SUSPENDED, 60, f"suspension of {id_}"
+                lambda: place.durable.get(id_).runtime_status is RuntimeStatus.SUSPENDED,
+                60,
+                f"suspension of {id_}",
             )
             assert reason in place.durable.get(id_).reason
     place.assert_alive(pool)
@@ -136,7 +158,9 @@ def test_a_worker_lives_with_damaged_rows_and_messages(place: Place) -> None:
     for id_ in DAMAGE:
         assert place.durable.get(id_).get(timeout=300) == [2, "gone"], id_
     place.assert_alive(pool)
-    ((aside,),) = place.broker_rows("SELECT count(*) FROM message WHERE queue = 'celery.undecodable'")
+    ((aside,),) = place.broker_rows(
+        "SELECT count(*) FROM message WHERE queue = 'celery.undecodable'"
+    )
     assert aside >= len(BOMBS) // 2
     assert len(place.worker.text()) < 2_000_000, "the log grows and grows"
 
@@ -152,4 +176,8 @@ def test_a_worker_suspends_an_instance_whose_inbox_cannot_be_read(place: Place) 
     for number in range(3):
         place.start(f"{id_}{number}", "hostile.sale")
         assert place.durable.get(f"{id_}{number}").get(timeout=300) == 2
-    wait_until(lambda: place.durable.get(id_).runtime_status is RuntimeStatus.SUSPENDED, 60, "the suspension")
+    wait_until(
+        lambda: place.durable.get(id_).runtime_status is RuntimeStatus.SUSPENDED,
+        60,
+        "the suspension",
+    )

@@ -1,7 +1,9 @@
-"""No password is shown: not in logs, errors, tracebacks, ``repr()``, ``celery report`` or ``celery inspect``.
+"""No password is shown: not in logs, errors, tracebacks, ``repr()``, ``celery report`` or ``celery
+inspect``.
 
-The secret is in the URL of the store before the host, url-encoded, or in the query; in the options of the engine; and in
-the URL of the broker. The stores cannot be reached, so that every error path speaks.
+The secret is in the URL of the store before the host, url-encoded, or in the query; in the options
+of the engine; and in the URL of the broker. The stores cannot be reached, so that every error path
+speaks.
 """
 
 from __future__ import annotations
@@ -25,9 +27,9 @@ from celery import _state
 from celery.app.utils import filter_hidden_settings
 from kombu import Connection
 
+from celery_durable.broker.transport import register
 from celery_durable.errors import ConfigurationError
 from celery_durable.store.database import Database
-from celery_durable.worker.transport import register
 from tests.conftest import wait_until
 from tests.nodes import ROOT, WorkerProcess, free_port
 
@@ -48,7 +50,9 @@ BEFORE_HOST = {
 IN_QUERY = {
     "postgresql, query": f"postgresql+psycopg://someone@{HOST}/db?password={PLAIN}",
     "postgresql, ssl": f"postgresql+psycopg://someone@{HOST}/db?sslmode=prefer&sslpassword={PLAIN}",
-    "postgresql, encoded query": f"postgresql+psycopg://someone@{HOST}/db?password={quote(ODD, safe='')}",
+    "postgresql, encoded query": (
+        f"postgresql+psycopg://someone@{HOST}/db?password={quote(ODD, safe='')}"
+    ),
     "mysql, query": f"mysql+pymysql://someone@{HOST}/db?password={PLAIN}",
     "sqlite, query": f"sqlite:////no/such/folder/store.db?password={PLAIN}",
 }
@@ -64,7 +68,8 @@ WRONG = {
 
 
 every_url = pytest.mark.parametrize(
-    "url", [pytest.param(url, id=name) for name, url in {**BEFORE_HOST, **WRONG, **IN_QUERY}.items()]
+    "url",
+    [pytest.param(url, id=name) for name, url in {**BEFORE_HOST, **WRONG, **IN_QUERY}.items()],
 )
 
 
@@ -89,7 +94,9 @@ def make() -> Iterator[Callable[..., Any]]:
 
 
 def told_by(call: Callable[[], Any]) -> str:
-    """Everything that one gets to see of a call: its text, or its error with causes, notes and facts; and all logs."""
+    """Everything that one gets to see of a call: its text, or its error with causes, notes and
+    facts; and all logs.
+    """
     stream = io.StringIO()
     handler = logging.StreamHandler(stream)
     root, level = logging.getLogger(), logging.getLogger().level
@@ -119,7 +126,9 @@ def assert_hidden(text: str) -> None:
 
 
 @every_url
-def test_an_unreachable_store_is_named_without_its_password(make: Callable[..., Any], url: str) -> None:
+def test_an_unreachable_store_is_named_without_its_password(
+    make: Callable[..., Any], url: str
+) -> None:
     app = make(url)
     durable, sale = app.durable, app.tasks["hostile.sale"]
     said = ""
@@ -132,7 +141,7 @@ def test_an_unreachable_store_is_named_without_its_password(make: Callable[..., 
         lambda: durable.migrate(),
         lambda: durable.runtime.store.id,
         lambda: durable.runtime.store.now(),
-        lambda: durable.runtime.store.insert_instance(None),
+        lambda: durable.runtime.store.starts.insert(None),
     ):
         assert raised_by(call) is not None
         said += told_by(call)
@@ -140,20 +149,26 @@ def test_an_unreachable_store_is_named_without_its_password(make: Callable[..., 
 
 
 @every_url
-def test_recovery_and_activities_speak_of_the_store_without_its_password(make: Callable[..., Any], url: str) -> None:
+def test_recovery_and_activities_speak_of_the_store_without_its_password(
+    make: Callable[..., Any], url: str
+) -> None:
     app = make(url)
     error = raised_by(lambda: app.durable.runtime)
     if error is not None:
         return assert_hidden(told_by(lambda: app.durable.runtime))
     recovery = recovery_of(app)
     task = app.tasks["hostile.charge"]
-    task.push_request(id="d-x-1-1", called_directly=False, headers={"durable": {"s": "0123456789ab"}})
+    ticket = "d-0123456789abcdef0123-1-1"
+    task.push_request(id=ticket, called_directly=False, headers={"durable": {"s": "0123456789ab"}})
+    request = task.request
     try:
         said = told_by(lambda: task(1))
     finally:
         task.pop_request()
-    said += told_by(lambda: recovery.tick(list, lambda _: None)) + told_by(recovery.repair_activities)
-    said += told_by(lambda: app.backend.mark_as_failure("d-x-1-1", ValueError("x")))
+    said += told_by(lambda: recovery.tick(list, lambda _: None)) + told_by(
+        recovery.repair_activities
+    )
+    said += told_by(lambda: app.backend.mark_as_failure(ticket, ValueError("x"), request=request))
     said += told_by(lambda: app.durable.runtime.publisher.publish_turn(_address()))
     assert said
     return assert_hidden(said)
@@ -173,7 +188,14 @@ def test_the_text_of_a_database_hides_its_password(url: str) -> None:
 @pytest.mark.parametrize("url", [pytest.param(url, id=name) for name, url in BEFORE_HOST.items()])
 def test_no_repr_shows_a_password(make: Callable[..., Any], url: str) -> None:
     runtime = make(url).durable.runtime
-    for thing in (runtime.settings, runtime, runtime.runner, runtime.client, runtime.store, runtime.publisher):
+    for thing in (
+        runtime.settings,
+        runtime,
+        runtime.runner,
+        runtime.client,
+        runtime.store,
+        runtime.publisher,
+    ):
         assert_hidden(repr(thing))
 
 
@@ -200,17 +222,22 @@ def test_the_settings_that_celery_lists_are_censored(make: Callable[..., Any], u
     table = app.conf.table(with_defaults=False, censored=True)
     assert "127.0.0.1" in table["durable_backend_url"] or "sqlite" in table["durable_backend_url"]
     assert_hidden(json.dumps(table, default=repr) + app.conf.humanize() + app.bugreport())
-    assert_hidden(str(filter_hidden_settings({"durable_backend_url": url, "CELERY_DURABLE_BACKEND_URL": url})))
+    assert_hidden(
+        str(filter_hidden_settings({"durable_backend_url": url, "CELERY_DURABLE_BACKEND_URL": url}))
+    )
 
 
 # -- the embedded broker ----------------------------------------
 
 
-@pytest.mark.parametrize("url", [f"durable://someone:{PLAIN}@host/x.db", f"durable://:{PLAIN}@/x.db"])
+@pytest.mark.parametrize(
+    "url", [f"durable://someone:{PLAIN}@host/x.db", f"durable://:{PLAIN}@/x.db"]
+)
 def test_a_refused_broker_url_hides_its_password(make: Callable[..., Any], url: str) -> None:
     register()
     assert_hidden(
-        told_by(lambda: Connection(url).ensure_connection(max_retries=1)) + told_by(make("sqlite:///x", url).bugreport)
+        told_by(lambda: Connection(url).ensure_connection(max_retries=1))
+        + told_by(make("sqlite:///x", url).bugreport)
     )
 
 
@@ -220,7 +247,12 @@ def test_the_embedded_broker_shows_its_path_only(tmp_path: Path) -> None:
         f"durable:///{tmp_path}/b.db?password={PLAIN}", transport_options={"password": PLAIN}
     ) as connection:
         assert str(tmp_path) in connection.as_uri()
-        assert_hidden(connection.as_uri() + repr(connection) + told_by(connection.connect) + str(connection.transport))
+        assert_hidden(
+            connection.as_uri()
+            + repr(connection)
+            + told_by(connection.connect)
+            + str(connection.transport)
+        )
 
 
 # -- the programs that people run ----------------------------------------
@@ -229,47 +261,86 @@ def test_the_embedded_broker_shows_its_path_only(tmp_path: Path) -> None:
 def environment(folder: Path, store: str, broker: str, **conf: Any) -> dict[str, str]:
     given = {"durable_backend_options": {"connect_args": {"password": PLAIN}}, **conf}
     return {
-        "HOSTILE_STORE": store, "HOSTILE_BROKER": broker, "HOSTILE_MARKS": str(folder), "HOSTILE_CONF": json.dumps(given),
+        "HOSTILE_STORE": store,
+        "HOSTILE_BROKER": broker,
+        "HOSTILE_MARKS": str(folder),
+        "HOSTILE_CONF": json.dumps(given),
         "PYTHONPATH": os.pathsep.join([str(Path(hostileapp.__file__).parent), str(ROOT)]),
-    }  # fmt: skip
+    }
 
 
 def celery(given: dict[str, str], folder: Path, *arguments: str) -> str:
     command = [sys.executable, "-m", "celery", "-A", "hostileapp", *arguments]
-    done = subprocess.run(command, env={**os.environ, **given}, cwd=folder, capture_output=True, text=True, timeout=300)
+    done = subprocess.run(
+        command,
+        env={**os.environ, **given},
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
     return done.stdout + done.stderr
 
 
 def test_celery_report_hides_passwords(tmp_path: Path) -> None:
     broker = f"redis://:{PLAIN}@127.0.0.1:1/0"
-    text = celery(environment(tmp_path, BEFORE_HOST["postgresql, encoded"], broker), tmp_path, "report")
+    text = celery(
+        environment(tmp_path, BEFORE_HOST["postgresql, encoded"], broker), tmp_path, "report"
+    )
     assert "durable_backend_url" in text, text
     assert_hidden(text)
 
 
 @pytest.fixture(scope="module")
 def talk(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """All that a worker whose store cannot be reached logs and answers; its embedded broker works."""
+    """All that a worker whose store cannot be reached logs and answers.
+
+    Its embedded broker works.
+    """
     folder = tmp_path_factory.mktemp("talk")
     store = f"postgresql+psycopg://someone:{quote(ODD, safe='')}@127.0.0.1:{free_port()}/db"
     given = environment(
-        folder, store, f"durable:///{folder / 'broker.db'}", durable_recovery_interval=0.2, durable_store_patience=0.2,
-    )  # fmt: skip
+        folder,
+        store,
+        f"durable:///{folder / 'broker.db'}",
+        durable_recovery_interval=0.2,
+        durable_store_patience=0.2,
+    )
     worker = WorkerProcess(
-        given, folder / "worker.log", app="hostileapp", pool="threads", options=["-l", "DEBUG"],
+        given,
+        folder / "worker.log",
+        app="hostileapp",
+        pool="threads",
+        options=["-l", "DEBUG"],
         paths=[str(Path(hostileapp.__file__).parent)],
-    )  # fmt: skip
+    )
     try:
         worker.wait_ready()
         app = hostileapp.make(store, f"durable:///{folder / 'broker.db'}")
-        for id_ in ("d-x-1-1", "plain"):
-            app.send_task("hostile.charge", (1,), task_id=id_)
+        for id_ in ("d-0123456789abcdef0123-1-1", "plain"):
+            app.send_task(
+                "hostile.charge",
+                (1,),
+                task_id=id_,
+                headers={"durable": {"n": 0}} if id_ != "plain" else None,
+            )
         app.send_task("hostile.sale", (1,), task_id="started")
-        wait_until(lambda: "recovery waits for the store" in worker.text(), 60, "the log of recovery")
-        wait_until(lambda: "the store is down" in worker.text() or "put back" in worker.text(), 60, "the log of a task")
-        wait_until(lambda: "hostile.charge[plain] succeeded" in worker.text(), 60, "an ordinary task")
+        wait_until(
+            lambda: "recovery waits for the store" in worker.text(), 60, "the log of recovery"
+        )
+        wait_until(
+            lambda: "the store is down" in worker.text() or "put back" in worker.text(),
+            60,
+            "the log of a task",
+        )
+        wait_until(
+            lambda: "hostile.charge[plain] succeeded" in worker.text(), 60, "an ordinary task"
+        )
         inspection = app.control.inspect(timeout=20, limit=1, destination=[worker.name])
-        answers = {name: getattr(inspection, name)() for name in ("conf", "stats", "active", "registered", "report")}
+        answers = {
+            name: getattr(inspection, name)()
+            for name in ("conf", "stats", "active", "registered", "report")
+        }
         app.close()
         assert all(answers.values()), answers
     finally:

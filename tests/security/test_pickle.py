@@ -1,4 +1,5 @@
-"""Pickle is refused on read as on write, wherever something is decoded, whatever serializers Celery is configured with.
+"""Pickle is refused on read as on write, wherever something is decoded, whatever serializers Celery
+is configured with.
 
 The payload that is planted makes a folder when it is unpickled; the folder never appears.
 """
@@ -17,11 +18,11 @@ import pytest
 from kombu import Connection, serialization
 from kombu.exceptions import ContentDisallowed
 
+from celery_durable.broker.transport import register
 from celery_durable.core.status import RuntimeStatus
 from celery_durable.engine.records import ActivityTicket, Outcome
 from celery_durable.errors import ConfigurationError, PayloadError
 from celery_durable.payload import PayloadCodec
-from celery_durable.worker.transport import register
 
 from . import hostileapp
 from .damage import due_now, set_value, values_of
@@ -32,15 +33,27 @@ PICKLE = "application/x-python-serialize"
 CONFIGURATIONS = {
     "celery's defaults": {},
     "pickle everywhere": {
-        "task_serializer": "pickle", "result_serializer": "pickle", "event_serializer": "pickle",
-        "accept_content": ["pickle", "json"], "result_accept_content": ["pickle", "json"],
+        "task_serializer": "pickle",
+        "result_serializer": "pickle",
+        "event_serializer": "pickle",
+        "accept_content": ["pickle", "json"],
+        "result_accept_content": ["pickle", "json"],
     },
-    "pickle among others": {"accept_content": ["json", "yaml", "msgpack", "pickle"], "task_serializer": "pickle"},
-    "pickle only": {"accept_content": ["pickle"], "task_serializer": "pickle", "result_serializer": "pickle"},
+    "pickle among others": {
+        "accept_content": ["json", "yaml", "msgpack", "pickle"],
+        "task_serializer": "pickle",
+    },
+    "pickle only": {
+        "accept_content": ["pickle"],
+        "task_serializer": "pickle",
+        "result_serializer": "pickle",
+    },
     "ours is another": {"accept_content": ["pickle"], "durable_serializer": "lines"},
     "by its content type": {"accept_content": ["json", PICKLE]},
-}  # fmt: skip
-configured = pytest.mark.parametrize("conf", [pytest.param(conf, id=name) for name, conf in CONFIGURATIONS.items()])
+}
+configured = pytest.mark.parametrize(
+    "conf", [pytest.param(conf, id=name) for name, conf in CONFIGURATIONS.items()]
+)
 
 
 @pytest.fixture(autouse=True)
@@ -119,18 +132,22 @@ def test_nothing_that_is_stored_is_pickle(make: Callable[..., Any], conf: dict[s
     start(app, link=app.signature("hostile.mark", ("x",)))
     assert run(app) is RuntimeStatus.RUNNING
     execution = values_of(app.durable.runtime.store, "instances", "execution", "i")[0]
-    app.durable.runtime.store.record_outcome(
+    app.durable.runtime.store.outcomes.record(
         Outcome(ActivityTicket(execution, 1, 1), app.durable.runtime.codec.encode(2), False)
     )
     app.durable.get("i").raise_event("go", {"data": 1})
     found = []
     for table, columns in {
-        "instances": ["input", "canvas", "custom_status"], "history": ["events"], "inbox": ["payload", "facts"],
+        "instances": ["input", "canvas", "custom_status"],
+        "history": ["events"],
+        "inbox": ["payload", "facts"],
         "outbox": ["message"],
-    }.items():  # fmt: skip
+    }.items():
         for column in columns:
             found += [
-                str(value) for value in values_of(app.durable.runtime.store, table, column, "i") if value is not None
+                str(value)
+                for value in values_of(app.durable.runtime.store, table, column, "i")
+                if value is not None
             ]
     assert len(found) >= 6
     assert not [value for value in found if "x-python" in value]
@@ -164,7 +181,10 @@ def complete(app: Any) -> None:
 def record(app: Any, payload: str = "2", *, has_failed: bool = False) -> None:
     runtime = app.durable.runtime
     (execution,) = values_of(runtime.store, "instances", "execution", "i")
-    assert runtime.store.record_outcome(Outcome(ActivityTicket(execution, 1, 1), payload, has_failed)) is not None
+    assert (
+        runtime.store.outcomes.record(Outcome(ActivityTicket(execution, 1, 1), payload, has_failed))
+        is not None
+    )
 
 
 def plant_outcome(app: Any, bomb: str) -> Any:
@@ -199,7 +219,9 @@ def plant_history(app: Any, bomb: str) -> Any:
 
 @configured
 @pytest.mark.parametrize(
-    "plant", [plant_input, plant_event, plant_outcome, plant_failure, plant_history], ids=lambda plant: plant.__name__
+    "plant",
+    [plant_input, plant_event, plant_outcome, plant_failure, plant_history],
+    ids=lambda plant: plant.__name__,
 )
 def test_a_pickle_in_a_row_that_a_turn_reads_suspends(
     make: Callable[..., Any], conf: dict[str, Any], plant: Any, bomb: str, exploded: Path
@@ -221,7 +243,9 @@ def test_a_pickle_inside_a_failure_is_not_read(
         {"state": bomb},
         {"args": [bomb], "state": bomb, "traceback": bomb, "message": bomb},
     ):
-        text = json.dumps({"module": "builtins", "type": "ValueError", "message": "m", "args": [], **parts})
+        text = json.dumps(
+            {"module": "builtins", "type": "ValueError", "message": "m", "args": [], **parts}
+        )
         error, is_rebuilt = codec.decode_failure(text)
         assert isinstance(error, Exception) and not is_rebuilt
         assert not exploded.exists()
@@ -261,11 +285,13 @@ def test_a_pickle_in_canvas_options_outbox_and_details_is_not_read(
         recovery_of(app).repair_activities()
         assert sent(app) == []
     set_value(runtime.store, "instances", "canvas", "i", bomb)
-    (address,) = runtime.store.turn_addresses(["i"])
+    (address,) = runtime.store.reads.turn_addresses(["i"])
     runtime.publisher.publish_turn(address)
     assert sent(app) == ["i"], "without the options"
-    raised_by(lambda: runtime.publisher.finish(address, "x", RuntimeStatus.COMPLETED, bomb, None, None))
-    raised_by(lambda: runtime.publisher.needs_finish(bomb))
+    raised_by(
+        lambda: runtime.publisher.finish(address, "x", RuntimeStatus.COMPLETED, bomb, None, None)
+    )
+    raised_by(lambda: runtime.publisher.needs_finish(address.name, bomb, RuntimeStatus.COMPLETED))
     assert type(raised_by(lambda: runtime.codec.decode(bomb))) is PayloadError
     assert not exploded.exists()
 
@@ -274,8 +300,12 @@ def test_a_pickle_in_canvas_options_outbox_and_details_is_not_read(
 
 
 @pytest.mark.parametrize("accept", [["json"], [], None, [PICKLE]], ids=repr)
-def test_our_serializer_is_pickle_only_where_it_is_accepted_by_name(make: Callable[..., Any], accept: Any) -> None:
-    app = hostileapp.make("sqlite:///none.db", "memory://", durable_serializer="pickle", accept_content=accept)
+def test_our_serializer_is_pickle_only_where_it_is_accepted_by_name(
+    make: Callable[..., Any], accept: Any
+) -> None:
+    app = hostileapp.make(
+        "sqlite:///none.db", "memory://", durable_serializer="pickle", accept_content=accept
+    )
     error = raised_by(lambda: app.durable.runtime)
     assert isinstance(error, ConfigurationError) and "runs code" in str(error)
     app.close()
@@ -290,9 +320,13 @@ def test_a_codec_refuses_pickle_by_default(bomb: str, exploded: Path) -> None:
 def test_the_embedded_broker_never_opens_a_body(tmp_path: Path, exploded: Path) -> None:
     register()
     with Connection(f"durable:///{tmp_path / 'broker.db'}") as connection:
-        connection.Producer().publish(Bomb(exploded), serializer="pickle", routing_key="q", exchange="")
+        connection.Producer().publish(
+            Bomb(exploded), serializer="pickle", routing_key="q", exchange=""
+        )
         connection.SimpleQueue("q").queue.declare()
-        connection.Producer().publish(Bomb(exploded), serializer="pickle", routing_key="q", exchange="")
+        connection.Producer().publish(
+            Bomb(exploded), serializer="pickle", routing_key="q", exchange=""
+        )
         message = connection.default_channel.basic_get("q")
         assert message is not None and message.content_type == PICKLE
         message.accept = {"application/json"}

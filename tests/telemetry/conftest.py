@@ -1,4 +1,7 @@
-"""An application whose spans a test can look at. Everything runs in this process, unless a test says otherwise."""
+"""An application whose spans a test can look at.
+
+Everything runs in this process, unless a test says otherwise.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +28,10 @@ class Spans:
         return sorted(span.name for span in self.all())
 
     def named(self, name: str) -> list[ReadableSpan]:
-        return sorted((span for span in self.all() if span.name == name), key=lambda span: span.start_time or 0)
+        return sorted(
+            (span for span in self.all() if span.name == name),
+            key=lambda span: span.start_time or 0,
+        )
 
     def one(self, name: str) -> ReadableSpan:
         (span,) = self.named(name)

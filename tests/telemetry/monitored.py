@@ -1,4 +1,6 @@
-"""An application for real workers: its spans go to a file, its log lines have all fields, it says who ran what."""
+"""An application for real workers: its spans go to a file, its log lines have all fields, it says
+who ran what.
+"""
 
 from __future__ import annotations
 
@@ -43,7 +45,9 @@ def trace_into_file(**_):
     provider = TracerProvider()
     out = (DIRECTORY / f"spans-{os.getpid()}.jsonl").open("a", buffering=1)
     one_line = lambda span: span.to_json(indent=None) + "\n"
-    provider.add_span_processor(SimpleSpanProcessor(ConsoleSpanExporter(out=out, formatter=one_line)))
+    provider.add_span_processor(
+        SimpleSpanProcessor(ConsoleSpanExporter(out=out, formatter=one_line))
+    )
     trace.set_tracer_provider(provider)
 
 
@@ -92,5 +96,9 @@ async def mixed(ctx):
 
 def spans_in(directory):
     """All spans that all processes have exported."""
-    lines = [line for path in sorted(directory.glob("spans-*.jsonl")) for line in path.read_text().splitlines()]
+    lines = [
+        line
+        for path in sorted(directory.glob("spans-*.jsonl"))
+        for line in path.read_text().splitlines()
+    ]
     return [json.loads(line) for line in lines if line.endswith("}")]

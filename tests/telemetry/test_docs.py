@@ -1,4 +1,6 @@
-"""The page on telemetry names what there is: every metric with its labels, every field, every span."""
+"""The page on telemetry names what there is: every metric with its labels, every field,
+every span.
+"""
 
 from __future__ import annotations
 
@@ -31,4 +33,6 @@ def test_every_span_and_attribute_is_described() -> None:
     assert names == {"create_orchestration", "orchestration", "orchestration_event", "activity"}
     assert all(f"`{name}:" in PAGE for name in names)
     attributes = set(re.findall(r'"celery\.durable\.(\w+)"', SOURCE))
-    assert {name for name in attributes if not re.search(rf"`(celery\.durable)?\.{name}`", PAGE)} == set()
+    assert {
+        name for name in attributes if not re.search(rf"`(celery\.durable)?\.{name}`", PAGE)
+    } == set()

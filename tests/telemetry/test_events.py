@@ -1,4 +1,6 @@
-"""Events on Celery's stream: what they hold, when they are sent, and that no turn waits for them."""
+"""Events on Celery's stream: what they hold, when they are sent, and that no turn waits for
+them.
+"""
 
 from __future__ import annotations
 
@@ -14,8 +16,8 @@ from celery_durable import RetryPolicy
 from celery_durable.engine.records import ActivityTicket, Outcome
 from celery_durable.engine.registry import Definition
 from celery_durable.telemetry.prometheus import EventMetrics
-from celery_durable.worker.announcer import Announcer
-from celery_durable.worker.events import EventSender
+from celery_durable.worker.task_events import TaskEvents
+from celery_durable.worker.telemetry_events import EventSender
 from tests.conftest import wait_until
 
 Begin = Callable[..., Any]
@@ -69,8 +71,11 @@ def test_a_commit_is_an_event(app: Any, sent: list[dict[str, Any]], begin: Begin
     assert {(event["orchestration"], event["version"]) for event in sent} == {("order", "2")}
     kinds = [event["type"] for event in sent]
     assert [kind for kind in kinds if kind != "durable-turn"] == [
-        "durable-running", "durable-suspended", "durable-resumed", "durable-completed",
-    ]  # fmt: skip
+        "durable-running",
+        "durable-suspended",
+        "durable-resumed",
+        "durable-completed",
+    ]
     assert [event["begun"] for event in sent] == [True] + [False] * (len(sent) - 1)
     assert [event["turn"] for event in sent] == list(range(1, len(sent) + 1))
     attempts = [tuple(attempt[:2]) for event in sent for attempt in event["attempts"]]
@@ -78,14 +83,16 @@ def test_a_commit_is_an_event(app: Any, sent: list[dict[str, Any]], begin: Begin
     assert all(0 <= attempt[2] < took for event in sent for attempt in event["attempts"])
     timers = [lag for event in sent for lag in event["timers"]]
     assert len(timers) == 1 and 0 <= timers[0] < took, "the pause before the second attempt"
-    by_client = [event for event in sent if event["type"] in ("durable-suspended", "durable-resumed")]
+    by_client = [
+        event for event in sent if event["type"] in ("durable-suspended", "durable-resumed")
+    ]
     assert [event["seconds"] for event in by_client] == [None, None], "no turns"
     turns = [event for event in sent if event not in by_client]
     assert all(0 < event["seconds"] < took and 0 <= event["lag"] < took for event in turns)
-    assert (sent[-1]["status"], sent[-2]["status"] if sent[-2]["type"] == "durable-turn" else None) == (
-        "COMPLETED",
-        None,
-    )
+    assert (
+        sent[-1]["status"],
+        sent[-2]["status"] if sent[-2]["type"] == "durable-turn" else None,
+    ) == ("COMPLETED", None)
     assert 0 < sent[-1]["age"] < took
     assert "secret" not in json.dumps(sent), "no payloads, no reasons"
     assert all(isinstance(event["timestamp"], float) for event in sent)
@@ -106,17 +113,37 @@ def test_what_is_sent_can_be_counted(app: Any, sent: list[dict[str, Any]], begin
     for event in sent:
         counted.receive(event)
     value = registry.get_sample_value
-    assert value("celery_durable_instances_started_total", {"orchestration": "order"}) == 1, "not each execution"
-    assert value("celery_durable_instances_finished_total", {"orchestration": "order", "outcome": "completed"}) == 1
+    assert value("celery_durable_instances_started_total", {"orchestration": "order"}) == 1, (
+        "not each execution"
+    )
+    assert (
+        value(
+            "celery_durable_instances_finished_total",
+            {"orchestration": "order", "outcome": "completed"},
+        )
+        == 1
+    )
     lived = value("celery_durable_instance_duration_seconds_sum", {"orchestration": "order"})
     run.refresh()
     whole = (run.completed_at - run.started_at).total_seconds()
-    assert lived == pytest.approx(whole, abs=0.2), "since its very beginning, not that of the last execution"
-    assert value("celery_durable_activity_attempts_total", {"activity": "flaky", "outcome": "completed"}) == 3
-    assert value("celery_durable_activity_attempts_total", {"activity": "flaky", "outcome": "failed"}) == 1
+    assert lived == pytest.approx(whole, abs=0.2), (
+        "since its very beginning, not that of the last execution"
+    )
+    assert (
+        value(
+            "celery_durable_activity_attempts_total", {"activity": "flaky", "outcome": "completed"}
+        )
+        == 3
+    )
+    assert (
+        value("celery_durable_activity_attempts_total", {"activity": "flaky", "outcome": "failed"})
+        == 1
+    )
 
 
-def test_code_that_disagrees_with_history_is_told(app: Any, sent: list[dict[str, Any]], begin: Begin) -> None:
+def test_code_that_disagrees_with_history_is_told(
+    app: Any, sent: list[dict[str, Any]], begin: Begin
+) -> None:
     @app.durable.orchestrator(name="order")
     async def order(ctx: Any) -> None:
         await ctx.wait_event("go")
@@ -134,7 +161,11 @@ def test_code_that_disagrees_with_history_is_told(app: Any, sent: list[dict[str,
     run.raise_event("go on")
     assert run.refresh().runtime_status == "SUSPENDED"
     last = sent[-1]
-    assert (last["type"], last["nondeterminism"], last["seconds"] is not None) == ("durable-suspended", True, True)
+    assert (last["type"], last["nondeterminism"], last["seconds"] is not None) == (
+        "durable-suspended",
+        True,
+        True,
+    )
 
 
 def test_an_execution_that_was_not_watched_from_its_beginning_is_known_all_the_same(
@@ -157,15 +188,17 @@ def test_an_execution_that_was_not_watched_from_its_beginning_is_known_all_the_s
     assert sent == []
     runtime.events.turn(True)
     ticket = ActivityTicket(run.refresh()._known.execution, 1, 1)
-    runtime.store.record_outcome(Outcome(ticket, "1", has_failed=False, ran=2_500_000))
+    runtime.store.outcomes.record(Outcome(ticket, "1", has_failed=False, ran=2_500_000))
     runtime.runner.run(run.id)
     assert run.refresh().output == 1
     assert [event["attempts"] for event in sent] == [[["later", "completed", 2.5]]]
     assert sent[-1]["age"] > 0
 
 
-def test_many_outcomes_are_several_events(app: Any, sent: list[dict[str, Any]], begin: Begin, monkeypatch: Any) -> None:
-    monkeypatch.setattr("celery_durable.worker.events._MOST_ATTEMPTS", 3)
+def test_many_outcomes_are_several_events(
+    app: Any, sent: list[dict[str, Any]], begin: Begin, monkeypatch: Any
+) -> None:
+    monkeypatch.setattr("celery_durable.worker.telemetry_events._MOST_ATTEMPTS", 3)
 
     @app.task(name="one")
     def one(number: int) -> int:
@@ -181,7 +214,9 @@ def test_many_outcomes_are_several_events(app: Any, sent: list[dict[str, Any]], 
 
 
 def test_a_broker_that_is_away_holds_nothing_up(new_app: Callable[..., Any], begin: Begin) -> None:
-    app = new_app(task_always_eager=True, task_send_sent_event=True, broker_url="redis://127.0.0.1:1/0")
+    app = new_app(
+        task_always_eager=True, task_send_sent_event=True, broker_url="redis://127.0.0.1:1/0"
+    )
     app.conf.broker_connection_timeout = 0.1
 
     @app.durable.orchestrator(name="order")
@@ -227,7 +262,12 @@ def test_an_execution_that_waits_keeps_no_results_for_observers(
         await ctx.wait_event("go")
 
     run = begin(app, order.s())
-    wait_until(lambda: ["flaky", "completed"] in [attempt[:2] for event in sent for attempt in event["attempts"]])
+    wait_until(
+        lambda: (
+            ["flaky", "completed"]
+            in [attempt[:2] for event in sent for attempt in event["attempts"]]
+        )
+    )
     live = app.durable.runtime.live.take_instance(run.id)
     assert live is not None and live.observed is not None, "it is observed"
     assert live.observed.came == []
@@ -252,16 +292,16 @@ def test_a_client_waits_for_a_broker_that_is_away_only_once(
     app = new_app(task_send_sent_event=True)
     tried: list[str] = []
 
-    def refuse(self: Announcer, hostname: str, events: Any) -> None:
+    def refuse(self: TaskEvents, hostname: str, events: Any) -> None:
         tried.append(hostname)
         raise OSError("no broker")
 
-    monkeypatch.setattr(Announcer, "_send", refuse)
+    monkeypatch.setattr(TaskEvents, "_send", refuse)
     app.durable.orchestrator(_plain, name="order")
     for _ in range(3):
         app.durable.start(app.signature("order"))
     assert len(tried) == 1
-    app.durable.runtime.announcer._silent_until = 0.0
+    app.durable.runtime.task_events._silent_until = 0.0
     app.durable.start(app.signature("order"))
     assert len(tried) == 2, "after a while it is tried again"
 

@@ -1,4 +1,6 @@
-"""The dashboard and the alert rules: whole files, whose expressions name metrics and labels that exist."""
+"""The dashboard and the alert rules: whole files, whose expressions name metrics and labels that
+exist.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +17,9 @@ from celery_durable.telemetry.names import METRICS
 FILES = resources.files("celery_durable.telemetry") / "grafana"
 DASHBOARD: dict[str, Any] = json.loads((FILES / "dashboard.json").read_text())
 RULES: list[dict[str, Any]] = [
-    rule for group in yaml.safe_load((FILES / "alerts.yaml").read_text())["groups"] for rule in group["rules"]
+    rule
+    for group in yaml.safe_load((FILES / "alerts.yaml").read_text())["groups"]
+    for rule in group["rules"]
 ]
 PANELS = [panel for panel in DASHBOARD["panels"] if panel["type"] != "row"]
 EXPRESSIONS = [
@@ -46,12 +50,17 @@ def metric_of(name: str) -> Any:
     base = re.sub(r"_(bucket|sum|count)$", "", name)
     found = METRICS.get(name) or METRICS.get(base)
     assert found is not None, f"there is no metric {name}"
-    assert (found.kind == "histogram") == (name != found.name), f"{name} is no series of {found.name}"
+    assert (found.kind == "histogram") == (name != found.name), (
+        f"{name} is no series of {found.name}"
+    )
     return found
 
 
 def check(expression: str) -> None:
-    """Refuse what Prometheus would: unbalanced brackets, unknown names; and labels that the metric has not."""
+    """Refuse what Prometheus would: unbalanced brackets, unknown names.
+
+    And labels that the metric has not.
+    """
     words = tokens(expression)
     open_: list[str] = []
     labels: set[str] | None = None
@@ -75,7 +84,9 @@ def check(expression: str) -> None:
                     assert group <= labels, f"{group - labels} in {expression}"
                 if metric.kind != "gauge":
                     counters.append(word)
-                    assert words[place - 2 : place] in (["rate", "("], ["increase", "("]), f"{word} is not rated"
+                    assert words[place - 2 : place] in (["rate", "("], ["increase", "("]), (
+                        f"{word} is not rated"
+                    )
             elif word in FUNCTIONS:
                 assert following in ("(", "by"), expression
             elif word == "by":
@@ -94,11 +105,21 @@ def test_every_expression_is_sound(expression: str) -> None:
 
 @pytest.mark.parametrize(
     "broken",
-    ["sum(celery_durable_up", "sum(celery_durable_upp)", 'celery_durable_up{queue="a"}', "sum by (queue) (celery_durable_up)",
-     "celery_durable_turns_total",
-     "rate(celery_durable_turn_lag_seconds[5m])", "celery_durable_up & 1", "avg_(celery_durable_up)",
-     "histogram_quantile(0.5, sum by (orchestration) (rate(celery_durable_turn_lag_seconds_bucket[5m])))"],
-)  # fmt: skip
+    [
+        "sum(celery_durable_up",
+        "sum(celery_durable_upp)",
+        'celery_durable_up{queue="a"}',
+        "sum by (queue) (celery_durable_up)",
+        "celery_durable_turns_total",
+        "rate(celery_durable_turn_lag_seconds[5m])",
+        "celery_durable_up & 1",
+        "avg_(celery_durable_up)",
+        (
+            "histogram_quantile(0.5, sum by (orchestration)"
+            " (rate(celery_durable_turn_lag_seconds_bucket[5m])))"
+        ),
+    ],
+)
 def test_the_check_finds_what_is_broken(broken: str) -> None:
     with pytest.raises(AssertionError):
         check(broken)
@@ -123,8 +144,12 @@ def test_the_dashboard_is_whole() -> None:
         assert panel["datasource"]["uid"] == "${datasource}" and panel["title"]
         for target in panel["targets"]:
             wanted = set(re.findall(r"{{(\w+)}}", target["legendFormat"]))
-            grouped = set(re.findall(r"\w+", " ".join(re.findall(r"by \(([^)]*)\)", target["expr"]))))
-            assert wanted <= grouped, f"{panel['title']}: {wanted - grouped} is not left by the expression"
+            grouped = set(
+                re.findall(r"\w+", " ".join(re.findall(r"by \(([^)]*)\)", target["expr"])))
+            )
+            assert wanted <= grouped, (
+                f"{panel['title']}: {wanted - grouped} is not left by the expression"
+            )
 
 
 def test_the_alerts_are_whole() -> None:

@@ -1,4 +1,6 @@
-"""Log records: one line per change of state and no other, never twice, and fields that say whose a record is."""
+"""Log records: one line per change of state and no other, never twice, and fields that say whose a
+record is.
+"""
 
 from __future__ import annotations
 
@@ -66,7 +68,7 @@ def fields(record: logging.LogRecord) -> tuple[Any, ...]:
     return tuple(getattr(record, name) for name in FIELDS)
 
 
-# -- one line per change of state -----------------------------------------------------------------------------------------
+# -- one line per change of state ------------------------------------------------------------------
 
 
 def test_a_life_is_a_line_for_each_change(app: Any, records: Records, begin: Begin) -> None:
@@ -86,12 +88,20 @@ def test_a_life_is_a_line_for_each_change(app: Any, records: Records, begin: Beg
     assert run.get(timeout=300) == "done"
     run.purge()
     assert records.changes() == [
-        "started", "running", "suspended", "resumed", "continued as new", "completed", "purged",
-    ]  # fmt: skip
+        "started",
+        "running",
+        "suspended",
+        "resumed",
+        "continued as new",
+        "completed",
+        "purged",
+    ]
     lines = [record.getMessage() for record in records.of("celery_durable.state")]
     assert lines[0] == "orchestration 'one' (order) is started"
     assert lines[2] == "orchestration 'one' (order) is suspended: lunch"
-    assert [fields(record)[:2] for record in records.of("celery_durable.state")] == [("one", "order")] * len(lines)
+    assert [fields(record)[:2] for record in records.of("celery_durable.state")] == [
+        ("one", "order")
+    ] * len(lines)
     others = {record.name for record in records.records if record.levelno == logging.INFO}
     assert others == {"celery_durable.state"}, "that is all that the engine says of it at INFO"
 
@@ -116,7 +126,10 @@ def test_the_other_ends(app: Any, records: Records, begin: Begin) -> None:
     begin(app, order.s(1), instance_id="terminated").terminate(reason="enough")
     failed = begin(app, order.s(-1), instance_id="failed")
     failed.rewind()
-    last = {record.__dict__["durable_instance"]: record.getMessage() for record in records.of("celery_durable.state")}
+    last = {
+        record.__dict__["durable_instance"]: record.getMessage()
+        for record in records.of("celery_durable.state")
+    }
     assert last["canceled"].endswith(" is canceled")
     assert last["terminated"].endswith(" is terminated: enough")
     assert last["failed"].endswith(" is failed: ValueError: less than nothing")
@@ -137,7 +150,11 @@ def test_children_are_told_of_too(app: Any, records: Records, begin: Begin) -> N
         return await ctx.call(child.s().set(task_id="small"))  # type: ignore[no-any-return]
 
     assert begin(app, order.s()).get(timeout=300) == 1
-    small = [record for record in records.of("celery_durable.state") if record.__dict__["durable_instance"] == "small"]
+    small = [
+        record
+        for record in records.of("celery_durable.state")
+        if record.__dict__["durable_instance"] == "small"
+    ]
     assert [record.__dict__["durable_change"] for record in small] == ["started", "completed"]
 
 
@@ -147,8 +164,8 @@ def test_a_commit_that_did_not_count_is_not_told_of(
     @app.durable.orchestrator(name="order")
     async def order(ctx: Any) -> None: ...
 
-    store = type(app.durable.runtime.store)
-    real, lost = store.commit_turn, []
+    turns = type(app.durable.runtime.store.turns)
+    real, lost = turns.commit, []
 
     def lose_some(self: Any, commit: Any) -> Any:
         if len(lost) < 3:
@@ -156,12 +173,14 @@ def test_a_commit_that_did_not_count_is_not_told_of(
             return None
         return real(self, commit)
 
-    monkeypatch.setattr(store, "commit_turn", lose_some)
+    monkeypatch.setattr(turns, "commit", lose_some)
     begin(app, order.s()).get(timeout=300)
     assert (len(lost), records.changes()) == (3, ["started", "completed"])
     begin(app, order.s(), instance_id="x")
     begin(app, order.s(), instance_id="x")
-    assert records.changes()[2:] == ["started", "completed"], "a second start with one id starts nothing"
+    assert records.changes()[2:] == ["started", "completed"], (
+        "a second start with one id starts nothing"
+    )
 
 
 def test_entities_are_told_of_at_debug_only(app: Any, records: Records) -> None:
@@ -178,10 +197,12 @@ def test_entities_are_told_of_at_debug_only(app: Any, records: Records) -> None:
     assert records.changes() == []
 
 
-# -- fields ---------------------------------------------------------------------------------------------------------------
+# -- fields ----------------------------------------------------------------------------------------
 
 
-def test_records_of_the_user_name_instance_turn_and_activity(app: Any, records: Records, begin: Begin) -> None:
+def test_records_of_the_user_name_instance_turn_and_activity(
+    app: Any, records: Records, begin: Begin
+) -> None:
     @app.durable.orchestrator(name="order")
     async def order(ctx: Any) -> None:
         log.warning("plain")
@@ -190,13 +211,21 @@ def test_records_of_the_user_name_instance_turn_and_activity(app: Any, records: 
 
     begin(app, order.s(), instance_id="one").get(timeout=300)
     log.warning("outside")
-    assert ("one", "order", 1, None, None) in [fields(r) for r in records.of("users.own") if r.msg == "plain"]
-    assert [fields(r) for r in records.of("users.own") if r.msg == "charging"] == [("one", "order", 1, "charge", 1)]
-    assert [fields(r) for r in records.of("celery_durable.orchestrator.order")] == [("one", "order", 2, None, None)]
+    assert ("one", "order", 1, None, None) in [
+        fields(r) for r in records.of("users.own") if r.msg == "plain"
+    ]
+    assert [fields(r) for r in records.of("users.own") if r.msg == "charging"] == [
+        ("one", "order", 1, "charge", 1)
+    ]
+    assert [fields(r) for r in records.of("celery_durable.orchestrator.order")] == [
+        ("one", "order", 2, None, None)
+    ]
     assert [fields(r) for r in records.of("users.own") if r.msg == "outside"] == [(None,) * 5]
 
 
-def test_records_of_the_engine_within_a_turn_name_it(app: Any, records: Records, begin: Begin) -> None:
+def test_records_of_the_engine_within_a_turn_name_it(
+    app: Any, records: Records, begin: Begin
+) -> None:
     @app.durable.orchestrator(name="order")
     async def order(ctx: Any) -> None:
         raise_later = asyncio.get_running_loop().create_future()
@@ -206,11 +235,17 @@ def test_records_of_the_engine_within_a_turn_name_it(app: Any, records: Records,
 
     with pytest.raises(ValueError):
         begin(app, order.s(), instance_id="one").get(timeout=300)
-    engine = [r for r in records.records if r.name.startswith("celery_durable.") and r.levelno >= logging.WARNING]
+    engine = [
+        r
+        for r in records.records
+        if r.name.startswith("celery_durable.") and r.levelno >= logging.WARNING
+    ]
     assert engine and {fields(record)[:2] for record in engine} == {("one", "order")}
 
 
-def test_a_thread_with_the_context_of_an_activity_names_it(app: Any, records: Records, begin: Begin) -> None:
+def test_a_thread_with_the_context_of_an_activity_names_it(
+    app: Any, records: Records, begin: Begin
+) -> None:
     @app.task(name="threads")
     def threads() -> None:
         whole = contextvars.copy_context()
@@ -231,7 +266,9 @@ def test_structlog_gets_what_applies(app: Any, begin: Begin) -> None:
 
     @app.task(name="structured")
     def structured() -> None:
-        events.append(dict(add_durable_context(None, "info", {"event": "hello", "durable_turn": "own"})))
+        events.append(
+            dict(add_durable_context(None, "info", {"event": "hello", "durable_turn": "own"}))
+        )
 
     @app.durable.orchestrator(name="order")
     async def order(ctx: Any) -> None:
@@ -241,11 +278,15 @@ def test_structlog_gets_what_applies(app: Any, begin: Begin) -> None:
     events.append(add_durable_context(None, "info", {"event": "outside"}))
     assert events == [
         {
-            "event": "hello", "durable_turn": "own", "durable_instance": "one", "durable_orchestration": "order",
-            "durable_activity": "structured", "durable_attempt": 1,
+            "event": "hello",
+            "durable_turn": "own",
+            "durable_instance": "one",
+            "durable_orchestration": "order",
+            "durable_activity": "structured",
+            "durable_attempt": 1,
         },
         {"event": "outside"},
-    ]  # fmt: skip
+    ]
 
 
 def test_celerys_handlers_get_the_filter_once() -> None:
@@ -263,7 +304,11 @@ def test_what_is_not_written_costs_no_formatting(
     async def order(ctx: Any) -> None: ...
 
     made: list[Any] = []
-    monkeypatch.setattr(logging.getLogger("celery_durable.state"), "makeRecord", lambda *args, **_: made.append(args))
+    monkeypatch.setattr(
+        logging.getLogger("celery_durable.state"),
+        "makeRecord",
+        lambda *args, **_: made.append(args),
+    )
     caplog.set_level(logging.WARNING, "celery_durable.state")
     begin(app, order.s()).get(timeout=300)
     assert made == []

@@ -1,4 +1,6 @@
-"""Metrics: what the store tells on every database, what events tell, and that no one can make them grow without bounds."""
+"""Metrics: what the store tells on every database, what events tell, and that no one can make them
+grow without bounds.
+"""
 
 from __future__ import annotations
 
@@ -18,10 +20,23 @@ from celery_durable.telemetry.names import METRICS
 from celery_durable.telemetry.prometheus import EventMetrics, StoreCollector, metrics
 
 COMPLETED = {
-    "type": "durable-completed", "instance": "i", "orchestration": "shop.order", "turn": 3, "status": "COMPLETED",
-    "begun": True, "age": 4.0, "seconds": 0.002, "lag": 0.3, "timers": [0.2], "nondeterminism": False,
-    "attempts": [["shop.charge", "failed", 0.5], ["shop.charge", "completed", 0.25], ["shop.mail", "failed", None]],
-}  # fmt: skip
+    "type": "durable-completed",
+    "instance": "i",
+    "orchestration": "shop.order",
+    "turn": 3,
+    "status": "COMPLETED",
+    "begun": True,
+    "age": 4.0,
+    "seconds": 0.002,
+    "lag": 0.3,
+    "timers": [0.2],
+    "nondeterminism": False,
+    "attempts": [
+        ["shop.charge", "failed", 0.5],
+        ["shop.charge", "completed", 0.25],
+        ["shop.mail", "failed", None],
+    ],
+}
 
 
 @pytest.fixture
@@ -60,16 +75,18 @@ def change(app: Any, table: sa.Table, **values: Any) -> None:
         connection.execute(sa.update(table).values(**values))
 
 
-# -- the store --------------------------------------------------------------------------------------------------------
+# -- the store -------------------------------------------------------------------------------------
 
 
 def test_the_store_tells_what_lives_and_what_is_late(app: Any, registry: CollectorRegistry) -> None:
     durable = app.durable
     begun = durable.start(app.tasks["shop.order"].s())
     durable.runtime.runner.run(begun.id)
-    waiting = durable.start(app.tasks["shop.order"].s(), start_at=datetime.now(UTC) + timedelta(days=1))
+    waiting = durable.start(
+        app.tasks["shop.order"].s(), start_at=datetime.now(UTC) + timedelta(days=1)
+    )
     durable.start(app.tasks["shop.order"].s()).terminate()
-    durable.runtime.store.beat("w", "host")
+    durable.runtime.store.workers.beat("w", "host")
     registry.register(StoreCollector(durable, cache=0))
     found = samples(registry)
     name = ("orchestration", "shop.order")
@@ -78,10 +95,17 @@ def test_the_store_tells_what_lives_and_what_is_late(app: Any, registry: Collect
     assert found["celery_durable_instances", (name, ("status", "PENDING"))] == 1
     assert not [key for key in found if "TERMINATED" in str(key)], "only what lives is counted"
     created = waiting.refresh().created_at.timestamp()
-    assert found["celery_durable_oldest_pending_timestamp_seconds", (name,)] == pytest.approx(created, abs=0.001)
+    assert found["celery_durable_oldest_pending_timestamp_seconds", (name,)] == pytest.approx(
+        created, abs=0.001
+    )
     assert found["celery_durable_stuck_instances", (name,)] == 0
     assert found["celery_durable_history_turns_max", (name,)] == 1
     assert found["celery_durable_outbox_pending", (("queue", "payments"),)] == 1
+    assert found["celery_durable_outbox_resent", (("queue", "payments"),)] == 0
+    change(app, outbox, sends=3)
+    later = CollectorRegistry()
+    later.register(StoreCollector(durable, cache=0))
+    assert samples(later)["celery_durable_outbox_resent", (("queue", "payments"),)] == 3
     oldest = found["celery_durable_outbox_oldest_timestamp_seconds", (("queue", "payments"),)]
     assert begun.refresh().created_at.timestamp() - 0.001 <= oldest <= created
     assert found["celery_durable_activities_running", ()] == 0
@@ -90,7 +114,9 @@ def test_the_store_tells_what_lives_and_what_is_late(app: Any, registry: Collect
     assert found["celery_durable_schema_revision_info", (("revision", HEAD),)] == 1
 
 
-def test_the_store_tells_what_is_stuck_overdue_and_running(app: Any, registry: CollectorRegistry) -> None:
+def test_the_store_tells_what_is_stuck_overdue_and_running(
+    app: Any, registry: CollectorRegistry
+) -> None:
     durable = app.durable
     run = durable.start(app.tasks["shop.order"].s())
     durable.runtime.runner.run(run.id)
@@ -101,12 +127,16 @@ def test_the_store_tells_what_is_stuck_overdue_and_running(app: Any, registry: C
     assert found["celery_durable_stuck_instances", (("orchestration", "shop.order"),)] == 1
     assert found["celery_durable_timers_overdue", ()] == 1
     assert found["celery_durable_activities_running", ()] == 1
+    assert found["celery_durable_turns_waiting", ()] == 1
+    assert found["celery_durable_turns_oldest_timestamp_seconds", ()] == 1e-6
     assert not [key for key in found if key[0] == "celery_durable_outbox_pending"]
     run.suspend()
     later = CollectorRegistry()
     later.register(StoreCollector(durable))
     found = samples(later)
-    assert found["celery_durable_timers_overdue", ()] == 0, "a suspended orchestration's timers are not late"
+    assert found["celery_durable_timers_overdue", ()] == 0, (
+        "a suspended orchestration's timers are not late"
+    )
     assert found["celery_durable_stuck_instances", (("orchestration", "shop.order"),)] == 0
 
 
@@ -153,14 +183,22 @@ def test_the_page_is_in_the_format_that_was_asked_for(app: Any) -> None:
     assert body.endswith(b"# EOF\n") and content_type.startswith("application/openmetrics-text")
 
 
-# -- events -----------------------------------------------------------------------------------------------------------
+# -- events ----------------------------------------------------------------------------------------
 
 
 def test_events_are_counted(registry: CollectorRegistry) -> None:
     counted = EventMetrics(registry)
     counted.receive(COMPLETED)
-    counted.receive({**COMPLETED, "type": "durable-suspended", "status": "SUSPENDED", "begun": False, "attempts": [],
-                     "nondeterminism": True})  # fmt: skip
+    counted.receive(
+        {
+            **COMPLETED,
+            "type": "durable-suspended",
+            "status": "SUSPENDED",
+            "begun": False,
+            "attempts": [],
+            "nondeterminism": True,
+        }
+    )
     found = samples(registry)
     name, charge = ("orchestration", "shop.order"), ("activity", "shop.charge")
     assert found["celery_durable_instances_started_total", (name,)] == 1
@@ -175,7 +213,9 @@ def test_events_are_counted(registry: CollectorRegistry) -> None:
     assert found["celery_durable_activity_duration_seconds_sum", (charge,)] == 0.75
     mail = (("activity", "shop.mail"), ("outcome", "failed"))
     assert found["celery_durable_activity_attempts_total", mail] == 1
-    assert ("celery_durable_activity_duration_seconds_count", mail[:1]) not in found, "nobody saw it running"
+    assert ("celery_durable_activity_duration_seconds_count", mail[:1]) not in found, (
+        "nobody saw it running"
+    )
     assert found["celery_durable_timer_lag_seconds_count", ()] == 2
     assert found["celery_durable_nondeterminism_total", (name,)] == 1
 
@@ -190,7 +230,21 @@ def test_a_verb_of_a_client_is_no_turn(registry: CollectorRegistry) -> None:
     assert not [key for key in found if key[0] == "celery_durable_turns_total"]
 
 
-STRANGE: list[Any] = [None, "x", -1, math.nan, math.inf, True, [], {}, [None], [[1, 2, 3]], [{}], 10**400, b"x"]
+STRANGE: list[Any] = [
+    None,
+    "x",
+    -1,
+    math.nan,
+    math.inf,
+    True,
+    [],
+    {},
+    [None],
+    [[1, 2, 3]],
+    [{}],
+    10**400,
+    b"x",
+]
 SHOWN = [repr(value)[:20] for value in STRANGE]
 
 
@@ -214,17 +268,27 @@ def test_events_of_others_are_not_counted(registry: CollectorRegistry) -> None:
 def test_the_number_of_labels_is_limited(registry: CollectorRegistry) -> None:
     counted = EventMetrics(registry)
     for number in range(700):
-        counted.receive({**COMPLETED, "orchestration": f"o{number}", "attempts": [[f"a{number}", "completed", 1]]})
+        counted.receive(
+            {
+                **COMPLETED,
+                "orchestration": f"o{number}",
+                "attempts": [[f"a{number}", "completed", 1]],
+            }
+        )
     counted.receive({**COMPLETED, "orchestration": "o" * 10_000, "attempts": []})
     found = samples(registry)
-    started = [value for (name, _), value in found.items() if name == "celery_durable_instances_started_total"]
+    started = [
+        value
+        for (name, _), value in found.items()
+        if name == "celery_durable_instances_started_total"
+    ]
     assert (len(started), sum(started)) == (501, 701)
     assert found["celery_durable_instances_started_total", (("orchestration", "other"),)] == 201
     attempts = [key for key in found if key[0] == "celery_durable_activity_attempts_total"]
     assert len(attempts) == 501
 
 
-# -- both -------------------------------------------------------------------------------------------------------------
+# -- both ------------------------------------------------------------------------------------------
 
 
 def test_all_metrics_of_the_list_exist_and_no_others(app: Any, registry: CollectorRegistry) -> None:

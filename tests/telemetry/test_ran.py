@@ -1,4 +1,6 @@
-"""What history tells of how long the body of an activity ran, beside how long it waited: on every store, by every way in."""
+"""What history tells of how long the body of an activity ran, beside how long it waited: on every
+store, by every way in.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +13,7 @@ from typing import Any
 import pytest
 
 from celery_durable import RetryPolicy
-from celery_durable.core.events import Event, EventKind
+from celery_durable.core.history import Event, EventKind
 from celery_durable.engine.records import ActivityTicket, Outcome
 
 OUTCOMES = (EventKind.ACTIVITY_COMPLETED, EventKind.ACTIVITY_FAILED)
@@ -33,7 +35,9 @@ def take_time(*_: Any) -> None:
     threading.Event().wait(LONG)
 
 
-def test_success_and_failure_tell_how_long_the_body_ran(app: Any, begin: Callable[..., Any]) -> None:
+def test_success_and_failure_tell_how_long_the_body_ran(
+    app: Any, begin: Callable[..., Any]
+) -> None:
     @app.task(name="busy")
     def busy() -> None:
         take_time()
@@ -79,7 +83,9 @@ def test_members_of_a_fan_out_tell_it_too(app: Any, begin: Callable[..., Any]) -
     assert [event.facts["ran"] >= LONG * 1e6 * 0.9 for event in outcomes(run)] == [True] * 3
 
 
-def test_an_outcome_that_nobody_saw_running_does_not_tell_it(app: Any, begin: Callable[..., Any]) -> None:
+def test_an_outcome_that_nobody_saw_running_does_not_tell_it(
+    app: Any, begin: Callable[..., Any]
+) -> None:
     @app.task(name="gone", queue="nowhere")
     def gone() -> None: ...
 
@@ -92,7 +98,10 @@ def test_an_outcome_that_nobody_saw_running_does_not_tell_it(app: Any, begin: Ca
     runner = app.durable.runtime.runner
     runner.run(run.id)
     ticket = ActivityTicket(run.refresh()._known.execution, 1, 1)
-    assert app.durable.runtime.store.record_outcome(Outcome(ticket, "7", has_failed=False)) is not None
+    assert (
+        app.durable.runtime.store.outcomes.record(Outcome(ticket, "7", has_failed=False))
+        is not None
+    )
     runner.run(run.id)
     assert run.refresh().output == 7
     assert [event.facts for event in outcomes(run)] == [None]
@@ -100,8 +109,8 @@ def test_an_outcome_that_nobody_saw_running_does_not_tell_it(app: Any, begin: Ca
 
 def test_replay_does_not_depend_on_it(app: Any, begin: Callable[..., Any]) -> None:
     """The same history with another duration, or none, leads to the same end."""
-    from celery_durable.core.events import dump_events
-    from celery_durable.engine.turn import replay_rows
+    from celery_durable.core.history import dump_events
+    from celery_durable.engine.replay import replay_rows
 
     @app.task(name="busy")
     def busy() -> int:
@@ -114,11 +123,14 @@ def test_replay_does_not_depend_on_it(app: Any, begin: Callable[..., Any]) -> No
     run = begin(app, twice.s())
     assert run.get(timeout=300) == 2
     runner = app.durable.runtime.runner
-    snapshot = runner.store.load(run.id, None)
+    snapshot = runner.store.turns.load(run.id, None)
     definition = runner.registry.get(snapshot.instance.name, None)
     for facts in ({"ran": 1}, {"ran": 10**12}, None):
-        events = [event._replace(facts=facts) if event.kind in OUTCOMES else event for event in run.history()]
-        execution = runner.new_execution(snapshot.instance, definition)
+        events = [
+            event._replace(facts=facts) if event.kind in OUTCOMES else event
+            for event in run.history()
+        ]
+        execution = runner.replayer.new(snapshot.instance, definition)
         replay_rows(execution, [dump_events(events)])
         assert execution.final is not None
         assert execution.final.output == "2"

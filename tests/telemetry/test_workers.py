@@ -1,4 +1,6 @@
-"""Real workers, several processes: one span for an orchestration that moved between them, fields of log lines, an exporter."""
+"""Real workers, several processes: one span for an orchestration that moved between them, fields of
+log lines, an exporter.
+"""
 
 from __future__ import annotations
 
@@ -29,9 +31,11 @@ class Stage:
     def __init__(self, directory: Path, broker: str, store: str) -> None:
         self.directory = directory
         self.environment = {
-            "MONITORED_DIRECTORY": str(directory), "MONITORED_BROKER": broker, "MONITORED_STORE": store,
+            "MONITORED_DIRECTORY": str(directory),
+            "MONITORED_BROKER": broker,
+            "MONITORED_STORE": store,
             "MONITORED_QUEUE": f"durable-{uuid.uuid4().hex[:10]}",
-        }  # fmt: skip
+        }
         self.module = load_application(Path(HERE) / "monitored.py", self.environment)
         self.module.durable.migrate()
         self.workers: list[WorkerProcess] = []
@@ -39,7 +43,9 @@ class Stage:
     def worker(self, *, concurrency: int = 1) -> WorkerProcess:
         log = self.directory / f"worker-{len(self.workers)}.log"
         self.workers.append(
-            WorkerProcess(self.environment, log, app="monitored", paths=[HERE], concurrency=concurrency)
+            WorkerProcess(
+                self.environment, log, app="monitored", paths=[HERE], concurrency=concurrency
+            )
         )
         return self.workers[-1]
 
@@ -79,7 +85,9 @@ def lines(stage: Stage, message: str) -> list[list[str]]:
     return [parts for parts in found if message in parts[7]]
 
 
-def test_an_orchestration_over_several_workers_is_one_span_and_its_lines_name_it(stage: Stage) -> None:
+def test_an_orchestration_over_several_workers_is_one_span_and_its_lines_name_it(
+    stage: Stage,
+) -> None:
     stage.worker()
     stage.worker()
     stage.ready()
@@ -90,9 +98,13 @@ def test_an_orchestration_over_several_workers_is_one_span_and_its_lines_name_it
     pids = {path.name for path in stage.directory.glob("spans-*.jsonl") if path.stat().st_size}
     assert len(pids) == 2, "both workers took part"
     for run in runs:
-        (whole,) = [span for span in wholes if span["attributes"]["celery.durable.instance_id"] == run.id]
+        (whole,) = [
+            span for span in wholes if span["attributes"]["celery.durable.instance_id"] == run.id
+        ]
         steps = [
-            span for span in stage.spans("activity:step") if span["attributes"]["celery.durable.instance_id"] == run.id
+            span
+            for span in stage.spans("activity:step")
+            if span["attributes"]["celery.durable.instance_id"] == run.id
         ]
         assert len(steps) == 8
         assert {span["parent_id"] for span in steps} == {whole["context"]["span_id"]}
@@ -100,15 +112,32 @@ def test_an_orchestration_over_several_workers_is_one_span_and_its_lines_name_it
         for parts in lines(stage, "in step"):
             assert parts[1] == "monitored" and parts[3] == "steps" and parts[5:7] == ["step", "1"]
         own = [parts for parts in lines(stage, "in step") if parts[2] == run.id]
-        assert [parts[4] for parts in own if parts[7] == "in step 3"] == ["4"], "the turn that asked for it"
+        assert [parts[4] for parts in own if parts[7] == "in step 3"] == ["4"], (
+            "the turn that asked for it"
+        )
         first = [parts for parts in lines(stage, "a turn begins") if parts[2] == run.id]
-        assert ["WARNING", "monitored", run.id, "steps", "1", "None", "None"] in [parts[:7] for parts in first]
+        assert ["WARNING", "monitored", run.id, "steps", "1", "None", "None"] in [
+            parts[:7] for parts in first
+        ]
         (done,) = [parts for parts in lines(stage, "all steps are done") if parts[2] == run.id]
-        assert done[:7] == ["WARNING", "celery_durable.orchestrator.steps", run.id, "steps", "9", "None", "None"]
-        changes = [parts[:3] + parts[7:] for parts in lines(stage, repr(run.id)) if parts[1] == "celery_durable.state"]
+        assert done[:7] == [
+            "WARNING",
+            "celery_durable.orchestrator.steps",
+            run.id,
+            "steps",
+            "9",
+            "None",
+            "None",
+        ]
+        changes = [
+            parts[:3] + parts[7:]
+            for parts in lines(stage, repr(run.id))
+            if parts[1] == "celery_durable.state"
+        ]
         assert sorted(parts[3] for parts in changes) == [
-            f"orchestration {run.id!r} (steps) is completed", f"orchestration {run.id!r} (steps) is running",
-        ]  # fmt: skip
+            f"orchestration {run.id!r} (steps) is completed",
+            f"orchestration {run.id!r} (steps) is running",
+        ]
     outside = lines(stage, "ready.")
     assert outside and all(parts[2:7] == ["None"] * 5 for parts in outside)
 
@@ -122,12 +151,17 @@ def test_a_crash_doubles_no_span(stage: Stage) -> None:
     wait_until(lambda: stage.spans("orchestration:risky"), what="its span")
     assert sum(not worker.is_running for worker in stage.workers) == 1
     (whole,) = stage.spans("orchestration:risky")
-    assert [span["parent_id"] for span in stage.spans("activity:deadly")] == [whole["context"]["span_id"]]
+    assert [span["parent_id"] for span in stage.spans("activity:deadly")] == [
+        whole["context"]["span_id"]
+    ]
     assert len(stage.spans("activity:step")) == 1
-    changes = [parts[7] for parts in lines(stage, repr(run.id)) if parts[1] == "celery_durable.state"]
+    changes = [
+        parts[7] for parts in lines(stage, repr(run.id)) if parts[1] == "celery_durable.state"
+    ]
     assert sorted(changes) == [
-        f"orchestration {run.id!r} (risky) is completed", f"orchestration {run.id!r} (risky) is running",
-    ]  # fmt: skip
+        f"orchestration {run.id!r} (risky) is completed",
+        f"orchestration {run.id!r} (risky) is running",
+    ]
 
 
 def samples(url: str) -> dict[tuple[str, tuple[str, ...]], float]:
@@ -146,16 +180,39 @@ def exporter(stage: Stage) -> Iterator[Callable[..., str]]:
 
     def start(*options: str) -> str:
         log = stage.directory / "exporter.log"
-        command = [sys.executable, "-m", "celery", "-A", "monitored", "durable", "exporter", "--port", "0", *options]
-        environment = {**os.environ, **stage.environment, "PYTHONPATH": os.pathsep.join([HERE, str(ROOT)])}
+        command = [
+            sys.executable,
+            "-m",
+            "celery",
+            "-A",
+            "monitored",
+            "durable",
+            "exporter",
+            "--port",
+            "0",
+            *options,
+        ]
+        environment = {
+            **os.environ,
+            **stage.environment,
+            "PYTHONPATH": os.pathsep.join([HERE, str(ROOT)]),
+        }
         with log.open("wb") as out:
             processes.append(
                 subprocess.Popen(
-                    command, stdout=out, stderr=out, env=environment, cwd=stage.directory, start_new_session=True
+                    command,
+                    stdout=out,
+                    stderr=out,
+                    env=environment,
+                    cwd=stage.directory,
+                    start_new_session=True,
                 )
             )
         found: Any = wait_until(
-            lambda: re.search(r"http://\S+/metrics", log.read_text()) or processes[-1].poll() is not None,
+            lambda: (
+                re.search(r"http://\S+/metrics", log.read_text())
+                or processes[-1].poll() is not None
+            ),
             300,
             "its address",
         )
@@ -168,12 +225,16 @@ def exporter(stage: Stage) -> Iterator[Callable[..., str]]:
         process.wait()
 
 
-def test_the_exporter_counts_what_workers_do_once_events_are_on(stage: Stage, exporter: Callable[..., str]) -> None:
+def test_the_exporter_counts_what_workers_do_once_events_are_on(
+    stage: Stage, exporter: Callable[..., str]
+) -> None:
     stage.worker(concurrency=2)
     url = exporter()
     stage.ready()
     assert stage.start("mixed").get(timeout=300)
-    assert ("celery_durable_instances_finished_total", ("completed", "mixed")) not in samples(url), "events are off"
+    assert ("celery_durable_instances_finished_total", ("completed", "mixed")) not in samples(
+        url
+    ), "events are off"
     stage.module.app.control.enable_events()
     least = {
         ("celery_durable_instances_finished_total", ("completed", "mixed")): 1,
@@ -189,7 +250,10 @@ def test_the_exporter_counts_what_workers_do_once_events_are_on(stage: Stage, ex
         found = samples(url)
         return all(found.get(name, 0) >= count for name, count in least.items())
 
-    wait_until(are_counted, what="each of the worker's children, which hear of it and tell at moments of their own")
+    wait_until(
+        are_counted,
+        what="each of the worker's children, which hear of it and tell at moments of their own",
+    )
     found = samples(url)
     assert found["celery_durable_up", ()] == 1 and found["celery_durable_workers", ()] == 1
     stage.module.app.control.disable_events()

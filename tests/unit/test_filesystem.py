@@ -5,10 +5,10 @@ from pathlib import Path
 import pytest
 
 from celery_durable import filesystem
+from celery_durable.broker.file import BrokerFile
 from celery_durable.errors import ConfigurationError
 from celery_durable.filesystem import refuse_network
 from celery_durable.store.database import Database
-from celery_durable.worker.brokerfile import BrokerFile
 
 MOUNTS = r"""22 1 8:1 / / rw,relatime shared:1 - ext4 /dev/sda1 rw
 30 22 0:40 / /srv rw shared:2 - {outer} server:/srv rw
@@ -31,11 +31,15 @@ def mounts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
 @pytest.mark.parametrize("kind", ["nfs", "nfs4", "cifs", "smb3", "fuse.sshfs"])
 def test_a_file_on_a_network_file_system_is_refused(mounts, kind):
     mounts(kind)
-    with pytest.raises(ConfigurationError, match=rf"/srv/shop/store.db.*network file system \({kind}\)"):
+    with pytest.raises(
+        ConfigurationError, match=rf"/srv/shop/store.db.*network file system \({kind}\)"
+    ):
         refuse_network("/srv/shop/store.db", "the store")
 
 
-@pytest.mark.parametrize("path", ["/srv/local disk/store.db", "/srvother/store.db", "/home/ada/store.db", "/store.db"])
+@pytest.mark.parametrize(
+    "path", ["/srv/local disk/store.db", "/srvother/store.db", "/home/ada/store.db", "/store.db"]
+)
 def test_what_is_mounted_over_it_last_counts(mounts, path):
     mounts("nfs")
     refuse_network(path, "the store")
@@ -65,5 +69,8 @@ def test_the_embedded_broker_asks_too(mounts, tmp_path, monkeypatch):
 
 def test_an_unknown_connect_argument_is_an_error_that_names_the_setting(tmp_path):
     database = Database(f"sqlite:///{tmp_path}/store.db", {"connect_args": {"no_such": 1}})
-    with pytest.raises(ConfigurationError, match="durable_backend_options.*no_such"), database.cursor():
+    with (
+        pytest.raises(ConfigurationError, match="durable_backend_options.*no_such"),
+        database.cursor(),
+    ):
         pass

@@ -1,4 +1,6 @@
-"""The oldest version of each library: the package, its metadata and the environment that runs them say the same."""
+"""The oldest version of each library: the package, its metadata and the environment that runs them
+say the same.
+"""
 
 from __future__ import annotations
 
@@ -43,7 +45,8 @@ def release(version: str) -> tuple[int, ...]:
 def test_users_get_what_the_package_demands() -> None:
     floors = declared()
     assert {name: floors[name] for name in OLDEST} == OLDEST
-    assert floors.keys() - OLDEST.keys() == {"opentelemetry-sdk"}  # the application's, not imported by the package
+    # the application's, not imported by the package
+    assert floors.keys() - OLDEST.keys() == {"opentelemetry-sdk"}
 
 
 def test_the_oldest_environment_has_the_oldest_of_each() -> None:
@@ -53,17 +56,23 @@ def test_the_oldest_environment_has_the_oldest_of_each() -> None:
 
 
 @pytest.mark.parametrize("name", OLDEST)
-def test_a_library_that_is_too_old_is_named_with_both_versions(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_library_that_is_too_old_is_named_with_both_versions(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(metadata, "version", lambda asked: {name: "0.9.1"}.get(asked, "99"))
     with pytest.raises(ImportError) as caught:
         demand(*OLDEST)
-    assert str(caught.value) == (
-        f"celery-durable needs {name} {OLDEST[name]} or later, but 0.9.1 is installed: pip install '{name}>={OLDEST[name]}'"
+    assert (
+        str(caught.value)
+        == f"celery-durable needs {name} {OLDEST[name]} or later, but 0.9.1 is installed: pip"
+        f" install '{name}>={OLDEST[name]}'"
     )
     assert caught.value.name == name
 
 
-@pytest.mark.parametrize("found", ["5.5", "5.5.0", "5.5.0rc1", "5.10", "6.0.0.dev0+local", "not a version at all, 6"])
+@pytest.mark.parametrize(
+    "found", ["5.5", "5.5.0", "5.5.0rc1", "5.10", "6.0.0.dev0+local", "not a version at all, 6"]
+)
 def test_what_is_new_enough_passes(found: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(metadata, "version", lambda _: found)
     if found.startswith("not"):
@@ -73,7 +82,9 @@ def test_what_is_new_enough_passes(found: str, monkeypatch: pytest.MonkeyPatch) 
         demand("celery")
 
 
-def test_what_is_not_installed_is_left_to_whoever_imports_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_not_installed_is_left_to_whoever_imports_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setitem(OLDEST, "no-such-library", "1")
     demand("no-such-library", "celery")
 
@@ -86,23 +97,32 @@ def test_the_import_of_the_package_ends_with_one_clear_line(library: str, tmp_pa
     (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {library}\nVersion: 1.0\n")
     done = subprocess.run(
         [sys.executable, "-c", "import celery_durable"],
-        env={"PYTHONPATH": f"{tmp_path}:{ROOT}"}, capture_output=True, text=True, timeout=300,
-    )  # fmt: skip
+        env={"PYTHONPATH": f"{tmp_path}:{ROOT}"},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
     assert done.returncode == 1
     last = done.stderr.splitlines()[-1]
     assert last.startswith(
-        f"ImportError: celery-durable needs {library} {OLDEST[library]} or later, but 1.0 is installed:"
+        f"ImportError: celery-durable needs {library} {OLDEST[library]} or later, but 1.0 is"
+        " installed:"
     )
-    assert f"site-packages/{library}" not in done.stderr, "nothing of the library itself was imported"
+    assert f"site-packages/{library}" not in done.stderr, (
+        "nothing of the library itself was imported"
+    )
 
 
 @pytest.mark.parametrize(
-    ("driver", "url"), [("psycopg", "postgresql+psycopg://u:s3cret@h/d"), ("pymysql", "mysql+pymysql://u:s3cret@h/d")]
+    ("driver", "url"),
+    [("psycopg", "postgresql+psycopg://u:s3cret@h/d"), ("pymysql", "mysql+pymysql://u:s3cret@h/d")],
 )
 def test_a_driver_that_is_too_old_is_a_mistake_of_configuration(
     driver: str, url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(metadata, "version", lambda _: "0.1")
-    with pytest.raises(ConfigurationError, match=f"too old.*needs {driver}.*0.1 is installed") as caught:
+    with pytest.raises(
+        ConfigurationError, match=f"too old.*needs {driver}.*0.1 is installed"
+    ) as caught:
         _ = Database(url).engine
     assert "s3cret" not in str(caught.value)

@@ -21,8 +21,11 @@ class CeleryDurableConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
-        """Let starts, events and signals join ``atomic()``; check the settings; look after SQLite."""
-        from ...session import watch_transactions
+        """Let starts, events and signals join ``atomic()``; check the settings.
+
+        Look after SQLite.
+        """
+        from ...app.session import watch_transactions
         from .checks import register_checks
         from .transactions import open_block
 
@@ -33,7 +36,10 @@ class CeleryDurableConfig(AppConfig):
 
 
 def _use_write_ahead_log(*, using: str, **_: Any) -> None:
-    """Let an SQLite file have readers beside its writer, as the store needs it; that cannot be switched on under a lock."""
+    """Let an SQLite file have readers beside its writer, as the store needs it.
+
+    That cannot be switched on under a lock.
+    """
     connection = connections[using]
     if connection.vendor == "sqlite" and not connection.in_atomic_block:
         with connection.cursor() as cursor:

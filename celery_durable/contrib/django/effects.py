@@ -1,8 +1,9 @@
 """Activities whose rows, written with Django's ORM, and whose outcome are one commit.
 
-The transaction is an ``atomic()`` block of the alias, on Django's own connection; the outcome is written into it last. What
-happens to it is what ``celery_durable.store.effects`` does with a session: it is repeated when the database asks for that, and
-a commit whose answer was lost is looked into.
+The transaction is an ``atomic()`` block of the alias, on Django's own connection; the outcome is
+written into it last. What happens to it is what ``celery_durable.store.joint`` does with a
+session: it is repeated when the database asks for that, and a commit whose answer was lost is
+looked into.
 """
 
 from __future__ import annotations
@@ -15,29 +16,31 @@ from typing import Any, TypeVar
 import django.db
 from django.db import connections, transaction
 
-from ...engine.effects import CommitInDoubt, OutcomeRefused
+from ...engine.at_most_once import CommitInDoubt, OutcomeRefused
 from ...engine.records import Outcome, Recorded
 from ...errors import ConfigurationError
-from ...store.effects import AgainError, repeated
-from .borrowed import BorrowedConnection, driver_error
+from ...store import Store
+from ...store.joint import AgainError, repeated
 from .database import is_same_database
+from .shared_connection import BorrowedConnection, driver_error
 from .transactions import borrowed_store
 
 __all__ = ["transact_on"]
 
-log = logging.getLogger("celery_durable.store")
+log: logging.Logger = logging.getLogger("celery_durable.store")
 T = TypeVar("T")
 
 
 def transact_on(
     alias: str,
-    store: Any,
+    store: Store,
     work: Callable[[], T],
     outcome_of: Callable[[T], Outcome] | None,
     *,
     repeats: bool = True,
 ) -> tuple[T, Recorded | None]:
-    """Run ``work`` in an ``atomic()`` block, and commit what it wrote together with the outcome of what it returned.
+    """Run ``work`` in an ``atomic()`` block, and commit what it wrote together with the outcome of
+    what it returned.
 
     With no ``outcome_of`` it is a block like any other, and part of the one that is open.
 
@@ -45,12 +48,13 @@ def transact_on(
         OutcomeRefused: the outcome is not wanted any more; nothing was committed.
         CommitInDoubt: the connection ended during the commit, with an outcome in it.
         StoreError: the database cannot be reached; nothing was committed.
-        ConfigurationError: the alias is not the store's database, or a transaction is open around the activity already.
+        ConfigurationError: the alias is not the store's database, or a transaction is open around
+            the activity already.
     """
     if alias not in connections.settings or not is_same_database(alias, store.database):
         raise ConfigurationError(
-            f"@durable.transactional(using={alias!r}): the store is {store.database}, another database. Rows and outcome can "
-            "only be one commit in the store's own"
+            f"@durable.transactional(using={alias!r}): the store is {store.database}, another"
+            " database. Rows and outcome can only be one commit in the store's own"
         )
     if outcome_of is None:
         with transaction.atomic(using=alias):
@@ -61,14 +65,17 @@ def transact_on(
 class _Joint:
     """One try of one transaction."""
 
-    def __init__(self, alias: str, store: Any) -> None:
+    def __init__(self, alias: str, store: Store) -> None:
         self.wrapper = connections[alias]
         self.store = borrowed_store(store, alias)
-        self.borrowed: BorrowedConnection = self.store.database
+        assert isinstance(self.store.database, BorrowedConnection)
+        self.borrowed = self.store.database
         self.errors: list[BaseException] = []
         self.is_begun = self.is_ending = self.is_committed = False
 
-    def run(self, work: Callable[[], T], outcome_of: Callable[[T], Outcome]) -> tuple[T, Recorded | None]:
+    def run(
+        self, work: Callable[[], T], outcome_of: Callable[[T], Outcome]
+    ) -> tuple[T, Recorded | None]:
         self._connect()
         try:
             with self._immediate(), self.wrapper.execute_wrapper(self._note_errors), self._block():
@@ -78,7 +85,10 @@ class _Joint:
                 self.is_ending = True
         except Exception as error:
             if self.is_committed:
-                log.exception("what was to follow the commit of an activity failed; its rows and its outcome are there")
+                log.exception(
+                    "what was to follow the commit of an activity failed; its rows and its outcome"
+                    " are there"
+                )
             elif self.is_ending:
                 self._judge_commit(error, result)
             else:
@@ -95,8 +105,8 @@ class _Joint:
             self.wrapper.ensure_connection()
             if not self.wrapper.in_atomic_block and not self.wrapper.get_autocommit():
                 raise ConfigurationError(
-                    f"a transactional activity needs the database {self.wrapper.alias!r} in autocommit: nothing would be "
-                    "committed when it returns"
+                    f"a transactional activity needs the database {self.wrapper.alias!r} in"
+                    " autocommit: nothing would be committed when it returns"
                 )
         except django.db.Error as error:
             raise self.borrowed.store_error(driver_error(error)) from error
@@ -108,8 +118,9 @@ class _Joint:
             block.__enter__()
         except RuntimeError as error:
             raise ConfigurationError(
-                "a transactional activity is inside atomic() already, so that its rows and its outcome would not be committed "
-                "when it returns. Take that atomic() away: @durable.transactional is one"
+                "a transactional activity is inside atomic() already, so that its rows and its"
+                " outcome would not be committed when it returns. Take that atomic() away:"
+                " @durable.transactional is one"
             ) from error
         return _Entered(block, self._note_commit)
 
@@ -118,7 +129,9 @@ class _Joint:
 
     @contextmanager
     def _immediate(self) -> Iterator[None]:
-        """Let SQLite take its write lock first: a reader that becomes a writer may find that it is too late."""
+        """Let SQLite take its write lock first: a reader that becomes a writer may find that it is
+        too late.
+        """
         if self.wrapper.vendor != "sqlite":
             yield
             return
@@ -132,7 +145,7 @@ class _Joint:
         with self.borrowed.cursor() as cursor:
             if self.borrowed.family == "postgresql":
                 cursor.execute("SET LOCAL idle_in_transaction_session_timeout = 30000")
-            recorded: Recorded | None = self.store.record_with(cursor, outcome)
+            recorded: Recorded | None = self.store.outcomes.record_within(cursor, outcome)
         if recorded is None:
             raise OutcomeRefused
         return recorded
@@ -146,11 +159,17 @@ class _Joint:
             raise
 
     def _judge(self, error: Exception) -> None:
-        """Turn an error of our own connection that is no fault of the body into what is done about it."""
-        if not isinstance(error, django.db.Error) or isinstance(error, transaction.TransactionManagementError):
+        """Turn an error of our own connection that is no fault of the body into what is done about
+        it.
+        """
+        if not isinstance(error, django.db.Error) or isinstance(
+            error, transaction.TransactionManagementError
+        ):
             return
         cause = driver_error(error)
-        if self.is_begun and all(error is not own and cause is not driver_error(own) for own in self.errors):
+        if self.is_begun and all(
+            error is not own and cause is not driver_error(own) for own in self.errors
+        ):
             return
         if self.borrowed.may_repeat(cause):
             raise AgainError(error, is_disconnect=False) from error
@@ -175,7 +194,10 @@ class _Joint:
 
 
 class _Entered:
-    """A block that was entered already; it tells of its commit before anything that was to follow it runs."""
+    """A block that was entered already.
+
+    It tells of its commit before anything that was to follow it runs.
+    """
 
     def __init__(self, block: Any, note_commit: Callable[[], None]) -> None:
         self._block = block

@@ -8,13 +8,18 @@ from typing import Any
 from django.core.exceptions import ValidationError
 from django.db import models
 
-from ...core.context import EPOCH, as_microseconds
+from ...core.times import EPOCH, as_microseconds
 
 __all__ = ["MomentField"]
 
 
 class MomentField(models.Field):
-    """A moment: microseconds since the epoch in the column, an aware UTC ``datetime`` in Python and in lookups."""
+    """A moment: microseconds since the epoch in the column, an aware UTC ``datetime`` in Python and
+    in lookups.
+
+    One below zero is of a message that was visible at once: the same moment, and in lookups before
+    all others.
+    """
 
     description = "A moment, in microseconds since the epoch"
 
@@ -24,7 +29,7 @@ class MomentField(models.Field):
 
     def from_db_value(self, value: int | None, expression: Any, connection: Any) -> datetime | None:
         """Return the moment of a column."""
-        return None if value is None else EPOCH + timedelta(microseconds=int(value))
+        return None if value is None else EPOCH + timedelta(microseconds=abs(int(value)))
 
     def to_python(self, value: Any) -> datetime | None:
         """Return the moment of a value that a person or a fixture gave.
@@ -42,7 +47,13 @@ class MomentField(models.Field):
     def get_prep_value(self, value: Any) -> int | None:
         """Return what the column holds for an aware ``datetime``."""
         value = super().get_prep_value(value)
-        return as_microseconds(value) if isinstance(value, datetime) else None if value is None else int(value)
+        return (
+            as_microseconds(value)
+            if isinstance(value, datetime)
+            else None
+            if value is None
+            else int(value)
+        )
 
     def value_to_string(self, obj: Any) -> str:
         """Return the moment as a serializer writes it."""

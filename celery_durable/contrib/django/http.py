@@ -1,4 +1,5 @@
-"""The HTTP contract in Django: who may do what by Django's permissions, CSRF protection for sessions, signed links.
+"""The HTTP contract in Django: who may do what by Django's permissions, CSRF protection for
+sessions, signed links.
 
 Everything else is ``celery_durable.http``; what is here only translates requests and answers.
 """
@@ -17,6 +18,7 @@ from django.template.loader import render_to_string
 from django.urls import reverse
 from django.views.decorators.csrf import csrf_exempt, csrf_protect
 
+from ...core.names import parts_of_id
 from ...core.retry import Interval
 from ...http import BadLink, BearerTokens, EventLinks, Request, Response, Service, Token, Verdict
 from ...http.access import VIEW_PAYLOAD, Authorize, bearer_of, verdict_of
@@ -29,16 +31,23 @@ from .project import durable_of_project
 from .transactions import commits_by_itself
 
 __all__ = [
-    "DjangoSigner", "api_view", "approval_view", "create_check_status_response", "permission_of", "session_access",
-    "signed_event_url", "stylesheet_view", "tokens_or_session",
-]  # fmt: skip
+    "DjangoSigner",
+    "api_view",
+    "approval_view",
+    "create_check_status_response",
+    "permission_of",
+    "session_access",
+    "signed_event_url",
+    "stylesheet_view",
+    "tokens_or_session",
+]
 
 _SAFE = ("GET", "HEAD", "OPTIONS", "TRACE")
 _SALT = "celery_durable.link"
 View = Callable[..., HttpResponse]
 
 
-# -- who may do what ------------------------------------------------------------------------------------------
+# -- who may do what -------------------------------------------------------------------------------
 
 
 def permission_of(verb: str) -> str:
@@ -47,7 +56,9 @@ def permission_of(verb: str) -> str:
 
 
 def session_access(request: HttpRequest, verb: str, instance_id: str | None = None) -> Verdict:
-    """Let in users who are logged in and have the permission of the verb, or ``view_entity`` to look at entities; the default."""
+    """Let in users who are logged in and have the permission of the verb, or ``view_entity`` to
+    look at entities; the default.
+    """
     user = getattr(request, "user", None)
     if user is None or not user.is_authenticated:
         return Verdict.ANONYMOUS
@@ -59,23 +70,31 @@ def session_access(request: HttpRequest, verb: str, instance_id: str | None = No
 def _is_about_entities(request: HttpRequest, instance_id: str | None) -> bool:
     """Tell whether a request is about an entity, or lists entities."""
     if instance_id is not None:
-        return instance_id.startswith("@")
+        return parts_of_id(instance_id) is not None
     match = request.resolver_match
     return match is not None and str(match.kwargs.get("path", "")).partition("/")[0] == "entities"
 
 
 def tokens_or_session(*tokens: Token, session: Authorize = session_access) -> Authorize:
-    """Return a hook that lets machine clients in by ``Authorization: Bearer <secret>``, and all others as ``session`` says.
+    """Return a hook that lets machine clients in by ``Authorization: Bearer <secret>``, and all
+    others as ``session`` says.
 
     Args:
-        *tokens: of the machine clients; they need no CSRF token. A wrong one is refused, whatever session there is.
+        *tokens: of the machine clients; they need no CSRF token. A wrong one is refused, whatever
+            session there is.
         session: asked where no bearer token was sent.
     """
     known = BearerTokens(*tokens)
 
-    def authorize(request: HttpRequest, verb: str, instance_id: str | None = None) -> Verdict | bool:
+    def authorize(
+        request: HttpRequest, verb: str, instance_id: str | None = None
+    ) -> Verdict | bool:
         header = request.META.get("HTTP_AUTHORIZATION")
-        return session(request, verb, instance_id) if bearer_of(header) is None else known.judge(header, verb)
+        return (
+            session(request, verb, instance_id)
+            if bearer_of(header) is None
+            else known.judge(header, verb)
+        )
 
     return authorize
 
@@ -88,7 +107,9 @@ class _CsrfCheck(CsrfViewMiddleware):
 
 
 def _protected(authorize: Authorize) -> Authorize:
-    """Return the same hook, which refuses a session's request to change something without CSRF token."""
+    """Return the same hook, which refuses a session's request to change something without CSRF
+    token.
+    """
 
     def ask(request: HttpRequest, verb: str, instance_id: str | None) -> Verdict:
         verdict = verdict_of(authorize(request, verb, instance_id))
@@ -102,7 +123,7 @@ def _protected(authorize: Authorize) -> Authorize:
     return ask
 
 
-# -- views ------------------------------------------------------------------------------------------------------
+# -- views -----------------------------------------------------------------------------------------
 
 
 def api_view(authorize: Authorize) -> View:
@@ -127,14 +148,22 @@ def _approval(request: HttpRequest, token: str) -> HttpResponse:
         return HttpResponse("The answer is too large.", status=413, content_type="text/plain")
     base = _base(request, APPROVALS + token)
     page = _links().page(
-        token, base + STYLESHEET, is_answer=request.method == "POST", choice=request.POST.get("choice")
+        token,
+        base + STYLESHEET,
+        is_answer=request.method == "POST",
+        choice=request.POST.get("choice"),
     )
     html = render_to_string("celery_durable/approval.html", {"page": page}, request)
-    return HttpResponse(html, status=page.status, headers={"Cache-Control": "no-store", **PAGE_HEADERS})
+    return HttpResponse(
+        html, status=page.status, headers={"Cache-Control": "no-store", **PAGE_HEADERS}
+    )
 
 
 def _length_of(request: HttpRequest) -> int:
-    """Return how long a request says its body is; Django, too, reads nothing of one that says no number."""
+    """Return how long a request says its body is.
+
+    Django, too, reads nothing of one that says no number.
+    """
     try:
         return int(request.META.get("CONTENT_LENGTH") or 0)
     except ValueError:
@@ -147,12 +176,14 @@ def stylesheet_view(request: HttpRequest) -> HttpResponse:
 
 
 def _plain(view: View) -> View:
-    """Let a view commit what it does by itself, whatever ATOMIC_REQUESTS says, and answer those whom nobody knows itself."""
+    """Let a view commit what it does by itself, whatever ATOMIC_REQUESTS says, and answer those
+    who are not logged in by itself.
+    """
     found: View = login_not_required(commits_by_itself(view))
     return found
 
 
-approval_view = _plain(_approval)
+approval_view: View = _plain(_approval)
 stylesheet_view = _plain(stylesheet_view)
 
 
@@ -173,23 +204,41 @@ def _request_of(request: HttpRequest, path: str) -> Request:
             raise Problem(400, "the body was cut off", field="body") from error
 
     return Request(
-        method=request.method or "GET", path=path, raw_path=raw_suffix(raw, path),
-        query=request.META.get("QUERY_STRING", ""), headers=headers_of(request.META), base=_base(request, path), read=read,
+        method=request.method or "GET",
+        path=path,
+        raw_path=raw_suffix(raw, path),
+        query=request.META.get("QUERY_STRING", ""),
+        headers=headers_of(request.META),
+        base=_base(request, path),
+        read=read,
         origin=request,
-    )  # fmt: skip
+        user=_user_of(request),
+    )
+
+
+def _user_of(request: HttpRequest) -> str | None:
+    """Return who has the session that a request is made in; a machine client has none."""
+    user = getattr(request, "user", None)
+    is_session = bearer_of(request.META.get("HTTP_AUTHORIZATION")) is None
+    return (
+        str(user.get_username())
+        if is_session and user is not None and user.is_authenticated
+        else None
+    )
 
 
 def _answer(response: Response) -> HttpResponse:
     return HttpResponse(response.body, status=response.status, headers=dict(response.header_list()))
 
 
-# -- for views of the project -------------------------------------------------------------------------------------
+# -- for views of the project ----------------------------------------------------------------------
 
 
 def create_check_status_response(
     request: HttpRequest, instance_id: str, *, namespace: str = "celery_durable"
 ) -> HttpResponse:
-    """Return the answer to a start that a view of your own made: 202, with the addresses to watch and to steer it by.
+    """Return the answer to a start that a view of your own made: 202, with the addresses to watch
+    and to steer it by.
 
     Args:
         request: the view's.
@@ -230,13 +279,16 @@ def signed_event_url(
     key: str | None = None,
     namespace: str = "celery_durable",
 ) -> str:
-    """Return a link whose page asks a question, and raises an event with the answer, once; see ``EventLinks``.
+    """Return a link whose page asks a question, and raises an event with the answer, once.
+
+    See ``EventLinks``.
 
     Args:
         instance_id: of an orchestration that is committed and not over.
         event: what it waits for by ``ctx.wait_event(event)``.
         choices: what a person may answer: the label of the button to the payload of the event.
-        origin: such as ``https://shop.example``, or a request of the same origin; without it the path alone is returned.
+        origin: such as ``https://shop.example``, or a request of the same origin; without it the
+            path alone is returned.
         max_age: seconds or ``timedelta``.
         title: the question.
         key: links with the same key count as one.
@@ -244,8 +296,11 @@ def signed_event_url(
 
     Raises:
         InstanceNotFound, InvalidState: there is none, or it is over.
-        ValueError: there are no choices, ``max_age`` is not positive, or the link would be too long.
+        ValueError: there are no choices, ``max_age`` is not positive, or the link would be too
+            long.
     """
     root = reverse(f"{namespace}:root")
     base = origin.rstrip("/") + root if isinstance(origin, str) else origin.build_absolute_uri(root)
-    return _links(base).signed_event_url(instance_id, event, choices, max_age=max_age, title=title, key=key)
+    return _links(base).signed_event_url(
+        instance_id, event, choices, max_age=max_age, title=title, key=key
+    )

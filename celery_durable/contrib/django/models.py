@@ -1,7 +1,9 @@
-"""The store's tables as read-only Django models: for the admin, permissions, and queries of a project's own.
+"""The store's tables as read-only Django models: for the admin, permissions, and queries of a
+project's own.
 
-They are unmanaged: ``celery_durable.store`` declares the tables. Nothing is written through them; ``durable.start()`` and the
-verbs of ``instance.run`` do that. They read the database that the store lives in, whatever its alias.
+They are unmanaged: ``celery_durable.store`` declares the tables. Nothing is written through them;
+``durable.start()`` and the verbs of ``instance.run`` do that. They read the database that the store
+lives in, whatever its alias.
 """
 
 from __future__ import annotations
@@ -11,49 +13,38 @@ from typing import Any, NoReturn
 from django.db import models
 from django.utils.translation import gettext_lazy as _
 
-from ...core.entity import ORCHESTRATORS, parts_of_id
+from ...core.entity import ORCHESTRATORS
+from ...core.names import parts_of_id
 from ...core.status import RuntimeStatus
-from ...errors import DurableError
-from ...store.queries import tags_of
+from ...engine.verbs import VERBS
+from ...store.values import tags_of
 from .database import store_alias
 from .fields import MomentField
 from .project import app_of_project, durable_of_project
+from .querysets import ReadOnlyQuerySet, refuse_writing
 
 __all__ = [
-    "PERMISSIONS", "Entity", "History", "InboxMessage", "Instance", "OutboxMessage", "ReadOnlyQuerySet", "Schedule", "Worker",
-]  # fmt: skip
+    "PERMISSIONS",
+    "Entity",
+    "History",
+    "InboxMessage",
+    "Instance",
+    "OutboxMessage",
+    "ReadOnlyQuerySet",
+    "Schedule",
+    "Worker",
+]
 
-#: Each verb has a permission of its own: ``celery_durable.suspend_instance`` and so on.
+#: Each verb has a permission of its own: ``celery_durable.suspend_instance`` and so on. Migrations
+#: hold them in this order, in which what deletes is last.
 PERMISSIONS = (
     ("view_payload", "Can view inputs, outputs and other payloads"),
     ("start_instance", "Can start orchestrations"),
-    ("raise_event_instance", "Can raise events on orchestrations"),
-    ("suspend_instance", "Can suspend orchestrations"),
-    ("resume_instance", "Can resume orchestrations"),
-    ("cancel_instance", "Can cancel orchestrations"),
-    ("terminate_instance", "Can terminate orchestrations"),
-    ("rewind_instance", "Can rewind orchestrations"),
-    ("restart_instance", "Can restart orchestrations"),
-    ("fork_instance", "Can fork orchestrations"),
-    ("override_instance", "Can override outcomes in orchestrations"),
-    ("purge_instance", "Can purge orchestrations"),
+    *(
+        (verb.permission, verb.permission_text)
+        for verb in sorted(VERBS.values(), key=lambda verb: verb.deletes)
+    ),
 )
-
-
-def _refuse(*_: Any, **__: Any) -> NoReturn:
-    raise DurableError(
-        "the tables of durable orchestrations are read-only in Django: start and steer them by durable.start(...) and the "
-        "verbs of instance.run"
-    )
-
-
-class ReadOnlyQuerySet(models.QuerySet):
-    """A query set that refuses to write."""
-
-    create = get_or_create = update_or_create = bulk_create = bulk_update = update = delete = _refuse
-    acreate = aget_or_create = aupdate_or_create = abulk_create = abulk_update = aupdate = adelete = _refuse
-    _raw_delete = _update = _insert = _refuse
-    delete.queryset_only = True  # type: ignore[attr-defined]
 
 
 class _StoreManager(models.Manager.from_queryset(ReadOnlyQuerySet)):  # type: ignore[misc]
@@ -79,15 +70,17 @@ class _StoreModel(models.Model):
 
     def save(self, *args: Any, **kwargs: Any) -> NoReturn:
         """Refuse."""
-        _refuse()
+        refuse_writing()
 
     def delete(self, *args: Any, **kwargs: Any) -> NoReturn:
         """Refuse."""
-        _refuse()
+        refuse_writing()
 
     def _decoded(self, data: Any) -> Any:
         return (
-            None if data is None else durable_of_project().runtime.codec.decode(bytes(data).decode("utf-8", "replace"))
+            None
+            if data is None
+            else durable_of_project().runtime.codec.decode(bytes(data).decode("utf-8", "replace"))
         )
 
 
@@ -119,7 +112,12 @@ class Instance(_StoreModel):
     failure_data = models.BinaryField(db_column="failure", null=True)
     custom_status_data = models.BinaryField(db_column="custom_status", null=True)
     parent = models.ForeignKey(
-        "self", models.DO_NOTHING, db_constraint=False, null=True, related_name="children", verbose_name=_("parent")
+        "self",
+        models.DO_NOTHING,
+        db_constraint=False,
+        null=True,
+        related_name="children",
+        verbose_name=_("parent"),
     )
     parent_execution = models.CharField(max_length=32, null=True)
     parent_command = models.IntegerField(null=True)
@@ -129,14 +127,14 @@ class Instance(_StoreModel):
     canvas_data = models.BinaryField(db_column="canvas", null=True)
     queue = models.CharField(_("queue"), max_length=200, null=True)
     crashes = models.IntegerField(_("crashes"))
-    created_at = MomentField(_("created at"))
-    started_at = MomentField(_("started at"), null=True)
-    updated_at = MomentField(_("updated at"))
-    completed_at = MomentField(_("completed at"), null=True)
+    created_at: MomentField = MomentField(_("created at"))
+    started_at: MomentField = MomentField(_("started at"), null=True)
+    updated_at: MomentField = MomentField(_("updated at"))
+    completed_at: MomentField = MomentField(_("completed at"), null=True)
     policy = models.TextField(null=True)
-    purge_at = MomentField(_("purge at"), null=True)
+    purge_at: MomentField = MomentField(_("purge at"), null=True)
 
-    objects = _InstanceManager()
+    objects: _InstanceManager = _InstanceManager()
 
     class Meta(_StoreModel.Meta):
         abstract = False
@@ -152,7 +150,7 @@ class Instance(_StoreModel):
     @property
     def run(self) -> Any:
         """The handle (``Orchestration``), with all verbs."""
-        from ...result import Orchestration
+        from ...handles.orchestration import Orchestration
 
         return Orchestration(self.id, app=app_of_project())
 
@@ -198,7 +196,9 @@ class Instance(_StoreModel):
         if self.failure_data is None:
             return None
         codec = durable_of_project().runtime.codec
-        error: BaseException = codec.decode_failure(bytes(self.failure_data).decode("utf-8", "replace"))[0]
+        error: BaseException = codec.decode_failure(
+            bytes(self.failure_data).decode("utf-8", "replace")
+        )[0]
         return error
 
     @property
@@ -208,7 +208,10 @@ class Instance(_StoreModel):
 
 
 class Entity(Instance):
-    """An instance that is an entity, for a permission and pages of its own; ``Instance.objects.entities()`` finds them."""
+    """An instance that is an entity, for a permission and pages of its own.
+
+    ``Instance.objects.entities()`` finds them.
+    """
 
     class Meta(_StoreModel.Meta):
         abstract = False
@@ -224,7 +227,11 @@ class History(_StoreModel):
 
     pk = models.CompositePrimaryKey("instance_id", "execution", "sequence")
     instance = models.ForeignKey(
-        Instance, models.DO_NOTHING, db_column="instance", db_constraint=False, related_name="history"
+        Instance,
+        models.DO_NOTHING,
+        db_column="instance",
+        db_constraint=False,
+        related_name="history",
     )
     execution = models.CharField(max_length=32)
     sequence = models.IntegerField()
@@ -238,7 +245,7 @@ class History(_StoreModel):
 
 
 class InboxMessage(_StoreModel):
-    """What an instance has not taken yet: outcomes, events, timers, wishes."""
+    """What an instance has not taken yet: outcomes, events, timers, requests."""
 
     payloads = ("payload_data",)
 
@@ -254,9 +261,9 @@ class InboxMessage(_StoreModel):
     name = models.TextField(_("name"), null=True)
     payload_data = models.BinaryField(db_column="payload", null=True)
     facts = models.TextField(null=True)
-    visible_at = MomentField(_("visible at"))
-    wake_at = MomentField(_("wakes at"), null=True)
-    check_at = MomentField(_("looked at again"), null=True)
+    visible_at: MomentField = MomentField(_("visible at"))
+    wake_at: MomentField = MomentField(_("wakes at"), null=True)
+    check_at: MomentField = MomentField(_("looked at again"), null=True)
     sends = models.IntegerField(_("sent"))
 
     class Meta(_StoreModel.Meta):
@@ -281,7 +288,11 @@ class OutboxMessage(_StoreModel):
     command = models.IntegerField()
     attempt = models.IntegerField()
     instance = models.ForeignKey(
-        Instance, models.DO_NOTHING, db_column="instance", db_constraint=False, related_name="outbox"
+        Instance,
+        models.DO_NOTHING,
+        db_column="instance",
+        db_constraint=False,
+        related_name="outbox",
     )
     kind = models.CharField(_("kind"), max_length=10)
     name = models.CharField(_("task"), max_length=200)
@@ -291,13 +302,13 @@ class OutboxMessage(_StoreModel):
     window_command = models.IntegerField(null=True)
     is_held = models.BooleanField(_("held back"))
     is_delegated = models.BooleanField(_("replaced"))
-    sent_at = MomentField(_("sent at"), null=True)
+    sent_at: MomentField = MomentField(_("sent at"), null=True)
     sends = models.IntegerField(_("sent again"))
     holder = models.CharField(_("worker"), max_length=32, null=True)
-    check_at = MomentField(_("looked at again"), null=True)
-    deadline_at = MomentField(_("deadline"), null=True)
-    start_by = MomentField(null=True)
-    beat_by = MomentField(null=True)
+    check_at: MomentField = MomentField(_("looked at again"), null=True)
+    deadline_at: MomentField = MomentField(_("deadline"), null=True)
+    start_by: MomentField = MomentField(null=True)
+    beat_by: MomentField = MomentField(null=True)
     beat_timeout = models.BigIntegerField(null=True)
     details_data = models.BinaryField(db_column="details", null=True)
     crashes = models.IntegerField(null=True)
@@ -314,8 +325,9 @@ class Worker(_StoreModel):
 
     id = models.CharField(primary_key=True, max_length=32)
     hostname = models.CharField(_("host name"), max_length=200, null=True)
-    started_at = MomentField(_("started at"))
-    last_seen = MomentField(_("last seen"))
+    started_at: MomentField = MomentField(_("started at"))
+    last_seen: MomentField = MomentField(_("last seen"))
+    told_at: MomentField = MomentField(_("told at"), null=True)
 
     class Meta(_StoreModel.Meta):
         abstract = False
@@ -340,21 +352,21 @@ class Schedule(_StoreModel):
     cron = models.TextField(_("crontab"), null=True)
     every = models.BigIntegerField(_("every (microseconds)"), null=True)
     timezone = models.CharField(_("time zone"), max_length=100)
-    anchor_at = MomentField(_("counted from"))
+    anchor_at: MomentField = MomentField(_("counted from"))
     overlap = models.CharField(_("overlap"), max_length=10)
     catch_up = models.BigIntegerField(_("catch up (microseconds)"))
     jitter = models.BigIntegerField(_("jitter (microseconds)"))
     is_paused = models.BooleanField(_("paused"))
     reason = models.TextField(_("reason"), null=True)
-    next_at = MomentField(_("next at"), null=True)
-    waiting_at = MomentField(_("waiting since"), null=True)
-    last_at = MomentField(_("last at"), null=True)
+    next_at: MomentField = MomentField(_("next at"), null=True)
+    waiting_at: MomentField = MomentField(_("waiting since"), null=True)
+    last_at: MomentField = MomentField(_("last at"), null=True)
     last_id = models.CharField(_("last orchestration"), max_length=150, null=True)
     skipped = models.BigIntegerField(_("skipped"))
-    check_at = MomentField(null=True)
+    check_at: MomentField = MomentField(null=True)
     revision = models.BigIntegerField()
-    created_at = MomentField(_("created at"))
-    updated_at = MomentField(_("updated at"))
+    created_at: MomentField = MomentField(_("created at"))
+    updated_at: MomentField = MomentField(_("updated at"))
 
     class Meta(_StoreModel.Meta):
         abstract = False
@@ -362,7 +374,7 @@ class Schedule(_StoreModel):
         ordering = ("name",)
         verbose_name = _("schedule")
         verbose_name_plural = _("schedules")
-        permissions = (
+        permissions: tuple[tuple[str, str], tuple[str, str], tuple[str, str], tuple[str, str]] = (
             ("pause_schedule", "Can pause schedules"),
             ("resume_schedule", "Can resume schedules"),
             ("trigger_schedule", "Can start orchestrations of schedules now"),

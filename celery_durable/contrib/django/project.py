@@ -1,4 +1,6 @@
-"""Which Celery app, and which ``Durable``, a Django project has: the current one, or that of its ``celery`` module."""
+"""Which Celery app, and which ``Durable``, a Django project has: the current one, or that of its
+``celery`` module.
+"""
 
 from __future__ import annotations
 
@@ -17,8 +19,8 @@ __all__ = ["app_of_project", "durable_of_project", "find_app"]
 def find_app() -> Celery | None:
     """Return the project's Celery app that has durable orchestrations; None if there is none.
 
-    It is the current app, as in Celery's own guide for Django. A project whose package does not import its ``celery`` module
-    is helped: ``<package of the settings>.celery`` is imported.
+    It is the current app, as in Celery's own guide for Django. A project whose package does not
+    import its ``celery`` module is helped: ``<package of the settings>.celery`` is imported.
     """
     if (app := _current()) is None:
         _import_celery_module()
@@ -35,8 +37,9 @@ def app_of_project() -> Celery:
     app = find_app()
     if app is None:
         raise ConfigurationError(
-            "the Celery app of this project has no durable orchestrations. Write durable = Durable(app) below app = Celery(...) "
-            "in its celery.py, and import that app in the __init__.py beside it, as Celery's guide for Django says"
+            "the Celery app of this project has no durable orchestrations. Write durable ="
+            " Durable(app) below app = Celery(...) in its celery.py, and import that app in the"
+            " __init__.py beside it, as Celery's guide for Django says"
         )
     return app
 

@@ -1,6 +1,8 @@
-"""One revision of the store's schema as an operation of a Django migration, run on Django's own connection.
+"""One revision of the store's schema as an operation of a Django migration, run on Django's own
+connection.
 
-The tables are declared once, in ``celery_durable.store``; a Django migration only says up to which revision they are brought.
+The tables are declared once, in ``celery_durable.store``; a Django migration only says up to which
+revision they are brought.
 """
 
 from __future__ import annotations
@@ -11,14 +13,17 @@ from django.db import router
 from django.db.migrations.operations.base import Operation
 
 from ...store.migrate import make_revision, unmake_revision
-from .borrowed import borrowed_engine
 from .database import is_supported
+from .shared_connection import borrowed_engine
 
 __all__ = ["StoreRevision"]
 
 
 class StoreRevision(Operation):
-    """Bring the store's tables to a revision; those that are there already, also by ``durable.migrate()``, are left alone."""
+    """Bring the store's tables to a revision.
+
+    Those that are there already, also by ``durable.migrate()``, are left alone.
+    """
 
     reduces_to_sql = False
     reversible = True
@@ -30,13 +35,17 @@ class StoreRevision(Operation):
     def state_forwards(self, app_label: str, state: Any) -> None:
         """Change nothing: Django's models of these tables are unmanaged."""
 
-    def database_forwards(self, app_label: str, schema_editor: Any, from_state: Any, to_state: Any) -> None:
+    def database_forwards(
+        self, app_label: str, schema_editor: Any, from_state: Any, to_state: Any
+    ) -> None:
         """Upgrade."""
         if self._is_here(app_label, schema_editor):
             with borrowed_engine(schema_editor.connection).connect() as connection:
                 make_revision(connection, self.revision)
 
-    def database_backwards(self, app_label: str, schema_editor: Any, from_state: Any, to_state: Any) -> None:
+    def database_backwards(
+        self, app_label: str, schema_editor: Any, from_state: Any, to_state: Any
+    ) -> None:
         """Downgrade."""
         if self._is_here(app_label, schema_editor):
             with borrowed_engine(schema_editor.connection).connect() as connection:

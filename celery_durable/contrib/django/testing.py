@@ -1,14 +1,15 @@
-"""Orchestrations in Django's ``TestCase``: on the test's own connection, in its own thread, by a clock that jumps.
+"""Orchestrations in Django's ``TestCase``: on the test's own connection, in its own thread, by a
+clock that jumps.
 
     class OrderTests(DurableTestMixin, TestCase):
         def test_reminder(self):
-            self.client.post("/orders/", {"name": "a"})        # the view starts an orchestration in atomic()
-            self.durable.run_until_idle()
-            self.durable.advance(days=30)
-            assert durable.get("order-a").output == "reminded"
+            self.client.post("/orders/", {"name": "a"})        # the view starts an orchestration in
+            atomic() self.durable.run_until_idle() self.durable.advance(days=30) assert
+            durable.get("order-a").output == "reminded"
 
-Nothing is sent to a broker, and nothing opens a second connection: what the test rolls back is gone. Activities are run by
-Celery's own tracer, with retries, transactional ones with their transactions.
+Nothing is sent to a broker, and nothing opens a second connection: what the test rolls back is
+gone. Activities are run by Celery's own tracer, with retries, transactional ones with their
+transactions.
 """
 
 from __future__ import annotations
@@ -22,17 +23,18 @@ from typing import Any
 
 from django.db import DEFAULT_DB_ALIAS, connections
 
-from ...core.context import EPOCH
+from ...core.times import EPOCH
 from ...engine.records import ActivityRow, ActivityTicket, TurnAddress
 from ...engine.schedules import run_due_schedules
 from ...errors import DurableError
-from ...result import Orchestration
+from ...handles.orchestration import Orchestration
 from ...store import Store
-from ...store.database import Cursor, Statement
+from ...store.runner import Cursor
+from ...store.statements import Statement
 from ...worker.publisher import CeleryPublisher
-from .borrowed import BorrowedConnection
 from .database import store_alias
 from .project import durable_of_project
+from .shared_connection import BorrowedConnection
 
 __all__ = ["DurableRunner", "DurableTestMixin", "durable_inline"]
 
@@ -54,11 +56,23 @@ _NEXT_DUE = [
     Statement("SELECT MIN(expires_at) FROM durable_places WHERE expires_at > {once}"),
     Statement("SELECT MIN(check_at) FROM durable_schedules WHERE check_at > {once}"),
 ]
-_TABLES = ("outbox", "inbox", "history", "instances", "waiting", "places", "limits", "schedules", "workers")
+_TABLES = (
+    "outbox",
+    "inbox",
+    "history",
+    "instances",
+    "waiting",
+    "places",
+    "limits",
+    "schedules",
+    "workers",
+)
 
 
 class _VirtualConnection(BorrowedConnection):
-    """Django's connection, with a clock that runs ahead of the database's by as much as the test says."""
+    """Django's connection, with a clock that runs ahead of the database's by as much as the test
+    says.
+    """
 
     clock = "virtual"
     ahead = 0
@@ -101,7 +115,9 @@ class _InlinePublisher(CeleryPublisher):
         """Tell whether this process has the orchestrator."""
         return name in self.registry
 
-    def publish_turn(self, address: TurnAddress, *, delay: int = 0, due: int | None = None, tries: int = 0) -> bool:
+    def publish_turn(
+        self, address: TurnAddress, *, delay: int = 0, due: int | None = None, tries: int = 0
+    ) -> bool:
         """Keep a turn; one for later is found when its time has come."""
         if not delay:
             self.turns.append(address.id)
@@ -142,18 +158,22 @@ class DurableRunner:
         """Take every turn and run every activity that is due, until nothing is.
 
         Raises:
-            DurableError: an orchestration calls a task that is not registered, or goes on without end.
+            DurableError: an orchestration calls a task that is not registered, or continues without
+                end.
         """
         with self._eagerly():
             for _ in range(_MOST_ROUNDS):
                 if not self._step():
                     return
         raise DurableError(
-            f"orchestrations are still busy after {_MOST_ROUNDS} turns and activities: do they ever wait?"
+            f"orchestrations are still busy after {_MOST_ROUNDS} turns and activities: do they ever"
+            " wait?"
         )
 
     def advance(self, delta: timedelta | None = None, **parts: float) -> None:
-        """Let time pass, and run what becomes due on the way, each at its own time: ``advance(days=30)``."""
+        """Let time pass, and run what becomes due on the way, each at its own time:
+        ``advance(days=30)``.
+        """
         whole = (delta or timedelta()) + timedelta(**parts)
         if whole < timedelta():
             raise ValueError("time does not go back")
@@ -166,12 +186,14 @@ class DurableRunner:
         self.run_until_idle()
 
     def run(self, signature: Any, **options: Any) -> Orchestration:
-        """Start an orchestration as ``durable.start`` does, run until nothing is due, and return its handle."""
+        """Start an orchestration as ``durable.start`` does, run until nothing is due, and return
+        its handle.
+        """
         started: Orchestration = self._runtime.app.durable.start(signature, **options)
         self.run_until_idle()
         return started
 
-    # -- steps ------------------------------------------------------------------------------------------------
+    # -- steps -------------------------------------------------------------------------------------
 
     def _step(self) -> bool:
         """Do the next thing that is due; False if nothing is."""
@@ -192,30 +214,40 @@ class DurableRunner:
         return bool(due) and self._rows(_DUE) != due
 
     def _send_rest(self) -> bool:
-        """Send the activities of a large fan-out that its own commit did not send, as a worker's recovery does."""
+        """Send the activities of a large fan-out that its own commit did not send, as a worker's
+        recovery does.
+        """
         store, publisher = self._runtime.store, self._runtime.publisher
-        for due in store.due_activities(_MOST_AT_ONCE):
+        for due in store.recovery.due_activities(_MOST_AT_ONCE):
             is_first = due.sent_at is None and due.row.kind == "activity"
-            if store.move_activity(due, _HOUR, is_sent=is_first) and is_first:
+            if store.recovery.move_activity(due, _HOUR, is_sent=is_first) and is_first:
                 publisher.activities.append(due.row)
         return bool(publisher.activities)
 
     def _admit(self) -> bool:
-        for name in self._runtime.store.names_waiting(0):
-            self._runtime.runner.flows.admit(name)
+        for name in self._runtime.store.admission.names_waiting(0):
+            self._runtime.runner.admission.admit(name)
         return bool(self._runtime.publisher.turns)
 
     def _tick(self) -> bool:
         runtime = self._runtime
-        run_due_schedules(runtime.store, runtime.registry, runtime.publisher, 0, runtime.runner.flows)
+        run_due_schedules(runtime.runner.starter)
         return bool(runtime.publisher.turns)
 
     def _rows(self, statement: Statement) -> list[Any]:
         database = self._connection
-        return [tuple(row) for row in database.read(lambda cursor: database.run(cursor, statement).fetchall())]
+        return [
+            tuple(row)
+            for row in database.read(lambda cursor: database.run(cursor, statement).fetchall())
+        ]
 
     def _next_due(self) -> int | None:
-        moments = [moment for statement in _NEXT_DUE for (moment,) in self._rows(statement) if moment is not None]
+        moments = [
+            moment
+            for statement in _NEXT_DUE
+            for (moment,) in self._rows(statement)
+            if moment is not None
+        ]
         return min(moments, default=None)
 
     def _set(self, moment: int) -> None:
@@ -235,9 +267,11 @@ class DurableRunner:
 
 @contextmanager
 def durable_inline(durable: Any = None) -> Iterator[DurableRunner]:
-    """Let the project's orchestrations run on Django's connection, in this thread, whenever the runner is told to.
+    """Let the project's orchestrations run on Django's connection, in this thread, whenever the
+    runner is told to.
 
-    Under ``TestCase`` all of it is rolled back with the test; under ``TransactionTestCase`` the store is emptied at the end.
+    Under ``TestCase`` all of it is rolled back with the test; under ``TransactionTestCase`` the
+    store is emptied at the end.
 
     Args:
         durable: the ``Durable``; that of the project's Celery app if left out.

@@ -1,4 +1,5 @@
-"""``path("durable/", include("celery_durable.contrib.django.urls"))``, for users with Django's permissions.
+"""``path("durable/", include("celery_durable.contrib.django.urls"))``, for users with Django's
+permissions.
 
 ``path("durable/", durable_urls(authorize))`` is the same with a hook of the project's own, such as
 ``tokens_or_session(Token(...))``.
@@ -23,8 +24,8 @@ def durable_urls(authorize: Authorize = session_access) -> Any:
     """Return what ``path()`` takes.
 
     Args:
-        authorize: ``authorize(request, verb, instance_id)`` gives True, False or a ``Verdict``; asked before anything is done
-            or shown.
+        authorize: ``authorize(request, verb, instance_id)`` gives True, False or a ``Verdict``;
+            asked before anything is done or shown.
     """
     return include((_patterns(authorize), app_name))
 
@@ -39,4 +40,4 @@ def _patterns(authorize: Authorize) -> list[Any]:
     ]
 
 
-urlpatterns = _patterns(session_access)
+urlpatterns: list[Any] = _patterns(session_access)

@@ -1,8 +1,8 @@
 """The tab "Orchestrations" in Flower, without a fork and without configuration.
 
-``Durable`` calls ``attach`` in a process that has Flower loaded already. This module is then all that is imported: the rest, and
-Tornado, wait until a Flower is made that shows an app with orchestrations. Whatever does not fit leaves Flower
-as it is, with one warning in the log.
+``Durable`` calls ``attach`` in a process that has Flower loaded already. This module is then all
+that is imported: the rest, and Tornado, wait until a Flower is made that shows an app with
+orchestrations. Whatever does not fit leaves Flower as it is, with one warning in the log.
 """
 
 from __future__ import annotations
@@ -15,17 +15,20 @@ from typing import Any
 
 __all__ = ["add_tab", "attach"]
 
-log = logging.getLogger("celery_durable.flower")
+log: logging.Logger = logging.getLogger("celery_durable.flower")
 _MARK = "_durable_tab"
 
 
 def attach() -> None:
-    """Have every Flower that is made in this process from now on, or is about to serve, get the tab; safe to call again."""
+    """Have every Flower that is made in this process from now on, or is about to serve, get the
+    tab; safe to call again.
+    """
     cls = getattr(sys.modules.get("flower.app"), "Flower", None)
     if cls is None or _MARK in vars(cls):
         return
     setattr(cls, _MARK, True)
-    for name in ("__init__", "start", "start_http_server"):  # the last is the first to bind, in Flower 2.2
+    # the last is the first to bind, in Flower 2.2
+    for name in ("__init__", "start", "start_http_server"):
         if name in vars(cls):
             setattr(cls, name, _followed(vars(cls)[name], is_before=name != "__init__"))
 
@@ -55,16 +58,19 @@ def add_tab(flower_app: Any) -> bool:
     if not durable.app.conf.get("durable_flower_tab", True):
         return False
     try:
-        from . import seam
+        from .install import install
 
-        seam.install(flower_app, durable)
+        install(flower_app, durable)
         is_there = True
     except Exception as error:
         is_there = False
         log.warning(
-            "Flower %s is shown without the tab Orchestrations, which does not fit it: %s: %s. Everything else works; "
-            "durable_flower_tab = False silences this", _version(), type(error).__name__, error,
-        )  # fmt: skip
+            "Flower %s is shown without the tab Orchestrations, which does not fit it: %s: %s."
+            " Everything else works; durable_flower_tab = False silences this",
+            _version(),
+            type(error).__name__,
+            error,
+        )
         log.debug("why the tab does not fit", exc_info=True)
     setattr(flower_app, _MARK, is_there)
     return is_there

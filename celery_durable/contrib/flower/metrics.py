@@ -1,7 +1,7 @@
 """Our metrics on Flower's ``/metrics``: gauges from the store, counters from the event stream.
 
-Flower serves that page to anybody, so no label holds an id or a payload. The store is asked in a thread; when it is down, what
-Flower itself measures is still served.
+Flower serves that page to anybody, so no label holds an id or a payload. The store is asked in a
+thread; when it is down, what Flower itself measures is still served.
 """
 
 from __future__ import annotations
@@ -12,15 +12,18 @@ from importlib import import_module
 from typing import Any
 
 from ...errors import ConfigurationError
-from . import seam
+from . import flower_compat
 
 __all__ = ["DurableMetrics", "Measures"]
 
-log = logging.getLogger("celery_durable.flower")
+log: logging.Logger = logging.getLogger("celery_durable.flower")
 
 
 class Measures:
-    """The metrics of one app, in a registry of their own; without ``celery_durable.telemetry`` there are none."""
+    """The metrics of one app, in a registry of their own.
+
+    Without ``celery_durable.telemetry`` there are none.
+    """
 
     def __init__(self, durable: Any) -> None:
         self._registry: Any = None
@@ -53,7 +56,7 @@ class Measures:
         return bytes(self._render(self._registry))
 
 
-class DurableMetrics(seam.TabHandler, seam.Metrics):
+class DurableMetrics(flower_compat.TabHandler, flower_compat.Metrics):
     """Flower's page of metrics, with ours after its own."""
 
     def initialize(self, durable: Any, executor: Any, **shared: Any) -> None:
@@ -63,8 +66,10 @@ class DurableMetrics(seam.TabHandler, seam.Metrics):
 
     async def get(self) -> None:
         """Serve both."""
-        await seam.Metrics.get(self)
+        await flower_compat.Metrics.get(self)
         try:
             self.write(await self.off_loop(self._measures.text))
         except Exception as error:
-            log.warning("/metrics has nothing of orchestrations now: %s: %s", type(error).__name__, error)
+            log.warning(
+                "/metrics has nothing of orchestrations now: %s: %s", type(error).__name__, error
+            )

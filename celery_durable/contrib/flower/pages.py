@@ -1,8 +1,10 @@
-"""The pages of the tab: the list, one orchestration, what can be done with it, schedules and entities.
+"""The pages of the tab: the list, one orchestration, what can be done with it, schedules and
+entities.
 
-A page reads in a thread (see ``reading``) and renders on Flower's loop. What goes wrong with the store is a page that says so.
-Verbs are forms: POST, Flower's authentication, its token against forged requests, a reason where the verb keeps one, and a tick
-that confirms. A read-only Flower refuses them, and so does one that asks nobody who he is.
+A page reads in a thread (see ``reading``) and renders on Flower's loop. What goes wrong with the
+store is a page that says so. Verbs are forms: POST, Flower's authentication, its token against
+forged requests, a reason where the verb keeps one, and a tick that confirms. A read-only Flower
+refuses them, and so does one that asks no user who he is.
 """
 
 from __future__ import annotations
@@ -10,14 +12,13 @@ from __future__ import annotations
 import logging
 
 from ...core.status import RuntimeStatus
-from ...engine.verbs import refuse_for_entity
 from ...errors import DurableError, InstanceNotFound, InvalidState, StoreError
-from . import reading, seam
-from .verbs import VERBS, read_form
+from . import flower_compat, reading
+from .verbs import flower_verbs, read_form
 
 __all__ = ["EntitiesPage", "InstancePage", "ListPage", "SchedulesPage", "VerbPage"]
 
-log = logging.getLogger("celery_durable.flower")
+log: logging.Logger = logging.getLogger("celery_durable.flower")
 
 
 def status_of(error: Exception) -> int:
@@ -34,67 +35,96 @@ def status_of(error: Exception) -> int:
     return 500
 
 
-class Page(seam.TabHandler):
+class Page(flower_compat.TabHandler):
     """A page that tells what went wrong, as a page."""
 
-    def tell(self, error: Exception, title: str = "Orchestrations") -> None:
+    def show_error(self, error: Exception, title: str = "Orchestrations") -> None:
         """Answer with the page of an error."""
         status = status_of(error)
         if status >= 500:
-            log.warning("the tab cannot show %s: %s: %s", self.request.path, type(error).__name__, error)
-        self.show("trouble.html", status, title=title, error=str(error), is_store=isinstance(error, StoreError))
+            log.warning(
+                "the tab cannot show %s: %s: %s", self.request.path, type(error).__name__, error
+            )
+        self.show(
+            "trouble.html",
+            status,
+            title=title,
+            error=str(error),
+            is_store=isinstance(error, StoreError),
+        )
 
 
 class ListPage(Page):
     """``/orchestrations``: all of them, newest first, page by page."""
 
-    @seam.authenticated
+    @flower_compat.authenticated
     async def get(self) -> None:
         """Show one page of the list, or with ``part=1`` only its table."""
         query = reading.ListQuery(
-            status=self.given("status"), name=self.given("name").strip(), prefix=self.given("prefix"),
-            tags=self.given("tags").strip(), stuck=self.given("stuck") == "1", cursor=self.given("cursor"),
-        )  # fmt: skip
+            status=self.given("status"),
+            name=self.given("name").strip(),
+            prefix=self.given("prefix"),
+            tags=self.given("tags").strip(),
+            stuck=self.given("stuck") == "1",
+            cursor=self.given("cursor"),
+        )
         try:
             found = await self.off_loop(reading.read_list, self.durable, query)
         except (DurableError, ValueError) as error:
-            self.tell(error)
+            self.show_error(error)
             return
         template = "list_part.html" if self.given("part") else "list.html"
         statuses = [str(status) for status in RuntimeStatus]
-        self.show(template, query=query, found=found, statuses=statuses, has_purged=self.given("purged") == "1")
+        self.show(
+            template,
+            query=query,
+            found=found,
+            statuses=statuses,
+            has_purged=self.given("purged") == "1",
+        )
 
 
 class InstancePage(Page):
     """``/orchestrations/show?id=...``: one orchestration."""
 
-    @seam.authenticated
+    @flower_compat.authenticated
     async def get(self) -> None:
         """Show it, or with ``part=1`` only what changes."""
         await self.show_instance(self.given("id"))
 
-    async def show_instance(self, instance_id: str, *, status: int = 200, problem: str = "") -> None:
+    async def show_instance(
+        self, instance_id: str, *, status: int = 200, problem: str = ""
+    ) -> None:
         """Answer with the page of an orchestration; ``problem`` is what became of a verb."""
         until = self.given("until")
         try:
             if until and not until.isdecimal():
                 raise ValueError(f"until is the number of an event, not {until[:40]!r}")
             found = await self.off_loop(
-                reading.read_instance, self.durable, instance_id, failed_only=self.given("failed") == "1",
+                reading.read_instance,
+                self.durable,
+                instance_id,
+                failed_only=self.given("failed") == "1",
                 until=int(until[:12]) if until else None,
-            )  # fmt: skip
+            )
         except (DurableError, ValueError) as error:
-            self.tell(error, instance_id)
+            self.show_error(error, instance_id)
             return
+        verbs = flower_verbs()
         template = "instance_part.html" if self.given("part") else "instance.html"
         self.show(
-            template, status, it=found, verbs=[VERBS[name] for name in found.verbs], problem=problem,
-            done=VERBS.get(self.given("done")),
-            failed_only=self.given("failed") == "1", until=until,
-        )  # fmt: skip
+            template,
+            status,
+            it=found,
+            verbs=[verbs[name] for name in found.verbs],
+            problem=problem,
+            done=verbs.get(self.given("done")),
+            failed_only=self.given("failed") == "1",
+            until=until,
+        )
 
 
-# -- what can be done -------------------------------------------------------------------------------------------------
+# -- what can be done ------------------------------------------------------------------------------
 
 
 class VerbPage(InstancePage):
@@ -102,14 +132,14 @@ class VerbPage(InstancePage):
 
     def get(self) -> None:
         """Refuse: what changes something is never a link."""
-        raise seam.HTTPError(405)
+        raise flower_compat.HTTPError(405)
 
     def check_xsrf_cookie(self) -> None:
         """Refuse those who may not steer before anything else is looked at."""
         if self.current_user is None or not self.is_protected:
-            raise seam.HTTPError(401)
+            raise flower_compat.HTTPError(401)
         if self.is_read_only:
-            raise seam.HTTPError(403, "This Flower is read-only")
+            raise flower_compat.HTTPError(403, "This Flower is read-only")
         super().check_xsrf_cookie()
 
     def prepare(self) -> None:
@@ -118,44 +148,44 @@ class VerbPage(InstancePage):
         if self.request.method == "POST":
             self.check_xsrf_cookie()
 
-    @seam.authenticated
+    @flower_compat.authenticated
     async def post(self) -> None:
         """Do it, and lead back to the page of the orchestration."""
-        instance_id, verb = self.given("id"), VERBS.get(self.posted("verb"))
+        instance_id, verb = self.given("id"), flower_verbs().get(self.posted("verb"))
         if verb is None:
-            raise seam.HTTPError(404, "There is no such verb")
+            raise flower_compat.HTTPError(404, "There is no such verb")
         try:
-            form = read_form(verb, self.posted, self.user)
+            given = read_form(verb, self.posted, self.user)
             run = await self.off_loop(self.durable.get, instance_id)
-            refuse_for_entity(verb.name, run.name, run.id)
-            await self.off_loop(verb.act, run, form)
+            verb.row.refuse_entity(run.name, run.id)
+            await self.off_loop(verb.row.apply, self.durable.runtime.client, run.id, given)
         except StoreError as error:
-            self.tell(error, instance_id)
+            self.show_error(error, instance_id)
             return
         except (DurableError, ValueError) as error:
             status = 400 if status_of(error) == 500 else status_of(error)
             await self.show_instance(instance_id, status=status, problem=str(error))
             return
-        log.info("%s of orchestration %r by %s", verb.name, instance_id, self.user or "somebody")
-        if verb.name == "purge":
-            self.redirect(self.link(seam.LIST, purged="1"), status=303)
+        log.info("%s of orchestration %r by %s", verb.name, instance_id, self.user or "a user")
+        if verb.row.deletes:
+            self.redirect(self.link(flower_compat.LIST, purged="1"), status=303)
         else:
-            self.redirect(self.link(seam.SHOW, id=instance_id, done=verb.name), status=303)
+            self.redirect(self.link(flower_compat.SHOW, id=instance_id, done=verb.name), status=303)
 
 
-# -- the other lists ----------------------------------------------------------------------------------------------------
+# -- the other lists -------------------------------------------------------------------------------
 
 
 class SchedulesPage(Page):
     """``/orchestrations/schedules``: all schedules, by name."""
 
-    @seam.authenticated
+    @flower_compat.authenticated
     async def get(self) -> None:
         """Show them."""
         try:
             found = await self.off_loop(reading.read_schedules, self.durable)
         except DurableError as error:
-            self.tell(error)
+            self.show_error(error)
             return
         self.show("schedules.html", schedules=found)
 
@@ -163,13 +193,15 @@ class SchedulesPage(Page):
 class EntitiesPage(Page):
     """``/orchestrations/entities``: entities with their state, those made last first."""
 
-    @seam.authenticated
+    @flower_compat.authenticated
     async def get(self) -> None:
         """Show one page of them."""
         name = self.given("name").strip()
         try:
-            found, cursor = await self.off_loop(reading.read_entities, self.durable, name, self.given("cursor"))
+            found, cursor = await self.off_loop(
+                reading.read_entities, self.durable, name, self.given("cursor")
+            )
         except (DurableError, ValueError) as error:
-            self.tell(error)
+            self.show_error(error)
             return
         self.show("entities.html", entities=found, cursor=cursor, name=name)

@@ -1,7 +1,9 @@
-"""What the tab shows, read from the store: functions that wait, called in a thread, and give plain values.
+"""What the tab shows, read from the store: functions that wait, called in a thread, and give plain
+values.
 
-Values are cut to what a page bears. Where an orchestration was started with Celery's ``argsrepr`` or ``kwargsrepr``, its
-arguments are shown as these say, and the payloads of its history are not shown at all; the same holds for what it calls so.
+Values are cut to what a page bears. Where an orchestration was started with Celery's ``argsrepr``
+or ``kwargsrepr``, its arguments are shown as these say, and the payloads of its history are not
+shown at all; the same holds for what it calls so.
 """
 
 from __future__ import annotations
@@ -11,20 +13,28 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from ... import drawing, views
+from ...core.canvas_options import CanvasOptions
 from ...core.commands import shown_in
-from ...core.events import Event
+from ...core.history import Event
 from ...core.status import RuntimeStatus
-from ...engine.verbs import is_offered
+from ...core.text import encodable
 from ...errors import DurableError
-from ...payload import encodable
-from ...result import Orchestration
-from ...timeline import timeline_of
-from .verbs import VERBS
+from ...handles.orchestration import Orchestration
+from ...inspection import drawing, views
+from ...inspection.timeline import timeline_of
+from .verbs import flower_verbs
 
 __all__ = [
-    "PAGE", "InstanceView", "ListQuery", "ListView", "Row", "read_entities", "read_instance", "read_list", "read_schedules"
-]  # fmt: skip
+    "PAGE",
+    "InstanceView",
+    "ListQuery",
+    "ListView",
+    "Row",
+    "read_entities",
+    "read_instance",
+    "read_list",
+    "read_schedules",
+]
 
 PAGE = 50
 EVENTS = 200
@@ -33,7 +43,7 @@ _LONG, _SHORT = 64 * 1024, 4 * 1024
 
 @dataclass(frozen=True)
 class ListQuery:
-    """The filters of the list, as they stand in its URL."""
+    """The filters of the list, as its URL has them."""
 
     status: str = ""
     name: str = ""
@@ -67,9 +77,13 @@ class ListQuery:
     def as_arguments(self, **changed: Any) -> dict[str, Any]:
         """Return the arguments of a link to this list, or to one like it."""
         own = {
-            "status": self.status, "name": self.name, "prefix": self.prefix, "tags": self.tags,
-            "stuck": "1" if self.stuck else "", "cursor": self.cursor,
-        }  # fmt: skip
+            "status": self.status,
+            "name": self.name,
+            "prefix": self.prefix,
+            "tags": self.tags,
+            "stuck": "1" if self.stuck else "",
+            "cursor": self.cursor,
+        }
         return own | changed
 
 
@@ -123,19 +137,26 @@ def read_list(durable: Any, query: ListQuery) -> ListView:
 
 
 def announce(durable: Any) -> None:
-    """Have what is done from here told to Celery's event stream: there is at least one who listens."""
+    """Have what is done from here told to Celery's event stream: there is at least one who
+    listens.
+    """
     if (events := durable.runtime.events) is not None:
         events.turn(True)
 
 
 def _row(run: Orchestration, waits_for: str) -> Row:
     return Row(
-        run.id, run.name, str(run.runtime_status), views.age(run.created_at), views.iso(run.created_at), waits_for,
+        run.id,
+        run.name,
+        str(run.runtime_status),
+        views.age(run.created_at),
+        views.iso(run.created_at),
+        waits_for,
         cut(run.reason or "", 300),
-    )  # fmt: skip
+    )
 
 
-# -- one orchestration ----------------------------------------------------------------------------------------------
+# -- one orchestration -----------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -160,7 +181,7 @@ class InstanceView:
     id: str
     name: str
     status: str
-    is_over: bool
+    has_ended: bool
     facts: list[tuple[str, str]]
     payloads: list[tuple[str, str]]
     parent_id: str | None
@@ -181,7 +202,8 @@ class InstanceView:
 def read_instance(
     durable: Any, instance_id: str, *, failed_only: bool = False, until: int | None = None
 ) -> InstanceView:
-    """Read one orchestration, with at most ``EVENTS`` events of its history, those before ``until`` or the last ones.
+    """Read one orchestration, with at most ``EVENTS`` events of its history, those before ``until``
+    or the last ones.
 
     Raises:
         InstanceNotFound: there is none.
@@ -194,10 +216,20 @@ def read_instance(
     shown = _arguments_shown(durable, run)
     explanation = run.explain()
     whole = InstanceView(
-        run.id, run.name, str(status), status.is_terminal, _facts(run), _payloads(run, shown), run.parent_id, run.tags,
-        explanation.waits_for, explanation.last_error, explanation.advice, [_row(child, "") for child in run.children()[:PAGE]],
-        [verb for verb in VERBS if is_offered(verb, run.name, status)],
-    )  # fmt: skip
+        run.id,
+        run.name,
+        str(status),
+        status.is_terminal,
+        _facts(run),
+        _payloads(run, shown),
+        run.parent_id,
+        run.tags,
+        explanation.waits_for,
+        explanation.last_error,
+        explanation.advice,
+        [_row(child, "") for child in run.children()[:PAGE]],
+        [verb.name for verb in flower_verbs().values() if verb.row.is_offered(run.name, status)],
+    )
     return _with_history(whole, run, hides=bool(shown), failed_only=failed_only, until=until)
 
 
@@ -212,7 +244,9 @@ def _with_history(
     except DurableError as error:
         return InstanceView(**{**values, "problem": str(error)})
     chosen = [
-        (number, event) for number, event in enumerate(events, 1) if not failed_only or views.is_failure(event.kind)
+        (number, event)
+        for number, event in enumerate(events, 1)
+        if not failed_only or views.is_failure(event.kind)
     ]
     before = [pair for pair in chosen if until is None or pair[0] < until]
     last = before[-EVENTS:]
@@ -223,32 +257,58 @@ def _with_history(
 
 def _line(run: Orchestration, number: int, event: Event, hides: bool) -> Line:
     try:
-        (shown,) = views.timeline_view(run, [event], payloads=not hides and not shown_in(event.facts or {}))
+        (shown,) = views.timeline_view(
+            run, [event], payloads=not hides and not shown_in(event.facts or {})
+        )
     except DurableError as error:
         kind, at = str(event.kind), views.iso(event.at)
         return Line(
-            number, kind, at, event.command, event.attempt, event.name, str(error), None, views.is_failure(event.kind)
+            number,
+            kind,
+            at,
+            event.command,
+            event.attempt,
+            event.name,
+            str(error),
+            None,
+            views.is_failure(event.kind),
         )
     facts = ", ".join(_fact(key, value) for key, value in shown["facts"].items())
     text = "; ".join(filter(None, (shown.get("error"), facts)))
     payload = shown.get("payload")
     return Line(
-        number, shown["kind"], shown["at"], shown["command"], shown["attempt"], shown["name"], cut(text, _SHORT),
-        None if payload is None else pretty(payload, _SHORT), views.is_failure(event.kind),
-    )  # fmt: skip
+        number,
+        shown["kind"],
+        shown["at"],
+        shown["command"],
+        shown["attempt"],
+        shown["name"],
+        cut(text, _SHORT),
+        None if payload is None else pretty(payload, _SHORT),
+        views.is_failure(event.kind),
+    )
 
 
 def _facts(run: Orchestration) -> list[tuple[str, str]]:
     moments = {
-        "created": run.created_at, "started": run.started_at, "last moved": run.updated_at, "ended": run.completed_at
-    }  # fmt: skip
-    found = [("version", run.version or ""), *((what, views.iso(at) or "") for what, at in moments.items())]
+        "created": run.created_at,
+        "started": run.started_at,
+        "last moved": run.updated_at,
+        "ended": run.completed_at,
+    }
+    found = [
+        ("version", run.version or ""),
+        *((what, views.iso(at) or "") for what, at in moments.items()),
+    ]
     found += [("age", views.age(run.created_at)), ("reason", cut(run.reason or "", _SHORT))]
     return [(what, text) for what, text in found if text]
 
 
 def _payloads(run: Orchestration, shown: Mapping[str, str]) -> list[tuple[str, str]]:
-    given = {what: _attempted(lambda what=what: getattr(run, what)) for what in ("custom_status", "output", "failure")}
+    given = {
+        what: _attempted(lambda what=what: getattr(run, what))
+        for what in ("custom_status", "output", "failure")
+    }
     found: list[tuple[str, str]] = []
     if shown:
         found += [(what.removesuffix("repr"), cut(text, _LONG)) for what, text in shown.items()]
@@ -257,7 +317,9 @@ def _payloads(run: Orchestration, shown: Mapping[str, str]) -> list[tuple[str, s
     if isinstance(given["failure"], BaseException):
         given["failure"] = f"{type(given['failure']).__name__}: {given['failure']}"
     return found + [
-        (what.replace("_", " "), pretty(value, _LONG)) for what, value in given.items() if value is not None
+        (what.replace("_", " "), pretty(value, _LONG))
+        for what, value in given.items()
+        if value is not None
     ]
 
 
@@ -273,15 +335,13 @@ def _arguments_shown(durable: Any, run: Orchestration) -> dict[str, str]:
     runtime = durable.runtime
     record = runtime.client.fetch(run.id)
     try:
-        canvas = runtime.codec.decode(record.canvas) if record.canvas else {}
+        canvas = CanvasOptions.read(runtime.codec, record.canvas)
+        return shown_in(canvas.shown or canvas.options)
     except DurableError:
         return {}
-    if not isinstance(canvas, dict):
-        return {}
-    return shown_in(canvas.get("shown") or canvas.get("options") or {})
 
 
-# -- schedules and entities -------------------------------------------------------------------------------------------
+# -- schedules and entities ------------------------------------------------------------------------
 
 
 def read_schedules(durable: Any) -> list[dict[str, Any]]:
@@ -293,10 +353,12 @@ def read_entities(durable: Any, name: str, cursor: str) -> tuple[list[dict[str, 
     """Read a page of entities, of one class or of all; and the cursor of the next."""
     page = durable.entities(name or None, limit=PAGE, cursor=cursor or None)
     found = [views.entity_view(entity) for entity in page.items]
-    return [{**entity, "state": pretty(entity["state"], _SHORT)} for entity in found], page.next_cursor
+    return [
+        {**entity, "state": pretty(entity["state"], _SHORT)} for entity in found
+    ], page.next_cursor
 
 
-# -- text -------------------------------------------------------------------------------------------------------------
+# -- text ------------------------------------------------------------------------------------------
 
 
 def pretty(value: Any, longest: int) -> str:
@@ -311,10 +373,14 @@ def cut(text: str, longest: int) -> str:
     text = encodable(text)
     if len(text) <= longest:
         return text
-    return f"{text[:longest]}\n... and {len(text) - longest} more characters: celery durable show --payloads has all"
+    return (
+        f"{text[:longest]}\n... and {len(text) - longest} more characters: celery durable show"
+        " --payloads has all"
+    )
 
 
 def _fact(key: str, value: Any) -> str:
     if key == "ran" and isinstance(value, int):
         return f"ran for {value / 1000:.1f} ms"
-    return f"{key}: {value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)}"
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
+    return f"{key}: {text}"

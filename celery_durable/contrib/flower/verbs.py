@@ -1,4 +1,6 @@
-"""What the tab can do with an orchestration, and the forms that ask for it."""
+"""What the tab can do with an orchestration, and the forms that ask for it: the verbs of the
+engine's table.
+"""
 
 from __future__ import annotations
 
@@ -7,95 +9,139 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from ...engine.verbs import WITHOUT_REASON
-from ...payload import check_json
-from ...result import Orchestration
+from ...engine.verb import Argument, Kind, Surface
+from ...engine.verb import Verb as Row
+from ...engine.verbs import offered_in
 
-__all__ = ["VERBS", "Form", "Verb", "read_form"]
+__all__ = ["Field", "Verb", "flower_verbs", "read_form"]
 
 _LONGEST_REASON = 1000
 
 
 @dataclass(frozen=True)
-class Form:
-    """What was filled in."""
+class Field:
+    """A field of a verb's form."""
 
-    reason: str = ""
-    event: str = ""
-    data: Any = None
+    argument: Argument
+
+    @property
+    def name(self) -> str:
+        """Its name in the form."""
+        return self.argument.name_in(Surface.FLOWER)
+
+    @property
+    def label(self) -> str:
+        """What stands before it."""
+        words = self.name.replace("_", " ").capitalize()
+        return f"{words} (JSON)" if self.is_json else words
+
+    @property
+    def is_json(self) -> bool:
+        """Whether it takes a JSON value."""
+        return self.argument.kind is Kind.JSON
+
+    @property
+    def is_flag(self) -> bool:
+        """Whether it is a box to tick."""
+        return self.argument.kind is Kind.FLAG
 
 
 @dataclass(frozen=True)
 class Verb:
-    """One thing that can be done: its name, and what it does."""
+    """A verb as the tab shows it."""
 
-    name: str
-    label: str
-    tells: str
-    act: Callable[[Orchestration, Form], object]
-    is_grave: bool = False
+    row: Row
 
     @property
-    def takes_reason(self) -> bool:
+    def name(self) -> str:
+        """Its name in forms and addresses."""
+        return self.row.name
+
+    @property
+    def label(self) -> str:
+        """What its button says."""
+        return self.row.words.label
+
+    @property
+    def meaning(self) -> str:
+        """What it does."""
+        return self.row.words.meaning_in(Surface.FLOWER)
+
+    @property
+    def is_destructive(self) -> bool:
+        """Whether its button warns."""
+        return self.row.is_destructive
+
+    @property
+    def keeps_reason(self) -> bool:
         """Whether history keeps a reason."""
-        return self.name not in WITHOUT_REASON
+        return self.row.keeps_reason
+
+    @property
+    def fields(self) -> list[Field]:
+        """What its form asks for beside the reason."""
+        return [Field(argument) for argument in self.row.arguments_in(Surface.FLOWER)]
 
 
-_TABLE = (
-    Verb("raise_event", "Raise event", "It gets the event at its next turn.",
-         lambda run, form: run.raise_event(form.event, form.data)),
-    Verb("suspend", "Suspend", "It takes no more turns; running activities finish, and what arrives is kept.",
-         lambda run, form: run.suspend(reason=form.reason)),
-    Verb("resume", "Resume", "It goes on, with what has arrived meanwhile.",
-         lambda run, form: run.resume(reason=form.reason)),
-    Verb("cancel", "Cancel", "Its code is asked to stop, and may clean up and compensate.",
-         lambda run, form: run.cancel(reason=form.reason), is_grave=True),
-    Verb("terminate", "Terminate", "It ends at once, with its sub-orchestrations. Nothing is compensated.",
-         lambda run, form: run.terminate(reason=form.reason), is_grave=True),
-    Verb("rewind", "Rewind", "What failed runs again; what succeeded is kept.",
-         lambda run, form: run.rewind(reason=form.reason)),
-    Verb("restart", "Restart", "It begins once more with the same input, in its own place: its history is deleted.",
-         lambda run, form: run.restart(), is_grave=True),
-    Verb("purge", "Purge", "It is deleted, with its history and its sub-orchestrations.",
-         lambda run, form: run.purge(), is_grave=True),
-)  # fmt: skip
-#: All of them, in the order in which they are offered.
-VERBS = {verb.name: verb for verb in _TABLE}
+def flower_verbs() -> dict[str, Verb]:
+    """Return the verbs that the tab offers, by their names, in the table's order."""
+    return {row.name: Verb(row) for row in offered_in(Surface.FLOWER)}
 
 
-def read_form(verb: Verb, field: Callable[[str], str], user: str | None) -> Form:
-    """Read the form of a verb.
+def read_form(verb: Verb, field: Callable[[str], str], user: str | None) -> dict[str, Any]:
+    """Read the form of a verb, and return its arguments and the reason.
 
     Args:
         verb: what is to be done.
         field: gives a field of the form, "" if it is missing.
-        user: who asks; goes into the reason, if it is known.
+        user: who asks; is added to the reason, if it is known.
 
     Raises:
         ValueError: something is missing or cannot be read.
     """
     if field("confirm") != "yes":
         raise ValueError(f"{verb.label}: tick the box to confirm it")
-    if verb.name == "raise_event":
-        if not (event := field("event").strip()):
-            raise ValueError(f"{verb.label}: the name of the event is required")
-        return Form(event=event, data=_json(field("data"), verb))
+    given = {each.argument.name: _value(verb, each, field(each.name)) for each in verb.fields}
+    return given | ({"reason": _reason(verb, field, user)} if verb.keeps_reason else {})
+
+
+def _reason(verb: Verb, field: Callable[[str], str], user: str | None) -> str:
     reason = field("reason").strip()
-    if verb.takes_reason and not reason:
+    if not reason:
         raise ValueError(f"{verb.label}: a reason is required, and is kept in history")
     if len(reason) > _LONGEST_REASON:
-        raise ValueError(f"{verb.label}: a reason has at most {_LONGEST_REASON} characters, not {len(reason)}")
-    return Form(reason + (f" (by {user}, in Flower)" if user else ""))
+        raise ValueError(
+            f"{verb.label}: a reason has at most {_LONGEST_REASON} characters, not {len(reason)}"
+        )
+    return reason + (f" (by {user}, in Flower)" if user else "")
 
 
-def _json(text: str, verb: Verb) -> Any:
+def _value(verb: Verb, field: Field, text: str) -> Any:
+    argument = field.argument
+    if field.is_flag:
+        return text == "yes"
+    if field.is_json:
+        return _json(text, verb, field)
+    text = text.strip()
+    if not text:
+        if argument.is_required:
+            raise ValueError(f"{verb.label}: {field.label} is required")
+        return argument.default
+    if argument.kind is Kind.NUMBER:
+        try:
+            return int(text)
+        except ValueError:
+            raise ValueError(f"{verb.label}: {field.name} is a whole number") from None
+    return RuntimeError(text) if argument.kind is Kind.ERROR else text
+
+
+def _json(text: str, verb: Verb, field: Field) -> Any:
     if not text.strip():
         return None
     try:
         found = json.loads(text)
-        check_json(text)
     except ValueError as error:
-        raise ValueError(f"{verb.label}: the data is no JSON: {error}") from None
+        raise ValueError(f"{verb.label}: the {field.name} is no JSON: {error}") from None
     except RecursionError:
-        raise ValueError(f"{verb.label}: the data is nested too deeply") from None
+        raise ValueError(f"{verb.label}: the {field.name} is nested too deeply") from None
     return found

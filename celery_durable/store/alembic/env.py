@@ -1,4 +1,7 @@
-"""How Alembic reaches the store; always called by ``celery_durable.store.migrate``, with a connection or to write SQL."""
+"""How Alembic reaches the store.
+
+Always called by ``celery_durable.store.migrate``, with a connection or to write SQL.
+"""
 
 from alembic import context
 

@@ -19,10 +19,18 @@ class Migration(migrations.Migration):
         migrations.CreateModel(
             name="Fault",
             fields=[
-                ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
+                (
+                    "id",
+                    models.BigAutoField(
+                        auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
+                    ),
+                ),
                 (
                     "service",
-                    models.CharField(choices=[("payments", "Payments"), ("warehouse", "Warehouse")], max_length=20),
+                    models.CharField(
+                        choices=[("payments", "Payments"), ("warehouse", "Warehouse")],
+                        max_length=20,
+                    ),
                 ),
                 (
                     "kind",
@@ -43,12 +51,16 @@ class Migration(migrations.Migration):
                 (
                     "left",
                     models.PositiveIntegerField(
-                        blank=True, help_text="for how many more requests; empty: until switched off", null=True
+                        blank=True,
+                        help_text="for how many more requests; empty: until switched off",
+                        null=True,
                     ),
                 ),
             ],
             options={
-                "constraints": [models.UniqueConstraint(fields=("service", "kind"), name="one_fault_of_a_kind")],
+                "constraints": [
+                    models.UniqueConstraint(fields=("service", "kind"), name="one_fault_of_a_kind")
+                ]
             },
         ),
     ]

@@ -12,13 +12,27 @@ class Migration(migrations.Migration):
         migrations.CreateModel(
             name="Charge",
             fields=[
-                ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
+                (
+                    "id",
+                    models.BigAutoField(
+                        auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
+                    ),
+                ),
                 ("key", models.CharField(max_length=200, unique=True)),
                 ("reference", models.CharField(db_index=True, max_length=100)),
                 ("amount", models.PositiveIntegerField(help_text="cents")),
-                ("taken", models.PositiveIntegerField(default=0, help_text="how often money was taken")),
-                ("returned", models.PositiveIntegerField(default=0, help_text="how often it was given back")),
-                ("requests", models.PositiveIntegerField(default=0, help_text="how often it was asked for")),
+                (
+                    "taken",
+                    models.PositiveIntegerField(default=0, help_text="how often money was taken"),
+                ),
+                (
+                    "returned",
+                    models.PositiveIntegerField(default=0, help_text="how often it was given back"),
+                ),
+                (
+                    "requests",
+                    models.PositiveIntegerField(default=0, help_text="how often it was asked for"),
+                ),
             ],
-        ),
+        )
     ]

@@ -10,24 +10,30 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
     initial = True
 
-    dependencies = [
-        migrations.swappable_dependency(settings.AUTH_USER_MODEL),
-    ]
+    dependencies = [migrations.swappable_dependency(settings.AUTH_USER_MODEL)]
 
     operations = [
         migrations.CreateModel(
             name="Letter",
             fields=[
-                ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
-                ("key", models.CharField(help_text="a letter is sent once", max_length=200, unique=True)),
+                (
+                    "id",
+                    models.BigAutoField(
+                        auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
+                    ),
+                ),
+                (
+                    "key",
+                    models.CharField(
+                        help_text="a letter is sent once", max_length=200, unique=True
+                    ),
+                ),
                 ("to", models.CharField(max_length=200)),
                 ("subject", models.CharField(max_length=200)),
                 ("body", models.TextField()),
                 ("sent_at", models.DateTimeField(auto_now_add=True)),
             ],
-            options={
-                "ordering": ("-pk",),
-            },
+            options={"ordering": ("-pk",)},
         ),
         migrations.CreateModel(
             name="Product",
@@ -37,27 +43,35 @@ class Migration(migrations.Migration):
                 ("description", models.CharField(max_length=200)),
                 ("price", models.PositiveIntegerField()),
             ],
-            options={
-                "ordering": ("price",),
-            },
+            options={"ordering": ("price",)},
         ),
         migrations.CreateModel(
             name="Customer",
             fields=[
-                ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
+                (
+                    "id",
+                    models.BigAutoField(
+                        auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
+                    ),
+                ),
                 ("name", models.CharField(max_length=100)),
                 ("email", models.EmailField(blank=True, max_length=254)),
                 ("time_zone", models.CharField(default="Europe/Berlin", max_length=50)),
                 (
                     "card",
                     models.CharField(
-                        default="tok_visa", help_text="what the payment company calls the card", max_length=50
+                        default="tok_visa",
+                        help_text="what the payment company calls the card",
+                        max_length=50,
                     ),
                 ),
                 (
                     "user",
                     models.OneToOneField(
-                        blank=True, null=True, on_delete=django.db.models.deletion.CASCADE, to=settings.AUTH_USER_MODEL
+                        blank=True,
+                        null=True,
+                        on_delete=django.db.models.deletion.CASCADE,
+                        to=settings.AUTH_USER_MODEL,
                     ),
                 ),
             ],
@@ -65,11 +79,18 @@ class Migration(migrations.Migration):
         migrations.CreateModel(
             name="Order",
             fields=[
-                ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
+                (
+                    "id",
+                    models.BigAutoField(
+                        auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
+                    ),
+                ),
                 (
                     "checkout",
                     models.UUIDField(
-                        default=uuid.uuid4, help_text="of the form: sent twice, it orders once", unique=True
+                        default=uuid.uuid4,
+                        help_text="of the form: sent twice, it orders once",
+                        unique=True,
                     ),
                 ),
                 (
@@ -93,37 +114,55 @@ class Migration(migrations.Migration):
                 (
                     "customer",
                     models.ForeignKey(
-                        on_delete=django.db.models.deletion.CASCADE, related_name="orders", to="shop.customer"
+                        on_delete=django.db.models.deletion.CASCADE,
+                        related_name="orders",
+                        to="shop.customer",
                     ),
                 ),
             ],
-            options={
-                "ordering": ("-pk",),
-            },
+            options={"ordering": ("-pk",)},
         ),
         migrations.CreateModel(
             name="Line",
             fields=[
-                ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
+                (
+                    "id",
+                    models.BigAutoField(
+                        auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
+                    ),
+                ),
                 ("quantity", models.PositiveIntegerField()),
                 ("price", models.PositiveIntegerField(help_text="of one, when it was ordered")),
                 (
                     "order",
                     models.ForeignKey(
-                        on_delete=django.db.models.deletion.CASCADE, related_name="lines", to="shop.order"
+                        on_delete=django.db.models.deletion.CASCADE,
+                        related_name="lines",
+                        to="shop.order",
                     ),
                 ),
-                ("product", models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, to="shop.product")),
+                (
+                    "product",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.PROTECT, to="shop.product"
+                    ),
+                ),
             ],
         ),
         migrations.CreateModel(
             name="Subscription",
             fields=[
-                ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
+                (
+                    "id",
+                    models.BigAutoField(
+                        auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
+                    ),
+                ),
                 (
                     "plan",
                     models.CharField(
-                        choices=[("beans", "A bag of beans"), ("tasting", "Three small bags")], max_length=20
+                        choices=[("beans", "A bag of beans"), ("tasting", "Three small bags")],
+                        max_length=20,
                     ),
                 ),
                 (
@@ -138,7 +177,9 @@ class Migration(migrations.Migration):
                 (
                     "customer",
                     models.ForeignKey(
-                        on_delete=django.db.models.deletion.CASCADE, related_name="subscriptions", to="shop.customer"
+                        on_delete=django.db.models.deletion.CASCADE,
+                        related_name="subscriptions",
+                        to="shop.customer",
                     ),
                 ),
             ],
@@ -146,31 +187,56 @@ class Migration(migrations.Migration):
         migrations.CreateModel(
             name="Invoice",
             fields=[
-                ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
+                (
+                    "id",
+                    models.BigAutoField(
+                        auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
+                    ),
+                ),
                 ("month", models.CharField(help_text="2026-11", max_length=7)),
                 ("amount", models.PositiveIntegerField()),
-                ("customer", models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, to="shop.customer")),
+                (
+                    "customer",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.CASCADE, to="shop.customer"
+                    ),
+                ),
             ],
             options={
-                "constraints": [models.UniqueConstraint(fields=("customer", "month"), name="one_invoice_a_month")],
+                "constraints": [
+                    models.UniqueConstraint(
+                        fields=("customer", "month"), name="one_invoice_a_month"
+                    )
+                ]
             },
         ),
         migrations.CreateModel(
             name="PaidMonth",
             fields=[
-                ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
+                (
+                    "id",
+                    models.BigAutoField(
+                        auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
+                    ),
+                ),
                 ("month", models.CharField(help_text="2026-11", max_length=7)),
                 ("amount", models.PositiveIntegerField()),
                 (
                     "subscription",
                     models.ForeignKey(
-                        on_delete=django.db.models.deletion.CASCADE, related_name="paid", to="shop.subscription"
+                        on_delete=django.db.models.deletion.CASCADE,
+                        related_name="paid",
+                        to="shop.subscription",
                     ),
                 ),
             ],
             options={
                 "ordering": ("month",),
-                "constraints": [models.UniqueConstraint(fields=("subscription", "month"), name="a_month_is_paid_once")],
+                "constraints": [
+                    models.UniqueConstraint(
+                        fields=("subscription", "month"), name="a_month_is_paid_once"
+                    )
+                ],
             },
         ),
     ]

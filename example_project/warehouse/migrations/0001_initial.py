@@ -18,7 +18,10 @@ class Migration(migrations.Migration):
                 (
                     "number",
                     models.CharField(
-                        default=warehouse.models.new_number, max_length=20, primary_key=True, serialize=False
+                        default=warehouse.models.new_number,
+                        max_length=20,
+                        primary_key=True,
+                        serialize=False,
                     ),
                 ),
                 ("order", models.CharField(max_length=50, unique=True)),
@@ -36,14 +39,23 @@ class Migration(migrations.Migration):
         migrations.CreateModel(
             name="Reservation",
             fields=[
-                ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
+                (
+                    "id",
+                    models.BigAutoField(
+                        auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
+                    ),
+                ),
                 ("order", models.CharField(max_length=50)),
                 ("sku", models.CharField(max_length=50)),
                 ("quantity", models.PositiveIntegerField()),
                 ("is_active", models.BooleanField(default=True)),
             ],
             options={
-                "constraints": [models.UniqueConstraint(fields=("order", "sku"), name="one_reservation_of_a_line")],
+                "constraints": [
+                    models.UniqueConstraint(
+                        fields=("order", "sku"), name="one_reservation_of_a_line"
+                    )
+                ]
             },
         ),
     ]

@@ -1,6 +1,8 @@
-"""The clock of one process goes wrong by ``CHAOS_CLOCK_OFFSET`` seconds: everything that Python code can ask.
+"""The clock of one process goes wrong by ``CHAOS_CLOCK_OFFSET`` seconds: everything that Python
+code can ask.
 
-Found by the interpreter itself, before anything else is imported, when this directory is on ``PYTHONPATH``.
+Found by the interpreter itself, before anything else is imported, when this directory is on
+``PYTHONPATH``.
 """
 
 import datetime as _datetime

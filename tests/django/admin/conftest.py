@@ -1,4 +1,7 @@
-"""The test project with its admin, over a store in an SQLite file of each test's own; turns and activities run at once."""
+"""The test project with its admin, over a store in an SQLite file of each test's own.
+
+Turns and activities run at once.
+"""
 
 from __future__ import annotations
 
@@ -19,8 +22,13 @@ _SETTINGS = {"DJANGO_SETTINGS_MODULE": "tests.django.project.settings"}
 
 @contextmanager
 def _for_itself() -> Iterator[None]:
-    """Let the project's Celery app and its shared tasks be none of other tests' business, which share this process."""
-    heard = {signal: list(signal.receivers or ()) for signal in (signals.import_modules, signals.worker_init)}
+    """Let the project's Celery app and its shared tasks be none of other tests' business, which
+    share this process.
+    """
+    heard = {
+        signal: list(signal.receivers or ())
+        for signal in (signals.import_modules, signals.worker_init)
+    }
     finalizers, current = set(_state._on_app_finalizers), _state._tls.current_app
     before = {name: os.environ.get(name) for name in _SETTINGS}
     os.environ.update(_SETTINGS)
@@ -49,7 +57,9 @@ with _for_itself():
 
 
 class Page(HTMLParser):
-    """A page, taken apart: its elements, its text, and what a strict content security policy would refuse."""
+    """A page, taken apart: its elements, its text, and what a strict content security policy would
+    refuse.
+    """
 
     def __init__(self, text: str) -> None:
         super().__init__(convert_charrefs=True)
@@ -61,11 +71,15 @@ class Page(HTMLParser):
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         given = dict(attrs)
         self.elements.append((tag, given))
-        self.inline += [f"<{tag} {name}>" for name in given if name == "style" or name.startswith("on")]
+        self.inline += [
+            f"<{tag} {name}>" for name in given if name == "style" or name.startswith("on")
+        ]
         if tag == "style" or (tag == "script" and not given.get("src")):
             self.inline.append(f"<{tag}>")
         self.inline += [
-            f"<{tag} {name}={value}>" for name, value in given.items() if (value or "").startswith("javascript:")
+            f"<{tag} {name}={value}>"
+            for name, value in given.items()
+            if (value or "").startswith("javascript:")
         ]
 
     def handle_data(self, data: str) -> None:
@@ -79,9 +93,10 @@ class Page(HTMLParser):
         """Return the attributes of elements; ``data_instance`` stands for ``data-instance``."""
         names = {name.replace("_", "-"): value for name, value in wanted.items()}
         return [
-            given for each, given in self.elements
+            given
+            for each, given in self.elements
             if each == tag and all(given.get(name) == value for name, value in names.items())
-        ]  # fmt: skip
+        ]
 
 
 @dataclass
@@ -101,7 +116,9 @@ class Site:
         name = f"user{len(self.names)}"
         self.names.append(name)
         user = User.objects.create_user(name, is_staff=is_staff, is_superuser=is_superuser)
-        found = Permission.objects.filter(content_type__app_label="celery_durable", codename__in=permissions)
+        found = Permission.objects.filter(
+            content_type__app_label="celery_durable", codename__in=permissions
+        )
         assert {each.codename for each in found} == set(permissions)
         user.user_permissions.add(*found)
         self.client = Client(enforce_csrf_checks=False)
@@ -145,7 +162,9 @@ class Site:
         """Return what Django's admin log holds: ids and messages, the newest first."""
         from django.contrib.admin.models import LogEntry
 
-        return [(entry.object_id, entry.change_message) for entry in LogEntry.objects.order_by("-pk")]
+        return [
+            (entry.object_id, entry.change_message) for entry in LogEntry.objects.order_by("-pk")
+        ]
 
     def page(self, instance_id: str, code: int = 200, **query: Any) -> Page:
         from celery_durable.contrib.django.admin.addresses import quoted
@@ -179,7 +198,10 @@ class _database:  # a context manager, named as what it stands for
         if self._blocking is not None:
             self._blocking.__enter__()
         self._wrapper.close()
-        self._old, self._wrapper.settings_dict["NAME"] = self._wrapper.settings_dict["NAME"], self._name
+        self._old, self._wrapper.settings_dict["NAME"] = (
+            self._wrapper.settings_dict["NAME"],
+            self._name,
+        )
 
     def __exit__(self, *_: Any) -> None:
         self._wrapper.close()
@@ -195,7 +217,9 @@ def store(tmp_path: Path) -> str | None:
 
 
 @pytest.fixture
-def site(migrated: Path, tmp_path: Path, django_db_blocker: Any, store: str | None) -> Iterator[Site]:
+def site(
+    migrated: Path, tmp_path: Path, django_db_blocker: Any, store: str | None
+) -> Iterator[Site]:
     """The admin, with a superuser logged in."""
     from django.test import override_settings
     from django.urls import reverse
@@ -205,16 +229,23 @@ def site(migrated: Path, tmp_path: Path, django_db_blocker: Any, store: str | No
     shutil.copy(migrated, path)
     url = store or "django://default"
     before = {
-        name: app.conf.get(name) for name in ("task_always_eager", "durable_backend_url", "durable_recovery_interval")
+        name: app.conf.get(name)
+        for name in ("task_always_eager", "durable_backend_url", "durable_recovery_interval")
     }
     # until Celery 5.6 Django's settings come before app.conf's
-    with _for_itself(), _database(str(path), django_db_blocker), override_settings(CELERY_DURABLE_BACKEND_URL=url):
+    with (
+        _for_itself(),
+        _database(str(path), django_db_blocker),
+        override_settings(CELERY_DURABLE_BACKEND_URL=url),
+    ):
         app.set_current()
         app.conf.update(task_always_eager=True, durable_backend_url=url)
         runtime, durable._runtime = durable._runtime, None
         if store is not None:
             durable.migrate()
-        made = Site(durable, None, lambda name, *args: reverse(f"admin:celery_durable_{name}", args=args))
+        made = Site(
+            durable, None, lambda name, *args: reverse(f"admin:celery_durable_{name}", args=args)
+        )
         made.login(is_superuser=True)
         yield made
         if durable._runtime is not None:

@@ -34,7 +34,8 @@ def test_the_admin_shows_and_steers_a_store_elsewhere(site: Site) -> None:
     site.durable.entity(tasks.Counter, "visits").signal.add(1)
     assert "visits" in site.get(site.address("entity_changelist")).text
     assert site.get(site.address("schedule_changelist")).text
-    assert site.get(site.address("instance_changelist").removesuffix("instance/")).text  # the application's index
+    # the application's index
+    assert site.get(site.address("instance_changelist").removesuffix("instance/")).text
     assert site.client.get("/admin/").status_code == 200
 
 

@@ -42,12 +42,16 @@ def test_entities_have_pages(counted: Site, monkeypatch: pytest.MonkeyPatch) -> 
     second = counted.get(address + str(first.find("a", rel="next")[0]["href"]))
     assert second.find("tr", data_entity="@Counter@visits")
     assert second.find("a", rel="next") == []
-    assert counted.get(address + str(second.find("a", rel="prev")[0]["href"])).find("tr", data_entity="@Counter@a/b")
+    assert counted.get(address + str(second.find("a", rel="prev")[0]["href"])).find(
+        "tr", data_entity="@Counter@a/b"
+    )
     assert "here is the first one" in counted.get(address, cursor="nonsense").text
 
 
 def test_an_entity_takes_the_verbs_that_do_not_need_code_of_its_own(counted: Site) -> None:
-    offered = [each["value"] for each in counted.page("@Counter@visits").find("button", name="verb")]
+    offered = [
+        each["value"] for each in counted.page("@Counter@visits").find("button", name="verb")
+    ]
     assert offered == ["suspend", "terminate"]
     for verb in ("cancel", "rewind", "restart", "raise_event"):
         told = counted.apply(verb, "@Counter@visits", reason="why", event_name="e").text
@@ -55,7 +59,9 @@ def test_an_entity_takes_the_verbs_that_do_not_need_code_of_its_own(counted: Sit
     counted.apply("suspend", "@Counter@visits", reason="why")
     assert counted.status("@Counter@visits") == "SUSPENDED"
     counted.apply("terminate", "@Counter@visits", reason="why")
-    offered = [each["value"] for each in counted.page("@Counter@visits").find("button", name="verb")]
+    offered = [
+        each["value"] for each in counted.page("@Counter@visits").find("button", name="verb")
+    ]
     assert offered == ["purge"]
 
 
@@ -63,7 +69,7 @@ def test_the_state_of_an_entity_needs_the_permission(counted: Site) -> None:
     url = counted.address("entity_change", quoted("@Counter@visits"))
     page = counted.get(url)
     assert '"value": 4711' in page.text
-    assert "nobody" in page.text
+    assert "no one" in page.text
     assert counted.page("@Counter@visits").find("svg")
     counted.login("view_entity")
     assert "4711" not in counted.client.get(url).content.decode()
@@ -81,26 +87,35 @@ def test_what_is_no_entity_is_not_found(counted: Site, key: str) -> None:
 
 
 def test_nothing_about_entities_is_posted(counted: Site) -> None:
-    assert counted.client.post(counted.address("entity_change", quoted("@Counter@visits"))).status_code == 405
     assert (
-        counted.client.post(counted.address("entity_delete", quoted("@Counter@visits")), {"post": "yes"}).status_code
+        counted.client.post(counted.address("entity_change", quoted("@Counter@visits"))).status_code
+        == 405
+    )
+    assert (
+        counted.client.post(
+            counted.address("entity_delete", quoted("@Counter@visits")), {"post": "yes"}
+        ).status_code
         == 403
     )
     assert counted.durable.entity("Counter", "visits").state() == {"value": 4711}
 
 
-# -- schedules ----------------------------------------------------------------------------------------------------
+# -- schedules -------------------------------------------------------------------------------------
 
 
 @pytest.fixture
 def nightly(site: Site) -> Any:
     from tests.django.project.orders import tasks
 
-    return site.durable.schedule("every/night", tasks.fulfil.s("x"), cron="5 3 * * *", tz="Europe/Berlin")
+    return site.durable.schedule(
+        "every/night", tasks.fulfil.s("x"), cron="5 3 * * *", tz="Europe/Berlin"
+    )
 
 
 def apply(site: Site, verb: str, **data: Any) -> Any:
-    return site.post(site.address("schedule_apply"), verb=verb, name=quoted("every/night"), confirm="yes", **data)
+    return site.post(
+        site.address("schedule_apply"), verb=verb, name=quoted("every/night"), confirm="yes", **data
+    )
 
 
 def test_schedules_are_listed_and_have_a_page(site: Site, nightly: Any) -> None:
@@ -108,11 +123,17 @@ def test_schedules_are_listed_and_have_a_page(site: Site, nightly: Any) -> None:
     assert page.find("tr", data_schedule="every/night")
     assert "5 3 * * *" in page.text
     page = site.get(site.address("schedule_change", quoted("every/night")))
-    assert [each["value"] for each in page.find("button", name="verb")] == ["pause", "trigger", "delete"]
+    assert [each["value"] for each in page.find("button", name="verb")] == [
+        "pause",
+        "trigger",
+        "delete",
+    ]
 
 
 def test_a_schedule_is_paused_and_resumed_with_a_reason(site: Site, nightly: Any) -> None:
-    question = site.post(site.address("schedule_apply"), 200, verb="pause", name=quoted("every/night"))
+    question = site.post(
+        site.address("schedule_apply"), 200, verb="pause", name=quoted("every/night")
+    )
     assert question.find("input", name="reason")
     assert not nightly.refresh().is_paused
     apply(site, "pause", reason="the bank sleeps")
@@ -139,11 +160,18 @@ def test_a_schedule_is_deleted(site: Site, nightly: Any) -> None:
     with pytest.raises(ScheduleNotFound):
         site.durable.get_schedule("every/night")
     assert site.log() == [("every/night", "Deleted. Reason: no more nights")]
-    assert site.client.post(site.address("schedule_apply"), {"verb": "pause", "name": "gone"}).status_code == 404
+    assert (
+        site.client.post(
+            site.address("schedule_apply"), {"verb": "pause", "name": "gone"}
+        ).status_code
+        == 404
+    )
 
 
 @pytest.mark.parametrize("verb", SCHEDULE_VERBS)
-def test_a_verb_of_schedules_needs_its_permission_a_reason_and_the_token(site: Site, nightly: Any, verb: str) -> None:
+def test_a_verb_of_schedules_needs_its_permission_a_reason_and_the_token(
+    site: Site, nightly: Any, verb: str
+) -> None:
     from django.test import Client
 
     if verb == "resume":
@@ -171,11 +199,17 @@ def test_a_verb_of_schedules_needs_its_permission_a_reason_and_the_token(site: S
 def test_unknown_verbs_and_schedules_are_refused(site: Site, nightly: Any) -> None:
     url = site.address("schedule_apply")
     assert (
-        site.client.post(url, {"verb": "backfill", "name": quoted("every/night"), "confirm": "yes"}).status_code == 400
+        site.client.post(
+            url, {"verb": "backfill", "name": quoted("every/night"), "confirm": "yes"}
+        ).status_code
+        == 400
     )
     for name in ("none", "", "x" * 101, "_00"):
         assert site.client.post(url, {"verb": "pause", "name": name}).status_code == 404
     for part in ("none", "x" * 101, "%00"):
-        assert site.client.get(f"{site.address('schedule_changelist')}{part}/change/").status_code == 404
+        assert (
+            site.client.get(f"{site.address('schedule_changelist')}{part}/change/").status_code
+            == 404
+        )
     site.login("view_instance")
     assert site.client.get(site.address("schedule_changelist")).status_code == 403

@@ -7,8 +7,8 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from celery_durable import views
-from celery_durable.core.context import EPOCH
+from celery_durable.core.times import EPOCH
+from celery_durable.inspection import views
 from celery_durable.store.schema import instances
 
 from .conftest import Page, Site
@@ -39,8 +39,11 @@ def test_the_list_shows_the_newest_first_and_no_entities(shop: Site) -> None:
     page = shop.get(shop.address("instance_changelist"))
     assert shown(page) == ["held-1", "open-1", "failed-1", "done-1"]
     assert [each["data-status"] for each in page.find("span", **{"class": "durable-status"})] == [
-        "SUSPENDED", "RUNNING", "FAILED", "COMPLETED",
-    ]  # fmt: skip
+        "SUSPENDED",
+        "RUNNING",
+        "FAILED",
+        "COMPLETED",
+    ]
     assert "tests.django.project.orders.tasks.approval" in page.text
     assert "event or code" in page.text  # what open-1 waits for
     assert "4711" not in page.text
@@ -68,15 +71,24 @@ def test_the_list_shows_the_newest_first_and_no_entities(shop: Site) -> None:
         ({"q": "' OR 1=1 --"}, []),
         ({"name": "no\x00such"}, []),
     ],
-)  # fmt: skip
+)
 def test_filters(shop: Site, query: dict[str, object], expected: list[str]) -> None:
     assert listed(shop, **query) == expected
 
 
 @pytest.mark.parametrize(
-    "query", [{"q": "tag:customer"}, {"q": "tag:=7"}, {"status": "GONE"}, {"since": "1y"}, {"name": "x" * 201}]
+    "query",
+    [
+        {"q": "tag:customer"},
+        {"q": "tag:=7"},
+        {"status": "GONE"},
+        {"since": "1y"},
+        {"name": "x" * 201},
+    ],
 )
-def test_a_filter_that_does_not_fit_says_so_and_shows_nothing(shop: Site, query: dict[str, str]) -> None:
+def test_a_filter_that_does_not_fit_says_so_and_shows_nothing(
+    shop: Site, query: dict[str, str]
+) -> None:
     page = shop.get(shop.address("instance_changelist"), **query)
     assert shown(page) == []
     assert "durable-empty" in [given.get("id") for given in page.find("p")]
@@ -100,18 +112,26 @@ def make_family(site: Site) -> None:
     site.start(tasks.approval, "c", id="child-1")
     store = site.durable.runtime.store
     with store.database.using() as engine, engine.begin() as connection:
-        connection.execute(instances.update().where(instances.c.id == "child-1").values(parent_id="parent-1"))
+        connection.execute(
+            instances.update().where(instances.c.id == "child-1").values(parent_id="parent-1")
+        )
 
 
 def fill(site: Site, count: int) -> None:
     """Insert finished orchestrations, several of one moment."""
     rows = [
         {
-            "id": f"order-{number:04}", "execution": f"e{number}", "name": "shop.order", "status": "COMPLETED", "sequence": 1,
-            "crashes": 0, "created_at": 1_700_000_000_000_000 + number // 3, "updated_at": 1_700_000_000_000_000,
+            "id": f"order-{number:04}",
+            "execution": f"e{number}",
+            "name": "shop.order",
+            "status": "COMPLETED",
+            "sequence": 1,
+            "crashes": 0,
+            "created_at": 1_700_000_000_000_000 + number // 3,
+            "updated_at": 1_700_000_000_000_000,
         }
         for number in range(count)
-    ]  # fmt: skip
+    ]
     store = site.durable.runtime.store
     store.now()  # the schema is there
     with store.database.using() as engine, engine.begin() as connection:
@@ -199,14 +219,29 @@ def test_who_may_only_look_is_offered_nothing_to_do(shop: Site) -> None:
 def test_each_verb_is_offered_to_whom_it_is_permitted(shop: Site) -> None:
     shop.login("view_instance", "suspend_instance", "purge_instance")
     page = shop.get(shop.address("instance_changelist"))
-    assert [each["value"] for each in page.find("option") if each["value"] in ("suspend", "cancel", "purge")] == [
-        "suspend", "purge",
-    ]  # fmt: skip
+    assert [
+        each["value"]
+        for each in page.find("option")
+        if each["value"] in ("suspend", "cancel", "purge")
+    ] == ["suspend", "purge"]
 
 
 def test_rows_are_not_added_changed_or_deleted(shop: Site) -> None:
     assert shop.client.get(shop.address("instance_add")).status_code == 403
-    assert shop.client.post(shop.address("instance_delete", "done-1"), {"post": "yes"}).status_code == 403
-    assert shop.client.post(shop.address("instance_change", "done-1"), {"status": "FAILED"}).status_code == 405
-    assert shop.client.post(shop.address("instance_changelist"), {"action": "delete_selected"}).status_code == 405
+    assert (
+        shop.client.post(shop.address("instance_delete", "done-1"), {"post": "yes"}).status_code
+        == 403
+    )
+    assert (
+        shop.client.post(
+            shop.address("instance_change", "done-1"), {"status": "FAILED"}
+        ).status_code
+        == 405
+    )
+    assert (
+        shop.client.post(
+            shop.address("instance_changelist"), {"action": "delete_selected"}
+        ).status_code
+        == 405
+    )
     assert shop.status("done-1") == "COMPLETED"

@@ -55,12 +55,14 @@ def test_the_history_can_show_failures_only_and_keeps_the_numbers(site: Site) ->
     from tests.django.project.orders import tasks
 
     run = site.start(tasks.failing, id="order-1")
-    everything = [each["data-event"] for each in site.page("order-1").find("tr") if "data-event" in each]
+    everything = [
+        each["data-event"] for each in site.page("order-1").find("tr") if "data-event" in each
+    ]
     assert everything == [str(number) for number in range(1, len(run.history()) + 1)]
     page = site.page("order-1", events="failed")
-    assert [(each["data-event"], each["data-kind"]) for each in page.find("tr") if "data-event" in each] == [
-        ("3", "ActivityFailed"), ("4", "ExecutionFailed"),
-    ]  # fmt: skip
+    assert [
+        (each["data-event"], each["data-kind"]) for each in page.find("tr") if "data-event" in each
+    ] == [("3", "ActivityFailed"), ("4", "ExecutionFailed")]
 
 
 def test_a_long_history_has_pages(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -80,12 +82,14 @@ def test_a_long_history_has_pages(site: Site, monkeypatch: pytest.MonkeyPatch) -
 
 def test_parents_and_children_are_linked(site: Site) -> None:
     make_family(site)
-    assert site.page("child-1").find("a", id="durable-parent")[0]["href"] == site.address("instance_change", "parent-1")
+    assert site.page("child-1").find("a", id="durable-parent")[0]["href"] == site.address(
+        "instance_change", "parent-1"
+    )
     children = site.page("parent-1").find("tr", data_instance="child-1")
     assert len(children) == 1
 
 
-# -- payloads -----------------------------------------------------------------------------------------------------
+# -- payloads --------------------------------------------------------------------------------------
 
 
 SECRET = "card 4711"
@@ -99,7 +103,9 @@ def secretive(site: Site) -> None:
     site.start(tasks.failing, SECRET, id="failed")
     run = site.start(tasks.approval, SECRET, id="open")
     run.raise_event("other", {"text": SECRET})
-    site.start(tasks.approval, "x", id="held").suspend(f"fail has used up its attempts: ValueError: {SECRET}")
+    site.start(tasks.approval, "x", id="held").suspend(
+        f"fail has used up its attempts: ValueError: {SECRET}"
+    )
     encode = site.durable.runtime.codec.encode
     change(site, "open", custom_status=encode(SECRET).encode())
     change(site, "done", output=encode({"text": SECRET}).encode())
@@ -117,7 +123,16 @@ def test_payloads_are_shown_to_whom_it_is_permitted(site: Site) -> None:
 
 def test_without_the_permission_no_payload_and_no_text_of_an_error_leaks(site: Site) -> None:
     secretive(site)
-    verbs = ["suspend", "resume", "cancel", "terminate", "rewind", "restart", "raise_event", "purge"]
+    verbs = [
+        "suspend",
+        "resume",
+        "cancel",
+        "terminate",
+        "rewind",
+        "restart",
+        "raise_event",
+        "purge",
+    ]
     site.login("view_instance", *(f"{verb}_instance" for verb in verbs))
     urls = [site.address("instance_change", each) for each in IDS]
     urls += [f"{url}?events=failed" for url in urls] + [site.address("instance_changelist")]
@@ -170,7 +185,10 @@ def test_a_payload_is_downloaded_whole(site: Site) -> None:
     assert response["Content-Disposition"] == 'attachment; filename="input.json"'
     assert response["X-Content-Type-Options"] == "nosniff"
     assert json.loads(response.content) == {"args": [{"text": "é" * 50_000}], "kwargs": {}}
-    assert json.loads(site.client.get(site.address("instance_payload", "order-1", "output")).content) is None
+    assert (
+        json.loads(site.client.get(site.address("instance_payload", "order-1", "output")).content)
+        is None
+    )
 
 
 def test_a_long_payload_is_cut_on_the_page(site: Site) -> None:
@@ -210,7 +228,9 @@ def test_a_damaged_history_leaves_the_rest_of_the_page(site: Site) -> None:
     site.start(tasks.fulfil, "x", id="order-1")
     store = site.durable.runtime.store
     with store.database.using() as engine, engine.begin() as connection:
-        connection.execute(sa.update(history).where(history.c.instance == "order-1").values(events=b"[broken"))
+        connection.execute(
+            sa.update(history).where(history.c.instance == "order-1").values(events=b"[broken")
+        )
     page = site.page("order-1")
     assert "The history cannot be read" in page.text
     assert buttons(page) == ["restart", "purge"]
@@ -222,13 +242,37 @@ def test_what_cannot_be_json_is_told() -> None:
     assert "cannot be shown as JSON" in shown.problem
 
 
-# -- ids ----------------------------------------------------------------------------------------------------------
+# -- ids -------------------------------------------------------------------------------------------
 
 
 HOSTILE = [
-    "a/b", "../etc", "..", ".", "a_2Fb", "_", "a b", " a", "a\"b'c", "<script>alert(1)</script>", "ü€😀", "a\nb", "a\rb", "a%2Fb",
-    "a?b=c#d", "x/payload/input", "change", "add", "apply", "x/change/", "{{ 7 }}", "a\\b", "+", "x" * 150, "%00", "\u202e",
-]  # fmt: skip
+    "a/b",
+    "../etc",
+    "..",
+    ".",
+    "a_2Fb",
+    "_",
+    "a b",
+    " a",
+    "a\"b'c",
+    "<script>alert(1)</script>",
+    "ü€😀",
+    "a\nb",
+    "a\rb",
+    "a%2Fb",
+    "a?b=c#d",
+    "x/payload/input",
+    "change",
+    "add",
+    "apply",
+    "x/change/",
+    "{{ 7 }}",
+    "a\\b",
+    "+",
+    "x" * 150,
+    "%00",
+    "\u202e",
+]
 
 
 @pytest.mark.parametrize("instance_id", HOSTILE)
@@ -249,7 +293,12 @@ def test_any_id_has_a_page_and_can_be_steered(site: Site, instance_id: str) -> N
     assert "\n" not in part
     assert "\r" not in part
     done = site.post(
-        site.address("instance_apply"), verb="suspend", id=part, from_page="yes", confirm="yes", reason="why"
+        site.address("instance_apply"),
+        verb="suspend",
+        id=part,
+        from_page="yes",
+        confirm="yes",
+        reason="why",
     )
     assert site.status(instance_id) == "SUSPENDED"
     assert "1 orchestration was suspended" in done.text
@@ -257,7 +306,9 @@ def test_any_id_has_a_page_and_can_be_steered(site: Site, instance_id: str) -> N
     assert "why" in site.get(str(url).removesuffix("change/") + "history/").text
 
 
-@pytest.mark.parametrize("part", ["order-9", "_", "_5F", "%00", "x" * 151, "a_2Fb", "_00", "%ED%A0%80", "..", "_2E_2E"])
+@pytest.mark.parametrize(
+    "part", ["order-9", "_", "_5F", "%00", "x" * 151, "a_2Fb", "_00", "%ED%A0%80", "..", "_2E_2E"]
+)
 def test_an_unknown_id_is_not_found(site: Site, part: str) -> None:
     base = site.address("instance_changelist")
     for rest in ("change", "payload/input", "history"):

@@ -37,7 +37,9 @@ def asked(site: Site) -> Iterator[list[tuple[str, Any]]]:
     site.durable.find(limit=1)
     statements: list[tuple[str, Any]] = []
 
-    def note(connection: Any, cursor: Any, statement: str, parameters: Any, context: Any, many: bool) -> None:
+    def note(
+        connection: Any, cursor: Any, statement: str, parameters: Any, context: Any, many: bool
+    ) -> None:
         statements.append((statement, parameters))
 
     with database.using() as engine:
@@ -56,7 +58,9 @@ def cursor_at(number: int, *direction: str) -> str:
 
 def plan(site: Site, statement: str, parameters: Any) -> dict[str, Any]:
     with site.durable.runtime.store.database.using() as engine, engine.connect() as connection:
-        rows = connection.exec_driver_sql(f"EXPLAIN (FORMAT JSON, ANALYZE) {statement}", parameters).fetchall()
+        rows = connection.exec_driver_sql(
+            f"EXPLAIN (FORMAT JSON, ANALYZE) {statement}", parameters
+        ).fetchall()
     found: dict[str, Any] = rows[0][0][0]
     return found
 
@@ -88,7 +92,9 @@ def test_pages_of_many_rows_begin_at_an_index(site: Site, asked: list[tuple[str,
         assert len(shown(page)) == count, what
         lists = [each for each in asked if "ORDER BY durable_instances.created_at" in each[0]]
         assert len(lists) == 1, what
-        assert not any(" OFFSET " in each or each.lower().startswith("select count") for each, _ in asked), what
+        assert not any(
+            " OFFSET " in each or each.lower().startswith("select count") for each, _ in asked
+        ), what
         explained = plan(site, *lists[0])
         found = list(nodes(explained["Plan"]))
         assert not any(node["Node Type"] == "Seq Scan" for node in found), (what, explained)
@@ -102,13 +108,21 @@ def test_pages_of_many_rows_begin_at_an_index(site: Site, asked: list[tuple[str,
 
 def test_rare_rows_are_found_in_one_pass(site: Site, asked: list[tuple[str, Any]]) -> None:
     for query, count in (
-        ({"status": "FAILED"}, 10), ({"status": ["FAILED", "SUSPENDED"], "roots": "on"}, 10), ({"q": "tag:customer=7"}, 100),
-        ({"q": "tag:customer=none"}, 0), ({"status": "FAILED", "name": "shop.refund"}, 10), ({"stuck": "on"}, 0),
-    ):  # fmt: skip
+        ({"status": "FAILED"}, 10),
+        ({"status": ["FAILED", "SUSPENDED"], "roots": "on"}, 10),
+        ({"q": "tag:customer=7"}, 100),
+        ({"q": "tag:customer=none"}, 0),
+        ({"status": "FAILED", "name": "shop.refund"}, 10),
+        ({"stuck": "on"}, 0),
+    ):
         asked.clear()
         page = site.get(site.address("instance_changelist"), **query)
         assert len(shown(page)) == count, query
         lists = [each for each in asked if "ORDER BY durable_instances.created_at" in each[0]]
         explained = plan(site, *lists[0])
-        passes = [node for node in nodes(explained["Plan"]) if node.get("Relation Name") == "durable_instances"]
+        passes = [
+            node
+            for node in nodes(explained["Plan"])
+            if node.get("Relation Name") == "durable_instances"
+        ]
         assert len(passes) == 1, (query, explained)

@@ -5,14 +5,22 @@ import os
 from pathlib import Path
 
 _HERE = Path(os.environ.get("DURABLE_DJANGO_DIR", Path(__file__).parent))
-_SQLITE = {"ENGINE": "django.db.backends.sqlite3", "NAME": _HERE / "app.db", "OPTIONS": {"timeout": 20}}
+_SQLITE = {
+    "ENGINE": "django.db.backends.sqlite3",
+    "NAME": _HERE / "app.db",
+    "OPTIONS": {"timeout": 20},
+}
 
 SECRET_KEY = "only for tests"
 DEBUG = os.environ.get("DURABLE_DJANGO_DEBUG") == "1"
 ALLOWED_HOSTS = ["*"]
 USE_TZ = True
 DATABASES = {
-    "default": json.loads(os.environ["DURABLE_DJANGO_DATABASE"]) if "DURABLE_DJANGO_DATABASE" in os.environ else _SQLITE
+    "default": (
+        json.loads(os.environ["DURABLE_DJANGO_DATABASE"])
+        if "DURABLE_DJANGO_DATABASE" in os.environ
+        else _SQLITE
+    )
 }
 if "mysql" in DATABASES["default"]["ENGINE"]:
     import pymysql

@@ -16,9 +16,14 @@ PATIENCE = 120
 
 @contextmanager
 def running(log: str, *arguments: str) -> Iterator[Callable[[], str]]:
-    """Let a command run beside this process, and kill it; the value reads what it has printed until now."""
+    """Let a command run beside this process, and kill it.
+
+    The value reads what it has printed until now.
+    """
     with open(log, "wb") as output:
-        process = subprocess.Popen([*PYTHON, *arguments], stdout=output, stderr=output, stdin=subprocess.DEVNULL)
+        process = subprocess.Popen(
+            [*PYTHON, *arguments], stdout=output, stderr=output, stdin=subprocess.DEVNULL
+        )
     try:
         yield lambda: Path(log).read_text(errors="replace")
     finally:
@@ -28,7 +33,9 @@ def running(log: str, *arguments: str) -> Iterator[Callable[[], str]]:
 
 def worker(app: str, *options: str) -> AbstractContextManager[Callable[[], str]]:
     """A worker of an application, with one process in its pool."""
-    return running("worker.log", "-m", "celery", "-A", app, "worker", "-c", "1", "--without-mingle", *options)
+    return running(
+        "worker.log", "-m", "celery", "-A", app, "worker", "-c", "1", "--without-mingle", *options
+    )
 
 
 def wait_until(condition: Callable[[], Any], what: str) -> Any:

@@ -43,7 +43,10 @@ run = durable.start(ask.s(), instance_id="order-42")
 watch = Terminal("-m", "celery", "-A", "shop", "durable", "watch", run.id)
 wait_until(lambda: "PENDING" in watch.text(), "the first look")
 with worker("shop"):
-    wait_until(lambda: "RUNNING" in watch.text() and "waits for event 'approved'" in watch.text(), "the wait")
+    wait_until(
+        lambda: "RUNNING" in watch.text() and "waits for event 'approved'" in watch.text(),
+        "the wait",
+    )
     run.raise_event("approved", "yes")
     wait_until(lambda: "COMPLETED" in watch.text(), "the last look")
     watch.process.wait(PATIENCE)

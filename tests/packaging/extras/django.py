@@ -1,4 +1,6 @@
-"""A new project of Django's with this package in it: what is started in ``atomic()`` is there with the commit, or not at all."""
+"""A new project of Django's with this package in it: what is started in ``atomic()`` is there with
+the commit, or not at all.
+"""
 
 import os
 import subprocess
@@ -42,7 +44,10 @@ def make_project():
     Path("project/celery.py").write_text(CELERY)
     Path("project/tasks.py").write_text(TASKS)
     subprocess.run([*PYTHON, "manage.py", "migrate", "-v", "0"], check=True)
-    subprocess.run([*PYTHON, "manage.py", "check", "--database", "default", "--fail-level", "ERROR"], check=True)
+    subprocess.run(
+        [*PYTHON, "manage.py", "check", "--database", "default", "--fail-level", "ERROR"],
+        check=True,
+    )
 
 
 make_project()
@@ -64,7 +69,9 @@ from celery_durable import InstanceNotFound  # noqa: E402
 def start(instance_id, name, is_good):
     """Write a row and start an orchestration about it; return what comes of it."""
     with transaction.atomic():
-        run = durable.start(pay.s(User.objects.create(username=name).pk, 99), instance_id=instance_id)
+        run = durable.start(
+            pay.s(User.objects.create(username=name).pk, 99), instance_id=instance_id
+        )
         transaction.set_rollback(not is_good)
     try:
         return durable.get(run.id).wait(timeout=PATIENCE)

@@ -27,7 +27,9 @@ def page(path):
 
 port = free_port()
 durable.start(ask.s(), instance_id="order-42")
-with running("flower.log", "-m", "celery", "-A", "shop", "flower", "--address=127.0.0.1", f"--port={port}"):
+with running(
+    "flower.log", "-m", "celery", "-A", "shop", "flower", "--address=127.0.0.1", f"--port={port}"
+):
     listed = wait_until(lambda: page("orchestrations"), "Flower")
     shown = page("orchestrations/show?id=order-42")
     tasks = page("tasks")

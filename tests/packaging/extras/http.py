@@ -1,4 +1,6 @@
-"""A question that is asked and answered by a signed link, and the status, all by the WSGI application."""
+"""A question that is asked and answered by a signed link, and the status, all by the WSGI
+application.
+"""
 
 import io
 import json
@@ -15,14 +17,25 @@ SECRET = "a-secret-of-twenty-four"
 
 
 def answer(url, body=None, **headers):
-    """Return the code and the body of the application's answer to a GET, or to a POST with a form."""
+    """Return the code and the body of the application's answer to a GET, or to a POST with
+    a form.
+    """
     codes = []
-    environ = {"PATH_INFO": urlsplit(url).path, "REQUEST_METHOD": "GET" if body is None else "POST", **headers}
+    environ = {
+        "PATH_INFO": urlsplit(url).path,
+        "REQUEST_METHOD": "GET" if body is None else "POST",
+        **headers,
+    }
     if body is not None:
-        form = {"CONTENT_TYPE": "application/x-www-form-urlencoded", "CONTENT_LENGTH": str(len(body))}
+        form = {
+            "CONTENT_TYPE": "application/x-www-form-urlencoded",
+            "CONTENT_LENGTH": str(len(body)),
+        }
         environ |= {**form, "wsgi.input": io.BytesIO(body)}
     setup_testing_defaults(environ)
-    text = b"".join(names["wsgi"](environ, lambda status, _: codes.append(int(status.split()[0])))).decode()
+    text = b"".join(
+        names["wsgi"](environ, lambda status, _: codes.append(int(status.split()[0])))
+    ).decode()
     return codes[0], text
 
 
@@ -43,5 +56,6 @@ code, body = answer("/durable/instances/order-42", HTTP_AUTHORIZATION=f"Bearer {
 assert code == 200, body
 status = json.loads(body)
 print(
-    f"asked with {asked}, answered with {answered}, again with {again}; {status['runtimeStatus']} with {status['output']}"
+    f"asked with {asked}, answered with {answered}, again with {again}; {status['runtimeStatus']}"
+    f" with {status['output']}"
 )

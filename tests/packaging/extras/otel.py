@@ -1,4 +1,7 @@
-"""An orchestration in a worker, traced as the documentation says; the exporter writes its spans into the worker's log."""
+"""An orchestration in a worker, traced as the documentation says.
+
+The exporter writes its spans into the worker's log.
+"""
 
 import re
 

@@ -1,8 +1,10 @@
-"""A world in memory for one orchestrator: it answers commands in virtual time and checks each life it has seen.
+"""A world in memory for one orchestrator: it answers commands in virtual time and checks each life
+it has seen.
 
-``live`` runs a function to its end (or until nothing is left to happen). Every life is then checked: its history, read
-back from text, replays clean and ends alike; every turn, taken again by a fresh execution, decides alike; and all its
-inputs in a single batch give the same history. So each test that goes through here is a test of replay too.
+``live`` runs a function to its end (or until nothing is left to happen). Every life is then
+checked: its history, read back from text, replays clean and ends alike; every turn, taken again by
+a fresh execution, decides alike; and all its inputs in a single batch give the same history. So
+each test that goes through here is a test of replay too.
 """
 
 from __future__ import annotations
@@ -17,12 +19,16 @@ from typing import Any
 
 from celery import Celery
 
-from celery_durable.core.commands import (
+from celery_durable.core import determinism
+from celery_durable.core.commands import Command
+from celery_durable.core.decision import Decision
+from celery_durable.core.history import NOTES, Event, EventKind, dump_events, load_events
+from celery_durable.core.kinds import (
+    INPUTS,
     CancelActivity,
     CancelChild,
     CancelExecution,
     CancelTimer,
-    Command,
     CompleteExecution,
     ContinueAsNew,
     CreateTimer,
@@ -30,14 +36,14 @@ from celery_durable.core.commands import (
     ScheduleActivity,
     StartChild,
 )
-from celery_durable.core.events import INPUTS, NOTES, Event, EventKind, dump_events, load_events
-from celery_durable.core.replay import Decision, Execution, Facts
+from celery_durable.core.machine import Machine
+from celery_durable.core.ports import ExecutionInfo
 from celery_durable.payload import PayloadCodec
 
 START = 1_750_000_000_000_000
 SECOND = 1_000_000
 CODEC = PayloadCodec(exception_modules=lambda: ["tests"])
-FACTS = Facts("order-42", "e1a2b3c4d5e6f7a8b9c0", "shop.fulfil_order", "3", None)
+FACTS = ExecutionInfo("order-42", "e1a2b3c4d5e6f7a8b9c0", "shop.fulfil_order", "3", None)
 NEVER = object()
 
 
@@ -49,7 +55,7 @@ class After:
     value: Any
 
 
-# -- activities and children --------------------------------------------------------------------------
+# -- activities and children -----------------------------------------------------------------------
 
 app = Celery("harness", set_as_current=False)
 
@@ -113,13 +119,15 @@ def is_orchestrator(name: str) -> bool:
     return name.split(".")[0] == "child"
 
 
-# -- what comes from outside --------------------------------------------------------------------------
+# -- what comes from outside -----------------------------------------------------------------------
 
 
 def raised(name: str, data: Any = None, *, at: float = 1, event_id: str | None = None) -> Event:
     """An external event, ``at`` seconds after the start."""
     facts = {"id": event_id} if event_id else None
-    return Event(EventKind.EVENT_RAISED, moment(at), name=name, payload=CODEC.encode(data), facts=facts)
+    return Event(
+        EventKind.EVENT_RAISED, moment(at), name=name, payload=CODEC.encode(data), facts=facts
+    )
 
 
 def cancel(*, at: float = 1) -> Event:
@@ -138,11 +146,12 @@ def moment(seconds: float) -> int:
     return START + round(seconds * SECOND)
 
 
-def fresh(function: Callable[..., Any], facts: Facts = FACTS) -> Execution:
-    return Execution(facts, function, CODEC, is_orchestrator)
+def fresh(function: Callable[..., Any], facts: ExecutionInfo = FACTS) -> Machine:
+    determinism.install()
+    return Machine(facts, function, CODEC, is_orchestrator)
 
 
-# -- one life -----------------------------------------------------------------------------------------
+# -- one life --------------------------------------------------------------------------------------
 
 
 @dataclass
@@ -150,7 +159,7 @@ class Life:
     """All that was seen of one execution."""
 
     function: Callable[..., Any]
-    facts: Facts
+    facts: ExecutionInfo
     rows: list[str] = field(default_factory=list)
     decisions: list[Decision] = field(default_factory=list)
     turns: list[list[Event]] = field(default_factory=list)
@@ -186,7 +195,11 @@ class Life:
     @property
     def timers(self) -> list[float]:
         """When each timer is due, in seconds after the start."""
-        return [(command.due - START) / SECOND for command in self.commands if isinstance(command, CreateTimer)]
+        return [
+            (command.due - START) / SECOND
+            for command in self.commands
+            if isinstance(command, CreateTimer)
+        ]
 
     @property
     def seconds(self) -> float:
@@ -195,7 +208,9 @@ class Life:
 
     @property
     def statuses(self) -> list[Any]:
-        return [CODEC.decode(d.custom_status) for d in self.decisions if d.custom_status is not None]
+        return [
+            CODEC.decode(d.custom_status) for d in self.decisions if d.custom_status is not None
+        ]
 
     @property
     def is_waiting(self) -> bool:
@@ -227,7 +242,7 @@ class Life:
         assert isinstance(self.final, ContinueAsNew), f"not continued: {self.final}"
         return CODEC.decode(self.final.input)
 
-    def replayed(self, function: Callable[..., Any] | None = None) -> Execution:
+    def replayed(self, function: Callable[..., Any] | None = None) -> Machine:
         """Replay this history, on other code if given."""
         execution = fresh(function or self.function, self.facts)
         try:
@@ -257,7 +272,9 @@ class Life:
             try:
                 for row in self.rows[:number]:
                     execution.replay(load_events(row))
-                assert execution.take(self.turns[number]) == self.decisions[number], f"turn {number} decides otherwise"
+                assert execution.take(self.turns[number]) == self.decisions[number], (
+                    f"turn {number} decides otherwise"
+                )
             finally:
                 execution.abandon()
 
@@ -268,7 +285,9 @@ class Life:
         execution = fresh(self.function, self.facts)
         decision = execution.take(inputs)
         execution.abandon()
-        assert [event for event in decision.events if event.kind not in NOTES] == self.facts_of_history
+        assert [
+            event for event in decision.events if event.kind not in NOTES
+        ] == self.facts_of_history
         assert execution.final == self.final
 
 
@@ -288,7 +307,9 @@ class World:
     def happens(self, event: Event) -> None:
         ticket = next(self._tickets)
         tie = {"first": ticket, "last": -ticket}.get(self._order, self._dice.random())  # type: ignore[call-overload]
-        heapq.heappush(self._due, (event.at, event.kind is EventKind.TIMER_FIRED, tie, ticket, event))
+        heapq.heappush(
+            self._due, (event.at, event.kind is EventKind.TIMER_FIRED, tie, ticket, event)
+        )
 
     def next_inputs(self, count: int) -> list[Event]:
         inputs: list[Event] = []
@@ -322,7 +343,9 @@ class World:
         elif isinstance(command, CreateTimer):
             self.happens(Event(EventKind.TIMER_FIRED, max(command.due, now), command.command))
         elif isinstance(command, (CancelActivity, CancelChild, CancelTimer)):
-            self._gone.add(("TimerFired" if isinstance(command, CancelTimer) else "outcome", command.command))
+            self._gone.add(
+                ("TimerFired" if isinstance(command, CancelTimer) else "outcome", command.command)
+            )
 
     def _open_slot(self, window: int, now: int) -> None:
         held = self._windows.get(window)
@@ -332,7 +355,9 @@ class World:
                 self._answer(command, command.task, command.args, command.kwargs, now)
                 return
 
-    def _answer(self, command: Any, task: str, args: Sequence[Any], kwargs: Mapping[str, Any], now: int) -> None:
+    def _answer(
+        self, command: Any, task: str, args: Sequence[Any], kwargs: Mapping[str, Any], now: int
+    ) -> None:
         self._gone.discard(("outcome", command.command))
         answer = self._ask(task, args, kwargs)
         delay = 1.0
@@ -369,7 +394,7 @@ def live(
     script: Mapping[str, Iterable[Any]] | None = None,
     order: str | int = "first",
     batch: int = 1,
-    facts: Facts = FACTS,
+    facts: ExecutionInfo = FACTS,
     check: bool = True,
 ) -> Life:
     """Run an orchestrator in a world of its own.
@@ -380,7 +405,8 @@ def live(
         kwargs: its keyword arguments.
         inputs: what comes from outside: ``raised(...)``, ``cancel(...)``, ``resume(...)``.
         script: task name -> answers, in order of scheduling; other tasks run their own body.
-        order: which of several answers of one instant comes first: "first" or "last" scheduled, or a seed to draw.
+        order: which of several answers of one instant comes first: "first" or "last" scheduled, or
+            a seed to draw.
         batch: how many inputs a turn takes at most.
         facts: who the execution is.
         check: whether the life is replayed in every way afterwards.
@@ -397,7 +423,7 @@ def live(
     return life.check() if check else life
 
 
-def _run_to_the_end(execution: Execution, world: World, life: Life, start: Event, batch: int) -> None:
+def _run_to_the_end(execution: Machine, world: World, life: Life, start: Event, batch: int) -> None:
     turn, parked = [start], []
     while turn and life.final is None:
         decision = execution.take(turn)

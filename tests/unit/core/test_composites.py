@@ -23,7 +23,7 @@ from .harness import (
     started,
 )
 
-# -- all ------------------------------------------------------------------------------------------------------
+# -- all -------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("order", ["first", "last", 5])
@@ -84,7 +84,11 @@ def test_fail_fast_raises_at_the_first_failure_and_the_siblings_keep_running():
 
 def test_without_fail_fast_nothing_is_raised_until_every_member_is_done():
     async def orchestrator(ctx):
-        calls = [ctx.call(slow.s(9)), ctx.call(slow_fail.s(5, "second")), ctx.call(slow_fail.s(2, "third"))]
+        calls = [
+            ctx.call(slow.s(9)),
+            ctx.call(slow_fail.s(5, "second")),
+            ctx.call(slow_fail.s(2, "third")),
+        ]
         try:
             await ctx.all(calls, fail_fast=False)
         except ValueError as error:
@@ -97,7 +101,10 @@ def test_without_fail_fast_nothing_is_raised_until_every_member_is_done():
 def test_failures_that_a_composite_has_seen_are_not_logged_as_lost(fail_fast, caplog):
     async def orchestrator(ctx):
         try:
-            await ctx.all([ctx.call(fail.s("one")), ctx.call(fail.s("two")), ctx.call(echo.s())], fail_fast=fail_fast)
+            await ctx.all(
+                [ctx.call(fail.s("one")), ctx.call(fail.s("two")), ctx.call(echo.s())],
+                fail_fast=fail_fast,
+            )
         except ValueError:
             await ctx.sleep(5)
 
@@ -109,7 +116,9 @@ def test_cancelling_a_composite_takes_its_pending_members_back():
     async def orchestrator(ctx):
         try:
             async with asyncio.timeout(5):
-                await ctx.all([ctx.call(never.s()), ctx.call(echo.s()), ctx.all([ctx.call(never.s())])])
+                await ctx.all(
+                    [ctx.call(never.s()), ctx.call(echo.s()), ctx.all([ctx.call(never.s())])]
+                )
         except TimeoutError:
             return "given up"
 
@@ -118,7 +127,7 @@ def test_cancelling_a_composite_takes_its_pending_members_back():
     assert life.asked.count("CancelActivity") == 2
 
 
-# -- any ------------------------------------------------------------------------------------------------------
+# -- any -------------------------------------------------------------------------------------------
 
 
 def test_any_gives_the_winner_and_takes_the_losers_back():
@@ -182,7 +191,7 @@ def test_any_between_an_event_and_a_timer():
     assert live(orchestrator, inputs=[raised("approved", "late", at=30)]).value is None
 
 
-# -- several composites -----------------------------------------------------------------------------------------
+# -- several composites ----------------------------------------------------------------------------
 
 
 def test_any_over_all_and_all_over_any():
@@ -222,7 +231,11 @@ def test_the_same_call_in_two_composites():
 def test_the_same_call_twice_in_one_composite():
     async def orchestrator(ctx):
         shared = ctx.call(echo.s("x"))
-        return [await ctx.all([shared, shared]), await ctx.any([shared, shared]), await asyncio.gather(shared, shared)]
+        return [
+            await ctx.all([shared, shared]),
+            await ctx.any([shared, shared]),
+            await asyncio.gather(shared, shared),
+        ]
 
     assert live(orchestrator).value == [["x", "x"], "x", ["x", "x"]]
 
@@ -267,7 +280,7 @@ def test_a_composite_of_something_that_cannot_be_awaited_is_a_type_error():
         live(orchestrator).value
 
 
-# -- map ------------------------------------------------------------------------------------------------------
+# -- map -------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("order", ["first", "last", 2])
@@ -313,7 +326,9 @@ def test_map_raises_at_the_first_failure_and_takes_the_rest_back():
     async def orchestrator(ctx):
         await ctx.map(flaky, range(3))
 
-    life = live(orchestrator, script={"flaky": [After(9, "a"), After(1, ValueError("no")), After(9, "b")]})
+    life = live(
+        orchestrator, script={"flaky": [After(9, "a"), After(1, ValueError("no")), After(9, "b")]}
+    )
     with pytest.raises(ValueError, match="no"):
         life.value
     assert life.asked.count("CancelActivity") == 2

@@ -9,21 +9,35 @@ from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
 
-from celery_durable.core.events import Event, EventKind, load_events
-from celery_durable.core.replay import Facts
+from celery_durable.core.history import Event, EventKind, load_events
+from celery_durable.core.ports import ExecutionInfo
 from celery_durable.core.retry import RetryPolicy
 from celery_durable.errors import ForbiddenOperation, PayloadError
 
-from .harness import CODEC, SECOND, START, echo, fail, flaky, fresh, live, never, raised, resume, slow, started
+from .harness import (
+    CODEC,
+    SECOND,
+    START,
+    echo,
+    fail,
+    flaky,
+    fresh,
+    live,
+    never,
+    raised,
+    resume,
+    slow,
+    started,
+)
 
-# -- facts ------------------------------------------------------------------------------------------------------
+# -- facts -----------------------------------------------------------------------------------------
 
 
 def test_the_context_knows_who_it_is():
     async def orchestrator(ctx):
         return [ctx.instance_id, ctx.execution_id, ctx.parent_id, ctx.name, ctx.version]
 
-    facts = Facts("i", "e", "n", None, "p")
+    facts = ExecutionInfo("i", "e", "n", None, "p")
     assert live(orchestrator, facts=facts).value == ["i", "e", "p", "n", None]
 
 
@@ -31,7 +45,7 @@ def test_an_absent_version_is_none_and_not_an_empty_string():
     async def orchestrator(ctx):
         return ctx.version
 
-    assert live(orchestrator, facts=Facts("i", "e", "n")).value is None
+    assert live(orchestrator, facts=ExecutionInfo("i", "e", "n")).value is None
 
 
 def test_is_replaying_is_false_exactly_when_commands_would_be_recorded():
@@ -90,7 +104,7 @@ def test_a_long_history_asks_to_continue_as_new():
     assert len(life.history) >= 10_000
 
 
-# -- time and chance ----------------------------------------------------------------------------------------------
+# -- time and chance -------------------------------------------------------------------------------
 
 
 def test_now_is_the_time_of_the_event_being_applied_aware_and_constant_between_awaits():
@@ -101,7 +115,11 @@ def test_now_is_the_time_of_the_event_being_applied_aware_and_constant_between_a
         await ctx.call(slow.s(2.5))
         second = ctx.now()
         await ctx.sleep(timedelta(hours=1))
-        return [(second - first).total_seconds(), (ctx.now() - second).total_seconds(), first.isoformat()]
+        return [
+            (second - first).total_seconds(),
+            (ctx.now() - second).total_seconds(),
+            first.isoformat(),
+        ]
 
     start = datetime.fromtimestamp(START / SECOND, UTC).isoformat()
     assert live(orchestrator).value == [2.5, 3600.0, start]
@@ -145,7 +163,9 @@ def test_uuids_and_random_numbers_are_the_same_on_every_replay_and_differ_betwee
     assert first == second
     assert len(set(first[0])) == 2
     assert first[3] == 4
-    other = live(orchestrator, facts=Facts("order-42", "another", "shop.fulfil_order")).value
+    other = live(
+        orchestrator, facts=ExecutionInfo("order-42", "another", "shop.fulfil_order")
+    ).value
     assert other[0] != first[0]
     assert other[1] != first[1]
 
@@ -201,7 +221,7 @@ def test_a_naive_datetime_is_refused_with_the_way_out():
         live(orchestrator).value
 
 
-# -- run ----------------------------------------------------------------------------------------------------------
+# -- run -------------------------------------------------------------------------------------------
 
 
 def test_an_inline_function_runs_once_in_history_and_its_result_is_journaled():
@@ -291,7 +311,7 @@ def test_a_callable_object_may_run_inline():
     assert life.asked == ["RecordRun 'Draw'"]
 
 
-# -- status ---------------------------------------------------------------------------------------------------------
+# -- status ----------------------------------------------------------------------------------------
 
 
 def test_the_last_status_of_a_turn_wins():
@@ -315,7 +335,7 @@ def test_a_status_that_cannot_be_encoded_is_refused():
         live(orchestrator).value
 
 
-# -- continue as new --------------------------------------------------------------------------------------------------
+# -- continue as new -------------------------------------------------------------------------------
 
 
 def test_continue_as_new_carries_its_arguments_and_never_returns():
@@ -389,7 +409,7 @@ def test_new_arguments_that_cannot_be_encoded_fail_the_execution():
         live(orchestrator).value
 
 
-# -- logging ----------------------------------------------------------------------------------------------------------
+# -- logging ---------------------------------------------------------------------------------------
 
 
 def test_the_logger_is_silent_on_replay_and_carries_the_instance_id(caplog):
@@ -401,7 +421,10 @@ def test_the_logger_is_silent_on_replay_and_carries_the_instance_id(caplog):
         ctx.logger.warning("after", extra={"amount": 5})
 
     life = live(orchestrator, check=False)
-    assert [record.getMessage() for record in caplog.records] == ["[order-42] before 1", "[order-42] after"]
+    assert [record.getMessage() for record in caplog.records] == [
+        "[order-42] before 1",
+        "[order-42] after",
+    ]
     assert {record.instance_id for record in caplog.records} == {"order-42"}
     assert caplog.records[1].amount == 5
     assert caplog.records[0].name == "celery_durable.orchestrator.shop.fulfil_order"
@@ -410,7 +433,7 @@ def test_the_logger_is_silent_on_replay_and_carries_the_instance_id(caplog):
     assert caplog.records == []
 
 
-# -- suspension ----------------------------------------------------------------------------------------------------------
+# -- suspension ------------------------------------------------------------------------------------
 
 
 def test_a_call_that_has_used_up_its_attempts_may_suspend_and_starts_over_when_resumed():
@@ -459,7 +482,7 @@ def _timer(command):
     return Event(EventKind.TIMER_FIRED, START + SECOND, command)
 
 
-# -- the context after its life ------------------------------------------------------------------------------------------
+# -- the context after its life --------------------------------------------------------------------
 
 
 def test_the_context_of_an_abandoned_execution_refuses_to_act():
@@ -484,14 +507,16 @@ def test_the_finally_blocks_of_an_abandoned_execution_can_do_nothing():
             await ctx.call(never.s())
         finally:
             seen.append("finally")
-            ctx.call(fail.s("must not go out"))
+            await ctx.call(fail.s("must not go out"))
             seen.append("unreachable")
 
     execution = fresh(orchestrator)
     execution.take([started()])
+    asked = execution.last_number
     execution.abandon()
     assert seen == ["finally"]
     assert execution.final is None
+    assert execution.last_number == asked
 
 
 async def _interrupted(ctx):
@@ -532,7 +557,9 @@ def _in_a_generator(ctx):
             yield asyncio.sleep(5)
 
 
-@pytest.mark.parametrize("abandoned", [_directly, _in_a_task, _held_by_a_saved_error, _in_a_generator])
+@pytest.mark.parametrize(
+    "abandoned", [_directly, _in_a_task, _held_by_a_saved_error, _in_a_generator]
+)
 def test_what_is_left_of_an_abandoned_execution_never_acts_on_another(abandoned):
     kept = [fresh(abandoned)]
     kept[0].take([started()])

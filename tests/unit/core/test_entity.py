@@ -12,12 +12,14 @@ from celery_durable.core.entity import (
     MESSAGE,
     Declaration,
     Entity,
+    Operation,
+    current_operation,
     declaration_of,
     declare,
     entity_id,
     id_of,
-    parts_of_id,
 )
+from celery_durable.core.names import parts_of_id
 from celery_durable.errors import ConfigurationError, DurableError, LockLost, PayloadError
 from celery_durable.payload import PayloadCodec
 
@@ -93,7 +95,7 @@ def held(wish: str, number: int) -> dict[str, Any]:
     return {"held": wish, "number": number}
 
 
-# -- operations -------------------------------------------------------------------------------------------------------
+# -- operations ------------------------------------------------------------------------------------
 
 
 def test_state_is_the_public_attributes() -> None:
@@ -110,10 +112,19 @@ def test_a_signal_is_not_answered() -> None:
     assert box.kept["state"] == {"items": ["a"]}
 
 
-@pytest.mark.parametrize("op, error", [
-    ("fail", KeyError), ("size", AttributeError), ("items", AttributeError), ("_size", AttributeError),
-    ("__init__", AttributeError), ("missing", AttributeError), ("wait", TypeError), ("put", TypeError),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "op, error",
+    [
+        ("fail", KeyError),
+        ("size", AttributeError),
+        ("items", AttributeError),
+        ("_size", AttributeError),
+        ("__init__", AttributeError),
+        ("missing", AttributeError),
+        ("wait", TypeError),
+        ("put", TypeError),
+    ],
+)
 def test_what_fails_is_told_and_changes_nothing(op: str, error: type) -> None:
     box = Driver()
     box.result("put", "a")
@@ -187,18 +198,21 @@ def test_a_copy_of_a_signal_counts_once_for_a_while() -> None:
     assert list(box.kept["seen"]) == ["last"]
 
 
-@pytest.mark.parametrize("kept", [3, {"state": 3}, {"number": "x"}, {"lock": [1, 2, 3, 4, 5, 6]}, {"seen": 3}])
+@pytest.mark.parametrize(
+    "kept",
+    [3, {"state": 3}, {"number": "x"}, {"lock": [1, 2, 3, 4, 5, 6]}, {"seen": 3}, {"aside": 3}],
+)
 def test_damage_is_told(kept: Any) -> None:
     with pytest.raises(PayloadError, match="@Box@k"):
         Entity(declare(Box), CODEC, "@Box@k", kept)
 
 
-# -- locks ---------------------------------------------------------------------------------------------------------------
+# -- locks -----------------------------------------------------------------------------------------
 
 
 def test_a_lock_lets_its_holder_in_and_keeps_the_rest_in_order() -> None:
     box = Driver()
-    ((granted),) = box.lock("w1")
+    (granted,) = box.lock("w1")
     number = granted["result"]
     assert box({"op": "put", "args": ["other"], "reply": ["o", "r"]}) == []
     assert box.lock("w2") == []
@@ -273,12 +287,16 @@ def test_numbers_grow_also_when_all_is_forgotten() -> None:
     assert box.lock("w2")[0]["result"] > first
 
 
-# -- declarations and names -------------------------------------------------------------------------------------------
+# -- declarations and names ------------------------------------------------------------------------
 
 
 def test_names() -> None:
     assert parts_of_id(entity_id("Box", "a@b")) == ("Box", "a@b")
-    assert parts_of_id("order-42") is None and parts_of_id("@Box") is None and parts_of_id("@@x") is None
+    assert (
+        parts_of_id("order-42") is None
+        and parts_of_id("@Box") is None
+        and parts_of_id("@@x") is None
+    )
     declaration = declare(Box, "shop.Box")
     assert declaration_of(Box) is declaration
     assert id_of(Box, "k") == ("@shop.Box@k", declaration)
@@ -322,8 +340,14 @@ def test_what_cannot_be_an_entity_is_refused() -> None:
         def signal(self) -> None:
             pass
 
-    for cls, why in ((Waits, "plain method"), (Wrapped, "plain method"), (Yields, "plain method"),
-                     (Needs, "without arguments"), (Slots, "__slots__"), (Taken, "a reference has that")):  # fmt: skip
+    for cls, why in (
+        (Waits, "plain method"),
+        (Wrapped, "plain method"),
+        (Yields, "plain method"),
+        (Needs, "without arguments"),
+        (Slots, "__slots__"),
+        (Taken, "a reference has that"),
+    ):
         with pytest.raises(ConfigurationError, match=why):
             declare(cls)
         assert "__durable_entity__" not in cls.__dict__
@@ -332,3 +356,54 @@ def test_what_cannot_be_an_entity_is_refused() -> None:
             declare(Box, name)  # type: ignore[arg-type]
     with pytest.raises(TypeError):
         declare(lambda: None)
+
+
+# -- classes that answer to any name ---------------------------------------------------------------
+
+
+class Echo:
+    last: Any = None
+
+    def known(self) -> str:
+        return "known"
+
+    def __getattr__(self, name: str) -> Any:
+        def operation(*args: Any) -> list[Any]:
+            if name == "tell":
+                current_operation().signal("@Other@k", {"op": "add"}, 5)
+            if args and args[0] == "fail":
+                raise ValueError("no")
+            self.last = name
+            return [name, current_operation().name, current_operation().entity_id, *args]
+
+        return operation
+
+
+def test_a_class_with_getattr_takes_any_public_operation() -> None:
+    entity = Entity(declare(Echo), CODEC, "@Echo@k")
+    (answer,) = entity.take({"op": "anything", "args": [1], "reply": ["i", "r"]}, 0)
+    assert CODEC.decode(answer.payload) == {"result": ["anything", "anything", "@Echo@k", 1]}
+    assert entity.state_value == {"last": "anything"}
+    (answer,) = entity.take({"op": "_private", "reply": ["i", "r"]}, 0)
+    assert "no operation '_private'" in answer.payload
+    declaration_of(Echo).check_arguments("anything", (1, 2), {})
+
+
+def test_an_operation_signals_other_entities_only_if_it_succeeds() -> None:
+    entity = Entity(declare(Echo), CODEC, "@Echo@k")
+    assert entity.take({"op": "tell", "args": ["fail"]}, 0) == []
+    (signal,) = entity.take({"op": "tell"}, 0)
+    assert (signal.to, signal.name, signal.due, signal.creates) == (
+        "@Other@k",
+        MESSAGE,
+        5,
+        "celery_durable.entity.Other",
+    )
+    assert CODEC.decode(signal.payload) == {"op": "add"}
+
+
+def test_outside_an_operation_there_is_none() -> None:
+    with pytest.raises(LookupError):
+        current_operation()
+    with pytest.raises(ValueError, match="'i' is not the id of an entity"):
+        Operation("@Echo@k", "tell", CODEC).signal("i", {"op": "add"})

@@ -6,8 +6,8 @@ import asyncio
 
 import pytest
 
-from celery_durable.core.commands import SendEvent
-from celery_durable.core.events import EventKind
+from celery_durable.core.history import EventKind
+from celery_durable.core.kinds import SendEvent
 from celery_durable.errors import PayloadError
 
 from .harness import CODEC, echo, live, raised, slow
@@ -54,7 +54,10 @@ def test_two_waiters_each_get_one_event_in_order_of_waiting():
     async def orchestrator(ctx):
         return await asyncio.gather(ctx.wait_event("item"), ctx.wait_event("item"))
 
-    assert live(orchestrator, inputs=[raised("item", 1, at=1), raised("item", 2, at=2)]).value == [1, 2]
+    assert live(orchestrator, inputs=[raised("item", 1, at=1), raised("item", 2, at=2)]).value == [
+        1,
+        2,
+    ]
 
 
 def test_a_wait_with_a_timeout_that_gets_its_event_cancels_the_timer():
@@ -82,7 +85,10 @@ def test_an_event_at_the_very_instant_of_the_timeout_wins():
     async def orchestrator(ctx):
         return await ctx.wait_event("approved", timeout=5)
 
-    assert live(orchestrator, inputs=[raised("approved", "just in time", at=5)]).value == "just in time"
+    assert (
+        live(orchestrator, inputs=[raised("approved", "just in time", at=5)]).value
+        == "just in time"
+    )
 
 
 def test_timeout_zero_takes_what_is_there_or_raises_at_once():
@@ -151,7 +157,11 @@ def test_an_event_id_counts_once():
         first = await ctx.wait_event("item")
         return [first, await ctx.wait_event("item", timeout=20)]
 
-    inputs = [raised("item", 1, at=1, event_id="x"), raised("item", 2, at=2, event_id="x"), raised("item", 3, at=3)]
+    inputs = [
+        raised("item", 1, at=1, event_id="x"),
+        raised("item", 2, at=2, event_id="x"),
+        raised("item", 3, at=3),
+    ]
     life = live(orchestrator, inputs=inputs)
     assert life.value == [1, 3]
     assert sum(event.kind is EventKind.EVENT_RAISED for event in life.history) == 2
@@ -161,7 +171,10 @@ def test_events_without_an_id_all_count():
     async def orchestrator(ctx):
         return [await ctx.wait_event("item"), await ctx.wait_event("item")]
 
-    assert live(orchestrator, inputs=[raised("item", 1, at=1), raised("item", 1, at=1)]).value == [1, 1]
+    assert live(orchestrator, inputs=[raised("item", 1, at=1), raised("item", 1, at=1)]).value == [
+        1,
+        1,
+    ]
 
 
 @pytest.mark.parametrize("payload", [None, 0, "", [], {}, False])
@@ -171,7 +184,9 @@ def test_falsy_payloads_survive_buffered_or_not(payload, pause):
         await ctx.sleep(pause)
         return [await ctx.wait_event("item"), await ctx.wait_event("item")]
 
-    value = live(orchestrator, inputs=[raised("item", payload, at=1), raised("item", "next", at=2)]).value
+    value = live(
+        orchestrator, inputs=[raised("item", payload, at=1), raised("item", "next", at=2)]
+    ).value
     assert value == [payload, "next"]
     assert type(value[0]) is type(payload)
 
@@ -190,12 +205,15 @@ def test_events_wake_a_loop_that_consumes_them():
             total += await ctx.call(echo.s(item))
         return total
 
-    inputs = [*(raised("item", number, at=number / 10) for number in range(1, 9)), raised("item", None, at=20)]
+    inputs = [
+        *(raised("item", number, at=number / 10) for number in range(1, 9)),
+        raised("item", None, at=20),
+    ]
     for batch in (1, 3, 100):
         assert live(orchestrator, inputs=inputs, batch=batch).value == 36
 
 
-# -- signals ------------------------------------------------------------------------------------------------
+# -- signals ---------------------------------------------------------------------------------------
 
 
 def test_a_signal_is_one_way_and_goes_out_with_the_turn():
@@ -207,10 +225,9 @@ def test_a_signal_is_one_way_and_goes_out_with_the_turn():
     life = live(orchestrator)
     assert life.value == "sent"
     sent = [command for command in life.commands if isinstance(command, SendEvent)]
-    assert [(command.instance_id, command.name, CODEC.decode(command.payload)) for command in sent] == [
-        ("order-7", "paid", {"amount": 0}),
-        ("order-8", "paid", None),
-    ]
+    assert [
+        (command.instance_id, command.name, CODEC.decode(command.payload)) for command in sent
+    ] == [("order-7", "paid", {"amount": 0}), ("order-8", "paid", None)]
 
 
 def test_a_signal_that_cannot_be_encoded_is_refused():

@@ -6,8 +6,10 @@ import asyncio
 import threading
 
 import pytest
+from celery.exceptions import WorkerShutdown
 
-from celery_durable.core.context import refuse_inside_orchestrator, running_orchestrator
+from celery_durable.core import loop
+from celery_durable.core.guard import refuse_inside_orchestrator, running_orchestrator
 from celery_durable.errors import DurableError, ForbiddenOperation, PayloadError
 
 from .harness import echo, fresh, live, raised, started
@@ -147,6 +149,28 @@ def test_store_calls_are_refused_inside_an_orchestrator_and_its_inline_functions
     refuse_inside_orchestrator("outside")
 
 
+def test_an_operation_of_an_entity_is_told_to_let_its_caller_do_it():
+    with (
+        running_orchestrator("@Counter@a"),
+        pytest.raises(DurableError, match="operation of entity '@Counter@a'") as caught,
+    ):
+        refuse_inside_orchestrator("durable.start()")
+    assert "ctx." not in str(caught.value)
+
+
+def test_an_async_function_that_nobody_awaited_is_named_where_its_coroutine_is_to_be_kept():
+    async def charge():
+        pass
+
+    async def orchestrator(ctx):
+        await ctx.run(charge_it)
+
+    def charge_it():
+        return {"paid": charge()}
+
+    assert "charge() is an `async def` function" in str(live(orchestrator).error)
+
+
 def test_the_mark_of_a_running_orchestrator_is_per_thread_and_nests():
     with running_orchestrator("outer"):
         with running_orchestrator("inner"):
@@ -193,12 +217,14 @@ def test_an_orchestrator_runs_while_the_caller_has_an_event_loop_of_its_own():
     assert asyncio.run(server()) == 1
 
 
-def test_a_system_exit_in_an_orchestrator_takes_the_turn_back():
+def test_a_process_that_ends_takes_the_turn_back():
+    """Not so the code's own ``sys.exit()``, which is a failure like any other."""
+
     async def orchestrator(ctx):
         await ctx.call(echo.s())
-        raise SystemExit(3)
+        raise WorkerShutdown(0)
 
-    with pytest.raises(SystemExit):
+    with pytest.raises(WorkerShutdown):
         live(orchestrator)
 
 
@@ -213,3 +239,19 @@ def test_an_event_that_cannot_be_decoded_is_met_when_it_arrives_and_not_in_the_u
         execution.take([broken])
     assert execution.final is None
     execution.abandon()
+
+
+def test_a_turn_is_no_finalizer_though_the_end_of_a_collection_was_not_heard():
+    """Where the stack is nearly full, Python cannot call who listens to the garbage collector."""
+
+    async def orchestrator(ctx):
+        return await asyncio.gather(asyncio.create_task(_echoed(ctx)), ctx.call(echo.s(2)))
+
+    async def _echoed(ctx):
+        return await ctx.call(echo.s(1))
+
+    loop._note_collection("start", {})
+    try:
+        assert live(orchestrator).value == [1, 2]
+    finally:
+        loop._note_collection("stop", {})

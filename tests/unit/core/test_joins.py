@@ -7,7 +7,7 @@ import asyncio
 import pytest
 from celery import chord, group
 
-from celery_durable.core.events import EventKind
+from celery_durable.core.history import EventKind
 
 from .harness import add, child, echo, fresh, live, never, raised, slow, started, total
 
@@ -61,7 +61,9 @@ async def shared_by_a_callback(ctx):
 
 async def two_batches_with_a_common_member(ctx):
     shared = ctx.call(echo.s("shared"))
-    await asyncio.gather(through(ctx.all([shared, *calls(ctx)])), through(ctx.all([shared, *calls(ctx)])))
+    await asyncio.gather(
+        through(ctx.all([shared, *calls(ctx)])), through(ctx.all([shared, *calls(ctx)]))
+    )
 
 
 @pytest.mark.parametrize(
@@ -77,13 +79,25 @@ async def two_batches_with_a_common_member(ctx):
         lambda ctx: ctx.call(group(echo.s(n) for n in range(3))),
         lambda ctx: ctx.call(chord([echo.s(n) for n in range(3)], total.s())),
     ],
-    ids=["gather", "gather_exceptions", "all", "all_slow", "map", "map_tolerant", "map_window", "group", "chord"],
+    ids=[
+        "gather",
+        "gather_exceptions",
+        "all",
+        "all_slow",
+        "map",
+        "map_tolerant",
+        "map_window",
+        "group",
+        "chord",
+    ],
 )
 def test_a_wait_for_all_of_a_batch_of_activities_is_a_join(wait):
     assert joins_of(wait) == {1: 1, 2: 1, 3: 1}
 
 
-@pytest.mark.parametrize("batch", [lambda ctx: asyncio.gather(*calls(ctx)), lambda ctx: ctx.all(calls(ctx))])
+@pytest.mark.parametrize(
+    "batch", [lambda ctx: asyncio.gather(*calls(ctx)), lambda ctx: ctx.all(calls(ctx))]
+)
 def test_a_timeout_around_a_batch_still_joins(batch):
     joins = joins_of(lambda ctx: in_timeout(batch(ctx)))
     assert sorted(joins) in ([1, 2, 3], [2, 3, 4])
@@ -113,11 +127,26 @@ def test_a_timeout_around_a_batch_still_joins(batch):
         two_batches_with_a_common_member,
     ],
     ids=[
-        "one_call", "gather_of_one", "gather_of_coroutines", "task_group", "wait", "wait_first", "as_completed", "any",
-        "with_timer", "with_event", "children", "with_child", "nested_all", "all_in_any", "nested_gather", "two_waiters",
-        "callback", "common_member",
+        "one_call",
+        "gather_of_one",
+        "gather_of_coroutines",
+        "task_group",
+        "wait",
+        "wait_first",
+        "as_completed",
+        "any",
+        "with_timer",
+        "with_event",
+        "children",
+        "with_child",
+        "nested_all",
+        "all_in_any",
+        "nested_gather",
+        "two_waiters",
+        "callback",
+        "common_member",
     ],
-)  # fmt: skip
+)
 def test_what_is_no_plain_wait_for_all_wakes_on_every_completion(wait):
     assert [member for member in joins_of(wait) if member == 1] == []
 
@@ -135,11 +164,18 @@ def test_a_join_is_noted_in_history_and_dissolved_as_its_members_end():
 
     life = live(orchestrator)
     formed, *dissolved = [event for event in life.history if "Join" in event.kind]
-    assert (formed.kind, formed.command, formed.facts) == (EventKind.JOIN_FORMED, 1, {"members": [1, 2, 3]})
-    assert [event.facts["members"] for event in dissolved] == [[1], [2], [3]]
-    assert [decision.joins for decision in life.decisions] == [{1: 1, 2: 1, 3: 1}, {2: 1, 3: 1}, {3: 1}, {}] or (
-        life.decisions[-1].joins == {}
+    assert (formed.kind, formed.command, formed.facts) == (
+        EventKind.JOIN_FORMED,
+        1,
+        {"members": [1, 2, 3]},
     )
+    assert [event.facts["members"] for event in dissolved] == [[1], [2], [3]]
+    assert [decision.joins for decision in life.decisions] == [
+        {1: 1, 2: 1, 3: 1},
+        {2: 1, 3: 1},
+        {3: 1},
+        {},
+    ] or (life.decisions[-1].joins == {})
 
 
 def test_a_batch_of_completions_dissolves_a_join_in_one_turn():

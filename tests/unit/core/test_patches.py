@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from celery_durable.core.events import EventKind, load_events
+from celery_durable.core.history import EventKind, load_events
 from celery_durable.errors import NonDeterminismError
 
 from .harness import After, add, echo, fresh, live, raised
@@ -64,7 +64,9 @@ def test_an_execution_from_before_the_change_keeps_the_old_way():
 def test_a_new_execution_takes_the_new_way_and_records_it():
     life = live(with_patch, script=SCRIPT, inputs=[raised("go")])
     assert life.value == ["echoed", 2]
-    assert [event.name for event in life.history if event.kind is EventKind.PATCH_RECORDED] == ["new-way"]
+    assert [event.name for event in life.history if event.kind is EventKind.PATCH_RECORDED] == [
+        "new-way"
+    ]
     assert life.scheduled[0].args == ("new", "checked")
 
 

@@ -1,4 +1,6 @@
-"""An orchestrator decides alike in every process: no hash seed and no memory address shows in its history."""
+"""An orchestrator decides alike in every process: no hash seed and no memory address shows in its
+history.
+"""
 
 from __future__ import annotations
 

@@ -5,14 +5,19 @@ from __future__ import annotations
 from datetime import timedelta
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from celery_durable.core.retry import RetryPolicy, in_microseconds
+from celery_durable.core.retry import RetryPolicy, in_microseconds, is_followed
+from celery_durable.errors import ActivityInterrupted
 
 SECOND = 1_000_000
 
 
 def delays(policy, count, error=None, dice=lambda: 0.5):
-    return [policy.delay(attempt, error or ValueError(), 0, dice) for attempt in range(1, count + 1)]
+    return [
+        policy.delay(attempt, error or ValueError(), 0, dice) for attempt in range(1, count + 1)
+    ]
 
 
 def test_the_defaults_try_three_times_with_one_and_two_seconds_between():
@@ -20,7 +25,9 @@ def test_the_defaults_try_three_times_with_one_and_two_seconds_between():
 
 
 def test_seconds_and_timedelta_mean_the_same():
-    assert delays(RetryPolicy(first_interval=1.5), 2) == delays(RetryPolicy(first_interval=timedelta(seconds=1.5)), 2)
+    assert delays(RetryPolicy(first_interval=1.5), 2) == delays(
+        RetryPolicy(first_interval=timedelta(seconds=1.5)), 2
+    )
 
 
 def test_one_attempt_means_no_retry():
@@ -30,7 +37,10 @@ def test_one_attempt_means_no_retry():
 def test_a_huge_backoff_stays_finite():
     policy = RetryPolicy(backoff=1e300, max_attempts=10_000)
     assert all(isinstance(delay, int) for delay in delays(policy, 9_999))
-    assert delays(RetryPolicy(backoff=1e300, max_attempts=99, max_interval=60), 9)[1:] == [60 * SECOND] * 8
+    assert (
+        delays(RetryPolicy(backoff=1e300, max_attempts=99, max_interval=60), 9)[1:]
+        == [60 * SECOND] * 8
+    )
 
 
 def test_no_first_interval_and_a_huge_backoff_is_still_no_pause():
@@ -47,7 +57,9 @@ def test_jitter_shrinks_and_grows_by_its_share():
     policy = RetryPolicy(first_interval=100, jitter=0.1)
     assert policy.delay(1, ValueError(), 0, lambda: 0.0) == 90 * SECOND
     assert policy.delay(1, ValueError(), 0, lambda: 0.5) == 100 * SECOND
-    assert policy.delay(1, ValueError(), 0, lambda: 0.999999999) == pytest.approx(110 * SECOND, rel=1e-6)
+    assert policy.delay(1, ValueError(), 0, lambda: 0.999999999) == pytest.approx(
+        110 * SECOND, rel=1e-6
+    )
 
 
 def test_give_up_on_wins_over_retry_on():
@@ -99,3 +111,40 @@ def test_intervals_are_whole_microseconds():
     assert in_microseconds(timedelta(days=400)) == 400 * 86_400 * SECOND
     with pytest.raises(ValueError, match="timeout must be finite"):
         in_microseconds(float("inf"), "timeout")
+
+
+KINDS = st.lists(
+    st.sampled_from([Exception, LookupError, KeyError, ValueError, OSError, ActivityInterrupted]),
+    max_size=3,
+).map(tuple)
+POLICIES = st.builds(
+    RetryPolicy,
+    first_interval=st.integers(0, 20),
+    max_attempts=st.integers(1, 4),
+    backoff=st.sampled_from([1, 2, 3.5]),
+    max_interval=st.none() | st.integers(0, 30),
+    total_timeout=st.none() | st.integers(0, 60),
+    jitter=st.sampled_from([0, 0.5]),
+    retry_on=KINDS,
+    give_up_on=KINDS,
+)
+
+
+@given(
+    POLICIES,
+    st.integers(1, 4),
+    st.integers(0, 10**15),
+    st.integers(0, 70 * SECOND),
+    st.sampled_from([0.0, 0.5, 0.99]),
+    st.sampled_from(
+        [KeyError(), ValueError(), FileNotFoundError(), ActivityInterrupted("x"), Exception()]
+    ),
+)
+def test_a_worker_knows_whether_a_failure_is_the_last_one(
+    policy, attempt, first_at, elapsed, roll, error
+):
+    terms = policy.terms(attempt, first_at, lambda: roll)
+    decided = policy.delay(attempt, error, elapsed, lambda: roll)
+    assert (terms is not None and is_followed(terms, error, first_at + elapsed)) == (
+        decided is not None
+    )

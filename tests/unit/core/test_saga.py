@@ -1,4 +1,6 @@
-"""``ctx.saga()``: what was done is undone when the block is left by an exception, a timeout or a cancel."""
+"""``ctx.saga()``: what was done is undone when the block is left by an exception, a timeout or a
+cancel.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +11,21 @@ import pytest
 from celery_durable.core.retry import RetryPolicy
 from celery_durable.errors import CompensationFailed, ForbiddenOperation
 
-from .harness import After, add, cancel, child, echo, fail, flaky, fresh, live, never, slow, slow_fail, started
+from .harness import (
+    After,
+    add,
+    cancel,
+    child,
+    echo,
+    fail,
+    flaky,
+    fresh,
+    live,
+    never,
+    slow,
+    slow_fail,
+    started,
+)
 
 ONCE = RetryPolicy(max_attempts=1)
 
@@ -174,6 +190,6 @@ def test_a_dropped_execution_undoes_nothing():
 
     execution = fresh(orchestrator)
     execution.take([started()])
-    asked = execution._commands
+    asked = execution.last_number
     execution.abandon()
-    assert execution._commands == asked
+    assert execution.last_number == asked

@@ -8,10 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from celery_durable.core.names import check_instance_id
 from celery_durable.core.status import RuntimeStatus
-from celery_durable.engine.client import check_instance_id
-from celery_durable.engine.decisions import new_execution_id
-from celery_durable.engine.records import ActivityTicket, TurnCommit
+from celery_durable.engine.draft import new_execution_id
+from celery_durable.engine.records import ActivityTicket
+from celery_durable.engine.writes import TurnCommit
 
 
 @given(st.integers(0, 10**9 - 1), st.integers(0, 10**9 - 1))
@@ -24,11 +25,24 @@ def test_a_ticket_is_found_again_in_its_task_id(command: int, attempt: int) -> N
 @given(st.none() | st.text())
 def test_other_task_ids_hold_no_ticket(task_id: str | None) -> None:
     ticket = ActivityTicket.parse(task_id)
-    assert ticket is None or ticket.task_id == task_id or "-0" in task_id  # leading zeros are read, and never written
+    # leading zeros are read, and never written
+    assert ticket is None or ticket.task_id == task_id or "-0" in task_id
 
 
 @pytest.mark.parametrize(
-    "task_id", [None, "", "d-", "d-a-1", "d-a-b-1", "d-a-1-b", "x-a-1-1", "d-a-1-1-1", "d-a--1-1", "d-a-1.0-1"]
+    "task_id",
+    [
+        None,
+        "",
+        "d-",
+        "d-a-1",
+        "d-a-b-1",
+        "d-a-1-b",
+        "x-a-1-1",
+        "d-a-1-1-1",
+        "d-a--1-1",
+        "d-a-1.0-1",
+    ],
 )
 def test_a_damaged_task_id_holds_no_ticket(task_id: str | None) -> None:
     assert ActivityTicket.parse(task_id) is None
@@ -59,16 +73,31 @@ def test_an_id_is_a_string(instance_id: object) -> None:
 
 SIMPLE = {
     "keeps_for",
-    "instance_id", "execution", "sequence", "statuses", "events", "outcome", "requires_empty_inbox", "taken", "activities",
-    "status", "output", "failure", "custom_status", "reason", "next_input",
-}  # fmt: skip
+    "instance_id",
+    "execution",
+    "sequence",
+    "statuses",
+    "events",
+    "outcome",
+    "requires_empty_inbox",
+    "taken",
+    "activities",
+    "status",
+    "output",
+    "failure",
+    "custom_status",
+    "reason",
+    "next_input",
+}
 
 
 def test_a_commit_with_nothing_special_is_simple() -> None:
     assert TurnCommit("i", "e", 0, (), events="[]", status=RuntimeStatus.RUNNING).is_simple
 
 
-@pytest.mark.parametrize("field", sorted({field.name for field in dataclasses.fields(TurnCommit)} - SIMPLE))
+@pytest.mark.parametrize(
+    "field", sorted({field.name for field in dataclasses.fields(TurnCommit)} - SIMPLE)
+)
 def test_whatever_touches_more_makes_a_commit_not_simple(field: str) -> None:
     empty = getattr(TurnCommit("i", "e", 0, ()), field)
     value = {list: [1], dict: {1: 1}, bool: True}.get(type(empty), "x")

@@ -58,9 +58,11 @@ def test_a_burst_of_timers_sends_a_bounded_number_of_messages(tmp_path):
 
     publisher = durable.runtime.publisher
     sent = []
-    publisher._send_orchestrator = lambda address, *_, **__: sent.append(address.id)
+    publisher.orchestrator_sender.send = lambda address, *_, **__: sent.append(address.id)
     results = [
-        publisher.publish_turn(TurnAddress(f"i{number}", "burst.sleeper", None, None), delay=20_000_000)
+        publisher.publish_turn(
+            TurnAddress(f"i{number}", "burst.sleeper", None, None), delay=20_000_000
+        )
         for number in range(5_000)
     ]
     assert (results.count(True), len(sent)) == (1_000, 1_000)

@@ -21,7 +21,9 @@ def lose(runtime: Any) -> None:
     database.address = replace(database.address, is_current=lambda: False)
 
 
-def test_a_store_whose_name_comes_to_mean_another_database_is_followed(new_app: Callable[..., Any]) -> None:
+def test_a_store_whose_name_comes_to_mean_another_database_is_followed(
+    new_app: Callable[..., Any],
+) -> None:
     durable = new_app().durable
     first = durable.runtime
     assert durable.runtime is first

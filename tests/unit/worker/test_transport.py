@@ -19,11 +19,12 @@ from kombu import Connection, Consumer, Exchange, Producer, Queue
 from kombu.asynchronous import Hub
 from kombu.transport import TRANSPORT_ALIASES
 
+from celery_durable.broker import channel
+from celery_durable.broker import file as brokerfile
+from celery_durable.broker import transport as module
+from celery_durable.broker.file import BrokerFile
+from celery_durable.broker.transport import register
 from celery_durable.errors import ConfigurationError
-from celery_durable.worker import brokerfile
-from celery_durable.worker import transport as module
-from celery_durable.worker.brokerfile import BrokerFile
-from celery_durable.worker.transport import register
 
 ROOT = Path(__file__).parents[3]
 
@@ -90,7 +91,7 @@ def python(code: str, *arguments: object) -> subprocess.Popen[str]:
     prelude = (
         "import os, sys, time\n"
         "from kombu import Connection, Producer, Queue\n"
-        "from celery_durable.worker.transport import register\n"
+        "from celery_durable.broker.transport import register\n"
         "register()\n"
         "connection = Connection(f'durable:///{sys.argv[1]}')\n"
         "queue = Queue('q', channel=connection.default_channel)\n"
@@ -99,7 +100,12 @@ def python(code: str, *arguments: object) -> subprocess.Popen[str]:
     command = [sys.executable, "-c", prelude + code, *map(str, arguments)]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     return subprocess.Popen(
-        command, env=environment, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        command,
+        env=environment,
+        text=True,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
     )
 
 
@@ -125,7 +131,12 @@ class TestURL:
         ],
     )
     def test_names_a_file(
-        self, url: str, options: dict[str, Any], expected: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+        self,
+        url: str,
+        options: dict[str, Any],
+        expected: str,
+        tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch,
     ) -> None:
         monkeypatch.chdir(tmp_path)
         expected = expected.format(cwd=tmp_path)
@@ -153,11 +164,13 @@ class TestURL:
 
     def test_alias_is_registered_once(self) -> None:
         register()
-        assert TRANSPORT_ALIASES["durable"] == "celery_durable.worker.transport:Transport"
+        assert TRANSPORT_ALIASES["durable"] == "celery_durable.broker.transport:Transport"
 
 
 class TestFile:
-    def test_foreign_database_is_left_alone(self, path: Path, connect: Callable[..., Connection]) -> None:
+    def test_foreign_database_is_left_alone(
+        self, path: Path, connect: Callable[..., Connection]
+    ) -> None:
         sql(path, "CREATE TABLE precious (id)")
         before = path.read_bytes()
         with pytest.raises(ConfigurationError, match="something else"):
@@ -190,7 +203,9 @@ class TestFile:
         put(connection, 3)
         assert connection.default_channel.queue_declare("q").message_count == 2
 
-    def test_deleted_file_is_made_anew(self, path: Path, connect: Callable[..., Connection], eager: None) -> None:
+    def test_deleted_file_is_made_anew(
+        self, path: Path, connect: Callable[..., Connection], eager: None
+    ) -> None:
         producer, consumer = connect(), connect()
         put(producer, 1)
         get(consumer)
@@ -205,7 +220,9 @@ class TestFile:
 
 
 class TestMessages:
-    def test_leave_with_the_acknowledgement(self, path: Path, connect: Callable[..., Connection]) -> None:
+    def test_leave_with_the_acknowledgement(
+        self, path: Path, connect: Callable[..., Connection]
+    ) -> None:
         connection = connect()
         put(connection, {"n": 1}, headers={"h": "x"}, serializer="json")
         message = get(connection)
@@ -216,18 +233,24 @@ class TestMessages:
         message.ack()
         assert sql(path, "SELECT count(*) FROM message") == [(0,)]
 
-    def test_without_acknowledgement_leave_at_once(self, path: Path, connect: Callable[..., Connection]) -> None:
+    def test_without_acknowledgement_leave_at_once(
+        self, path: Path, connect: Callable[..., Connection]
+    ) -> None:
         connection = connect()
         put(connection, 1)
         put(connection, 2)
         assert get(connection, no_ack=True).payload == 1
         bodies: list[Any] = []
         queue = Queue("q", channel=connection.default_channel)
-        with Consumer(connection, [queue], callbacks=[lambda body, _: bodies.append(body)], no_ack=True):
+        with Consumer(
+            connection, [queue], callbacks=[lambda body, _: bodies.append(body)], no_ack=True
+        ):
             drain(connection, lambda: bodies == [2])
         assert sql(path, "SELECT count(*) FROM message") == [(0,)]
 
-    def test_requeued_keep_their_place(self, path: Path, connect: Callable[..., Connection], eager: None) -> None:
+    def test_requeued_keep_their_place(
+        self, path: Path, connect: Callable[..., Connection], eager: None
+    ) -> None:
         connection = connect()
         put(connection, 1)
         put(connection, 2)
@@ -259,10 +282,17 @@ class TestMessages:
         first.release()
         messages[0].channel.basic_ack(messages[0].delivery_tag)  # too late
         again = [get(second), get(second)]
-        assert [(message.payload, message.delivery_info["redelivered"]) for message in again] == [(1, True), (2, True)]
+        assert [(message.payload, message.delivery_info["redelivered"]) for message in again] == [
+            (1, True),
+            (2, True),
+        ]
 
     def test_return_later_when_the_file_was_busy_at_close(
-        self, path: Path, connect: Callable[..., Connection], monkeypatch: pytest.MonkeyPatch, eager: None
+        self,
+        path: Path,
+        connect: Callable[..., Connection],
+        monkeypatch: pytest.MonkeyPatch,
+        eager: None,
     ) -> None:
         monkeypatch.setattr(brokerfile, "BUSY_TIMEOUT", 0.1)
         first, second = connect(), connect()
@@ -283,7 +313,9 @@ class TestMessages:
             put(connection, body, priority=priority)
         assert [get(connection).payload for _ in range(6)] == ["e", "b", "d", "f", "a", "c"]
 
-    def test_size_and_purge_count_the_ready_ones(self, path: Path, connect: Callable[..., Connection]) -> None:
+    def test_size_and_purge_count_the_ready_ones(
+        self, path: Path, connect: Callable[..., Connection]
+    ) -> None:
         connection = connect()
         channel = connection.default_channel
         for body in range(3):
@@ -308,24 +340,41 @@ class TestMessages:
             12,
             "[]",
             "[" * 100_000,
-            '{"properties": {"delivery_info": {}, "body_encoding": "base64"}, "body": "x", "headers": {}}',
-            '{"properties": {"delivery_info": {}, "body_encoding": "rot13"}, "body": "x", "headers": {}}',
+            (
+                '{"properties": {"delivery_info": {}, "body_encoding": "base64"}, "body": "x",'
+                ' "headers": {}}'
+            ),
+            (
+                '{"properties": {"delivery_info": {}, "body_encoding": "rot13"}, "body": "x",'
+                ' "headers": {}}'
+            ),
             '{"properties": {"delivery_info": 1}, "headers": {}}',
             '{"properties": {"delivery_info": {}}, "headers": "x"}',
-            '{"properties": {"delivery_info": {"__type__": "datetime", "__value__": "never"}}, "headers": {}}',
+            (
+                '{"properties": {"delivery_info": {"__type__": "datetime", "__value__": "never"}},'
+                ' "headers": {}}'
+            ),
         ],
         ids=lambda body: repr(body)[:100],
     )
     def test_undecodable_are_moved_aside(
-        self, body: Any, path: Path, connect: Callable[..., Connection], caplog: pytest.LogCaptureFixture
+        self,
+        body: Any,
+        path: Path,
+        connect: Callable[..., Connection],
+        caplog: pytest.LogCaptureFixture,
     ) -> None:
         connection = connect()
         connection.connect()
         sql(path, "INSERT INTO message (queue, priority, body) VALUES ('q', 0, ?)", body)
         put(connection, "good")
         assert get(connection).payload == "good"
-        assert sql(path, "SELECT count(*) FROM message WHERE queue = 'q.undecodable' AND owner IS NULL") == [(1,)]
-        assert [record.levelname for record in caplog.records if record.name == module.__name__] == ["ERROR"]
+        assert sql(
+            path, "SELECT count(*) FROM message WHERE queue = 'q.undecodable' AND owner IS NULL"
+        ) == [(1,)]
+        assert [
+            record.levelname for record in caplog.records if record.name == module.__name__
+        ] == ["ERROR"]
 
 
 class TestRouting:
@@ -374,9 +423,13 @@ class TestRouting:
 
 class TestExpiry:
     def test_a_queue_that_deletes_itself_outlives_no_consumer(
-        self, path: Path, connect: Callable[..., Connection], monkeypatch: pytest.MonkeyPatch, eager: None
+        self,
+        path: Path,
+        connect: Callable[..., Connection],
+        monkeypatch: pytest.MonkeyPatch,
+        eager: None,
     ) -> None:
-        monkeypatch.setattr(module, "AUTO_DELETE_GRACE", 0)
+        monkeypatch.setattr(channel, "AUTO_DELETE_GRACE", 0)
         connection = connect()
         exchange = Exchange("replies", "direct")
         queue = Queue("reply", exchange, "r", auto_delete=True)(connection.default_channel)
@@ -395,7 +448,9 @@ class TestExpiry:
         Producer(connection.default_channel, exchange).publish("again", routing_key="r")
         assert get(connection, "reply").payload == "again"
 
-    def test_queue_and_message_limits(self, path: Path, connect: Callable[..., Connection], eager: None) -> None:
+    def test_queue_and_message_limits(
+        self, path: Path, connect: Callable[..., Connection], eager: None
+    ) -> None:
         connection = connect()
         file = connection.transport.file
         Queue("short", expires=30, message_ttl=60)(connection.default_channel).declare()
@@ -407,7 +462,8 @@ class TestExpiry:
         assert file.rows("SELECT count(*) FROM message") == [(3,)]
         sql(path, "UPDATE message SET expires_at = expires_at - 61")
         file.tend()
-        assert file.rows("SELECT queue FROM message") == [("short",), ("long",)]  # one in work is kept
+        # one in work is kept
+        assert file.rows("SELECT queue FROM message") == [("short",), ("long",)]
         held.ack()
         sql(path, "UPDATE queue SET used_at = used_at - 31")
         file.tend()
@@ -423,7 +479,9 @@ class TestLeases:
         assert process.stdout.readline() == "1\n"
         assert get(connection) is None
         messages: list[Any] = []
-        with connection.Consumer(Queue("q"), callbacks=[lambda _, message: messages.append(message)]):
+        with connection.Consumer(
+            Queue("q"), callbacks=[lambda _, message: messages.append(message)]
+        ):
             started = time.monotonic()
             process.send_signal(signal.SIGKILL)  # not waited for: a zombie counts as dead
             drain(connection, lambda: messages)
@@ -431,7 +489,9 @@ class TestLeases:
         assert messages[0].delivery_info["redelivered"] is True
         process.communicate()
 
-    def test_of_a_living_process_last(self, path: Path, connect: Callable[..., Connection], eager: None) -> None:
+    def test_of_a_living_process_last(
+        self, path: Path, connect: Callable[..., Connection], eager: None
+    ) -> None:
         connection = connect(visibility_timeout=0.01)
         put(connection, 1)
         process = python("print(queue.get().payload, flush=True); sys.stdin.read()", path)
@@ -444,7 +504,12 @@ class TestLeases:
 
     @pytest.mark.parametrize(("leased_for", "is_visible"), [(-1, True), (60, False)])
     def test_of_another_machine_last_for_the_time_out(
-        self, leased_for: float, is_visible: bool, path: Path, connect: Callable[..., Connection], eager: None
+        self,
+        leased_for: float,
+        is_visible: bool,
+        path: Path,
+        connect: Callable[..., Connection],
+        eager: None,
     ) -> None:
         connection = connect()
         put(connection, 1)
@@ -467,13 +532,22 @@ class TestLeases:
         ((renewed,),) = sql(path, "SELECT leased_until FROM owner")
         assert renewed > until + 49
         file.tend()
-        assert sql(path, "SELECT leased_until FROM owner") == [(renewed,)]  # an idle worker does not write
+        # an idle worker does not write
+        assert sql(path, "SELECT leased_until FROM owner") == [(renewed,)]
 
-    def test_of_a_former_life_of_this_process_end(self, path: Path, connect: Callable[..., Connection]) -> None:
+    def test_of_a_former_life_of_this_process_end(
+        self, path: Path, connect: Callable[..., Connection]
+    ) -> None:
         connection = connect()
         put(connection, 1)
         until = time.time() + 60
-        sql(path, "INSERT INTO owner VALUES ('me', ?, ?, '', ?)", brokerfile.machine(), os.getpid(), until)
+        sql(
+            path,
+            "INSERT INTO owner VALUES ('me', ?, ?, '', ?)",
+            brokerfile.machine(),
+            os.getpid(),
+            until,
+        )
         sql(path, "UPDATE message SET owner = 'me'")
         connection.transport.file.owner()
         assert get(connection).delivery_info["redelivered"] is True
@@ -509,12 +583,16 @@ class TestLeases:
 
 
 class TestPolling:
-    def test_ends_early_when_nothing_more_may_be_taken(self, connect: Callable[..., Connection]) -> None:
+    def test_ends_early_when_nothing_more_may_be_taken(
+        self, connect: Callable[..., Connection]
+    ) -> None:
         connection = connect()
         messages: list[Any] = []
         put(connection, 1)
         put(connection, 2)
-        with connection.Consumer(Queue("q"), callbacks=[lambda _, message: messages.append(message)]) as consumer:
+        with connection.Consumer(
+            Queue("q"), callbacks=[lambda _, message: messages.append(message)]
+        ) as consumer:
             consumer.qos(prefetch_count=1)
             drain(connection, lambda: messages)
             started = time.monotonic()
@@ -531,7 +609,9 @@ class TestPolling:
         messages: list[Any] = []
         for body in range(3):
             put(connection, body)
-        with connection.Consumer(Queue("q"), callbacks=[lambda _, message: messages.append(message)]) as consumer:
+        with connection.Consumer(
+            Queue("q"), callbacks=[lambda _, message: messages.append(message)]
+        ) as consumer:
             consumer.qos(prefetch_count=1)
             drain(connection, lambda: messages)
             with pytest.raises(TimeoutError):
@@ -577,7 +657,9 @@ class TestEventLoop:
         connection, hub = connect(), Hub()
         connection.transport.register_with_event_loop(connection.connection, hub)
         bodies: list[Any] = []
-        with connection.Consumer(Queue("q"), callbacks=[lambda body, _: bodies.append(body)], no_ack=True):
+        with connection.Consumer(
+            Queue("q"), callbacks=[lambda body, _: bodies.append(body)], no_ack=True
+        ):
             loop = hub.create_loop()
             deadline = time.monotonic() + 10
             for body in range(3):
@@ -589,7 +671,9 @@ class TestEventLoop:
         assert bodies == [0, 1, 2]
         hub.close()
 
-    def test_passes_on_a_lost_connection(self, path: Path, connect: Callable[..., Connection], eager: None) -> None:
+    def test_passes_on_a_lost_connection(
+        self, path: Path, connect: Callable[..., Connection], eager: None
+    ) -> None:
         connection, hub = connect(), Hub()
         connection.transport.register_with_event_loop(connection.connection, hub)
         connection.transport.file.disown()
@@ -604,12 +688,10 @@ class TestEventLoop:
 class TestProcesses:
     def test_share_the_messages_from_a_cold_start(self, path: Path) -> None:
         code = (
-            "print('up', flush=True); sys.stdin.readline()\n"
-            "for number in range(50): put(f'{sys.argv[2]}-{number}')\n"
-            "deadline = time.monotonic() + 20\n"
-            "while queue.queue_declare(passive=False).message_count and time.monotonic() < deadline:\n"
-            "    message = queue.get()\n"
-            "    if message: print(message.payload); message.ack()\n"
+            "print('up', flush=True); sys.stdin.readline()\nfor number in range(50):"
+            " put(f'{sys.argv[2]}-{number}')\ndeadline = time.monotonic() + 20\nwhile"
+            " queue.queue_declare(passive=False).message_count and time.monotonic() < deadline:\n  "
+            "  message = queue.get()\n    if message: print(message.payload); message.ack()\n"
         )
         processes = [python(code, path, name) for name in "abc"]
         for process in processes:  # all interpreters are up before the first opens the file
@@ -626,30 +708,24 @@ class TestProcesses:
 
     def test_fork_inherits_neither_connection_nor_leases(self, path: Path) -> None:
         code = (
-            "put('held'); message = queue.get()\n"
-            "there, back = os.pipe()\n"
-            "child = os.fork()\n"
-            "if not child:\n"
-            "    put('from the child')\n"
-            "    message.ack()  # not the child's\n"
-            "    os.read(there, 1)  # until the parent has closed its connection\n"
-            "    put('from the child, later')\n"
-            "    connection.release()\n"
-            "    os._exit(0)\n"
-            "while queue.queue_declare().message_count < 1: time.sleep(0.01)\n"
-            "put('from the parent')\n"
-            "connection.transport.file.close()\n"
-            "os.write(back, b'x')\n"
-            "os.waitpid(child, 0)\n"
-            "print([queue.get(no_ack=True).payload for _ in range(3)], queue.get())\n"
-            "print(connection.transport.file.rows('SELECT owner LIKE ?, redelivered FROM message', f'{os.getpid()}.%'))\n"
+            "put('held'); message = queue.get()\nthere, back = os.pipe()\nchild = os.fork()\nif not"
+            " child:\n    put('from the child')\n    message.ack()  # not the child's\n   "
+            " os.read(there, 1)  # until the parent has closed its connection\n    put('from the"
+            " child, later')\n    connection.release()\n    os._exit(0)\nwhile"
+            " queue.queue_declare().message_count < 1: time.sleep(0.01)\nput('from the"
+            " parent')\nconnection.transport.file.close()\nos.write(back, b'x')\nos.waitpid(child,"
+            " 0)\nprint([queue.get(no_ack=True).payload for _ in range(3)],"
+            " queue.get())\nprint(connection.transport.file.rows('SELECT owner LIKE ?, redelivered"
+            " FROM message', f'{os.getpid()}.%'))\n"
         )
         assert output(python(code, path)).splitlines() == [
             "['from the child', 'from the parent', 'from the child, later'] None",
             "[(1, 0)]",
         ]
 
-    def test_threads_share_one_connection(self, path: Path, connect: Callable[..., Connection]) -> None:
+    def test_threads_share_one_connection(
+        self, path: Path, connect: Callable[..., Connection]
+    ) -> None:
         def publish(start: int) -> None:
             with Connection(f"durable:///{path}") as connection:
                 for number in range(start, start + 25):

@@ -1,7 +1,9 @@
-"""Ids in the admin's addresses and forms: any id of 1 to 150 characters has one, and comes back as it was.
+"""Ids in the admin's addresses and forms: any id of 1 to 150 characters has one, and comes back as
+it was.
 
-It is Django's quoting of primary keys, so that links from its own pages (recent actions, the log) lead to ours, and a little
-more: browsers take "." and ".." for directories, and change line ends in forms.
+It is Django's quoting of primary keys, so that links from its own pages (recent actions, the log)
+lead to ours, and a little more: browsers take "." and ".." for directories, and change line ends in
+forms.
 """
 
 from __future__ import annotations

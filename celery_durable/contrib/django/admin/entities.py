@@ -8,8 +8,8 @@ from urllib.parse import urlencode
 from django.http import HttpRequest
 from django.utils.translation import gettext as _
 
-from ....entities import entities_of
 from ....errors import InstanceNotFound
+from ....handles.entity import entities_of
 from .pages import ClosedAdmin, age_of
 from .payloads import shown_payload
 
@@ -19,12 +19,15 @@ _ROWS_PER_PAGE = 100
 
 
 class EntityAdmin(ClosedAdmin):
-    """The admin of entities; what happens to one is a matter of its operations, so there are no verbs."""
+    """The admin of entities.
+
+    What happens to one is a matter of its operations, so there are no verbs.
+    """
 
     list_template = "entities.html"
     page_template = "entity.html"
 
-    def look(self, key: str) -> Any:
+    def read_one(self, key: str) -> Any:
         """Return the entity of an instance id, ``@<name>@<key>``."""
         found = entities_of(self.durable.runtime).fetch(key) if _may_be_id(key) else None
         if found is None:
@@ -41,13 +44,22 @@ class EntityAdmin(ClosedAdmin):
             page = self.durable.entities(limit=_ROWS_PER_PAGE)
         given = {"name": name} if name else {}
         return {
-            "title": _("Entities"), "name": name, "problem": problem,
+            "title": _("Entities"),
+            "name": name,
+            "problem": problem,
             "rows": [
-                {"entity": each, "url": self.address("change", each.id), "moved": age_of(each.updated_at)} for each in page.items
+                {
+                    "entity": each,
+                    "url": self.address("change", each.id),
+                    "moved": age_of(each.updated_at),
+                }
+                for each in page.items
             ],
-            "previous_url": page.previous_cursor and "?" + urlencode(given | {"cursor": page.previous_cursor}),
+            "previous_url": (
+                page.previous_cursor and "?" + urlencode(given | {"cursor": page.previous_cursor})
+            ),
             "next_url": page.next_cursor and "?" + urlencode(given | {"cursor": page.next_cursor}),
-        }  # fmt: skip
+        }
 
     def page_context(self, request: HttpRequest, key: str) -> dict[str, Any]:
         """Return all that is known of one entity."""
@@ -56,7 +68,9 @@ class EntityAdmin(ClosedAdmin):
         context = {
             "entity": entity,
             "instance_url": self.address("change", key, model="instance"),
-            "holder_url": None if holder is None else self.address("change", holder, model="instance"),
+            "holder_url": (
+                None if holder is None else self.address("change", holder, model="instance")
+            ),
         }
         if self.may_see_payloads(request):
             context["state"] = shown_payload("state", _("State"), lambda: entity.state)

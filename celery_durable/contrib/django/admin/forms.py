@@ -1,54 +1,39 @@
-"""The forms of the confirmation pages: why, and of an event what."""
+"""The forms of the confirmation pages: why, and what else a verb takes."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import Any
 
 from django import forms
 from django.utils.translation import gettext_lazy as _
 
-from ....payload import check_json
+from ....engine.verb import Argument, Kind, Surface, Verb
 
-__all__ = ["EventForm", "ReasonForm"]
+__all__ = ["ReasonForm", "form_of", "given_in"]
+
+_LINE = {"class": "vTextField", "autocomplete": "off"}
+_LINES = {"rows": 6, "class": "vLargeTextField", "spellcheck": "false"}
 
 
 class ReasonForm(forms.Form):
     """Asks for a reason, which may not be left out."""
 
-    reason = forms.CharField(
-        label=_("Reason"), max_length=500, widget=forms.TextInput(attrs={"class": "vTextField", "autocomplete": "off"}),
-    )  # fmt: skip
+    reason = forms.CharField(label=_("Reason"), max_length=500, widget=forms.TextInput(attrs=_LINE))
 
 
-class EventForm(ReasonForm):
-    """Asks for an event, too."""
+class JsonField(forms.CharField):
+    """A value as strict JSON; nothing is null."""
 
-    event_name = forms.CharField(
-        label=_("Event name"), max_length=200, strip=False,
-        widget=forms.TextInput(attrs={"class": "vTextField", "autocomplete": "off"}),
-    )  # fmt: skip
-    data = forms.CharField(
-        label=_("Data"), required=False, strip=True, max_length=1_000_000,
-        help_text=_("JSON, such as {\"by\": \"ann\"} or \"yes\"; nothing is null."),
-        widget=forms.Textarea(attrs={"rows": 6, "class": "vLargeTextField", "spellcheck": "false"}),
-    )  # fmt: skip
-    event_id = forms.CharField(
-        label=_("Event id"), required=False, max_length=200,
-        help_text=_("An event of an id that has arrived already is left out; empty is a fresh one."),
-        widget=forms.TextInput(attrs={"class": "vTextField", "autocomplete": "off"}),
-    )  # fmt: skip
-    field_order = ("event_name", "data", "event_id", "reason")
-
-    def clean_data(self) -> Any:
-        """Read the data as strict JSON."""
-        text = self.cleaned_data["data"]
+    def clean(self, value: Any) -> Any:
+        """Return the value of the text."""
+        text = super().clean(value)
         if not text:
             return None
         try:
-            value = json.loads(text, parse_constant=_refuse)
-            json.dumps(value, ensure_ascii=False).encode()
-            check_json(text)
+            found = json.loads(text, parse_constant=_refuse)
+            json.dumps(found, ensure_ascii=False).encode()
         except RecursionError:
             raise forms.ValidationError(_("This is nested too deeply."))
         except json.JSONDecodeError as error:
@@ -57,9 +42,52 @@ class EventForm(ReasonForm):
                 params={"problem": error.msg, "line": error.lineno, "column": error.colno},
             )
         except ValueError as error:
-            raise forms.ValidationError(_("This is not JSON: %(problem)s."), params={"problem": error})
-        return value
+            raise forms.ValidationError(
+                _("This is not JSON: %(problem)s."), params={"problem": error}
+            )
+        return found
 
 
 def _refuse(constant: str) -> None:
     raise ValueError(f"{constant} is no JSON value")
+
+
+def form_of(verb: Verb) -> type[ReasonForm]:
+    """Return the form that asks for the arguments of a verb, and for the reason."""
+    fields = {
+        each.name_in(Surface.ADMIN): _field(each) for each in verb.arguments_in(Surface.ADMIN)
+    }
+    return type("VerbForm", (ReasonForm,), {**fields, "field_order": (*fields, "reason")})
+
+
+def _field(argument: Argument) -> forms.Field:
+    common: dict[str, Any] = {
+        "label": _(argument.label_in(Surface.ADMIN)),
+        "required": argument.is_required,
+        "help_text": _(argument.hint) if argument.hint else "",
+    }
+    if argument.kind is Kind.FLAG:
+        return forms.BooleanField(**common | {"required": False}, initial=argument.default)
+    if argument.kind is Kind.NUMBER:
+        return forms.IntegerField(**common, initial=argument.default)
+    if argument.kind is Kind.JSON:
+        widget = forms.Textarea(attrs=_LINES)
+        return JsonField(**common, max_length=argument.longest, widget=widget)
+    return forms.CharField(
+        **common,
+        strip=not argument.is_required,  # a name is taken as it is written
+        max_length=argument.longest,
+        widget=forms.TextInput(attrs=_LINE),
+    )
+
+
+def given_in(verb: Verb, cleaned: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the arguments of a verb from its form; what was left empty has its default."""
+    given: dict[str, Any] = {}
+    for argument in verb.arguments_in(Surface.ADMIN):
+        value = cleaned[argument.name_in(Surface.ADMIN)]
+        if value in ("", None) and not argument.is_required:
+            value = argument.default
+        is_error = argument.kind is Kind.ERROR and value is not None
+        given[argument.name] = RuntimeError(value) if is_error else value
+    return given

@@ -1,4 +1,6 @@
-"""The history of an orchestration as a table: numbered events, a page at a time, all or only what failed."""
+"""The history of an orchestration as a table: numbered events, a page at a time, all or only what
+failed.
+"""
 
 from __future__ import annotations
 
@@ -8,9 +10,9 @@ from typing import Any
 
 from django.core.paginator import Page, Paginator
 
-from ....core.events import Event
-from ....result import Orchestration
-from ....views import is_failure, timeline_view
+from ....core.history import Event
+from ....handles.orchestration import Orchestration
+from ....inspection.views import is_failure, timeline_view
 from .payloads import shown_payload
 from .secrecy import without_payloads
 
@@ -32,7 +34,12 @@ class HistoryTable:
 
 
 def history_table(
-    run: Orchestration, events: Sequence[Event], *, only_failed: bool, number: object, payloads: bool
+    run: Orchestration,
+    events: Sequence[Event],
+    *,
+    only_failed: bool,
+    number: object,
+    payloads: bool,
 ) -> HistoryTable:
     """Return a page of a history.
 
@@ -56,13 +63,20 @@ def _row(number: int, event: dict[str, Any], payloads: bool) -> dict[str, Any]:
     payload = None
     if "payload" in shown:
         payload = shown_payload("event", "", lambda: shown["payload"], _MOST_OF_AN_EVENT)
-    facts = {name: value for name, value in (shown.get("facts") or {}).items() if _tells(name, value)}
+    facts = {
+        name: value for name, value in (shown.get("facts") or {}).items() if _tells(name, value)
+    }
     if "ran" in facts:
         facts["ran"] = f"{facts['ran'] / 1_000_000:.3f} s"
     return {
-        **shown, "number": number, "at": (event["at"] or "").replace("T", " ").rstrip("Z"), "moment": event["at"],
-        "facts": facts, "payload": payload, "has_failed": event["kind"].endswith("Failed"),
-    }  # fmt: skip
+        **shown,
+        "number": number,
+        "at": (event["at"] or "").replace("T", " ").rstrip("Z"),
+        "moment": event["at"],
+        "facts": facts,
+        "payload": payload,
+        "has_failed": event["kind"].endswith("Failed"),
+    }
 
 
 def _tells(name: str, value: Any) -> bool:

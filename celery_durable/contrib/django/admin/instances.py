@@ -6,29 +6,25 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 from urllib.parse import urlencode
 
-from django.contrib import messages
-from django.contrib.admin.models import CHANGE, DELETION
-from django.core.exceptions import BadRequest
-from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBase, HttpResponseRedirect, QueryDict
+from django.http import Http404, HttpRequest, HttpResponse
 from django.utils.safestring import mark_safe
-from django.utils.text import capfirst
 from django.utils.translation import gettext as _
-from django.utils.translation import gettext_lazy, ngettext
+from django.utils.translation import gettext_lazy
 
-from .... import drawing, views
 from ....core.entity import ORCHESTRATORS
 from ....engine.explain import Explanation
 from ....errors import ActivityError, PayloadError
-from ....result import Orchestration
-from ....timeline import timeline_of
+from ....handles.orchestration import Orchestration
+from ....inspection import drawing, views
+from ....inspection.timeline import timeline_of
 from .addresses import quoted, unquoted
+from .applying import ApplyingAdmin
 from .filters import STATUS_LABELS, FilterForm
-from .forms import EventForm, ReasonForm
 from .history import history_table
-from .pages import ClosedAdmin, age_of, only_post
+from .pages import age_of
 from .payloads import pretty, shown_payload
 from .secrecy import without_messages, without_notes
-from .verbs import MOST_AT_ONCE, VERBS, Outcome, Verb, apply, matching_filters, matching_ids, targets
+from .verbs import Verb, admin_verbs
 
 __all__ = ["InstanceAdmin"]
 
@@ -43,7 +39,7 @@ _PAYLOADS = {
 }
 
 
-class InstanceAdmin(ClosedAdmin):
+class InstanceAdmin(ApplyingAdmin):
     """The admin of orchestrations; every row comes from ``durable.find`` and ``durable.get``."""
 
     list_template = "instances.html"
@@ -56,37 +52,52 @@ class InstanceAdmin(ClosedAdmin):
             self.own_path("<path:object_id>/payload/<slug:which>/", self.payload_view, "payload"),
         ]
 
-    def look(self, key: str) -> Orchestration:
+    def read_one(self, key: str) -> Orchestration:
         """Return the orchestration with this id."""
         return self.durable.get(key)
 
-    # -- the list -------------------------------------------------------------------------------------------------
+    # -- the list ----------------------------------------------------------------------------------
 
     def list_context(self, request: HttpRequest) -> dict[str, Any]:
-        """Return a page of the list: two or three queries, whatever the number of orchestrations."""
+        """Return a page of the list: two or three queries, whatever the number of
+        orchestrations.
+        """
         form = FilterForm(request.GET)
         context: dict[str, Any] = {
-            "form": form, "apply_url": self.address("apply"), "verbs": self._verbs(request), "rows": [],
-            "names": [name for name in self.durable.registry.names() if not name.startswith(ORCHESTRATORS)],
+            "form": form,
+            "apply_url": self.address("apply"),
+            "verbs": self._verbs(request),
+            "rows": [],
+            "names": [
+                name for name in self.durable.registry.names() if not name.startswith(ORCHESTRATORS)
+            ],
             "title": _("Orchestrations"),
-        }  # fmt: skip
+        }
         if not form.is_valid():
             return context
-        filters = {name: value for name, value in request.GET.lists() if name in form.fields and any(value)}
+        filters = {
+            name: value for name, value in request.GET.lists() if name in form.fields and any(value)
+        }
         try:
-            page = self.durable.find(limit=ROWS_PER_PAGE, cursor=request.GET.get("cursor") or None, **form.filters)
+            page = self.durable.find(
+                limit=ROWS_PER_PAGE, cursor=request.GET.get("cursor") or None, **form.filters
+            )
         except ValueError:
             form.add_error(None, _("This address is not one of a page; here is the first one."))
             page = self.durable.find(limit=ROWS_PER_PAGE, **form.filters)
         return context | {
-            "rows": self._rows(request, page.items), "query": request.GET.urlencode(), "is_filtered": bool(filters),
+            "rows": self._rows(request, page.items),
+            "query": request.GET.urlencode(),
+            "is_filtered": bool(filters),
             "first_url": "?" + urlencode(filters, doseq=True) if page.previous_cursor else None,
             "previous_url": self._page_url(filters, page.previous_cursor),
             "next_url": self._page_url(filters, page.next_cursor),
-        }  # fmt: skip
+        }
 
     def _page_url(self, filters: Mapping[str, Any], cursor: str | None) -> str | None:
-        return None if cursor is None else "?" + urlencode({**filters, "cursor": cursor}, doseq=True)
+        return (
+            None if cursor is None else "?" + urlencode({**filters, "cursor": cursor}, doseq=True)
+        )
 
     def _rows(self, request: HttpRequest, runs: Sequence[Orchestration]) -> list[dict[str, Any]]:
         waits = views.current_waits(self.durable, runs)
@@ -96,16 +107,24 @@ class InstanceAdmin(ClosedAdmin):
 
     def _row(self, run: Orchestration, waits_for: str = "") -> dict[str, Any]:
         return {
-            "id": run.id, "part": quoted(run.id), "url": self.address("change", run.id), "name": run.name, "version": run.version,
-            "status": str(run.runtime_status), "status_label": STATUS_LABELS[run.runtime_status], "waits_for": waits_for,
-            "created_at": run.created_at, "age": age_of(run.created_at),
-            "updated_at": run.updated_at, "moved": age_of(run.updated_at),
-        }  # fmt: skip
+            "id": run.id,
+            "part": quoted(run.id),
+            "url": self.address("change", run.id),
+            "name": run.name,
+            "version": run.version,
+            "status": str(run.runtime_status),
+            "status_label": STATUS_LABELS[run.runtime_status],
+            "waits_for": waits_for,
+            "created_at": run.created_at,
+            "age": age_of(run.created_at),
+            "updated_at": run.updated_at,
+            "moved": age_of(run.updated_at),
+        }
 
     def _verbs(self, request: HttpRequest) -> list[Verb]:
-        return [verb for verb in VERBS.values() if self.may(request, verb.permission)]
+        return [verb for verb in admin_verbs().values() if self.may(request, verb.permission)]
 
-    # -- the page of one ------------------------------------------------------------------------------------------------
+    # -- the page of one ---------------------------------------------------------------------------
 
     def page_context(self, request: HttpRequest, key: str) -> dict[str, Any]:
         """Return all that is known of one orchestration."""
@@ -113,12 +132,18 @@ class InstanceAdmin(ClosedAdmin):
         explanation = run.explain()
         parent_id = run.parent_id
         return {
-            "run": self._row(run) | {"started_at": run.started_at, "completed_at": run.completed_at},
+            "run": (
+                self._row(run) | {"started_at": run.started_at, "completed_at": run.completed_at}
+            ),
             "is_entity": run.name.startswith(ORCHESTRATORS),
             "tags": sorted(run.tags.items()),
             "reason": run.reason if may_see else views.without_message(run.reason),
             "explanation": self._explained(explanation, may_see),
-            "parent": None if parent_id is None else {"id": parent_id, "url": self.address("change", parent_id)},
+            "parent": (
+                None
+                if parent_id is None
+                else {"id": parent_id, "url": self.address("change", parent_id)}
+            ),
             "payloads": self._payloads(run, key) if may_see else [],
             "verbs": [verb for verb in self._verbs(request) if verb.fits(run)],
             "apply_url": self.address("apply"),
@@ -132,13 +157,19 @@ class InstanceAdmin(ClosedAdmin):
         if last_error is not None and not may_see:
             last_error = ": ".join(last_error.split(": ")[:2])
         waits_for = (
-            explanation.waits_for if may_see else [views.without_message(each) for each in explanation.waits_for]
+            explanation.waits_for
+            if may_see
+            else [views.without_message(each) for each in explanation.waits_for]
         )
         return {"waits_for": waits_for, "last_error": last_error, "advice": explanation.advice}
 
     def _children(self, request: HttpRequest, key: str) -> dict[str, Any]:
         page = self.durable.find(parent_id=key, limit=_MOST_CHILDREN)
-        more = None if page.next_cursor is None else f"{self.address('changelist')}?{urlencode({'parent': key})}"
+        more = (
+            None
+            if page.next_cursor is None
+            else f"{self.address('changelist')}?{urlencode({'parent': key})}"
+        )
         return {"children": self._rows(request, page.items), "more_children_url": more}
 
     def _past(self, request: HttpRequest, run: Orchestration, may_see: bool) -> dict[str, Any]:
@@ -146,16 +177,19 @@ class InstanceAdmin(ClosedAdmin):
         try:
             timeline = timeline_of(run)
             history = history_table(
-                run, run.history(), only_failed=request.GET.get("events") == "failed", number=request.GET.get("page"),
+                run,
+                run.history(),
+                only_failed=request.GET.get("events") == "failed",
+                number=request.GET.get("page"),
                 payloads=may_see,
-            )  # fmt: skip
+            )
         except PayloadError as problem:
             return {"damage": str(problem) if may_see else type(problem).__name__}
         shown = timeline if may_see else without_notes(timeline)
         svg, table = drawing.svg(shown), drawing.table(shown)  # both escape what they are given
         return {"svg": mark_safe(svg), "table": mark_safe(table), "history": history}  # noqa: S308
 
-    # -- payloads -----------------------------------------------------------------------------------------------------
+    # -- payloads ----------------------------------------------------------------------------------
 
     def _payloads(self, run: Orchestration, key: str) -> list[dict[str, Any]]:
         return [
@@ -172,125 +206,12 @@ class InstanceAdmin(ClosedAdmin):
         if which not in _PAYLOADS:
             raise Http404(f"there is no payload {which!r}")
         run = self.found(unquoted(object_id))
-        response = HttpResponse(pretty(_reader(run, which)()), content_type="application/json; charset=utf-8")
+        response = HttpResponse(
+            pretty(_reader(run, which)()), content_type="application/json; charset=utf-8"
+        )
         response["Content-Disposition"] = f'attachment; filename="{which}.json"'
         response["X-Content-Type-Options"] = "nosniff"
         return response
-
-    # -- verbs ----------------------------------------------------------------------------------------------------
-
-    @only_post
-    def apply_view(self, request: HttpRequest) -> HttpResponseBase:
-        """Ask whether and why; and, with that answered, do it."""
-        self.require(request)
-        name = request.POST.get("verb", "")
-        if not name:
-            messages.warning(request, _("Choose an action."))
-            return HttpResponseRedirect(self._back(request))
-        if (verb := VERBS.get(name)) is None:
-            raise BadRequest("no such verb")
-        self.require(request, verb.permission)
-        chosen = _Chosen(self, verb, request.POST)
-        if chosen.is_empty:
-            messages.warning(request, _("Select at least one orchestration."))
-            return HttpResponseRedirect(self._back(request))
-        has_answer = "confirm" in request.POST
-        form = (EventForm if verb.name == "raise_event" else ReasonForm)(request.POST if has_answer else None)
-        if not has_answer or not form.is_valid():
-            return self._confirmation(request, verb, chosen, form)
-        try:
-            outcomes = apply(
-                self.durable, verb, chosen.ids(), self._signed(request, form), form.cleaned_data,
-                tells_all=self.may_see_payloads(request),
-            )  # fmt: skip
-        except ValueError as problem:  # also of a payload that cannot be stored
-            form.add_error(None, str(problem))
-            return self._confirmation(request, verb, chosen, form)
-        self._report(request, verb, outcomes, form.cleaned_data["reason"])
-        return HttpResponseRedirect(self._back(request, verb, outcomes))
-
-    def _confirmation(self, request: HttpRequest, verb: Verb, chosen: _Chosen, form: ReasonForm) -> HttpResponse:
-        context = {
-            "title": verb.question, "verb": verb, "form": form, "apply_url": self.address("apply"), "chosen": chosen,
-            "count": chosen.count(), "most": MOST_AT_ONCE, "back_url": self._back(request),
-            "targets": [
-                {
-                    "id": each.id, "url": self.address("change", each.id), "note": each.note,
-                    "status": each.status, "status_label": STATUS_LABELS.get(each.status),  # type: ignore[arg-type]
-                }
-                for each in targets(self.durable, verb, chosen.ids(_MOST_EXAMPLES))
-            ],
-        }  # fmt: skip
-        return self.rendered(request, "confirm.html", context)
-
-    def _signed(self, request: HttpRequest, form: ReasonForm) -> str:
-        return f"{form.cleaned_data['reason']} ({request.user.get_username()})"
-
-    def _report(self, request: HttpRequest, verb: Verb, outcomes: Sequence[Outcome], reason: str) -> None:
-        done = [each.id for each in outcomes if not each.refusal and not each.had_no_effect]
-        idle = [each.id for each in outcomes if each.had_no_effect]
-        refusals = [each.refusal for each in outcomes if each.refusal]
-        told = _("%(done)s. Reason: %(reason)s") % {"done": capfirst(verb.done), "reason": reason}
-        self.log(request, done, told, DELETION if verb.name == "purge" else CHANGE)
-        if done:
-            text = ngettext(
-                "%(count)d orchestration was %(done)s.", "%(count)d orchestrations were %(done)s.", len(done)
-            )
-            messages.success(request, text % {"count": len(done), "done": verb.done})
-        if idle:
-            text = ngettext(
-                "%(count)d orchestration needed nothing: %(ids)s.",
-                "%(count)d orchestrations needed nothing: %(ids)s.",
-                len(idle),
-            )
-            messages.warning(
-                request, text % {"count": len(idle), "ids": ", ".join(idle[:10]) + ("…" if len(idle) > 10 else "")}
-            )
-        self.tell_refusals(request, refusals)
-
-    def _back(self, request: HttpRequest, verb: Verb | None = None, outcomes: Sequence[Outcome] = ()) -> str:
-        """Return where the user came from: the page of the only one, or the list with its filters."""
-        ids = _ids_of(request.POST)
-        was_purged = verb is not None and verb.name == "purge" and not any(each.refusal for each in outcomes)
-        if "from_page" in request.POST and len(ids) == 1 and not was_purged:
-            return self.address("change", ids[0])
-        query = QueryDict(request.POST.get("query", "")).urlencode()
-        return self.address("changelist") + (f"?{query}" if query else "")
-
-
-class _Chosen:
-    """What a request chose: ids, or all that match the filters of the list."""
-
-    def __init__(self, admin: InstanceAdmin, verb: Verb, given: QueryDict) -> None:
-        self._durable = admin.durable
-        self.given = _ids_of(given)
-        self.query = given.get("query", "")
-        self.is_from_page = "from_page" in given
-        self.filters: dict[str, Any] | None = None
-        if "all" in given:
-            form = FilterForm(QueryDict(self.query))
-            if not form.is_valid():
-                raise BadRequest("the filters do not fit")
-            self.filters = matching_filters(verb, form.filters)
-        elif len(self.given) > MOST_AT_ONCE:
-            raise BadRequest(f"at most {MOST_AT_ONCE} orchestrations at once")
-
-    @property
-    def is_empty(self) -> bool:
-        return self.filters is None and not self.given
-
-    def count(self) -> int:
-        return len(self.given) if self.filters is None else self._durable.count(**self.filters)
-
-    def parts(self) -> list[str]:
-        return [quoted(id_) for id_ in self.given]
-
-    def ids(self, most: int = MOST_AT_ONCE) -> list[str]:
-        return self.given[:most] if self.filters is None else matching_ids(self._durable, self.filters, most)
-
-
-def _ids_of(given: QueryDict) -> list[str]:
-    return list(dict.fromkeys(unquoted(each) for each in given.getlist("id") if each))
 
 
 def _reader(run: Orchestration, name: str) -> Callable[[], Any]:
@@ -306,5 +227,8 @@ def _failure_of(run: Orchestration) -> dict[str, Any] | None:
     found = {"type": f"{kind.__module__}.{kind.__qualname__}", "message": str(failure)}
     trace = "\n".join(notes)
     if isinstance(failure, ActivityError):
-        found, trace = {"type": failure.type, "message": failure.message}, failure.traceback or trace
+        found, trace = (
+            {"type": failure.type, "message": failure.message},
+            failure.traceback or trace,
+        )
     return found | {"traceback": trace.splitlines()}

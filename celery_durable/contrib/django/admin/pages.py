@@ -1,38 +1,33 @@
-"""What the pages of orchestrations, entities and schedules share: closed models, addresses, permissions, and errors.
+"""What the pages of orchestrations, entities and schedules share: closed models, addresses,
+permissions, and errors.
 
-The rows are not read through Django's models but through ``Durable``, so that the pages work whatever database the store
-is in. The models stand for permissions, and for the links of Django's own pages.
+The rows are not read through Django's models but through ``Durable``, so that the pages work
+whatever database the store is in. The models stand for permissions, and for the links of Django's
+own pages.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from functools import wraps
 from importlib import resources
 from typing import Any
 
-from django.contrib import admin, messages
+from django.contrib import messages
 from django.contrib.admin.models import CHANGE, LogEntry
 from django.contrib.admin.utils import quote
 from django.contrib.contenttypes.models import ContentType
-from django.core.exceptions import PermissionDenied
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBase, HttpResponseNotAllowed
-from django.template.response import TemplateResponse
-from django.urls import path, reverse
 from django.utils.timesince import timesince
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
-from ....app import Durable
-from ....errors import ConfigurationError, DurableError, InstanceNotFound, ScheduleNotFound, StoreError
-from ..project import durable_of_project
-from ..transactions import commits_by_itself
-from .addresses import quoted, unquoted
+from .addresses import unquoted
+from .guarded import GuardedAdmin, View
 
 __all__ = ["ClosedAdmin", "age_of", "only_post"]
 
-View = Callable[..., HttpResponseBase]
 _MOST_TOLD = 50
 _READING = ("GET", "HEAD")
 
@@ -40,7 +35,11 @@ _READING = ("GET", "HEAD")
 def age_of(moment: datetime) -> str:
     """Return how long ago a moment was, in one unit."""
     seconds = max(0, int((datetime.now(UTC) - moment).total_seconds()))
-    text = ngettext("%d second", "%d seconds", seconds) % seconds if seconds < 60 else timesince(moment, depth=1)
+    text = (
+        ngettext("%d second", "%d seconds", seconds) % seconds
+        if seconds < 60
+        else timesince(moment, depth=1)
+    )
     return str(text)
 
 
@@ -56,83 +55,37 @@ def only_post(view: View) -> View:
     return checked
 
 
-class ClosedAdmin(admin.ModelAdmin):
+class ClosedAdmin(GuardedAdmin):
     """A model that is looked at, and changed by verbs only."""
 
     actions = None
     list_template = ""
     page_template = ""
 
-    # -- Django's own ways of changing rows are closed ------------------------------------------------------------
-
-    def has_add_permission(self, request: HttpRequest) -> bool:
-        """Nobody may."""
-        return False
-
-    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        """Nobody may."""
-        return False
-
-    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        """Nobody may."""
-        return False
-
-    # -- permissions --------------------------------------------------------------------------------------------------
-
-    def may(self, request: HttpRequest, codename: str) -> bool:
-        """Tell whether the user has a permission of this application."""
-        return bool(request.user.has_perm(f"{self.opts.app_label}.{codename}"))
-
-    def require(self, request: HttpRequest, *codenames: str) -> None:
-        """Refuse a user who may not look, or lacks one of these permissions.
-
-        Raises:
-            PermissionDenied: so it is.
-        """
-        if not self.has_view_permission(request) or not all(self.may(request, each) for each in codenames):
-            raise PermissionDenied
-
-    def may_see_payloads(self, request: HttpRequest) -> bool:
-        """Tell whether the user may see inputs, outputs, states and the messages of errors."""
-        return self.may(request, "view_payload")
-
-    # -- addresses ----------------------------------------------------------------------------------------------------
-
-    @property
-    def durable(self) -> Durable:
-        """The project's orchestrations."""
-        durable: Durable = durable_of_project()
-        return durable
+    # -- addresses ---------------------------------------------------------------------------------
 
     def own_urls(self) -> list[Any]:
         """Return the addresses beside the list and the page."""
         return []
 
-    def own_path(self, route: str, view: View, name: str) -> Any:
-        """Return an address of this model."""
-        return path(route, commits_by_itself(self.admin_site.admin_view(self._guarded(view))), name=self._name(name))
-
     def get_urls(self) -> list[Any]:
         """Return Django's addresses of the model, and ours before them."""
-        return [*self.own_urls(), self.own_path("timeline.css", self.timeline_css, "timeline_css"), *super().get_urls()]
-
-    def _name(self, name: str) -> str:
-        return f"{self.opts.app_label}_{self.opts.model_name}_{name}"
-
-    def address(self, name: str, *args: str, model: str | None = None) -> str:
-        """Return the address of a page, of this model or of another one of the application."""
-        view = f"admin:{self.opts.app_label}_{model or self.opts.model_name}_{name}"
-        parts = [quoted(args[0]), *args[1:]] if args else []
-        return str(reverse(view, args=parts, current_app=self.admin_site.name))
+        return [
+            *self.own_urls(),
+            self.own_path("timeline.css", self.timeline_css, "timeline_css"),
+            *super().get_urls(),
+        ]
 
     def timeline_css(self, request: HttpRequest) -> HttpResponse:
-        """Answer with the style of the pictures, which is shared with the surfaces that are not Django's."""
+        """Answer with the style of the pictures, which is shared with the surfaces that are not
+        Django's.
+        """
         text = resources.files("celery_durable").joinpath("static/timeline.css").read_text("utf-8")
         response = HttpResponse(text, content_type="text/css; charset=utf-8")
         response["Cache-Control"] = "private, max-age=3600"
         return response
 
-    # -- pages ------------------------------------------------------------------------------------------------------
+    # -- pages -------------------------------------------------------------------------------------
 
     def list_context(self, request: HttpRequest) -> dict[str, Any]:
         """Return what the list shows."""
@@ -146,12 +99,14 @@ class ClosedAdmin(admin.ModelAdmin):
         """Answer with the list."""
         if request.method not in _READING:
             return HttpResponseNotAllowed(_READING)
-        return self._guarded(self._list)(request)
+        return self.guarded(self._list)(request)
 
     def _list(self, request: HttpRequest) -> HttpResponseBase:
         self.require(request)
         title = _("Select %s to view") % self.opts.verbose_name
-        return self.rendered(request, self.list_template, {"title": title, **self.list_context(request)})
+        return self.rendered(
+            request, self.list_template, {"title": title, **self.list_context(request)}
+        )
 
     def change_view(
         self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: Any = None
@@ -159,16 +114,23 @@ class ClosedAdmin(admin.ModelAdmin):
         """Answer with the page of one."""
         if request.method not in _READING:
             return HttpResponseNotAllowed(_READING)
-        return self._guarded(self._page)(request, unquoted(object_id))
+        return self.guarded(self._page)(request, unquoted(object_id))
 
     def _page(self, request: HttpRequest, key: str) -> HttpResponseBase:
         self.require(request)
-        context = {"title": key, "key": key, "log_url": self.address("history", key), **self.page_context(request, key)}
+        context = {
+            "title": key,
+            "key": key,
+            "log_url": self.address("history", key),
+            **self.page_context(request, key),
+        }
         return self.rendered(request, self.page_template, context)
 
-    def history_view(self, request: HttpRequest, object_id: str, extra_context: Any = None) -> HttpResponseBase:
+    def history_view(
+        self, request: HttpRequest, object_id: str, extra_context: Any = None
+    ) -> HttpResponseBase:
         """Answer with what users of the admin did to one; also after it was purged."""
-        return self._guarded(self._log_page)(request, object_id)
+        return self.guarded(self._log_page)(request, object_id)
 
     def _log_page(self, request: HttpRequest, object_id: str) -> HttpResponseBase:
         self.require(request)
@@ -182,14 +144,14 @@ class ClosedAdmin(admin.ModelAdmin):
         if "\x00" in object_id:
             return None  # PostgreSQL does not even let the log be asked for it
         try:
-            self.look(object_id)
+            self.read_one(object_id)
         except (LookupError, ValueError):
             content_type = ContentType.objects.get_for_model(self.model)
             if not LogEntry.objects.filter(content_type=content_type, object_id=object_id).exists():
                 return None
         return self.model(pk=object_id)
 
-    def look(self, key: str) -> Any:
+    def read_one(self, key: str) -> Any:
         """Return the one with this id.
 
         Raises:
@@ -201,52 +163,26 @@ class ClosedAdmin(admin.ModelAdmin):
     def found(self, key: str) -> Any:
         """Return the one with this id, or answer 404."""
         try:
-            return self.look(key)
+            return self.read_one(key)
         except (LookupError, ValueError) as error:
             raise Http404(str(error)) from error
 
-    def rendered(self, request: HttpRequest, template: str, context: dict[str, Any], status: int = 200) -> HttpResponse:
-        """Return a page of the admin site."""
-        request.current_app = self.admin_site.name
-        shared = {
-            **self.admin_site.each_context(request),
-            "opts": self.opts,
-            "list_url": self.address("changelist"),
-            "timeline_css_url": self.address("timeline_css"),
-            "may_see_payloads": self.may_see_payloads(request),
-        }
-        return TemplateResponse(request, f"admin/celery_durable/{template}", {**shared, **context}, status=status)
+    # -- reporting what was done -------------------------------------------------------------------
 
-    def _guarded(self, view: View) -> View:
-        """Let a view answer in words where the store or an id fails it."""
-
-        @wraps(view)
-        def guarded(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
-            try:
-                return view(request, *args, **kwargs)
-            except (InstanceNotFound, ScheduleNotFound) as error:
-                raise Http404(str(error)) from error
-            except (StoreError, ConfigurationError) as error:
-                return self._problem(request, _("The store cannot be used"), error, 503)
-            except DurableError as error:
-                return self._problem(request, _("This cannot be shown"), error, 500)
-
-        return guarded
-
-    def _problem(self, request: HttpRequest, title: str, error: DurableError, status: int) -> HttpResponse:
-        text = str(error) if self.may_see_payloads(request) else type(error).__name__
-        return self.rendered(request, "problem.html", {"title": title, "problem": text}, status)
-
-    # -- telling what was done ----------------------------------------------------------------------------------------
-
-    def log(self, request: HttpRequest, keys: Sequence[str], message: str, flag: int = CHANGE) -> None:
+    def log(
+        self, request: HttpRequest, keys: Sequence[str], message: str, flag: int = CHANGE
+    ) -> None:
         """Record in Django's admin log what the user did."""
         if keys:
-            LogEntry.objects.log_actions(request.user.pk, [self.model(pk=key) for key in keys], flag, message)
+            LogEntry.objects.log_actions(
+                request.user.pk, [self.model(pk=key) for key in keys], flag, message
+            )
 
-    def tell_refusals(self, request: HttpRequest, refusals: Sequence[str]) -> None:
+    def show_refusals(self, request: HttpRequest, refusals: Sequence[str]) -> None:
         """Show why some were not done, each by itself."""
         for text in refusals[:_MOST_TOLD]:
             messages.error(request, text)
         if (left := len(refusals) - _MOST_TOLD) > 0:
-            messages.error(request, ngettext("%d more was refused.", "%d more were refused.", left) % left)
+            messages.error(
+                request, ngettext("%d more was refused.", "%d more were refused.", left) % left
+            )

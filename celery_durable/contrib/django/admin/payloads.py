@@ -1,4 +1,6 @@
-"""Inputs, outputs and states as people read them: JSON, indented, and cut where it gets too long for a page."""
+"""Inputs, outputs and states as people read them: JSON, indented, and cut where it gets too long
+for a page.
+"""
 
 from __future__ import annotations
 
@@ -9,9 +11,9 @@ from typing import Any
 
 from django.utils.translation import gettext as _
 
+from ....core.text import encodable
 from ....errors import PayloadError
-from ....payload import encodable
-from ....views import plain
+from ....inspection.views import plain
 
 __all__ = ["MOST_SHOWN", "Payload", "pretty", "shown_payload"]
 
@@ -43,7 +45,9 @@ def pretty(value: Any) -> str:
         raise PayloadError(_("It cannot be shown as JSON: %s") % problem) from problem
 
 
-def shown_payload(name: str, label: Any, read: Callable[[], Any], most: int = MOST_SHOWN) -> Payload:
+def shown_payload(
+    name: str, label: Any, read: Callable[[], Any], most: int = MOST_SHOWN
+) -> Payload:
     """Read a payload for a page; one that cannot be read says so in its place.
 
     Args:

@@ -1,4 +1,6 @@
-"""Schedules in the admin: the list, the page of one, and pausing, resuming, triggering and deleting them."""
+"""Schedules in the admin: the list, the page of one, and pausing, resuming, triggering and deleting
+them.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +17,7 @@ from django.utils.translation import gettext as _t
 from django.utils.translation import gettext_lazy as _
 
 from ....errors import DurableError
-from ....schedule import Schedule
+from ....handles.schedule import Schedule
 from .addresses import quoted, unquoted
 from .filters import STATUS_LABELS
 from .forms import ReasonForm
@@ -59,15 +61,33 @@ class ScheduleVerb:
 SCHEDULE_VERBS: Mapping[str, ScheduleVerb] = {
     verb.name: verb
     for verb in (
-        ScheduleVerb("pause", _("Pause"), _("It starts nothing until it is resumed; what runs goes on."), _("Paused")),
-        ScheduleVerb("resume", _("Resume"), _("It goes on with its next tick; those of the pause are left out."), _("Resumed")),
-        ScheduleVerb("trigger", _("Run now"), _("It starts an extra orchestration now, whatever runs."), _("Triggered")),
         ScheduleVerb(
-            "delete", _("Delete"), _("It is deleted; what it started goes on. Code that declares it makes it anew."),
-            _("Deleted"), is_drastic=True,
+            "pause",
+            _("Pause"),
+            _("It starts nothing until it is resumed; what runs continues."),
+            _("Paused"),
+        ),
+        ScheduleVerb(
+            "resume",
+            _("Resume"),
+            _("It continues with its next tick; those of the pause are left out."),
+            _("Resumed"),
+        ),
+        ScheduleVerb(
+            "trigger",
+            _("Run now"),
+            _("It starts an extra orchestration now, whatever runs."),
+            _("Triggered"),
+        ),
+        ScheduleVerb(
+            "delete",
+            _("Delete"),
+            _("It is deleted; what it started continues. Code that declares it makes it again."),
+            _("Deleted"),
+            is_drastic=True,
         ),
     )
-}  # fmt: skip
+}
 
 
 class ScheduleAdmin(ClosedAdmin):
@@ -80,7 +100,7 @@ class ScheduleAdmin(ClosedAdmin):
         """Return the address of the verbs."""
         return [self.own_path("apply/", self.apply_view, "apply")]
 
-    def look(self, key: str) -> Schedule:
+    def read_one(self, key: str) -> Schedule:
         """Return the schedule of this name."""
         return self.durable.get_schedule(key)
 
@@ -92,18 +112,28 @@ class ScheduleAdmin(ClosedAdmin):
     def _row(self, schedule: Schedule) -> dict[str, Any]:
         last_id = schedule.last_id
         return {
-            "schedule": schedule, "part": quoted(schedule.name), "url": self.address("change", schedule.name),
-            "last_url": None if last_id is None else self.address("change", last_id, model="instance"),
-        }  # fmt: skip
+            "schedule": schedule,
+            "part": quoted(schedule.name),
+            "url": self.address("change", schedule.name),
+            "last_url": (
+                None if last_id is None else self.address("change", last_id, model="instance")
+            ),
+        }
 
     def page_context(self, request: HttpRequest, key: str) -> dict[str, Any]:
         """Return all that is known of one schedule, with the instances that it started last."""
         schedule, prefix = self.found(key), f"{key}@"
-        runs = self.durable.find(id_prefix=prefix, limit=_MOST_RUNS).items if _may_look(self, request) else []
+        runs = (
+            self.durable.find(id_prefix=prefix, limit=_MOST_RUNS).items
+            if _may_look(self, request)
+            else []
+        )
         return {
             **self._row(schedule),
             "verbs": [
-                verb for verb in SCHEDULE_VERBS.values() if self.may(request, verb.permission) and verb.fits(schedule)
+                verb
+                for verb in SCHEDULE_VERBS.values()
+                if self.may(request, verb.permission) and verb.fits(schedule)
             ],
             "apply_url": self.address("apply"),
             "runs": [
@@ -115,7 +145,9 @@ class ScheduleAdmin(ClosedAdmin):
                 }
                 for run in runs
             ],
-            "runs_url": f"{self.address('changelist', model='instance')}?{urlencode({'q': prefix})}",
+            "runs_url": (
+                f"{self.address('changelist', model='instance')}?{urlencode({'q': prefix})}"
+            ),
         }
 
     @only_post
@@ -130,13 +162,19 @@ class ScheduleAdmin(ClosedAdmin):
         form = ReasonForm(request.POST if "confirm" in request.POST else None)
         if not form.is_valid():
             context = {
-                "title": _t("%(verb)s: schedule %(name)s") % {"verb": verb.label, "name": key}, "verb": verb, "form": form,
-                "part": quoted(key), "apply_url": self.address("apply"), "back_url": self.address("change", key),
-            }  # fmt: skip
+                "title": _t("%(verb)s: schedule %(name)s") % {"verb": verb.label, "name": key},
+                "verb": verb,
+                "form": form,
+                "part": quoted(key),
+                "apply_url": self.address("apply"),
+                "back_url": self.address("change", key),
+            }
             return self.rendered(request, "confirm_schedule.html", context)
         return self._applied(request, verb, schedule, form.cleaned_data["reason"])
 
-    def _applied(self, request: HttpRequest, verb: ScheduleVerb, schedule: Schedule, reason: str) -> HttpResponseBase:
+    def _applied(
+        self, request: HttpRequest, verb: ScheduleVerb, schedule: Schedule, reason: str
+    ) -> HttpResponseBase:
         key = schedule.name
         if not verb.fits(schedule):
             messages.warning(request, _t("Schedule %s needed nothing.") % key)
@@ -144,10 +182,10 @@ class ScheduleAdmin(ClosedAdmin):
         try:
             started = verb.apply(schedule, f"{reason} ({request.user.get_username()})")
         except DurableError as problem:
-            self.tell_refusals(request, [str(problem)])
+            self.show_refusals(request, [str(problem)])
             return HttpResponseRedirect(self.address("change", key))
-        told = _t("%(done)s. Reason: %(reason)s") % {"done": verb.done, "reason": reason}
-        self.log(request, [key], told, DELETION if verb.name == "delete" else CHANGE)
+        message = _t("%(done)s. Reason: %(reason)s") % {"done": verb.done, "reason": reason}
+        self.log(request, [key], message, DELETION if verb.name == "delete" else CHANGE)
         messages.success(request, f"{verb.done}: {started or key}")
         if started and _may_look(self, request):
             return HttpResponseRedirect(self.address("change", started, model="instance"))

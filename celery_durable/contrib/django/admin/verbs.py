@@ -1,21 +1,34 @@
-"""What the admin can do to orchestrations: one table of verbs, and applying one of them to many, each reported by itself."""
+"""What the admin can do to orchestrations: the verbs of the engine's table, translated, and
+applying one of them to many, each reported by itself.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from django.utils.translation import gettext as _t
-from django.utils.translation import gettext_lazy as _
 
-from ....app import Durable
+from ....app.durable import Durable
 from ....core.status import RuntimeStatus
-from ....engine.verbs import EFFECTS, WITHOUT_REASON, Effect, is_offered, refuse_for_entity, statuses_of
+from ....engine.verb import Effect, Surface
+from ....engine.verb import Verb as Row
+from ....engine.verbs import offered_in
 from ....errors import DurableError, InstanceNotFound, InvalidState, PayloadError, StoreError
-from ....result import Orchestration
+from ....handles.orchestration import Orchestration
 
-__all__ = ["MOST_AT_ONCE", "VERBS", "Outcome", "Target", "Verb", "apply", "matching_filters", "matching_ids", "targets"]
+__all__ = [
+    "MOST_AT_ONCE",
+    "Outcome",
+    "Target",
+    "Verb",
+    "admin_verbs",
+    "apply",
+    "matching_filters",
+    "matching_ids",
+    "targets",
+]
 
 #: One request acts on so many orchestrations at most.
 MOST_AT_ONCE = 500
@@ -24,70 +37,64 @@ _PAGE = 100
 
 @dataclass(frozen=True)
 class Verb:
-    """A verb: its name is that of ``Orchestration``'s method, and begins its permission's."""
+    """A verb as the admin shows it, in the language of the request."""
 
-    name: str
-    label: Any
-    question: Any
-    meaning: Any
-    done: Any
-    is_drastic: bool = False
+    row: Row
+
+    @property
+    def name(self) -> str:
+        """That of ``Orchestration``'s method."""
+        return self.row.name
+
+    @property
+    def label(self) -> str:
+        """What its button says."""
+        return str(_t(self.row.words.label))
+
+    @property
+    def question(self) -> str:
+        """What heads its confirmation page."""
+        return str(_t(self.row.words.question))
+
+    @property
+    def meaning(self) -> str:
+        """What becomes of those that were chosen."""
+        return str(_t(self.row.words.meaning_in(Surface.ADMIN)))
+
+    @property
+    def done(self) -> str:
+        """What was done to them."""
+        return str(_t(self.row.words.done))
+
+    @property
+    def is_drastic(self) -> bool:
+        """Whether its button warns."""
+        return self.row.is_destructive
 
     @property
     def keeps_reason(self) -> bool:
         """Whether the history of the orchestration keeps the reason."""
-        return self.name not in WITHOUT_REASON
+        return self.row.keeps_reason
 
     @property
     def permission(self) -> str:
         """The codename of the permission that it needs."""
-        return f"{self.name}_instance"
+        return self.row.permission
 
     def fits(self, run: Orchestration) -> bool:
         """Tell whether it acts on an orchestration or entity as it is."""
-        return is_offered(self.name, run.name, run.runtime_status)
+        return self.row.is_offered(run.name, run.runtime_status)
 
 
-VERBS: Mapping[str, Verb] = {
-    verb.name: verb
-    for verb in (
-        Verb(
-            "suspend", _("Suspend"), _("Suspend orchestrations"),
-            _("They stop taking turns. What arrives is kept, and running activities finish."), _("suspended"),
-        ),
-        Verb(
-            "resume", _("Resume"), _("Resume orchestrations"),
-            _("They go on; what has arrived meanwhile is delivered in order."), _("resumed"),
-        ),
-        Verb(
-            "cancel", _("Cancel"), _("Cancel orchestrations"),
-            _("Their code is asked to cancel at its current await: compensation runs before they end."),
-            _("asked to cancel"), is_drastic=True,
-        ),
-        Verb(
-            "terminate", _("Terminate"), _("Terminate orchestrations"),
-            _("They end at once, with their sub-orchestrations. Compensation does not run."), _("terminated"), is_drastic=True,
-        ),
-        Verb(
-            "rewind", _("Rewind"), _("Rewind failed orchestrations"),
-            _("What failed runs again, with a fresh count of attempts; what has succeeded is kept."), _("rewound"),
-        ),
-        Verb(
-            "restart", _("Restart"), _("Restart orchestrations"),
-            _("They begin once more with the same input, on the newest version. The history of the old life is deleted."),
-            _("restarted"), is_drastic=True,
-        ),
-        Verb(
-            "raise_event", _("Raise event"), _("Raise an event on orchestrations"),
-            _("The event waits for the orchestration until its code asks for it."), _("given the event"),
-        ),
-        Verb(
-            "purge", _("Purge"), _("Purge finished orchestrations"),
-            _("They are deleted, with their history and their finished sub-orchestrations. This cannot be undone."),
-            _("purged"), is_drastic=True,
-        ),
+def admin_verbs() -> dict[str, Verb]:
+    """Return the verbs that the admin offers, by their names: those that ask for more than a reason
+    after the others, and those that delete last.
+    """
+    rows = sorted(
+        offered_in(Surface.ADMIN),
+        key=lambda row: (row.deletes, bool(row.arguments_in(Surface.ADMIN))),
     )
-}  # fmt: skip
+    return {row.name: Verb(row) for row in rows}
 
 
 @dataclass(frozen=True)
@@ -123,15 +130,19 @@ def _target(durable: Durable, verb: Verb, instance_id: str) -> Target:
         Effect.NOTHING: _t("nothing to do in this status"),
         Effect.REFUSED: _t("not possible in this status"),
     }
-    return Target(instance_id, status, notes[EFFECTS[verb.name][status]])
+    return Target(instance_id, status, notes[verb.row.effect_in(status)])
 
 
 def matching_filters(verb: Verb, filters: Mapping[str, Any]) -> dict[str, Any]:
-    """Return filters that choose only those on which the verb acts, unless they choose by status themselves."""
-    return {"status": [str(status) for status in statuses_of(verb.name)], **filters}
+    """Return filters that choose only those on which the verb acts, unless they choose by status
+    themselves.
+    """
+    return {"status": [str(status) for status in verb.row.acts_in], **filters}
 
 
-def matching_ids(durable: Durable, filters: Mapping[str, Any], most: int = MOST_AT_ONCE) -> list[str]:
+def matching_ids(
+    durable: Durable, filters: Mapping[str, Any], most: int = MOST_AT_ONCE
+) -> list[str]:
     """Return the ids of the newest orchestrations that match."""
     found: list[str] = []
     cursor: str | None = None
@@ -145,7 +156,13 @@ def matching_ids(durable: Durable, filters: Mapping[str, Any], most: int = MOST_
 
 
 def apply(
-    durable: Durable, verb: Verb, ids: Sequence[str], reason: str, given: Mapping[str, Any], *, tells_all: bool
+    durable: Durable,
+    verb: Verb,
+    ids: Sequence[str],
+    reason: str,
+    given: Mapping[str, Any],
+    *,
+    shows_errors: bool,
 ) -> list[Outcome]:
     """Apply a verb to each orchestration; one that refuses does not keep the others from it.
 
@@ -154,13 +171,14 @@ def apply(
         verb: what to do.
         ids: to which.
         reason: kept in history where the verb keeps one.
-        given: of an event, its ``event_name``, ``data`` and ``event_id``.
-        tells_all: whether the texts of errors that may hold data are given.
+        given: the arguments of the verb.
+        shows_errors: whether the texts of errors that may hold data are given.
 
     Raises:
-        ValueError: the event cannot be raised on any, or its data cannot be encoded; nothing was done.
+        ValueError: the arguments cannot be used on any, or cannot be encoded; nothing was done.
     """
     outcomes: list[Outcome] = []
+    reasons = {"reason": reason} if verb.keeps_reason else {}
     for id_ in ids:
         try:
             run = durable.get(id_)
@@ -168,31 +186,30 @@ def apply(
             outcomes.append(Outcome(id_, str(refusal)))
             continue
         except StoreError as problem:
-            return outcomes + _all_refused(ids[len(outcomes) :], problem, tells_all)
+            return outcomes + _all_refused(ids[len(outcomes) :], problem, shows_errors)
         try:
-            outcomes.append(_apply(run, verb, reason, given))
+            outcomes.append(_apply(durable, run, verb, {**given, **reasons}))
         except (InvalidState, InstanceNotFound) as refusal:
             outcomes.append(Outcome(id_, str(refusal)))
         except StoreError as problem:
-            return outcomes + _all_refused(ids[len(outcomes) :], problem, tells_all)
+            return outcomes + _all_refused(ids[len(outcomes) :], problem, shows_errors)
         except DurableError as problem:
-            if verb.name == "raise_event" and isinstance(problem, PayloadError):
+            if given and isinstance(problem, PayloadError):
                 raise
-            outcomes += _all_refused([id_], problem, tells_all)
+            outcomes += _all_refused([id_], problem, shows_errors)
     return outcomes
 
 
-def _all_refused(ids: Sequence[str], problem: DurableError, tells_all: bool) -> list[Outcome]:
-    text = str(problem) if tells_all else type(problem).__name__
-    return [Outcome(id_, _t("orchestration %(id)r: %(problem)s") % {"id": id_, "problem": text}) for id_ in ids]
+def _all_refused(ids: Sequence[str], problem: DurableError, shows_errors: bool) -> list[Outcome]:
+    text = str(problem) if shows_errors else type(problem).__name__
+    return [
+        Outcome(id_, _t("orchestration %(id)r: %(problem)s") % {"id": id_, "problem": text})
+        for id_ in ids
+    ]
 
 
-def _apply(run: Orchestration, verb: Verb, reason: str, given: Mapping[str, Any]) -> Outcome:
-    refuse_for_entity(verb.name, run.name, run.id)
-    had_no_effect = EFFECTS[verb.name][run.runtime_status] is Effect.NOTHING
-    if verb.name == "raise_event":
-        run.raise_event(given["event_name"], given["data"], given["event_id"] or None)
-    else:
-        method: Callable[..., Any] = getattr(run, verb.name)
-        method(**({"reason": reason} if verb.keeps_reason else {}))
+def _apply(durable: Durable, run: Orchestration, verb: Verb, given: Mapping[str, Any]) -> Outcome:
+    verb.row.refuse_entity(run.name, run.id)
+    had_no_effect = verb.row.effect_in(run.runtime_status) is Effect.NOTHING
+    verb.row.apply(durable.runtime.client, run.id, given)
     return Outcome(run.id, had_no_effect=had_no_effect)

@@ -13,7 +13,12 @@ class Migration(migrations.Migration):
         migrations.CreateModel(
             name="Instance",
             fields=[
-                ("id", models.CharField(max_length=150, primary_key=True, serialize=False, verbose_name="id")),
+                (
+                    "id",
+                    models.CharField(
+                        max_length=150, primary_key=True, serialize=False, verbose_name="id"
+                    ),
+                ),
                 ("execution", models.CharField(max_length=32, verbose_name="execution")),
                 ("name", models.CharField(max_length=200, verbose_name="orchestrator")),
                 ("version", models.CharField(max_length=50, null=True, verbose_name="version")),
@@ -178,7 +183,13 @@ class Migration(migrations.Migration):
                 (
                     "pk",
                     models.CompositePrimaryKey(
-                        "execution", "command", "attempt", blank=True, editable=False, primary_key=True, serialize=False
+                        "execution",
+                        "command",
+                        "attempt",
+                        blank=True,
+                        editable=False,
+                        primary_key=True,
+                        serialize=False,
                     ),
                 ),
                 ("execution", models.CharField(max_length=32)),

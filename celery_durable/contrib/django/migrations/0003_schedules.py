@@ -13,7 +13,12 @@ class Migration(migrations.Migration):
         migrations.CreateModel(
             name="Schedule",
             fields=[
-                ("name", models.CharField(max_length=100, primary_key=True, serialize=False, verbose_name="name")),
+                (
+                    "name",
+                    models.CharField(
+                        max_length=100, primary_key=True, serialize=False, verbose_name="name"
+                    ),
+                ),
                 ("orchestrator", models.CharField(max_length=200, verbose_name="orchestrator")),
                 ("input_data", models.BinaryField(db_column="input")),
                 ("canvas_data", models.BinaryField(db_column="canvas", null=True)),
@@ -30,7 +35,10 @@ class Migration(migrations.Migration):
                 ("next_at", MomentField(null=True, verbose_name="next at")),
                 ("waiting_at", MomentField(null=True, verbose_name="waiting since")),
                 ("last_at", MomentField(null=True, verbose_name="last at")),
-                ("last_id", models.CharField(max_length=150, null=True, verbose_name="last orchestration")),
+                (
+                    "last_id",
+                    models.CharField(max_length=150, null=True, verbose_name="last orchestration"),
+                ),
                 ("skipped", models.BigIntegerField(verbose_name="skipped")),
                 ("check_at", MomentField(null=True)),
                 ("revision", models.BigIntegerField()),

@@ -11,5 +11,7 @@ class Migration(migrations.Migration):
     operations = [
         StoreRevision("0004", before="0003"),
         migrations.AddField("instance", "policy", models.TextField(null=True)),
-        migrations.AddField("instance", "purge_at", MomentField(null=True, verbose_name="purge at")),
+        migrations.AddField(
+            "instance", "purge_at", MomentField(null=True, verbose_name="purge at")
+        ),
     ]

@@ -12,14 +12,20 @@ branch_labels = None
 depends_on = None
 
 
-def _index(name: str, table: str, columns: list[str], *, where: str | None = None, unique: bool = False) -> None:
+def _index(
+    name: str, table: str, columns: list[str], *, where: str | None = None, unique: bool = False
+) -> None:
     clause = None if where is None else sa.text(f"{where} IS NOT NULL")
-    op.create_index(name, table, columns, unique=unique, postgresql_where=clause, sqlite_where=clause)
+    op.create_index(
+        name, table, columns, unique=unique, postgresql_where=clause, sqlite_where=clause
+    )
 
 
 def upgrade() -> None:
     op.create_table(
-        "durable_meta", sa.Column("name", ExactText(50), primary_key=True), sa.Column("value", ExactText(200))
+        "durable_meta",
+        sa.Column("name", ExactText(50), primary_key=True),
+        sa.Column("value", ExactText(200)),
     )
     op.create_table(
         "durable_instances",
@@ -104,9 +110,17 @@ def upgrade() -> None:
         sa.Column("details", PAYLOAD),
     )
     set_storage(op, "durable_outbox", FOR_QUEUES)
-    _index("durable_outbox_join", "durable_outbox", ["execution", "join_command", "command"], where="join_command")
     _index(
-        "durable_outbox_window", "durable_outbox", ["execution", "window_command", "command"], where="window_command"
+        "durable_outbox_join",
+        "durable_outbox",
+        ["execution", "join_command", "command"],
+        where="join_command",
+    )
+    _index(
+        "durable_outbox_window",
+        "durable_outbox",
+        ["execution", "window_command", "command"],
+        where="window_command",
     )
     _index("durable_outbox_check", "durable_outbox", ["check_at"], where="check_at")
     _index("durable_outbox_holder", "durable_outbox", ["holder"], where="holder")

@@ -40,7 +40,11 @@ def upgrade() -> None:
     )
     clause = sa.text("check_at IS NOT NULL")
     op.create_index(
-        "durable_schedules_check", "durable_schedules", ["check_at"], postgresql_where=clause, sqlite_where=clause
+        "durable_schedules_check",
+        "durable_schedules",
+        ["check_at"],
+        postgresql_where=clause,
+        sqlite_where=clause,
     )
 
 

@@ -34,7 +34,11 @@ def upgrade() -> None:
         sa.Column("debounce", ExactText(40)),
     )
     set_storage(op, "durable_waiting", FOR_QUEUES)
-    op.create_index("durable_waiting_lane", "durable_waiting", ["name", "lane", "precedence", "ready_at", "instance"])
+    op.create_index(
+        "durable_waiting_lane",
+        "durable_waiting",
+        ["name", "lane", "precedence", "ready_at", "instance"],
+    )
     op.create_index("durable_waiting_ready", "durable_waiting", ["ready_at"])
     op.create_index("durable_waiting_debounce", "durable_waiting", ["debounce"], unique=True)
     op.create_table(

@@ -14,5 +14,10 @@ class Command(BaseCommand):
         if customers < 0:
             raise CommandError("--customers is 0 or more")
         seed(customers)
-        self.stdout.write(f"{Product.objects.count()} products and {Customer.objects.count()} customers are there.")
-        self.stdout.write(f"Log in as ada, bob (whose card is declined) or staff; the password is {PASSWORD!r}.")
+        self.stdout.write(
+            f"{Product.objects.count()} products and {Customer.objects.count()} customers are"
+            " there."
+        )
+        self.stdout.write(
+            f"Log in as ada, bob (whose card is declined) or staff; the password is {PASSWORD!r}."
+        )

@@ -76,7 +76,9 @@ def die_once(place):
 @durable.transactional(using="default")
 def pay(key, amount):
     """Write a row; the killed ones are killed before or after the commit."""
-    Payment.objects.create(key=f"{key}-{durable_context().attempt}" if amount < 0 else key, amount=amount)
+    Payment.objects.create(
+        key=f"{key}-{durable_context().attempt}" if amount < 0 else key, amount=amount
+    )
     transaction.on_commit(lambda: die_once("after commit"))
     die_once("before commit")
     if amount == 13:
@@ -98,7 +100,9 @@ def flaky(key, failures):
 
 @orchestrator
 async def patient(ctx, key, failures):
-    return await ctx.call(flaky.s(key, failures), retry=RetryPolicy(first_interval=3600, max_attempts=10, backoff=2.0))
+    return await ctx.call(
+        flaky.s(key, failures), retry=RetryPolicy(first_interval=3600, max_attempts=10, backoff=2.0)
+    )
 
 
 @orchestrator
@@ -112,7 +116,10 @@ async def yearly(ctx, name):
 
 @orchestrator
 async def fan_out(ctx, count):
-    return sum(receipt["amount"] for receipt in await ctx.all([ctx.call(charge.s("x", n)) for n in range(count)]))
+    return sum(
+        receipt["amount"]
+        for receipt in await ctx.all([ctx.call(charge.s("x", n)) for n in range(count)])
+    )
 
 
 @orchestrator(limit=1)

@@ -1,4 +1,6 @@
-"""Tests as a project writes them, run by ``manage.py test``: over SQLite in memory, where there is no second connection."""
+"""Tests as a project writes them, run by ``manage.py test``: over SQLite in memory, where there is
+no second connection.
+"""
 
 from datetime import timedelta
 from unittest import mock
@@ -13,7 +15,18 @@ from celery_durable.errors import ConfigurationError, InstanceNotFound
 from tests.django.project.celery import app, durable
 
 from .models import Order, Payment
-from .tasks import Counter, approval, checkout, failing, fan_out, fulfil, one_at_a_time, parent, patient, yearly
+from .tasks import (
+    Counter,
+    approval,
+    checkout,
+    failing,
+    fan_out,
+    fulfil,
+    one_at_a_time,
+    parent,
+    patient,
+    yearly,
+)
 
 
 class PlainTests(TestCase):
@@ -41,7 +54,9 @@ class InlineTests(DurableTestMixin, TestCase):
         self.assertEqual(run.output, {"name": "a", "amount": 7})
         self.assertEqual(run.get(timeout=1), run.output)
         self.assertEqual(Order.objects.get().status, "charged")
-        self.assertEqual([found.id for found in durable.find(tags={"customer": "1"}).items], [run.id])
+        self.assertEqual(
+            [found.id for found in durable.find(tags={"customer": "1"}).items], [run.id]
+        )
 
     def test_what_is_rolled_back_never_runs(self):
         Order.objects.create(name="a")
@@ -73,7 +88,9 @@ class InlineTests(DurableTestMixin, TestCase):
         self.assertEqual(run.refresh().runtime_status, RuntimeStatus.COMPLETED)
         took = run.completed_at - run.created_at
         self.assertTrue(timedelta(days=360) <= took < timedelta(days=360, minutes=5), took)
-        self.assertTrue(timedelta(days=396) <= self.durable.now - began < timedelta(days=396, minutes=5))
+        self.assertTrue(
+            timedelta(days=396) <= self.durable.now - began < timedelta(days=396, minutes=5)
+        )
 
     def test_retries_wait_for_their_time(self):
         run = self.durable.run(patient.s("a", 3))
@@ -99,7 +116,7 @@ class InlineTests(DurableTestMixin, TestCase):
         self.assertEqual(many.refresh().output, sum(range(20)))
 
     def test_a_fan_out_that_is_sent_in_parts(self):
-        with mock.patch("celery_durable.engine.decisions.PRESUMED_SENT", 10):
+        with mock.patch("celery_durable.engine.compilers.activity.PRESUMED_SENT", 10):
             many = self.durable.run(fan_out.s(25))
         self.assertEqual(many.refresh().output, sum(range(25)))
 
@@ -116,14 +133,18 @@ class InlineTests(DurableTestMixin, TestCase):
         other.resume()
         self.durable.run_until_idle()
         self.assertEqual(other.refresh().runtime_status, RuntimeStatus.COMPLETED)
-        self.assertEqual(durable.start(approval.s("x"), instance_id=other.id, if_exists="restart").id, other.id)
+        self.assertEqual(
+            durable.start(approval.s("x"), instance_id=other.id, if_exists="restart").id, other.id
+        )
         with self.assertRaises(ConfigurationError), transaction.atomic():
             durable.start(approval.s("x"), instance_id=other.id, if_exists="replace")
 
     def test_limits_let_one_in_at_a_time(self):
         first, second = one_at_a_time.delay("a"), one_at_a_time.delay("b")
         self.durable.run_until_idle()
-        running = [run for run in (first, second) if run.refresh().runtime_status is RuntimeStatus.RUNNING]
+        running = [
+            run for run in (first, second) if run.refresh().runtime_status is RuntimeStatus.RUNNING
+        ]
         self.assertEqual(len(running), 1)
         running[0].raise_event("go", 1)
         self.durable.run_until_idle()

@@ -1,4 +1,6 @@
-"""``manage.py durable ...``: the command group of ``celery durable``, on the project's Celery app."""
+"""``manage.py durable ...``: the command group of ``celery durable``, on the project's
+Celery app.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,10 @@ _CONFIGURATION = 78  # EX_CONFIG, as everywhere in the command group
 class Command(BaseCommand):
     """Hands everything to click, so that options, help and exit codes are the same."""
 
-    help = "Durable orchestrations: start, look, steer, repair. The same as: celery -A <project> durable"
+    help = (
+        "Durable orchestrations: start, look, steer, repair. The same as: celery -A <project>"
+        " durable"
+    )
     requires_system_checks: list[str] = []
 
     def run_from_argv(self, argv: list[str]) -> None:

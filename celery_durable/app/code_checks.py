@@ -1,0 +1,102 @@
+"""Whether the code of this process fits the histories: the part of ``Durable`` for deployments."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from ..core.status import RuntimeStatus
+from .filters import filters_of
+
+if TYPE_CHECKING:
+    from ..engine.listing import VersionUse
+    from ..engine.verify import Verification, Verifier
+    from ..worker.runtime import Runtime
+
+__all__ = ["CodeChecks"]
+
+
+class CodeChecks:
+    """Replays histories, and lists versions that are in use."""
+
+    if TYPE_CHECKING:
+
+        @property
+        def runtime(self) -> Runtime:
+            """The engine of this process."""
+
+    def replay(
+        self, history: str | bytes | Mapping[str, Any], *, check_arguments: bool = False
+    ) -> int:
+        """Replay a history that ``run.export_history()`` gave on the code of this process.
+
+        Return the number of its events.
+
+        Args:
+            history: the JSON document.
+            check_arguments: whether other arguments of a call than the recorded ones are a
+                disagreement too.
+
+        Raises:
+            NonDeterminismError: the code asks for something else than history holds; the text says
+                what and where.
+            PayloadError: the document is damaged.
+            DurableError: no orchestrator of that name and version is registered here.
+
+        Example:
+            >>> durable.replay(Path("tests/histories/order-42.json").read_text())
+        """
+        return self._verifier.replay(history, checks_arguments=check_arguments)
+
+    def verify(
+        self,
+        histories: Iterable[str | bytes | Mapping[str, Any]] = (),
+        *,
+        live: bool = False,
+        check_arguments: bool = False,
+        **filters: Any,
+    ) -> Verification:
+        """Replay histories on the code of this process, and list those that it cannot follow.
+
+        Nothing is changed.
+
+        Args:
+            histories: documents that ``run.export_history()`` gave.
+            live: look at every orchestration in the store that is not over: the gate of a
+                deployment.
+            check_arguments: see ``replay``.
+            **filters: with ``live``, those of ``find`` but ``status``.
+
+        Example:
+            >>> durable.verify(live=True).raise_for_problems()
+        """
+        if not live:
+            if filters:
+                raise TypeError("filters choose among live orchestrations: pass live=True")
+            return self._verifier.verify_documents(histories, checks_arguments=check_arguments)
+        if histories:
+            raise TypeError("verify() takes histories, or live=True, not both")
+        chosen = filters_of(
+            {"status": [status for status in RuntimeStatus if not status.is_terminal], **filters}
+        )
+        return self._verifier.verify_live(chosen, checks_arguments=check_arguments)
+
+    def versions(self) -> list[VersionUse]:
+        """Return every name and version that is declared here or needed by an orchestration that is
+        not over.
+
+        ``.live`` is how many need it, ``.is_registered`` whether this process has it,
+        ``.is_safe_to_remove`` that none needs it.
+
+        Example:
+            >>> for each in durable.versions():
+            ...     print(each.name, each.version, each.live, each.is_safe_to_remove)
+        """
+        return self._verifier.versions()
+
+    @property
+    def _verifier(self) -> Verifier:
+        runtime = self.runtime
+        from ..engine.verify import Verifier
+
+        return Verifier(runtime.store, runtime.registry, runtime.runner)

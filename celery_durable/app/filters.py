@@ -1,0 +1,64 @@
+"""The filters of ``durable.find``, ``count`` and the verbs for many."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ..core.status import RuntimeStatus
+from ..core.times import as_microseconds
+from ..engine.listing import Filters
+
+__all__ = ["filters_of"]
+
+_KNOWN = frozenset(
+    {
+        "status",
+        "name",
+        "version",
+        "tags",
+        "id_prefix",
+        "created_after",
+        "created_before",
+        "parent_id",
+        "stuck",
+        "roots",
+    }
+)
+
+
+def filters_of(given: Mapping[str, Any]) -> Filters:
+    """Return the filters that keyword arguments choose.
+
+    Without a name and an id prefix, entities are left out.
+
+    Raises:
+        TypeError: there is no such filter.
+        ValueError: a status is none.
+    """
+    if unknown := set(given) - _KNOWN:
+        raise TypeError(
+            f"unknown filters: {', '.join(sorted(unknown))}; known are {', '.join(sorted(_KNOWN))}"
+        )
+    status = given.get("status")
+    several: Sequence[Any] = (
+        () if status is None else ([status] if isinstance(status, str) else list(status))
+    )
+    moments = {
+        key: None if given.get(key) is None else as_microseconds(given[key])
+        for key in ("created_after", "created_before")
+    }
+    name = given.get("name")
+    chooses = name is not None or given.get("id_prefix") is not None
+    return Filters(
+        statuses=tuple(RuntimeStatus(value) for value in several),
+        name=getattr(name, "name", name),
+        version=given.get("version"),
+        tags=tuple(sorted((given.get("tags") or {}).items())),
+        id_prefix=given.get("id_prefix"),
+        parent_id=given.get("parent_id"),
+        stuck=given.get("stuck"),
+        roots=given.get("roots"),
+        entities=None if chooses else False,
+        **moments,
+    )

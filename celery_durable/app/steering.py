@@ -1,0 +1,193 @@
+"""Verbs on ``Durable``: for one orchestration by its id, or for many by filters."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from celery import Celery
+
+from ..engine.bulk import BulkResult
+from ..engine.verb import Verb
+from ..engine.verbs import VERBS
+from ..handles.orchestration import Orchestration
+from .bulk import apply_verb
+
+if TYPE_CHECKING:
+    from ..engine.forecast import Forecast
+    from ..worker.runtime import Runtime
+
+__all__ = ["Steering"]
+
+
+class Steering:
+    """What is done to orchestrations that exist."""
+
+    if TYPE_CHECKING:
+
+        @property
+        def app(self) -> Celery:
+            """The Celery app."""
+
+        @property
+        def runtime(self) -> Runtime:
+            """The engine of this process."""
+
+    else:  # the methods below are written out for their types; others come from the table
+
+        def __getattr__(self, name: str) -> Any:
+            verb = VERBS.get(name)
+            if verb is None or not verb.is_bulk:
+                raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+            return partial(self._apply_row, verb)
+
+    def _apply_row(self, verb: Verb, instance_id: str | None = None, **options: Any) -> BulkResult:
+        """Apply a verb that has no method of its own here."""
+        taken = {"reason", *(each.name for each in verb.arguments)}
+        given = {key: value for key, value in options.items() if key in taken}
+        filters = {key: value for key, value in options.items() if key not in taken}
+        return self._apply(verb.name, instance_id, given, filters)
+
+    def suspend(
+        self, instance_id: str | None = None, *, reason: str | None = None, **filters: Any
+    ) -> BulkResult:
+        """Suspend one orchestration by its id, or all that match the filters of ``find``.
+
+        See ``Orchestration.suspend``.
+
+        All verbs here take ``limit=``, at most so many, newest first. Without ``status=`` they
+        choose those on which they act. When a call breaks off, make it again: what is done stays
+        done.
+
+        Raises:
+            ValueError: neither an id nor a filter is given.
+            InvalidState, InstanceNotFound: for one given by its id; of many, they are in
+                ``.refused``.
+
+        Example:
+            >>> durable.suspend(tags={"customer": "ada"}, reason="the bank is down")
+        """
+        return self._apply("suspend", instance_id, {"reason": reason}, filters)
+
+    def resume(
+        self, instance_id: str | None = None, *, reason: str | None = None, **filters: Any
+    ) -> BulkResult:
+        """Resume one or many; see ``suspend`` and ``Orchestration.resume``.
+
+        Example:
+            >>> durable.resume(tags={"customer": "ada"}, reason="the bank is back")
+        """
+        return self._apply("resume", instance_id, {"reason": reason}, filters)
+
+    def cancel(
+        self, instance_id: str | None = None, *, reason: str | None = None, **filters: Any
+    ) -> BulkResult:
+        """Ask one or many to cancel; see ``suspend`` and ``Orchestration.cancel``.
+
+        Example:
+            >>> durable.cancel("order-1", reason="the customer left")
+        """
+        return self._apply("cancel", instance_id, {"reason": reason}, filters)
+
+    def terminate(
+        self,
+        instance_id: str | None = None,
+        *,
+        output: Any = None,
+        recursive: bool = True,
+        reason: str | None = None,
+        **filters: Any,
+    ) -> BulkResult:
+        """End one or many at once; see ``suspend`` and ``Orchestration.terminate``.
+
+        Example:
+            >>> durable.terminate("order-1", reason="a duplicate")
+        """
+        given = {"output": output, "recursive": recursive, "reason": reason}
+        return self._apply("terminate", instance_id, given, filters)
+
+    def rewind(
+        self, instance_id: str | None = None, *, reason: str | None = None, **filters: Any
+    ) -> BulkResult:
+        """Rewind one or many failed ones; see ``suspend`` and ``Orchestration.rewind``.
+
+        Example:
+            >>> result = durable.rewind(name=fulfil.name, limit=100)
+        """
+        return self._apply("rewind", instance_id, {"reason": reason}, filters)
+
+    def restart(self, instance_id: str | None = None, **filters: Any) -> BulkResult:
+        """Start one or many finished ones once more, in their own place.
+
+        See ``suspend`` and ``Orchestration.restart``.
+
+        Example:
+            >>> durable.restart(status="COMPLETED", limit=10)
+        """
+        return self._apply("restart", instance_id, {}, filters)
+
+    def fork(
+        self, instance_id: str, *, at: int, new_id: str | None = None, reason: str | None = None
+    ) -> Orchestration:
+        """Start another orchestration from a point in the history of one.
+
+        See ``Orchestration.fork``.
+
+        Example:
+            >>> other = durable.fork("order-1", at=2)
+        """
+        return Orchestration(
+            self.runtime.client.fork(instance_id, at, new_id, reason), app=self.app
+        )
+
+    def override(
+        self,
+        instance_id: str,
+        call: int,
+        result: Any = None,
+        *,
+        error: BaseException | None = None,
+        reason: str | None = None,
+        dry_run: bool = False,
+    ) -> Forecast | None:
+        """Give an activity or a sub-orchestration of one an outcome from outside.
+
+        See ``Orchestration.override``.
+
+        Example:
+            >>> durable.override("order-2", 1, "paid by hand", reason="receipt 1234")
+        """
+        client = self.runtime.client
+        return client.override(instance_id, call, result, error, reason, is_dry=dry_run)
+
+    def purge(
+        self, instance_id: str | None = None, *, recursive: bool = True, **filters: Any
+    ) -> BulkResult:
+        """Delete one or many finished ones; see ``suspend`` and ``Orchestration.purge``.
+
+        Example:
+            >>> durable.purge(created_before=datetime.now(UTC) - timedelta(days=90))
+        """
+        return self._apply("purge", instance_id, {"recursive": recursive}, filters)
+
+    def _apply(
+        self, verb: str, instance_id: str | None, given: Mapping[str, Any], filters: dict[str, Any]
+    ) -> BulkResult:
+        return apply_verb(self.runtime.client, verb, instance_id, given, filters)
+
+    def raise_event(
+        self,
+        instance_id: str,
+        name: str,
+        data: Any = None,
+        event_id: str | None = None,
+        *,
+        session: Any = None,
+    ) -> None:
+        """Raise an external event on an orchestration; see ``Orchestration.raise_event``.
+
+        Example:
+            >>> durable.raise_event("order-1", "approved", {"by": "ada"})
+        """
+        self.runtime.client.raise_event(instance_id, name, data, event_id, session)

@@ -1,0 +1,129 @@
+"""The decorators as type checkers see them: the orchestrator's own parameters and its result.
+
+At run time these names are Celery's and ours; nothing here does anything.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine, Generator, Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Any, Concatenate, Generic, ParamSpec, Protocol, TypedDict, TypeVar, overload
+
+from ..core.context import OrchestrationContext
+from ..core.limits import Debounce, Limit, Rate
+from ..core.status import RuntimeStatus
+from ..core.typed import TypedSignature
+from ..handles.orchestration import Orchestration
+
+__all__ = ["Filters", "Plain", "OrchestratorDecorator", "OrchestratorOptions", "TypedOrchestrator"]
+
+P = ParamSpec("P")
+R = TypeVar("R")
+#: What a plain function may return, for type checkers to tell it from a generator.
+Plain = TypeVar("Plain", None, bool, int, float, str, bytes, list[Any], dict[str, Any])
+
+
+class TypedOrchestrator(Generic[P, R]):
+    """An orchestrator: a Celery task whose parameters are those after ``ctx``."""
+
+    name: str
+
+    def s(self, *args: P.args, **kwargs: P.kwargs) -> TypedSignature[R]:
+        """Return its signature with these arguments."""
+        raise NotImplementedError
+
+    def si(self, *args: P.args, **kwargs: P.kwargs) -> TypedSignature[R]:
+        """Return its immutable signature with these arguments."""
+        raise NotImplementedError
+
+    def signature(
+        self, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None, **options: Any
+    ) -> TypedSignature[R]:
+        """Return its signature, with options."""
+        raise NotImplementedError
+
+    def delay(self, *args: P.args, **kwargs: P.kwargs) -> Orchestration[R]:
+        """Start it."""
+        raise NotImplementedError
+
+    def apply_async(
+        self,
+        args: Sequence[Any] | None = None,
+        kwargs: Mapping[str, Any] | None = None,
+        **options: Any,
+    ) -> Orchestration[R]:
+        """Start it, with Celery's options."""
+        raise NotImplementedError
+
+    def __getattr__(self, name: str) -> Any: ...
+
+
+class OrchestratorOptions(TypedDict, total=False):
+    """The options of ``@durable.orchestrator``: its own, and those of ``@app.task``."""
+
+    version: str | None
+    max_activities: int | None
+    limit: int | Limit | Rate | Sequence[int | Limit | Rate] | None
+    debounce: Debounce | None
+    retention: float | timedelta | Mapping[str, float | timedelta | None] | None
+    priority: int | None
+    # Celery's
+    name: str | None
+    base: type[Any] | None
+    shared: bool
+    queue: str | None
+    exchange: str | None
+    exchange_type: str | None
+    routing_key: str | None
+    delivery_mode: int | str | None
+    serializer: str | None
+    compression: str | None
+    expires: float | datetime | None
+    rate_limit: str | float | None
+    time_limit: float | None
+    soft_time_limit: float | None
+    ignore_result: bool
+    store_errors_even_if_ignored: bool
+    send_events: bool
+    trail: bool
+    throws: tuple[type[BaseException], ...]
+    acks_late: bool
+    acks_on_failure_or_timeout: bool
+    reject_on_worker_lost: bool
+    resultrepr_maxsize: int
+    lazy: bool
+
+
+class OrchestratorDecorator(Protocol):
+    """What ``@durable.orchestrator(...)`` gives, which takes the function."""
+
+    @overload
+    def __call__(
+        self, function: Callable[Concatenate[OrchestrationContext, P], Coroutine[Any, Any, R]], /
+    ) -> TypedOrchestrator[P, R]: ...
+    @overload
+    def __call__(
+        self, function: Callable[Concatenate[OrchestrationContext, P], Generator[Any, Any, R]], /
+    ) -> TypedOrchestrator[P, R]: ...
+    @overload
+    def __call__(
+        self, function: Callable[Concatenate[OrchestrationContext, P], Plain], /
+    ) -> TypedOrchestrator[P, Plain]: ...
+
+
+class Filters(TypedDict, total=False):
+    """What ``durable.find`` and its kin choose by; all that are given must match."""
+
+    status: RuntimeStatus | str | Sequence[RuntimeStatus | str] | None
+    name: str | None
+    version: str | None
+    tags: Mapping[str, str] | None
+    id_prefix: str | None
+    #: Aware.
+    created_after: datetime | None
+    created_before: datetime | None
+    parent_id: str | None
+    #: True: no sub-orchestrations; False: only these.
+    roots: bool | None
+    #: True: those that should move and do not.
+    stuck: bool | None

@@ -1,0 +1,1 @@
+"""Internal: the embedded broker, which needs no server."""

@@ -1,0 +1,158 @@
+"""What is kept of the options of a start: for the messages of its turns, and for its end.
+
+The store keeps it as one JSON object (the column ``canvas``), which only this module reads and
+writes:
+
+* ``options``: options of ``apply_async`` for each message of a turn;
+* ``finish``: what Celery does with the end (callbacks, chain, chord, group, parent);
+* ``reply``: where a result backend sends the result, if that is a queue;
+* ``ignore_result``: true if no result is to be stored;
+* ``shown``: how the caller wants the arguments to be shown.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+from .._errors import PayloadError
+from .commands import shown_in
+from .options import AT_THE_END, NEEDLESS, OF_THE_START
+
+__all__ = ["CanvasOptions"]
+
+
+class _Codec(Protocol):
+    def decode(self, payload: str) -> Any: ...
+
+
+class CanvasOptions:
+    """The kept options of one orchestration; a part is looked at when it is asked for.
+
+    Raises:
+        PayloadError: a part, when it is read, is not what it should be.
+    """
+
+    __slots__ = ("kept",)
+
+    def __init__(self, kept: Mapping[str, Any] | None = None) -> None:
+        #: The JSON object, as it is stored.
+        self.kept: Mapping[str, Any] = {} if kept is None else kept
+
+    @classmethod
+    def read(cls, codec: _Codec, text: str | None) -> CanvasOptions:
+        """Return what is stored.
+
+        Raises:
+            PayloadError: it is damaged.
+        """
+        found = codec.decode(text) if text else {}
+        if not isinstance(found, dict):
+            raise PayloadError(f"stored options are {type(found).__name__}, not a dict")
+        return cls(found)
+
+    @classmethod
+    def of_start(cls, options: Mapping[str, Any]) -> CanvasOptions:
+        """Return what is kept of the options of a start."""
+        kept: dict[str, Any] = {}
+        passed = OF_THE_START.union(AT_THE_END, NEEDLESS)
+        turns = {
+            key: value for key, value in options.items() if key not in passed and value is not None
+        }
+        for key in turns.keys() & {"queue", "exchange"}:
+            turns[key] = getattr(turns[key], "name", turns[key])
+        if turns:
+            kept["options"] = turns
+        finish = {key: options[key] for key in AT_THE_END if options.get(key)}
+        if options.get("group_index") is not None and "group_id" in finish:
+            finish["group_index"] = options["group_index"]
+        if finish:
+            parent_id = options.get("parent_id")
+            kept["finish"] = finish | ({"parent_id": parent_id} if parent_id else {})
+        if options.get("ignore_result"):
+            kept["ignore_result"] = True
+        if shown := shown_in(options):
+            kept["shown"] = shown
+        return cls(kept)
+
+    @classmethod
+    def of_parts(
+        cls,
+        *,
+        options: Mapping[str, Any],
+        finish: Mapping[str, Any],
+        reply: Mapping[str, Any] | None,
+        ignores_result: bool,
+        shown: Mapping[str, str],
+    ) -> CanvasOptions:
+        """Return what is kept of a start that came as a message; what is empty is left out."""
+        parts = {
+            "options": dict(options),
+            "finish": dict(finish),
+            "reply": dict(reply or {}),
+            "ignore_result": ignores_result,
+            "shown": dict(shown),
+        }
+        return cls({name: part for name, part in parts.items() if part})
+
+    def with_end(
+        self, *, reply: Mapping[str, Any] | None = None, ignores_result: bool = False
+    ) -> CanvasOptions:
+        """Return the same, with where the result goes, or that it goes nowhere."""
+        return CanvasOptions(
+            {
+                **self.kept,
+                **({"reply": dict(reply)} if reply else {}),
+                **({"ignore_result": True} if ignores_result else {}),
+            }
+        )
+
+    def without_reply(self) -> CanvasOptions:
+        """Return the same for a start whose result no client waits for."""
+        return CanvasOptions({key: value for key, value in self.kept.items() if key != "reply"})
+
+    def for_another_start(self) -> CanvasOptions:
+        """Return what holds for a new orchestration in place of this one: its callbacks are called
+        once, so they are left out.
+        """
+        kept = ("options", "ignore_result", "shown")
+        return CanvasOptions({key: self.kept[key] for key in kept if key in self.kept})
+
+    # -- parts -------------------------------------------------------------------------------------
+
+    @property
+    def options(self) -> Mapping[str, Any]:
+        """Options of ``apply_async`` for each message of a turn."""
+        return self._part("options")
+
+    @property
+    def finish(self) -> Mapping[str, Any]:
+        """What Celery does with the end."""
+        return self._part("finish")
+
+    @property
+    def reply(self) -> Mapping[str, Any]:
+        """Where the result is sent: ``reply_to``, ``correlation_id``."""
+        return self._part("reply")
+
+    @property
+    def shown(self) -> Mapping[str, Any]:
+        """How the caller wants the arguments to be shown: ``argsrepr``, ``kwargsrepr``."""
+        return self._part("shown")
+
+    @property
+    def ignores_result(self) -> bool:
+        """Whether no result is to be stored."""
+        return bool(self.kept.get("ignore_result"))
+
+    @property
+    def priority(self) -> int | None:
+        """The priority of its messages; None if the start gave none."""
+        priority = self.options.get("priority")
+        return priority if isinstance(priority, int) else None
+
+    def _part(self, name: str) -> Mapping[str, Any]:
+        part = self.kept.get(name) or {}
+        if not isinstance(part, Mapping):
+            raise PayloadError(f"stored options have {name} of the type {type(part).__name__}")
+        return part

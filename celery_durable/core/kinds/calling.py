@@ -1,0 +1,291 @@
+"""``ctx.call`` and ``ctx.map``: a signature of any shape becomes calls; only its leaves travel."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any, Literal, TypeVar, overload
+
+from ..canvas import chunks_of, members_of, parts_of, steps_of, with_first
+from ..futures import AllFuture, MapFuture
+from ..guard import in_turn
+from ..options import REFUSED_BY_ACTIVITIES, refuse
+from ..ports import Host
+from ..retry import Interval, RetryPolicy, in_microseconds
+from ..times import as_microseconds
+from ..typed import TypedSignature
+from .activity import ActivityCall
+from .call import Call, CallOptions, Calls
+from .child import ChildCall
+from .kind import ContextPart
+
+__all__ = ["CallContext", "call", "leaf", "window"]
+
+R = TypeVar("R")
+
+
+def call(host: Host, signature: Mapping[str, Any], options: CallOptions) -> asyncio.Future[Any]:
+    """Run a signature of any shape; only leaves travel."""
+    if not isinstance(signature, Mapping) or "task" not in signature:
+        given = "the task itself" if hasattr(signature, "s") else type(signature).__name__
+        raise TypeError(f"ctx.call() takes a Celery signature such as my_task.s(1, 2), not {given}")
+    whole = signature.get("subtask_type") or signature["task"]
+    shape = _SHAPES.get(whole)
+    if shape is None:
+        return leaf(host, signature, options).future
+    refuse(signature.get("options") or {}, REFUSED_BY_ACTIVITIES, f"{whole} in an orchestration")
+    return shape(host, signature, options)
+
+
+def leaf(host: Host, signature: Mapping[str, Any], options: CallOptions) -> Call:
+    """Begin to run one activity or sub-orchestration."""
+    task_options = signature.get("options") or {}
+    if task_options.get("expires") is not None and options.start_timeout is None:
+        options = replace(
+            options, start_timeout=max(0, _moment(host, task_options["expires"]) - host.now)
+        )
+    kind = ChildCall if host.is_orchestrator(str(signature["task"])) else ActivityCall
+    call = kind(host, signature, options)
+    host.of(Calls).open[call.command] = call
+    due = None
+    if task_options.get("eta") is not None:
+        due = _moment(host, task_options["eta"])
+    elif task_options.get("countdown"):
+        due = _moment(host, task_options["countdown"])
+    call.schedule(due)
+    return call
+
+
+def _moment(host: Host, value: Any) -> int:
+    if not isinstance(value, (int, float)):
+        return as_microseconds(value)
+    return host.now + in_microseconds(max(value, 0), "countdown or expires")
+
+
+def _group(host: Host, signature: Mapping[str, Any], options: CallOptions) -> asyncio.Future[Any]:
+    return AllFuture(
+        [call(host, member, options) for member in members_of(signature)], loop=host.loop
+    )
+
+
+def _chunks(host: Host, signature: Mapping[str, Any], options: CallOptions) -> asyncio.Future[Any]:
+    """Run each chunk as one activity, as Celery does; the results are a list of lists."""
+    return AllFuture([call(host, chunk, options) for chunk in chunks_of(signature)], loop=host.loop)
+
+
+def _chain(host: Host, signature: Mapping[str, Any], options: CallOptions) -> asyncio.Future[Any]:
+    return host.loop.create_task(_run_chain(host, steps_of(signature), options))
+
+
+async def _run_chain(host: Host, steps: Sequence[Mapping[str, Any]], options: CallOptions) -> Any:
+    result = None
+    for number, step in enumerate(steps):
+        is_last = number == len(steps) - 1
+        chosen = options if is_last or options.chord is None else replace(options, chord=None)
+        result = await call(host, with_first(step, (result,)) if number else step, chosen)
+    return result
+
+
+def _chord(host: Host, signature: Mapping[str, Any], options: CallOptions) -> asyncio.Future[Any]:
+    return host.loop.create_task(_run_chord(host, *parts_of(signature), options))
+
+
+async def _run_chord(
+    host: Host, header: Sequence[Mapping[str, Any]], body: Mapping[str, Any], options: CallOptions
+) -> Any:
+    results, added, more = list[Any](), list[Mapping[str, Any]](), header
+    while more or not results:
+        members = [call(host, member, replace(options, chord=added)) for member in more]
+        results += await AllFuture(members, loop=host.loop)
+        if not added:
+            break
+        more, added = added, []  # the members' own lists stay what they were
+    return await call(host, with_first(body, (results,)), options)
+
+
+def window(
+    host: Host, signatures: Sequence[Mapping[str, Any]], concurrency: int | None
+) -> list[asyncio.Future[Any]]:
+    """Call every signature, at most ``concurrency`` at a time.
+
+    The store opens the window as members end.
+    """
+    if concurrency is None or concurrency >= len(signatures):
+        return [call(host, signature, CallOptions()) for signature in signatures]
+    if host.is_orchestrator(str(signatures[0]["task"])):
+        slots = asyncio.Semaphore(concurrency)
+        return [
+            host.loop.create_task(_call_in_slot(host, slots, signature)) for signature in signatures
+        ]
+    first = host.last_number + 1
+    return [
+        leaf(
+            host,
+            signature,
+            CallOptions(window=first, width=concurrency, is_held=number >= concurrency),
+        ).future
+        for number, signature in enumerate(signatures)
+    ]
+
+
+async def _call_in_slot(host: Host, slots: asyncio.Semaphore, signature: Mapping[str, Any]) -> Any:
+    async with slots:
+        return await call(host, signature, CallOptions())
+
+
+_SHAPES: dict[str, Callable[[Host, Mapping[str, Any], CallOptions], asyncio.Future[Any]]] = {
+    "group": _group,
+    "chain": _chain,
+    "chord": _chord,
+    "celery.chunks": _chunks,
+}
+
+
+class CallContext(ContextPart):
+    """Running activities, sub-orchestrations, and canvases of them."""
+
+    @overload
+    def call(
+        self,
+        signature: TypedSignature[R],
+        *,
+        retry: RetryPolicy | None = None,
+        timeout: Interval | None = None,
+        start_timeout: Interval | None = None,
+        heartbeat_timeout: Interval | None = None,
+        on_exhausted: Literal["raise", "suspend"] = "raise",
+        label: str | None = None,
+    ) -> asyncio.Future[R]: ...
+    @overload
+    def call(
+        self,
+        signature: Mapping[str, Any],
+        *,
+        retry: RetryPolicy | None = None,
+        timeout: Interval | None = None,
+        start_timeout: Interval | None = None,
+        heartbeat_timeout: Interval | None = None,
+        on_exhausted: Literal["raise", "suspend"] = "raise",
+        label: str | None = None,
+    ) -> asyncio.Future[Any]: ...
+    @in_turn
+    def call(
+        self,
+        signature: Mapping[str, Any],
+        *,
+        retry: RetryPolicy | None = None,
+        timeout: Interval | None = None,
+        start_timeout: Interval | None = None,
+        heartbeat_timeout: Interval | None = None,
+        on_exhausted: Literal["raise", "suspend"] = "raise",
+        label: str | None = None,
+    ) -> asyncio.Future[Any]:
+        """Run an activity, a sub-orchestration or a canvas of them; scheduled now, awaited or not.
+
+        Args:
+            signature: a Celery signature: of a task, of an orchestrator, or a group, chain or chord
+                of these.
+            retry: how often each leaf is tried; None tries once.
+            timeout: seconds or ``timedelta`` per attempt, from its scheduling.
+            start_timeout: until a worker is first seen to run it.
+            heartbeat_timeout: between two ``durable_context().heartbeat()``.
+            on_exhausted: after the last failed attempt raise here, or suspend the instance.
+            label: a name for people: history and pictures show it.
+
+        Raises:
+            TypeError: ``signature`` is not a Celery signature.
+            PayloadError: an argument cannot be encoded.
+
+        Example:
+            >>> policy = RetryPolicy(max_attempts=5)
+            >>> receipt = await ctx.call(charge.s(order), retry=policy, timeout=60)
+        """
+        options = _call_options(
+            retry=retry,
+            timeout=timeout,
+            start_timeout=start_timeout,
+            heartbeat_timeout=heartbeat_timeout,
+            on_exhausted=on_exhausted,
+            label=label,
+        )
+        return call(self._host, signature, options)
+
+    @in_turn
+    def _call_logged(
+        self, signature: Mapping[str, Any], command_log: list[int], **options: Any
+    ) -> asyncio.Future[Any]:
+        """Do the same as ``call``, and note in ``command_log`` which commands it takes."""
+        return call(
+            self._host, signature, replace(_call_options(**options), command_log=command_log)
+        )
+
+    @in_turn
+    def map(
+        self,
+        task: Any,
+        items: Iterable[Any],
+        *,
+        concurrency: int | None = None,
+        tolerate: float = 0,
+    ) -> asyncio.Future[list[Any]]:
+        """Run ``task`` once for each item, at most ``concurrency`` at a time.
+
+        Args:
+            task: a task, an orchestrator, or a signature of one; each item becomes its first
+                argument.
+            items: the items, taken in order.
+            concurrency: the width of the window; None for no limit.
+            tolerate: how many may fail (a count, or a share as a float in (0, 1)) before it raises.
+
+        Returns:
+            A future of the results in order, with the exception in the place of each tolerated
+                failure.
+
+        Example:
+            >>> receipts = await ctx.map(charge, orders, concurrency=10, tolerate=0.1)
+        """
+        if concurrency is not None and (not isinstance(concurrency, int) or concurrency < 1):
+            raise ValueError(
+                f"concurrency must be a whole number of at least 1, not {concurrency!r}"
+            )
+        values = list(items)
+        if isinstance(tolerate, float) and 0 < tolerate < 1:
+            tolerated = int(tolerate * len(values))
+        elif tolerate >= 0 and int(tolerate) == tolerate:
+            tolerated = int(tolerate)
+        else:
+            raise ValueError(f"tolerate must be a count or a share in (0, 1), not {tolerate!r}")
+        base: dict[str, Any] = dict(task) if isinstance(task, Mapping) else {"task": task.name}
+        signatures = [{**base, "args": (value, *(base.get("args") or ()))} for value in values]
+        futures = window(self._host, signatures, concurrency)
+        return MapFuture(futures, loop=self._host.loop, tolerate=tolerated)
+
+
+def _call_options(
+    *,
+    retry: RetryPolicy | None = None,
+    timeout: Interval | None = None,
+    start_timeout: Interval | None = None,
+    heartbeat_timeout: Interval | None = None,
+    on_exhausted: str = "raise",
+    label: str | None = None,
+) -> CallOptions:
+    if on_exhausted not in ("raise", "suspend"):
+        raise ValueError(f"on_exhausted must be 'raise' or 'suspend', not {on_exhausted!r}")
+    if retry is not None and not isinstance(retry, RetryPolicy):
+        raise TypeError(f"retry must be a RetryPolicy, not {type(retry).__name__}")
+    if label is not None and not isinstance(label, str):
+        raise TypeError(f"label must be a string, not {type(label).__name__}")
+    return CallOptions(
+        retry=retry,
+        timeout=_optional(timeout, "timeout"),
+        start_timeout=_optional(start_timeout, "start_timeout"),
+        heartbeat_timeout=_optional(heartbeat_timeout, "heartbeat_timeout"),
+        suspend_on_exhausted=on_exhausted == "suspend",
+        label=label,
+    )
+
+
+def _optional(interval: Interval | None, what: str) -> int | None:
+    return None if interval is None else in_microseconds(interval, what)

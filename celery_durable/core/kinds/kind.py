@@ -1,0 +1,161 @@
+"""What a kind of command is: the base class of all kinds, and their registry.
+
+A kind keeps what is open of its commands in one execution, and says how their outcomes reach the
+code. The machine knows kinds by this class alone; which there are is a ``Registry``, a value.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from ..._errors import NonDeterminismError
+from ..commands import Command
+from ..history import Event
+from ..ports import Host
+
+__all__ = ["ContextPart", "Kind", "Registry", "Reissue", "failure_of"]
+
+
+@dataclass(frozen=True, slots=True)
+class Reissue:
+    """What a rewind or a fork says of all that is to be asked for again."""
+
+    #: What is recorded with the event (``WorkRenewed``).
+    facts: Mapping[str, Any]
+    #: How many rewinds and forks there were, this one included.
+    renewal: int
+    #: The number that was given last before anything is asked for again.
+    last: int
+
+    def numbers(self, name: str) -> set[int]:
+        """Return the commands that a fact lists."""
+        return {int(number) for number in self.facts.get(name, ())}
+
+
+class Kind:
+    """One kind of command in one execution; does nothing by itself."""
+
+    #: Its name, for people.
+    name: ClassVar[str]
+    #: The commands of this kind; each says which event confirms it.
+    commands: ClassVar[tuple[type[Command], ...]] = ()
+    #: Events that are given to the code -> the command that each resolves, if it does.
+    inputs: ClassVar[Mapping[str, type[Command] | None]] = {}
+    #: Confirmations that the code needs before replay reaches them.
+    foreseen: ClassVar[frozenset[str]] = frozenset()
+    #: Notes that say something of the kind's state.
+    notes: ClassVar[frozenset[str]] = frozenset()
+    #: What it adds to ``ctx``; None if that is built in.
+    context: ClassVar[type[ContextPart] | None] = None
+
+    def __init__(self, host: Host) -> None:
+        self.host = host
+
+    def is_wanted(self, event: Event) -> bool:
+        """Tell whether the code can take an input."""
+        return True
+
+    def prepare(self, event: Event) -> Event:
+        """Return a new input with the facts by which every replay decides as the first time."""
+        return event
+
+    def foresee(self, event: Event) -> None:
+        """Keep a confirmation, before replay reaches it."""
+
+    def note(self, event: Event) -> None:
+        """Take over what a note says."""
+
+    def resolve(self, event: Event) -> None:
+        """Give an input to the code that waits for it."""
+
+    def is_waiting(self) -> bool:
+        """Tell whether anything may yet come from outside to what is open here."""
+        return False
+
+    def waits_for(self) -> list[str]:
+        """Return what the code waits for that only it knows of, in words."""
+        return []
+
+    def cancel_all(self) -> None:
+        """Cancel what is open, as the execution was asked to cancel."""
+
+    def resume(self) -> None:
+        """Take up what had suspended the instance."""
+
+    def reissue(self, plan: Reissue) -> None:
+        """Ask again for what is open, after a rewind or a fork: the store has nothing of it."""
+
+    def end_retrace(self) -> None:
+        """Forget what only a retrace needed; from here on everything is new."""
+
+
+class ContextPart:
+    """What a kind adds to ``ctx``; its methods go under ``in_turn``."""
+
+    _host: Host
+
+
+class Registry:
+    """The kinds that there are, and what follows: whose an event is, what confirms a command."""
+
+    def __init__(self, kinds: Iterable[type[Kind]]) -> None:
+        #: In the order in which they ask again after a rewind.
+        self.kinds: tuple[type[Kind], ...] = tuple(kinds)
+        #: Input -> its kind.
+        self.inputs: dict[str, type[Kind]] = {}
+        #: Confirmation that is needed ahead -> its kind.
+        self.foreseen: dict[str, type[Kind]] = {}
+        #: Note -> its kind, for the notes that some kind reads.
+        self.notes: dict[str, type[Kind]] = {}
+        #: Command -> the one event that confirms it.
+        self.confirmations: dict[type[Command], str] = {}
+        #: Input -> the command that it resolves; a command is resolved at most once.
+        self.resolutions: dict[str, type[Command]] = {}
+        for kind in self.kinds:
+            self._add(kind)
+        #: All events that confirm a command.
+        self.confirming: frozenset[str] = frozenset(self.confirmations.values())
+
+    def _add(self, kind: type[Kind]) -> None:
+        known = {*self.inputs, *self.confirmations.values()}
+        for command in kind.commands:
+            if command.__name__ in {each.__name__ for each in self.confirmations}:
+                raise ValueError(f"the command {command.__name__} belongs to two kinds")
+            if command.confirmed_by in known or command.confirmed_by in kind.inputs:
+                raise ValueError(f"the event {command.confirmed_by} belongs to two kinds")
+            known.add(command.confirmed_by)
+            self.confirmations[command] = command.confirmed_by
+        for event, command_type in kind.inputs.items():
+            if event in known:
+                raise ValueError(f"the event {event} belongs to two kinds")
+            self.inputs[event] = kind
+            if command_type is not None:
+                self.resolutions[event] = command_type
+        self.foreseen.update(dict.fromkeys(kind.foreseen, kind))
+        self.notes.update(dict.fromkeys(kind.notes, kind))
+
+    def with_kinds(self, *kinds: type[Kind]) -> Registry:
+        """Return a registry that has these kinds too."""
+        return Registry((*self.kinds, *kinds))
+
+
+def failure_of(host: Host, event: Event, failure: str) -> BaseException:
+    """Return the exception that history holds, rebuilt if it was the first time.
+
+    Raises:
+        NonDeterminismError: it was, and cannot be here.
+    """
+    found = (event.facts or {}).get("rebuilt")
+    was_rebuilt = found if isinstance(found, list) else bool(found)
+    error, is_rebuilt = host.codec.decode_failure(failure, may_rebuild=was_rebuilt)
+    if was_rebuilt and is_rebuilt != was_rebuilt:
+        info = host.info
+        raise NonDeterminismError(
+            f"orchestration {info.instance_id!r} ({info.name}), {event.describe()}:"
+            f" this process cannot import the exception that history holds: {error}",
+            instance_id=info.instance_id,
+            event=host.history_length,
+        )
+    return error

@@ -1,0 +1,159 @@
+"""What becomes of Celery's options where an orchestration is started, called or declared: none is
+dropped without a word.
+
+Each name that Celery knows is in one of these tables; what no table names goes with the messages,
+as Celery's own would.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+__all__ = [
+    "AT_THE_END",
+    "NEEDLESS",
+    "OF_THE_START",
+    "REFUSED_BY_ACTIVITIES",
+    "REFUSED_BY_ORCHESTRATORS",
+    "REFUSED_BY_STARTS",
+    "refuse",
+    "stamped",
+    "stamps_in",
+]
+
+#: For Celery, when the orchestration is over.
+AT_THE_END = (
+    "link",
+    "link_error",
+    "chain",
+    "chord",
+    "group_id",
+    "group_index",
+    "replaced_task_nesting",
+)
+#: For the start itself, or read by it.
+OF_THE_START = frozenset(
+    {
+        "task_id",
+        "countdown",
+        "eta",
+        "expires",
+        "ignore_result",
+        "add_to_parent",
+        "root_id",
+        "parent_id",
+        "reply_to",
+        "argsrepr",
+        "kwargsrepr",
+    }
+)
+#: About one publishing. A start is a row in the store, and its messages are sent again until one
+#: has come.
+NEEDLESS = frozenset(
+    {
+        "producer",
+        "publisher",
+        "connection",
+        "retry",
+        "retry_policy",
+        "timeout",
+        "confirm_timeout",
+        "result_cls",
+        "task_type",
+        "route_name",
+        "event_dispatcher",
+        "create_sent_event",
+        "now",
+        "timezone",
+        "origin",
+    }
+)
+
+_TURNS = (
+    "an orchestration lives as long as it needs; `durable_turn_timeout` limits a turn,"
+    " `asyncio.timeout()` a wait"
+)
+REFUSED_BY_STARTS = {
+    "time_limit": _TURNS,
+    "soft_time_limit": _TURNS,
+    "retries": "an orchestrator is not retried as a whole; give its calls `retry=RetryPolicy(...)`",
+    "router": "its messages go where `task_routes` or `queue=` say",
+    "declare": "name the queue by `queue=`; Celery declares it",
+    "expiration": "use `expires=`",
+    "mandatory": "kombu does not support it",
+    "immediate": "kombu does not support it",
+    "content_type": "use `serializer=`",
+    "content_encoding": "use `serializer=`",
+    "body": "its messages have bodies of their own",
+}
+REFUSED_BY_ACTIVITIES = {
+    "task_id": (
+        "the engine tells attempts apart by their ids; use `durable_context().idempotency_key`, or"
+        " hand an id over as an argument"
+    )
+}
+
+_RETRIES = "an orchestrator is not retried as a whole; give its calls `retry=RetryPolicy(...)`"
+_MODELS = (
+    "its arguments come as JSON gives them; make the model in it, as in `Order(**order)`, and start"
+    " it with a dump"
+)
+REFUSED_BY_ORCHESTRATORS = {
+    "bind": "it takes the context, and never its task",
+    "typing": "its arguments are always checked",
+    "track_started": "its state is STARTED from its first turn on",
+    "immediate": "kombu does not support it",
+    "mandatory": "kombu does not support it",
+    **dict.fromkeys(
+        ("pydantic", "pydantic_strict", "pydantic_context", "pydantic_dump_kwargs"), _MODELS
+    ),
+    **dict.fromkeys(
+        (
+            "max_retries",
+            "default_retry_delay",
+            "autoretry_for",
+            "dont_autoretry_for",
+            "retry_kwargs",
+            "retry_backoff",
+            "retry_backoff_max",
+            "retry_jitter",
+        ),
+        _RETRIES,
+    ),
+}
+
+
+def refuse(
+    options: Mapping[str, Any],
+    refused: Mapping[str, str],
+    what: str,
+    error: type[Exception] = TypeError,
+) -> None:
+    """Raise if an option is given that has no meaning here.
+
+    Args:
+        options: as they were given; None, 0 and False stand for "not given", but for ``typing``.
+        refused: one of the tables above.
+        what: the subject of the message.
+        error: what to raise.
+    """
+    for name in refused.keys() & options.keys():
+        if options[name] is not None and bool(options[name]) is (name != "typing"):
+            raise error(f"{what} takes no {name}=: {refused[name]}")
+
+
+def stamped(options: Mapping[str, Any], stamps: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return options with the stamps of what they belong to; their own values stay."""
+    if not stamps:
+        return options
+    names = [*stamps["stamped_headers"], *(options.get("stamped_headers") or ())]
+    return {**stamps, **options, "stamped_headers": list(dict.fromkeys(names))}
+
+
+def stamps_in(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the options by which Celery stamps what is sent: ``stamped_headers``, and one for each
+    of these.
+    """
+    names = [name for name in options.get("stamped_headers") or () if name in options]
+    return {"stamped_headers": names, **{name: options[name] for name in names}} if names else {}

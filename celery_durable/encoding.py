@@ -1,0 +1,279 @@
+"""Values to text and back, by kombu's serializers: what is encoded is decoded alike, and what is
+not is refused at once.
+
+A payload is the text that the serializer gave where that is JSON; anything else is kept as
+``!content-type;encoding;base64``. What was written with a serializer is read with the same one, if
+it is accepted: pickle only when the app accepts it explicitly.
+
+JSON text alone does not tell everything. Kombu writes a date as ``{"__type__": .., "__value__":
+..}``; a dict of the user's with just these two keys is therefore written as a type of its own. Keys
+that JSON makes the same (``1`` and ``"1"``) are refused, and so is what is nested so deeply that
+another process might not read it. Where the text shows no sign of it, it costs nothing.
+"""
+
+from __future__ import annotations
+
+import base64
+import inspect
+import logging
+import re
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from kombu.serialization import dumps, loads, registry
+from kombu.utils.json import dumps as json_dumps
+from kombu.utils.json import loads as json_loads
+from kombu.utils.json import register_type
+
+from ._errors import PayloadError
+
+__all__ = ["DEEPEST", "Foreign", "ValueCodec", "unmistakable"]
+
+log: logging.Logger = logging.getLogger("celery_durable.payload")
+
+#: How many lists and dicts may be inside each other: below what a process can read, whatever its
+#: stack holds already, and enough for a canvas of a hundred steps inside each other.
+DEEPEST = 600
+_WRAPPED = 20
+_JSON = "application/json"
+_PICKLE = "application/x-python-serialize"
+_TYPED = frozenset({"__type__", "__value__"})
+# a key that a typed value has, or that may have been a number, a truth value or None
+_ODD_KEY = re.compile(r'"(?:__type__|-?[0-9][^"]*|true|false|null|NaN|-?Infinity)": ')
+
+
+class Foreign:
+    """A dict of the user's that looks like one of kombu's typed values, as kombu's JSON
+    writes it.
+    """
+
+    MARK = "celery_durable.dict"
+
+    def __init__(self, items: dict[Any, Any]) -> None:
+        self.items = items
+
+    def __repr__(self) -> str:
+        return repr(self.items)
+
+    def __reduce__(self) -> Any:
+        return dict, (self.items,)
+
+
+def _pairs_of(foreign: Foreign) -> list[Any]:
+    return [list(item) for item in foreign.items.items()]
+
+
+_decoder: Any = dict  # what was written as one comes back as the dict that it was
+register_type(Foreign, Foreign.MARK, _pairs_of, _decoder)
+
+
+class ValueCodec:
+    """Encodes with one serializer, decodes what is accepted.
+
+    Args:
+        serializer: a name that kombu knows, such as ``json``.
+        accept: content types or serializer names that may be read beside the serializer's own and
+            JSON; pickle only if it is the serializer, however it is named.
+        warning: the length above which an encoded value is logged.
+        limit: the length above which it is refused.
+    """
+
+    def __init__(
+        self,
+        serializer: str = "json",
+        accept: Iterable[str] = (),
+        *,
+        warning: int | None = None,
+        limit: int | None = None,
+    ) -> None:
+        self.serializer = serializer
+        self._warning = warning
+        self._limit = limit
+        names = {serializer, *accept}
+        self._accept = {_JSON} | {registry.name_to_type.get(name, name) for name in names}
+        if serializer != "pickle":
+            self._accept.discard(_PICKLE)
+
+    def encode(self, value: Any, *, is_checked: bool = False) -> str:
+        """Encode a value.
+
+        Args:
+            value: the value.
+            is_checked: it is made of values that were encoded before: what is put around them
+                counts for no limit.
+
+        Raises:
+            PayloadError: the serializer cannot encode it so that it can be decoded; the message
+                says which part. Or it is too large, or nested too deeply.
+        """
+        if is_checked:
+            return self._encode(value, DEEPEST + _WRAPPED)
+        payload = self._encode(value)
+        if self._limit is not None and len(payload) > self._limit:
+            raise PayloadError(
+                f"a value of type {type(value).__name__} takes {len(payload)} bytes encoded, more"
+                f" than durable_payload_limit ({self._limit}); keep large data elsewhere and pass a"
+                " reference",
+                size=len(payload),
+                limit=self._limit,
+            )
+        if self._warning is not None and len(payload) > self._warning:
+            log.warning(
+                "a payload of %d bytes is kept in history; a reference would be better",
+                len(payload),
+            )
+        return payload
+
+    def _encode(self, value: Any, deepest: int = DEEPEST) -> str:
+        try:
+            return (
+                self._as_json(value, deepest)
+                if self.serializer == "json"
+                else self._as_other(value)
+            )
+        except PayloadError:
+            raise
+        except Exception as error:
+            try:
+                where, culprit = _culprit(value, self.serializer)
+            except RecursionError:
+                where, culprit = "a value (nested too deeply, or holding itself)", value
+            if inspect.iscoroutine(culprit):
+                culprit.close()
+                raise PayloadError(
+                    f"{where} that is a coroutine: {culprit.__qualname__}() is an `async def`"
+                    " function, and it was not awaited. Celery runs plain functions: in a task call"
+                    " asyncio.run(...) on it; in an orchestrator await it"
+                ) from None
+            raise PayloadError(
+                f"{where} of type {type(culprit).__module__}.{type(culprit).__qualname__}, which"
+                f" the serializer {self.serializer!r} cannot encode: {error}"
+                + (_ADVICE if self.serializer == "json" else "")
+            ) from error
+
+    def _as_json(self, value: Any, deepest: int) -> str:
+        text = str(json_dumps(value))
+        if _ODD_KEY.search(text) is None and text.count("[") + text.count("{") <= deepest:
+            return text
+        told = unmistakable(value, deepest)
+        if told is not value:
+            text = str(json_dumps(told))
+        if '"__type__": ' in text:
+            self._check(text)
+        return text
+
+    def _as_other(self, value: Any) -> str:
+        content_type, encoding, data = dumps(value, serializer=self.serializer)
+        if content_type == _JSON:
+            payload = data if isinstance(data, str) else data.decode()
+        else:
+            raw = data.encode() if isinstance(data, str) else data
+            payload = f"!{content_type};{encoding};{base64.b64encode(raw).decode()}"
+        self._check(payload)
+        return payload
+
+    def _check(self, payload: str) -> None:
+        try:
+            self._decode(payload)
+        except Exception as error:
+            raise PayloadError(
+                f"a value that the serializer {self.serializer!r} encodes and cannot decode again: "
+                f"{type(error).__name__}: {error}"
+            ) from error
+
+    def decode(self, payload: str) -> Any:
+        """Decode a payload.
+
+        Raises:
+            PayloadError: it is damaged, or of a content type that is not accepted.
+        """
+        try:
+            return self._decode(payload)
+        except PayloadError:
+            raise
+        except Exception as error:
+            raise PayloadError(
+                f"a stored payload cannot be decoded: {type(error).__name__}: {error}"
+            ) from error
+
+    def _decode(self, payload: str) -> Any:
+        if not payload.startswith("!"):
+            return json_loads(payload)
+        content_type, encoding, data = payload[1:].split(";", 2)
+        if content_type not in self._accept:
+            raise PayloadError(
+                f"a stored payload has the content type {content_type!r}, which is not accepted "
+                "(durable_serializer and accept_content decide)"
+            )
+        return loads(base64.b64decode(data), content_type, encoding, accept=self._accept)
+
+
+def unmistakable(value: Any, deepest: int = DEEPEST, where: str = "a value") -> Any:
+    """Return a value of which kombu's JSON text tells all.
+
+    It is the same one if nothing in it could be mistaken.
+
+    Raises:
+        PayloadError: two keys of a dict would be one, or more than ``deepest`` lists and dicts are
+            inside each other.
+    """
+    if not isinstance(value, (dict, list, tuple)):
+        return value
+    if deepest <= 0:
+        raise PayloadError(
+            "a value that is nested too deeply; keep it elsewhere, or pass it as text"
+        )
+    if isinstance(value, dict):
+        _refuse_twins(value, where)
+    told: dict[Any, Any] = {}
+    is_same = True
+    for key, part in value.items() if isinstance(value, dict) else enumerate(value):
+        told[key] = part
+        if isinstance(part, (dict, list, tuple)):
+            told[key] = unmistakable(part, deepest - 1, f"{where}[{key!r:.80}]")
+            is_same = is_same and told[key] is part
+    if isinstance(value, dict) and told.keys() == _TYPED:
+        return Foreign(told)
+    if is_same:
+        return value
+    return told if isinstance(value, dict) else list(told.values())
+
+
+def _refuse_twins(value: dict[Any, Any], where: str) -> None:
+    """Refuse keys that JSON makes the same."""
+    if all(isinstance(key, str) for key in value):
+        return
+    known: dict[str, Any] = {}
+    for key, text in zip(value, _key_texts(value), strict=True):
+        if text in known:
+            raise PayloadError(
+                f"{where}, whose keys {known[text]!r} and {key!r} are the same in JSON, where keys"
+                " are strings: one would be lost" + _ADVICE
+            )
+        known[text] = key
+
+
+def _key_texts(keys: Iterable[Any]) -> Iterator[str]:
+    for key in keys:
+        yield key if isinstance(key, str) else json_dumps({key: 0})[2:-5]
+
+
+def _culprit(value: Any, serializer: str, where: str = "a value") -> tuple[str, Any]:
+    """Find the innermost part that cannot be encoded, and how to reach it."""
+    parts: list[tuple[str, Any]] = []
+    if isinstance(value, dict):
+        parts = [(f"{where}[{key!r:.80}]", part) for key, part in value.items()]
+    elif isinstance(value, (list, tuple)):
+        parts = [(f"{where}[{number}]", part) for number, part in enumerate(value)]
+    for path, part in parts:
+        try:
+            dumps(part, serializer=serializer)
+        except Exception:
+            return _culprit(part, serializer, path)
+    return where, value
+
+
+_ADVICE = (
+    "; pass what JSON knows (numbers, text, lists, dicts, dates, Decimal, UUID, bytes), or set"
+    " durable_serializer='pickle' where all who write to the store and the broker are trusted"
+)

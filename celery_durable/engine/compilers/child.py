@@ -1,0 +1,150 @@
+"""What a commit writes for a sub-orchestration: its instance, or a message to it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from ..._errors import ConfigurationError, InstanceExists, InstanceNotFound
+from ...core.canvas_options import CanvasOptions
+from ...core.history import EventKind
+from ...core.kinds import CancelChild, ReviveChild, StartChild, revoked_child
+from ...core.options import stamped
+from ...core.status import RuntimeStatus
+from ..draft import CHECK_AFTER, CommitDraft, new_execution_id
+from ..entities import releases_in
+from ..records import InboxKind, InstanceEnd
+from ..writes import EXPIRES, ChildInstance, NewInbox, Revival, child_dedup
+
+__all__ = ["cancel_child", "child_reply", "revive_child", "start_child"]
+
+
+def start_child(draft: CommitDraft, command: StartChild) -> None:
+    """Add the instance of a sub-orchestration, with its start message."""
+    instance = draft.snapshot.instance
+    refusal = InstanceExists(
+        f"orchestration {instance.id!r} cannot start {command.name} as {command.child_id!r}: the id"
+        " is in use",
+        instance_id=command.child_id,
+    )
+    reply = child_reply(instance.id, draft.execution, command.command, command.attempt)
+    given = stamped(command.options, draft.stamps)
+    queue, options = _placed(draft, command, given)
+    canvas = CanvasOptions.of_start(options).kept
+    facts = {
+        **draft.carried.child,
+        **({} if command.expires is None else {EXPIRES: command.expires}),
+    }
+    draft.commit.children.append(
+        ChildInstance(
+            command.child_id,
+            new_execution_id(),
+            command.name,
+            _newest_version(draft, command.name),
+            command.input,
+            queue=queue,
+            canvas=draft.codec.encode(canvas) if canvas else None,
+            root_id=instance.root_id or instance.id,
+            parent_id=instance.id,
+            parent_execution=draft.execution,
+            parent_command=command.command,
+            parent_attempt=command.attempt,
+            check_after=CHECK_AFTER * 2,
+            refusal=reply(EventKind.CHILD_FAILED, draft.codec.encode_failure(refusal)),
+            release_locks=lambda _, rows: releases_in(command.child_id, rows, draft.codec),
+            facts=facts or None,
+        )
+    )
+
+
+def _placed(
+    draft: CommitDraft, command: StartChild, options: Mapping[str, Any]
+) -> tuple[str | None, Mapping[str, Any]]:
+    try:
+        return draft.publisher.place(
+            command.name, options, lambda: _arguments(draft, command.input)
+        )
+    except Exception as error:
+        raise ConfigurationError(
+            f"sub-orchestration {command.child_id!r} ({command.name}) cannot be sent anywhere:"
+            " task_routes and task_queues of the app that takes the turn say"
+            f" {type(error).__name__}: {error}",
+            instance_id=draft.snapshot.instance.id,
+        ) from error
+
+
+def _arguments(draft: CommitDraft, payload: str) -> tuple[Sequence[Any], Mapping[str, Any]]:
+    args, kwargs = draft.codec.decode(payload)
+    return args, kwargs
+
+
+def _newest_version(draft: CommitDraft, name: str) -> str | None:
+    return draft.publisher.newest_version(name)
+
+
+def child_reply(
+    parent_id: str, parent_execution: str, command: int, attempt: int
+) -> Callable[[EventKind, str | None], NewInbox]:
+    """Return what makes the message by which a parent hears of one outcome of a child."""
+
+    def reply(kind: EventKind, payload: str | None) -> NewInbox:
+        return NewInbox(
+            parent_id,
+            kind,
+            child_dedup(parent_execution, command, attempt),
+            execution=parent_execution,
+            command=command,
+            attempt=attempt,
+            payload=payload,
+            check_after=CHECK_AFTER * 2,
+        )
+
+    return reply
+
+
+def revive_child(draft: CommitDraft, command: ReviveChild) -> None:
+    """Ask a child, after a rewind, for its outcome again, or to rewind, too."""
+    codec, child_id = draft.codec, command.child_id
+    reply = child_reply(draft.commit.instance_id, draft.execution, command.command, command.attempt)
+
+    def answer(end: InstanceEnd | None) -> NewInbox:
+        if end is None:
+            gone = InstanceNotFound(
+                f"sub-orchestration {child_id!r} is not there any more", instance_id=child_id
+            )
+            return reply(EventKind.CHILD_FAILED, codec.encode_failure(gone))
+        if end.status is RuntimeStatus.COMPLETED:
+            return reply(EventKind.CHILD_COMPLETED, end.output)
+        failure = end.failure or codec.encode_failure(
+            revoked_child(child_id, end.status, end.reason)
+        )
+        return reply(EventKind.CHILD_FAILED, failure)
+
+    request = None
+    if command.rewinds:
+        dedup = f"rewind:{draft.execution}:{draft.commit.sequence}:{command.command}"
+        refusal = answer(None)
+        asker = [refusal.instance, refusal.execution, refusal.command, refusal.attempt]
+        facts = {"reason": f"its parent {draft.commit.instance_id} was rewound", "asker": asker}
+        request = NewInbox(
+            child_id,
+            InboxKind.REWIND,
+            dedup,
+            payload=refusal.payload,
+            facts=facts,
+            check_after=CHECK_AFTER * 2,
+        )
+    draft.commit.revivals.append(Revival(child_id, request, answer))
+
+
+def cancel_child(draft: CommitDraft, command: CancelChild) -> None:
+    """Ask a child to cancel itself."""
+    draft.commit.other_inboxes.append(
+        NewInbox(
+            command.child_id,
+            EventKind.CANCEL_REQUESTED,
+            "cancel",
+            check_after=CHECK_AFTER * 2,
+            facts={"reason": f"its parent {draft.commit.instance_id} no longer wants it"},
+        )
+    )

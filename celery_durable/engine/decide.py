@@ -1,0 +1,123 @@
+"""From an instance and its new messages to a commit: replay, apply, compile."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple, TypeVar
+
+from ..core.decision import Decision
+from ..core.machine import Machine
+from .admission import AdmissionController
+from .commit import compile_decision
+from .intake import Message
+from .parts import Parts
+from .records import InboxRow, Snapshot
+from .registry import Definition
+from .replay import Replayer
+from .writes import Committed, TurnCommit
+
+__all__ = ["Decided", "Decider"]
+
+
+T = TypeVar("T")
+
+
+class Decided(NamedTuple):
+    """What a turn came to; nothing of it counts before the commit."""
+
+    #: The live code, standing where the commit will put it.
+    execution: Machine
+    decision: Decision
+    commit: TurnCommit
+
+
+@dataclass(slots=True)
+class Decider:
+    """Runs the user's code; whatever goes wrong, no coroutine is left behind."""
+
+    parts: Parts
+    replayer: Replayer
+    admission: AdmissionController
+
+    def decide(
+        self,
+        snapshot: Snapshot,
+        cached: Machine | None,
+        definition: Definition,
+        messages: Sequence[Message],
+        rewind: InboxRow | None = None,
+    ) -> Decided:
+        """Replay, apply what is new, and compile what that decides.
+
+        Args:
+            snapshot: what was read.
+            cached: the execution that has replayed everything before ``snapshot.history``.
+            definition: the code.
+            messages: what is new, in order.
+            rewind: the request that makes it run again without what failed.
+
+        Raises:
+            DurableError: the code and its history do not fit, or it cannot be decided here.
+        """
+        execution, decision = self._run(snapshot, cached, definition, messages, rewind)
+        parts, instance = self.parts, snapshot.instance
+        try:
+            if decision is None:
+                decision = self._watched(
+                    snapshot, lambda: execution.take(event for _, event in messages)
+                )
+            carried = parts.observation.carried(
+                execution,
+                snapshot,
+                snapshot.history,
+                decision,
+                lambda: parts.store.turns.load(instance.id, None),
+            )
+            commit = compile_decision(
+                decision,
+                snapshot,
+                execution,
+                parts.settings,
+                parts.publisher,
+                parts.codec,
+                definition.max_activities,
+                carried,
+            )
+            self.admission.complete(commit, instance, decision, snapshot.now)
+        except BaseException:
+            execution.abandon()
+            raise
+        return Decided(execution, decision, commit)
+
+    def _run(
+        self,
+        snapshot: Snapshot,
+        cached: Machine | None,
+        definition: Definition,
+        messages: Sequence[Message],
+        rewind: InboxRow | None,
+    ) -> tuple[Machine, Decision | None]:
+        if rewind is None:
+            instance, history = snapshot.instance, snapshot.history
+            replayer = self.replayer
+            return self._watched(
+                snapshot, lambda: (replayer.to_the_end(instance, history, cached, definition), None)
+            )
+        undelivered = [event for _, event in messages]
+        return self._watched(
+            snapshot, lambda: self.replayer.rewound(snapshot, definition, rewind, undelivered)
+        )
+
+    def _watched(self, snapshot: Snapshot, work: Callable[[], T]) -> T:
+        return self.parts.watchdog.watch(snapshot.instance.id, work)
+
+    def commit(self, decided: Decided) -> Committed | None:
+        """Commit; an execution whose decision did not count has run too far to be kept."""
+        committed = None
+        try:
+            committed = self.parts.store.turns.commit(decided.commit)
+        finally:
+            if committed is None:
+                decided.execution.abandon()
+        return committed

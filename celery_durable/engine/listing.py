@@ -1,0 +1,137 @@
+"""What clients read: instances as they are listed, and what an instance waits for.
+
+Payloads are text; times are microseconds since the epoch by the store's clock.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ..core.status import RuntimeStatus
+
+__all__ = ["Filters", "InstanceRecord", "Outstanding", "OwedEnd", "Pending", "VersionUse", "Waits"]
+
+
+@dataclass(slots=True)
+class InstanceRecord:
+    """One row of ``durable_instances`` as clients see it; payloads are None unless asked for."""
+
+    id: str
+    execution: str
+    name: str
+    version: str | None
+    status: RuntimeStatus
+    reason: str | None
+    sequence: int
+    parent_id: str | None
+    root_id: str | None
+    tags: dict[str, str]
+    created_at: int
+    started_at: int | None
+    updated_at: int
+    completed_at: int | None
+    queue: str | None = None
+    input: str | None = None
+    output: str | None = None
+    failure: str | None = None
+    custom_status: str | None = None
+    canvas: str | None = None
+
+
+@dataclass(frozen=True)
+class Filters:
+    """What ``find`` and ``count`` select by; times are microseconds.
+
+    ``entities`` False leaves them out, True is only these.
+    """
+
+    statuses: tuple[RuntimeStatus, ...] = ()
+    name: str | None = None
+    version: str | None = None
+    tags: tuple[tuple[str, str], ...] = ()
+    id_prefix: str | None = None
+    created_after: int | None = None
+    created_before: int | None = None
+    parent_id: str | None = None
+    stuck: bool | None = None
+    roots: bool | None = None
+    entities: bool | None = None
+
+
+@dataclass(frozen=True)
+class Outstanding:
+    """One activity that is under way.
+
+    ``worker`` is the host name of its holder, None if that was not seen lately.
+    """
+
+    name: str
+    command: int
+    attempt: int
+    queue: str | None
+    is_held: bool
+    holder: str | None
+    worker: str | None
+    sent_at: int | None
+    sends: int
+    #: Its body has ended with ``Ignore``: who it left its outcome to reports that later.
+    is_delegated: bool = False
+
+
+@dataclass(frozen=True)
+class Pending:
+    """What lies in the store for an instance: what it waits for, and since when its next turn is
+    due.
+    """
+
+    activities: list[Outstanding]
+    children: list[InstanceRecord]
+    next_timer: int | None
+    overdue_since: int | None
+
+
+@dataclass(frozen=True)
+class OwedEnd:
+    """The end of an instance that Celery has not been told of yet.
+
+    ``refusal`` is why, as far as that is known.
+    """
+
+    sends: int
+    refusal: str | None
+
+
+@dataclass(frozen=True)
+class VersionUse:
+    """How many instances that are not over need one version of an orchestrator."""
+
+    name: str
+    version: str | None
+    live: int
+    is_registered: bool
+
+    @property
+    def is_safe_to_remove(self) -> bool:
+        """True once no instance needs it any more."""
+        return self.live == 0
+
+
+@dataclass(slots=True)
+class Waits:
+    """What rows say of one instance; times are microseconds since the epoch.
+
+    ``activity`` and ``child`` are one of them.
+
+    ``event`` is what the one timer bounds the wait for.
+    """
+
+    activities: int = 0
+    activity: str = ""
+    attempt: int = 0
+    children: int = 0
+    child: str = ""
+    timer: int | None = None
+    event: str = ""
+    start: int | None = None
+    turn: int | None = None
+    is_waiting_for_admission: bool = False

@@ -1,0 +1,45 @@
+"""What every part of the engine works with."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from ..core.ports import Codec
+from ..settings import Settings
+from .cache import LiveExecutions
+from .clock import StoreClock
+from .observers import Observation
+from .ports import Publisher
+from .registry import Registry
+from .store_ports import Store
+from .watchdog import Watchdog
+
+__all__ = ["Parts"]
+
+
+@dataclass(slots=True)
+class Parts:
+    """The things that are made once in a process; nothing here knows what is done with them."""
+
+    #: Where everything is kept; all that counts is in there.
+    store: Store
+    #: The orchestrators whose code this process has.
+    registry: Registry
+    #: How values become text.
+    codec: Codec
+    settings: Settings
+    #: The only way out to Celery.
+    publisher: Publisher
+    #: Machines that need no replay, because they stayed in memory.
+    live: LiveExecutions
+    #: The store's clock, as far as it is known without asking.
+    clock: StoreClock = field(init=False)
+    #: Interrupts code that does not come to an end.
+    watchdog: Watchdog = field(init=False)
+    #: Who is told of each commit.
+    observation: Observation = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.clock = StoreClock(self.store.now)
+        self.watchdog = Watchdog(self.settings.turn_timeout)
+        self.observation = Observation()

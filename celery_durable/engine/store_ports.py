@@ -1,0 +1,325 @@
+"""What the engine needs of a store: one protocol for each part, each given to who needs it.
+
+Every method is one transaction or one read, unless it is given a cursor: then it works within the
+transaction of that cursor, which its caller ends.
+
+Raises:
+    StoreError: any of them, when the store cannot be reached.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol, TypeVar
+
+from .records import (
+    ActivityRow,
+    ActivityStart,
+    ActivityTicket,
+    Claim,
+    Outcome,
+    Recorded,
+    ReplayPosition,
+    Snapshot,
+)
+from .row_ports import AdmissionRows, Cleanup, Cursor, Reads, RecoveryRows, Schedules, Workers
+from .writes import Committed, NewInbox, NewInstance, TurnCommit
+
+__all__ = [
+    "ISOLATION_LEVELS",
+    "AdmissionRows",
+    "Cleanup",
+    "Cursor",
+    "ReleaseLocks",
+    "Inbox",
+    "Outcomes",
+    "Reads",
+    "RecoveryRows",
+    "Schedules",
+    "Starts",
+    "Store",
+    "Turns",
+    "Workers",
+]
+
+#: The isolation levels that a transactional activity may ask for; the first is the usual one.
+ISOLATION_LEVELS = ("READ COMMITTED", "REPEATABLE READ", "SERIALIZABLE")
+
+T = TypeVar("T")
+#: A session of SQLAlchemy.
+Session = Any
+#: Given an execution that ends undelivered and its history, it returns what that leaves to others.
+ReleaseLocks = Callable[[str, Sequence[str]], Sequence[NewInbox]]
+
+
+class Turns(Protocol):
+    """What a turn reads, and the commit by which it moves its instance."""
+
+    def load(self, instance_id: str, known: ReplayPosition | None) -> Snapshot | None:
+        """Look at an instance, its inbox that is due, and the history beyond ``known``."""
+
+    def commit(self, commit: TurnCommit) -> Committed | None:
+        """Commit a turn; None if the instance has moved meanwhile, and nothing was changed."""
+
+    def has_untaken(self, instance_id: str) -> bool:
+        """Tell whether anything visible lies in the inbox."""
+
+    def discard(self, instance_id: str, execution: str, rows: Sequence[int]) -> None:
+        """Delete inbox rows that no turn will take: this very execution of the instance is over."""
+
+    def count_crash(self, instance_id: str, by: int = 1) -> int:
+        """Count a turn that may have crashed its process, or take that back.
+
+        Return how many in a row there were.
+        """
+
+    def note_waiting(self, instance_id: str, reason: str) -> None:
+        """Let people see what an instance waits for."""
+
+
+class Starts(Protocol):
+    """How an instance is inserted; each method is one transaction unless it is given a cursor."""
+
+    def insert(self, instance: NewInstance) -> bool:
+        """Insert an orchestration with its start message; False if the id is taken."""
+
+    def insert_fork(self, instance: NewInstance, history: Sequence[str], message: NewInbox) -> bool:
+        """Insert an orchestration that has a history already, and the message that moves it.
+
+        False if the id is taken.
+        """
+
+    def insert_with_turn(self, instance: NewInstance, commit: TurnCommit) -> Committed | None:
+        """Insert an orchestration together with its first turn; None if the id is taken."""
+
+    def repeated_start(self, instance: NewInstance, commit: TurnCommit) -> Committed | None:
+        """Return what a commit whose answer was lost would have returned, if it took place."""
+
+    def is_ours(self, instance: NewInstance) -> bool:
+        """Tell whether the instance there is this very one: a commit whose answer was lost may have
+        been ours.
+        """
+
+    def insert_within(self, cursor: Cursor, instance: NewInstance) -> bool:
+        """Insert an orchestration on a cursor inside a caller's transaction."""
+
+    def replace(
+        self, new: NewInstance, release_locks: ReleaseLocks | None = None
+    ) -> list[NewInbox] | None:
+        """Put a fresh life in the place of an instance, and return what was sent to others.
+
+        None if it moved meanwhile.
+
+        The old life ends undelivered: its children are asked to end, its history and messages are
+        deleted. ``release_locks`` is given its execution and history, and returns what it leaves to
+        others.
+        """
+
+    def merge(self, new: NewInstance) -> str | None:
+        """Let the instance that waits under the same debounce key have this input.
+
+        Return its id, or None if none waits.
+
+        Raises:
+            AlreadyWaitsError: there is one, and it is locked for the moment.
+        """
+
+
+class Outcomes(Protocol):
+    """Attempts of activities: how one begins, and how its outcome comes in."""
+
+    def begin(
+        self, ticket: ActivityTicket, known: ReplayPosition | None, claim: Claim | None = None
+    ) -> ActivityStart | None:
+        """Look at an activity about to run, and take it if a claim is made.
+
+        None if it is not wanted any more.
+
+        A claim need not outlive a failure of the database's machine: it is there to keep two runs
+        apart.
+        """
+
+    def record(self, outcome: Outcome, *, release: bool = True) -> Recorded | None:
+        """Record an outcome once."""
+
+    def record_within(self, cursor: Cursor, outcome: Outcome) -> Recorded | None:
+        """Record an outcome on a cursor inside a caller's transaction.
+
+        None if it is not wanted any more.
+        """
+
+    def finish_join(self, execution: str, instance_id: str, join_command: int) -> bool:
+        """Wake a join whose last member is in."""
+
+    def was_recorded(self, ticket: ActivityTicket, instance_id: str) -> bool:
+        """Tell whether an outcome of this very attempt is in an inbox."""
+
+    def postpone(
+        self,
+        ticket: ActivityTicket,
+        delay: int,
+        worker: str | None = None,
+        *,
+        only_free: bool = False,
+    ) -> bool:
+        """Leave an activity to Celery's own retry for ``delay`` microseconds, unless another worker
+        has begun that.
+
+        ``only_free``: unless any worker has it.
+        """
+
+    def delegate(self, ticket: ActivityTicket) -> bool:
+        """Note that the activity replaced itself by another task: no worker holds it until that
+        ends.
+        """
+
+    def begin_once(
+        self,
+        ticket: ActivityTicket,
+        worker: str | None,
+        level: int,
+        mark: int,
+        *,
+        is_again: bool = False,
+    ) -> int | None:
+        """Mark an activity as begun by this run, and return the mark.
+
+        None if it must not run, or is not wanted any more.
+
+        ``is_again`` tells that a try before this one may have succeeded without an answer.
+        """
+
+    def postpone_once(self, ticket: ActivityTicket, mark: int, delay: int) -> bool:
+        """Leave an activity to Celery's own retry, unless that has begun already."""
+
+    def delegate_once(self, ticket: ActivityTicket, mark: int) -> bool:
+        """Note that the activity replaced itself by another task, unless that has begun already."""
+
+    def find_begun(self, ticket: ActivityTicket) -> tuple[str, str] | None:
+        """Return the instance and the task of an activity whose run has begun and must not be
+        repeated, else None.
+        """
+
+    def find_instance_of(self, ticket: ActivityTicket) -> str | None:
+        """Return whose activity this is, if it is still outstanding."""
+
+    def interrupt(self, ticket: ActivityTicket) -> ActivityRow | None:
+        """Let an activity run again whose process died after its body.
+
+        Return what to send, or None if it is not wanted.
+        """
+
+    def heartbeat(self, ticket: ActivityTicket, details: str | None) -> bool:
+        """Note that an activity makes progress; False if it is not wanted any more."""
+
+    def transact_with_session(
+        self,
+        work: Callable[[Session], T],
+        outcome_of: Callable[[T], Outcome] | None,
+        *,
+        isolation_level: str | None = None,
+        repeats: bool = True,
+    ) -> tuple[T, Recorded | None]:
+        """Run ``work`` with a session, and commit what it wrote together with the outcome of what
+        it returned.
+
+        The whole transaction is run again, a few times, if the database asks for that and
+        ``repeats`` allows it. With no ``outcome_of`` it is a transaction like any other.
+
+        Raises:
+            OutcomeRefused: the outcome is not wanted any more; nothing was committed.
+            CommitInDoubt: the connection ended during the commit, with an outcome in it.
+            StoreError: the database cannot be reached; nothing was committed.
+        """
+
+    def unsend(self, tickets: Sequence[ActivityTicket], delay: int = 1000000) -> None:
+        """Note that these could not be published.
+
+        Recovery tries again ``delay`` microseconds from now.
+        """
+
+    def note_refusal(self, ticket: ActivityTicket, why: str) -> None:
+        """Keep why the last message of an instance could not be sent, for people to see."""
+
+
+class Inbox(Protocol):
+    """Messages to instances."""
+
+    def put(self, messages: Sequence[NewInbox]) -> int:
+        """Insert messages that are not there yet; return how many were new."""
+
+    def put_into(self, message: NewInbox, execution: str) -> bool:
+        """Insert a message under the lock of its instance.
+
+        False if that is over, another execution, or held just now.
+        """
+
+    def put_within(self, cursor: Cursor, messages: Sequence[NewInbox]) -> int:
+        """Insert messages on a cursor inside a caller's transaction."""
+
+    def whole(self, instance_id: str, name: str) -> list[tuple[int, str | None]]:
+        """Return the rows of a whole inbox, also what is not due or not shown yet, with the
+        payloads of the events of a name.
+        """
+
+
+class Store(Protocol):
+    """All parts of a store."""
+
+    @property
+    def id(self) -> str:
+        """What tells this store from every other."""
+
+    @property
+    def location(self) -> str:
+        """Where it is, for people: its URL without the password."""
+
+    @property
+    def is_current(self) -> bool:
+        """Whether its name still means the same database."""
+
+    def now(self) -> int:
+        """Return the store's clock, microseconds since the epoch."""
+
+    def dispose(self) -> None:
+        """Close its connections."""
+
+    @property
+    def turns(self) -> Turns:
+        """What a turn reads, and its commit."""
+
+    @property
+    def starts(self) -> Starts:
+        """How instances are inserted."""
+
+    @property
+    def outcomes(self) -> Outcomes:
+        """Attempts of activities."""
+
+    @property
+    def inbox(self) -> Inbox:
+        """Messages to instances."""
+
+    @property
+    def reads(self) -> Reads:
+        """What clients ask."""
+
+    @property
+    def recovery(self) -> RecoveryRows:
+        """What is due."""
+
+    @property
+    def workers(self) -> Workers:
+        """Which workers live."""
+
+    @property
+    def schedules(self) -> Schedules:
+        """Schedules and their ticks."""
+
+    @property
+    def admission(self) -> AdmissionRows:
+        """Who waits for a slot."""
+
+    @property
+    def cleanup(self) -> Cleanup:
+        """Deleting what has ended."""

@@ -1,0 +1,240 @@
+"""Today's code against histories: of one document, or of every instance that runs.
+
+Nothing is committed or sent.
+
+A replay runs the orchestrator up to where its history ends, and nothing beyond: no activity, no
+``ctx.run``, no command.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from .._errors import DurableError, NonDeterminismError, PayloadError
+from ..core import determinism
+from ..core.machine import Machine
+from ..core.ports import ExecutionInfo
+from ..core.status import RuntimeStatus
+from .engine import Engine
+from .listing import Filters, InstanceRecord, VersionUse
+from .registry import Registry
+from .replay import replay_rows
+from .store_ports import Store
+
+__all__ = ["Problem", "Verification", "Verifier", "export_history"]
+
+_FORMAT = 1
+_LIVE = tuple(status for status in RuntimeStatus if not status.is_terminal)
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One history that the code cannot follow."""
+
+    instance_id: str
+    name: str
+    version: str | None
+    error: DurableError
+
+    def __str__(self) -> str:
+        version = f" v{self.version}" if self.version is not None else ""
+        return (
+            f"{self.instance_id} ({self.name}{version}): {type(self.error).__name__}: {self.error}"
+        )
+
+
+@dataclass
+class Verification:
+    """What ``durable.verify`` found; its text is a report for people."""
+
+    #: How many histories were replayed.
+    checked: int = 0
+    #: Those that the code cannot follow, and why.
+    problems: list[Problem] = field(default_factory=list)
+
+    @property
+    def is_ok(self) -> bool:
+        """True if the code follows every history that was checked."""
+        return not self.problems
+
+    def raise_for_problems(self) -> None:
+        """Raise if there is any problem; the gate of a deployment.
+
+        Raises:
+            NonDeterminismError: its text is the report.
+        """
+        if self.problems:
+            raise NonDeterminismError(
+                str(self), instances=[problem.instance_id for problem in self.problems]
+            )
+
+    def __str__(self) -> str:
+        lines = [f"{self.checked} histories checked, {len(self.problems)} do not fit the code"]
+        return "\n".join([*lines, *(f"  {problem}" for problem in self.problems)])
+
+
+@dataclass(frozen=True)
+class _Recorded:
+    """One history to replay."""
+
+    instance_id: str
+    execution_id: str
+    name: str
+    version: str | None
+    parent_id: str | None
+    rows: Sequence[str]
+
+
+def export_history(record: InstanceRecord, rows: Iterable[str]) -> str:
+    """Return one history as a JSON document that ``durable.replay`` takes."""
+    return json.dumps(
+        {
+            "format": _FORMAT,
+            "instance_id": record.id,
+            "execution_id": record.execution,
+            "name": record.name,
+            "version": record.version,
+            "parent_id": record.parent_id,
+            "status": str(record.status),
+            "history": [json.loads(row) for row in rows],
+        },
+        indent=1,
+    )
+
+
+@dataclass(frozen=True)
+class Verifier:
+    """Replays histories on the code of this process."""
+
+    store: Store
+    registry: Registry
+    runner: Engine
+
+    def replay(
+        self, document: str | bytes | Mapping[str, Any], *, checks_arguments: bool = False
+    ) -> int:
+        """Replay an exported history and return the number of its events.
+
+        Raises:
+            NonDeterminismError: the code asks for something else; the text says what, and where in
+                the code.
+            PayloadError: the document or something in it is damaged.
+            DurableError: no orchestrator of that name and version is registered.
+        """
+        return self._replay(_read(document), checks_arguments)
+
+    def verify_documents(
+        self, documents: Iterable[str | bytes | Mapping[str, Any]], **options: Any
+    ) -> Verification:
+        """Replay exported histories; see ``replay``."""
+        return self._verify((_read(document) for document in documents), **options)
+
+    def verify_live(self, filters: Filters, *, batch: int = 200, **options: Any) -> Verification:
+        """Replay the history of every instance that has not ended and matches."""
+        return self._verify(self._live(filters, batch), **options)
+
+    def _live(self, filters: Filters, batch: int) -> Iterator[_Recorded]:
+        cursor: str | None = None
+        while True:
+            page, cursor = self.store.reads.find(filters, batch, cursor)
+            for record in page:
+                snapshot = self.store.turns.load(record.id, None)
+                if snapshot is not None and not snapshot.instance.status.is_terminal:
+                    instance = snapshot.instance
+                    yield _Recorded(
+                        instance.id,
+                        instance.execution,
+                        instance.name,
+                        instance.version,
+                        instance.parent_id,
+                        snapshot.history,
+                    )
+            if cursor is None:
+                return
+
+    def _verify(
+        self, histories: Iterable[_Recorded], *, checks_arguments: bool = False
+    ) -> Verification:
+        found = Verification()
+        for recorded in histories:
+            found.checked += 1
+            try:
+                self._replay(recorded, checks_arguments)
+            except DurableError as error:
+                found.problems.append(
+                    Problem(recorded.instance_id, recorded.name, recorded.version, error)
+                )
+        return found
+
+    def _replay(self, recorded: _Recorded, checks_arguments: bool) -> int:
+        definition = self.registry.get(recorded.name, recorded.version)
+        if definition is None:
+            version = (
+                "without a version" if recorded.version is None else f"version {recorded.version!r}"
+            )
+            raise DurableError(
+                f"no orchestrator {recorded.name!r} {version} is registered here",
+                instance_id=recorded.instance_id,
+            )
+        determinism.install()
+        execution = Machine(
+            ExecutionInfo(
+                recorded.instance_id,
+                recorded.execution_id,
+                recorded.name,
+                recorded.version,
+                recorded.parent_id,
+            ),
+            definition.function,
+            self.runner.codec,
+            self.registry.__contains__,
+            traces=True,
+            checks_arguments=checks_arguments,
+        )
+        try:
+            self.runner.watchdog.watch(
+                recorded.instance_id, lambda: replay_rows(execution, recorded.rows)
+            )
+            return execution.history_length
+        finally:
+            execution.abandon()
+
+    def versions(self) -> list[VersionUse]:
+        """Return how many instances that are not over need each name and version, and whether this
+        process has it.
+        """
+        live = {
+            (name, version): count
+            for name, version, count in self.store.reads.count_versions(_LIVE)
+        }
+        for name in self.registry.names():
+            for version in self.registry.versions(name):
+                live.setdefault((name, version), 0)
+        return [
+            VersionUse(name, version, count, self.registry.get(name, version) is not None)
+            for (name, version), count in sorted(
+                live.items(), key=lambda item: (item[0][0], item[0][1] or "")
+            )
+        ]
+
+
+def _read(document: str | bytes | Mapping[str, Any]) -> _Recorded:
+    try:
+        found = document if isinstance(document, Mapping) else json.loads(document)
+        if found["format"] != _FORMAT:
+            raise ValueError(f"its format is {found['format']!r}, this release reads {_FORMAT}")
+        return _Recorded(
+            str(found["instance_id"]),
+            str(found["execution_id"]),
+            str(found["name"]),
+            found["version"],
+            found.get("parent_id"),
+            [json.dumps(row) for row in found["history"]],
+        )
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        raise PayloadError(
+            f"this is no history that export_history() gave: {type(error).__name__}: {error}"
+        ) from error

@@ -1,0 +1,1 @@
+"""Internal: what an application holds; handles of orchestrations, entities and schedules."""

@@ -1,0 +1,176 @@
+"""Entities as clients see them: signals, state, and lists."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from ..core.entity import Declaration, id_of
+from ..core.references import bound_operation, due_of
+from ..core.retry import Interval
+from ..core.times import EPOCH
+from ..engine.entity_client import Entities, EntityRecord
+from ..engine.runtime import Runtime
+
+__all__ = [
+    "Entity",
+    "EntityPage",
+    "EntityReference",
+    "EntitySignals",
+    "entities_of",
+    "entity_page",
+    "seen_entity",
+]
+
+
+@dataclass(frozen=True)
+class Entity:
+    """An entity as it was seen.
+
+    Attributes:
+        id: of its instance, ``@<name>@<key>``.
+        name, key: what ``durable.entity(name, key)`` takes.
+        state: its public attributes; None as long as no operation has succeeded.
+        is_empty: whether they all are what the class begins with.
+        locked_by: the id of the orchestration that holds it; None if it is not locked.
+        waiting: how many messages wait for the end of that lock.
+        updated_at: when it last took messages, aware UTC.
+    """
+
+    id: str
+    name: str
+    key: str
+    state: dict[str, Any] | None
+    is_empty: bool
+    locked_by: str | None
+    waiting: int
+    updated_at: datetime
+
+
+@dataclass(frozen=True)
+class EntityPage:
+    """One page of ``durable.entities``.
+
+    ``next_cursor`` is None on the last, ``previous_cursor`` on the first.
+    """
+
+    items: list[Entity]
+    next_cursor: str | None
+    previous_cursor: str | None = None
+
+
+def entities_of(runtime: Runtime) -> Entities:
+    """Return what the clients of this process do with entities."""
+    horizon = int(runtime.settings.timer_horizon * 1_000_000)
+    return Entities(runtime.store, runtime.codec, runtime.publisher, horizon)
+
+
+def entity_page(runtime: Runtime, name: str | None, limit: int, cursor: str | None) -> EntityPage:
+    """Return a page of entities; see ``Durable.entities``."""
+    records, *cursors = entities_of(runtime).page(name, limit, cursor)
+    return EntityPage([_seen(record) for record in records], *cursors)
+
+
+def seen_entity(runtime: Runtime, id_: str) -> Entity | None:
+    """Return an entity by the id of its instance; None if there is none."""
+    record = entities_of(runtime).fetch(id_)
+    return None if record is None else _seen(record)
+
+
+def _seen(record: EntityRecord) -> Entity:
+    return Entity(
+        record.id,
+        record.name,
+        record.key,
+        record.state,
+        record.is_empty,
+        record.locked_by,
+        record.waiting,
+        EPOCH + timedelta(microseconds=record.updated_at),
+    )
+
+
+class EntityReference:
+    """An entity, as a client sees it; see ``Durable.entity``."""
+
+    def __init__(self, durable: Any, cls: Any, key: str) -> None:
+        self._durable = durable
+        self.id, self._declaration = id_of(cls, key)
+
+    def __repr__(self) -> str:
+        return f"<entity {self.id}>"
+
+    @property
+    def signal(self) -> EntitySignals:
+        """Its operations, one-way: ``.signal.add(1)``; see ``EntitySignals``."""
+        return EntitySignals(self._durable, self.id, self._declaration)
+
+    def state(self) -> dict[str, Any] | None:
+        """Return its public attributes.
+
+        None if there is no such entity, or no operation has succeeded yet.
+
+        Raises:
+            StoreError: the store cannot be reached.
+
+        Example:
+            >>> durable.entity(Counter, "visits").state()
+        """
+        record = entities_of(self._durable.runtime).fetch(self.id)
+        return None if record is None else record.state
+
+
+@dataclass(frozen=True)
+class EntitySignals:
+    """The operations of an entity, one-way.
+
+    What one raises is logged by the worker, and changes nothing.
+    """
+
+    _durable: Any
+    _id: str
+    _declaration: Declaration | None
+    _delay: Interval | None = None
+    _at: datetime | None = None
+    _session: Any = None
+
+    def __call__(
+        self, *, delay: Interval | None = None, at: datetime | None = None, session: Any = None
+    ) -> EntitySignals:
+        """Return the same, for later or within a transaction of the caller's:
+        ``.signal(delay=60).add(1)``.
+
+        Args:
+            delay: seconds or ``timedelta`` from the call of the operation.
+            at: an aware ``datetime``; one in the past is now.
+            session: an SQLAlchemy session or connection whose transaction the signal joins.
+
+        Raises:
+            ValueError: ``delay`` and ``at`` are both given, ``delay`` is negative, or ``at`` is
+                naive.
+        """
+        due_of(delay, at, 0)
+        return EntitySignals(self._durable, self._id, self._declaration, delay, at, session)
+
+    def __getattr__(self, name: str) -> Callable[..., None]:
+        return bound_operation(self._declaration, name, self._send)
+
+    def _send(self, content: dict[str, Any]) -> None:
+        runtime: Runtime = self._durable.runtime
+        due = due_of(self._delay, self._at, runtime.store.now() if self._delay else 0)
+        message = entities_of(runtime).message(self._id, content, due)
+
+        def publish() -> None:
+            runtime.runner.dispatcher.turns_of(
+                [message], runtime.store.now() if due is not None else 0
+            )
+
+        transaction = runtime.client.transactions.find(self._session)
+        if transaction is None:
+            runtime.store.inbox.put([message])
+            publish()
+            return
+        transaction.write(lambda store, cursor: store.inbox.put_within(cursor, [message]))
+        transaction.after_commit(publish)

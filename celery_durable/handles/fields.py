@@ -1,0 +1,140 @@
+"""What the store knows of an orchestration, as attributes of its handle."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any, Self
+
+from ..core.status import RuntimeStatus
+from ..core.times import EPOCH
+from ..engine.listing import InstanceRecord
+from ..engine.runtime import Runtime
+
+__all__ = ["StatusFields", "record_of", "runtime_of_handle"]
+
+
+class StatusFields:
+    """Status fields: read from the store at first use, and again by ``refresh()``."""
+
+    if TYPE_CHECKING:
+        id: str
+        app: Any
+
+    _record: InstanceRecord | None
+
+    @property
+    def _runtime(self) -> Runtime:
+        runtime: Runtime = self.app.durable.runtime
+        return runtime
+
+    @property
+    def _known(self) -> InstanceRecord:
+        if self._record is None:
+            self.refresh()
+        assert self._record is not None
+        return self._record
+
+    def _full(self) -> InstanceRecord:
+        if self._known.input is None:
+            self.refresh()
+        return self._known
+
+    def refresh(self) -> Self:
+        """Read the status fields again.
+
+        Raises:
+            InstanceNotFound: there is no such orchestration (any more).
+
+        Example:
+            >>> run.refresh().custom_status
+        """
+        self._record = self._runtime.client.fetch(self.id)
+        return self
+
+    @property
+    def name(self) -> str:
+        """The orchestrator's task name."""
+        return self._known.name
+
+    @property
+    def version(self) -> str | None:
+        """The version of the orchestrator that it started with."""
+        return self._known.version
+
+    @property
+    def runtime_status(self) -> RuntimeStatus:
+        """Where it stands."""
+        return self._known.status
+
+    @property
+    def input(self) -> dict[str, Any]:
+        """The arguments of the current execution."""
+        args, kwargs = self._runtime.codec.decode(self._full().input or "[[], {}]")
+        return {"args": args, "kwargs": kwargs}
+
+    @property
+    def output(self) -> Any:
+        """What the orchestrator returned; None before that."""
+        payload = self._full().output
+        return None if payload is None else self._runtime.codec.decode(payload)
+
+    @property
+    def failure(self) -> BaseException | None:
+        """The exception that the orchestrator raised; None otherwise."""
+        payload = self._full().failure
+        return None if payload is None else self._runtime.codec.decode_failure(payload)[0]
+
+    @property
+    def custom_status(self) -> Any:
+        """What ``ctx.set_status`` last said."""
+        payload = self._full().custom_status
+        return None if payload is None else self._runtime.codec.decode(payload)
+
+    @property
+    def tags(self) -> dict[str, str]:
+        """The tags that it was started with."""
+        return dict(self._known.tags)
+
+    @property
+    def parent_id(self) -> str | None:
+        """The orchestration that this one is a child of."""
+        return self._known.parent_id
+
+    @property
+    def reason(self) -> str | None:
+        """Why it is in its status, in words."""
+        return self._known.reason
+
+    @property
+    def created_at(self) -> datetime:
+        """When it was asked for."""
+        return _moment(self._known.created_at) or EPOCH
+
+    @property
+    def started_at(self) -> datetime | None:
+        """When its first turn was committed."""
+        return _moment(self._known.started_at)
+
+    @property
+    def updated_at(self) -> datetime:
+        """When its last turn was committed."""
+        return _moment(self._known.updated_at) or EPOCH
+
+    @property
+    def completed_at(self) -> datetime | None:
+        """When it ended."""
+        return _moment(self._known.completed_at)
+
+
+def _moment(micros: int | None) -> datetime | None:
+    return None if micros is None else EPOCH + timedelta(microseconds=micros)
+
+
+def record_of(run: StatusFields) -> InstanceRecord:
+    """Return the row that a handle has read; it reads it first if it has none."""
+    return run._known
+
+
+def runtime_of_handle(run: StatusFields) -> Runtime:
+    """Return the engine that a handle works with."""
+    return run._runtime

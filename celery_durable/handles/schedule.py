@@ -1,0 +1,327 @@
+"""The handle of a schedule: everything a client does with one that exists.
+
+Every verb is idempotent but ``trigger``, and reads, decides and writes under a comparison: of two
+at once, the later one reads again.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import datetime, timedelta
+from typing import Any
+
+from celery import Celery
+
+from ..core.guard import refuse_inside_orchestrator
+from ..core.names import check_text
+from ..core.times import EPOCH, as_microseconds
+from ..engine.due import Overlap, ScheduleRow
+from ..engine.runtime import Runtime
+from ..engine.schedules import check_of, instance_of, tick_id, times_of
+from ..errors import ConfigurationError, DurableError, ScheduleNotFound
+from .orchestration import Orchestration
+
+__all__ = [
+    "TRIES",
+    "Schedule",
+    "check_name",
+    "find_schedule",
+    "list_schedules",
+    "moves_too_fast",
+    "planned",
+]
+
+#: How often a change is tried again that another process was faster than.
+TRIES = 60
+_LONGEST_NAME = 100
+_MOST_BACKFILLED = 10_000
+
+
+class Schedule:
+    """One schedule, as it was when it was last read: by the call that gave it, by a verb, or by
+    ``refresh()``.
+
+    Times are aware UTC.
+    """
+
+    def __init__(self, app: Celery, row: ScheduleRow) -> None:
+        self._app = app
+        self._row = row
+
+    def __repr__(self) -> str:
+        return f"<Schedule {self.name!r} of {self.orchestrator}>"
+
+    @property
+    def _runtime(self) -> Runtime:
+        runtime: Runtime = self._app.durable.runtime
+        return runtime
+
+    # -- what the store knows ----------------------------------------------------------------------
+
+    @property
+    def name(self) -> str:
+        """Its name."""
+        return self._row.name
+
+    @property
+    def orchestrator(self) -> str:
+        """The name of the orchestrator that it starts."""
+        return self._row.orchestrator
+
+    @property
+    def cron(self) -> str | None:
+        """The crontab line: minute, hour, day of month, month, day of week.
+
+        None if it has an interval.
+        """
+        return self._row.cron
+
+    @property
+    def interval(self) -> timedelta | None:
+        """The interval; None if it has a crontab line."""
+        return None if self._row.every is None else timedelta(microseconds=self._row.every)
+
+    @property
+    def tz(self) -> str:
+        """The time zone that the crontab line is read in."""
+        return self._row.timezone
+
+    @property
+    def overlap(self) -> Overlap:
+        """What becomes of a tick while the instance before it runs."""
+        return self._row.overlap
+
+    @property
+    def catch_up(self) -> timedelta:
+        """How old a missed tick may be to run still."""
+        return timedelta(microseconds=self._row.catch_up)
+
+    @property
+    def jitter(self) -> timedelta:
+        """By how much a start is delayed at most."""
+        return timedelta(microseconds=self._row.jitter)
+
+    @property
+    def next_at(self) -> datetime | None:
+        """The nominal time of the next tick; None while it is paused."""
+        return _moment(self._row.next_at)
+
+    @property
+    def last_at(self) -> datetime | None:
+        """The nominal time of the last tick that started an instance."""
+        return _moment(self._row.last_at)
+
+    @property
+    def last_id(self) -> str | None:
+        """The id of the instance that the last tick started."""
+        return self._row.last_id
+
+    @property
+    def skipped(self) -> int:
+        """How many ticks were left out because an instance still ran."""
+        return self._row.skipped
+
+    @property
+    def is_paused(self) -> bool:
+        """Whether it is paused."""
+        return self._row.is_paused
+
+    @property
+    def reason(self) -> str | None:
+        """Why it is paused."""
+        return self._row.reason
+
+    def refresh(self) -> Schedule:
+        """Read everything again.
+
+        Raises:
+            ScheduleNotFound: it was deleted.
+
+        Example:
+            >>> schedule.refresh().next_at
+        """
+        self._row = _fetch(self._runtime, self.name)
+        return self
+
+    # -- verbs -------------------------------------------------------------------------------------
+
+    def pause(self, *, reason: str | None = None) -> Schedule:
+        """Start nothing until ``resume``; what runs continues.
+
+        Raises:
+            ScheduleNotFound: it was deleted.
+
+        Example:
+            >>> schedule.pause(reason="stocktaking")
+        """
+
+        def pause(row: ScheduleRow, now: int) -> ScheduleRow:
+            return (
+                row
+                if row.is_paused
+                else replace(row, is_paused=True, reason=reason, next_at=None, check_at=None)
+            )
+
+        return self._change("pause()", pause)
+
+    def resume(self) -> Schedule:
+        """Go on with the next tick from now; those of the pause are not made up for.
+
+        Raises:
+            ScheduleNotFound: it was deleted.
+
+        Example:
+            >>> schedule.resume()
+        """
+
+        def resume(row: ScheduleRow, now: int) -> ScheduleRow:
+            return (
+                planned(replace(row, is_paused=False, reason=None), now) if row.is_paused else row
+            )
+
+        return self._change("resume()", resume)
+
+    def trigger(self) -> Orchestration:
+        """Start an extra instance now, whatever runs; its id is ``<name>@manual-<random>``.
+
+        Raises:
+            ScheduleNotFound: it was deleted.
+            ConfigurationError: this process does not know the orchestrator.
+
+        Example:
+            >>> run = schedule.trigger()
+        """
+        refuse_inside_orchestrator("trigger()")
+        self.refresh()
+        return self._start(f"{self.name}@manual-{uuid.uuid4().hex}")[0]
+
+    def backfill(self, start: datetime, end: datetime) -> list[Orchestration]:
+        """Start an instance for each nominal time from ``start`` to ``end``, both included, that
+        has none yet.
+
+        All begin at once: ``overlap`` and ``jitter`` do not count. A repeat starts only what is
+        missing.
+
+        Returns:
+            The orchestrations that are new, oldest first.
+
+        Raises:
+            ValueError: a time is naive, ``end`` lies in the future, or there are more than 10,000
+                nominal times.
+            ScheduleNotFound: it was deleted.
+            ConfigurationError: this process does not know the orchestrator.
+
+        Example:
+            >>> runs = schedule.backfill(datetime.now(UTC) - timedelta(days=3), datetime.now(UTC))
+        """
+        refuse_inside_orchestrator("backfill()")
+        first, last = as_microseconds(start), as_microseconds(end)
+        if last > self._runtime.store.now():
+            raise ValueError(f"backfill() is for times that have passed; {end.isoformat()} has not")
+        self.refresh()
+        begun = (self._start(tick_id(self.name, tick)) for tick in self._ticks(first, last))
+        return [run for run, is_new in begun if is_new]
+
+    def _ticks(self, first: int, last: int) -> list[int]:
+        times, found = times_of(self._row), list[int]()
+        tick = times.after(first - 1)
+        while tick <= last:
+            found.append(tick)
+            if len(found) > _MOST_BACKFILLED:
+                raise ValueError(
+                    f"there are more than {_MOST_BACKFILLED} ticks of {self.name!r} in that time;"
+                    " backfill it in portions"
+                )
+            tick = times.after(tick)
+        return found
+
+    def delete(self) -> None:
+        """Delete the schedule; what it started continues. Without effect if it is gone already.
+
+        Example:
+            >>> schedule.delete()
+        """
+        refuse_inside_orchestrator("delete()")
+        self._runtime.store.schedules.delete(self.name)
+
+    def _start(self, instance_id: str) -> tuple[Orchestration, bool]:
+        runtime, row = self._runtime, self._row
+        definition = runtime.registry.newest(row.orchestrator)
+        if definition is None:
+            raise ConfigurationError(
+                f"schedule {row.name!r} starts the orchestrator {row.orchestrator!r}, which this"
+                " process does not know: import the module that defines it"
+            )
+        starter = runtime.runner.starter
+        new = starter.complete(instance_of(row, instance_id, definition.version), definition)
+        is_new = runtime.store.starts.insert(new)
+        if is_new:
+            starter.announce(new)
+        return Orchestration(instance_id, app=self._app), is_new
+
+    def _change(self, what: str, change: Callable[[ScheduleRow, int], ScheduleRow]) -> Schedule:
+        refuse_inside_orchestrator(what)
+        store = self._runtime.store
+        for _ in range(TRIES):
+            old = _fetch(self._runtime, self.name)
+            new = change(old, store.now())
+            if new is old or store.schedules.change(new):
+                return self.refresh()
+        raise moves_too_fast(self.name)
+
+
+# -- finding ---------------------------------------------------------------------------------------
+
+
+def find_schedule(app: Celery, name: str) -> Schedule:
+    """Return the handle of a schedule.
+
+    Raises:
+        ScheduleNotFound: there is none.
+    """
+    return Schedule(app, _fetch(app.durable.runtime, name))
+
+
+def list_schedules(app: Celery) -> list[Schedule]:
+    """Return all schedules, by name."""
+    runtime: Runtime = app.durable.runtime
+    return [Schedule(app, row) for row in runtime.store.schedules.list_all()]
+
+
+def planned(row: ScheduleRow, now: int) -> ScheduleRow:
+    """Return a schedule whose next tick is the first one after ``now``."""
+    next_at = times_of(row).after(now)
+    return replace(row, next_at=next_at, check_at=check_of(next_at, row.waiting_at, now))
+
+
+def _fetch(runtime: Runtime, name: str) -> ScheduleRow:
+    check_name(name)
+    row: ScheduleRow | None = runtime.store.schedules.get(name)
+    if row is None:
+        raise ScheduleNotFound(f"there is no schedule {name!r}", name=name)
+    return row
+
+
+def check_name(name: Any) -> None:
+    """Refuse what no schedule can be called.
+
+    Raises:
+        ValueError: it is too long, or holds what no column takes.
+    """
+    check_text("a schedule's name", name)
+    if not 1 <= len(name) <= _LONGEST_NAME or "\x00" in name:
+        raise ValueError(
+            f"a schedule's name has 1 to {_LONGEST_NAME} characters and no NUL; {name[:40]!r} does"
+            " not fit"
+        )
+
+
+def moves_too_fast(name: str) -> DurableError:
+    """Return the error of a schedule that changed between each read and write."""
+    return DurableError(f"schedule {name!r} changes too fast to be changed; try again", name=name)
+
+
+def _moment(value: int | None) -> datetime | None:
+    return None if value is None else EPOCH + timedelta(microseconds=value)

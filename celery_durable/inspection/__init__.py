@@ -1,0 +1,1 @@
+"""Internal: what people are shown of orchestrations; plain data, timelines and drawings."""

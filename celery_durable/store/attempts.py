@@ -1,0 +1,203 @@
+"""Who runs an attempt of an activity: the columns of an outbox row that its run changes.
+
+Every statement here is one row by its key. A run that is overtaken changes nothing, and hears so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from ..engine.records import (
+    ActivityRow,
+    ActivityStart,
+    ActivityTicket,
+    Claim,
+    InstanceRow,
+    ReplayPosition,
+)
+from . import history
+from .instances import INSTANCE
+from .runner import Cursor, Runner
+from .statements import Statement
+from .values import text_of
+
+__all__ = ["activity_start", "claim", "claim_values", "look"]
+
+# -- beginning -----------------------------------------------------------------------------------
+
+# a turn that no worker took for a while, though it is due: its message lies behind others
+_OVERDUE = 300_000
+START_COLUMNS = (
+    "o.join_command, o.window_command, o.name, o.is_delegated, o.details, o.deadline_at, EXISTS"
+    " (SELECT 1 FROM durable_inbox b WHERE b.instance = i.id AND b.visible_at <= {once} AND"
+    f" b.wake_at <= {{once}} - {_OVERDUE}), {{now}}"
+)
+BEGIN_ACTIVITY = Statement(
+    f"SELECT {INSTANCE.columns}, {START_COLUMNS} FROM durable_outbox o JOIN durable_instances i ON"
+    " i.id = o.instance AND i.execution = o.execution WHERE o.execution = :execution AND o.command"
+    " = :command AND o.attempt = :attempt AND o.kind = 'activity'"
+)
+# the next look at an activity that runs: its deadline or its next heartbeat, whichever is first
+NEXT_LOOK = (
+    "CASE WHEN beat_timeout IS NULL THEN deadline_at WHEN deadline_at IS NULL OR {now} +"
+    " beat_timeout < deadline_at THEN {now} + beat_timeout ELSE deadline_at END"
+)
+INSTANCE_OF = Statement(
+    "SELECT instance FROM durable_outbox WHERE execution = :execution AND command = :command AND"
+    " attempt = :attempt"
+)
+IS_FREE = (
+    "execution = :execution AND command = :command AND attempt = :attempt AND kind = 'activity' AND"
+    " (holder IS NULL OR (:is_again = 1 AND holder = :worker) OR NOT EXISTS (SELECT 1 FROM"
+    " durable_workers w WHERE w.id = durable_outbox.holder AND w.last_seen > {now} - :lease))"
+)
+TAKE = (
+    f"holder = :worker, start_by = NULL, check_at = {NEXT_LOOK}, beat_by = {{now}} + beat_timeout"
+)
+CLAIM = Statement(f"UPDATE durable_outbox SET {TAKE} WHERE {IS_FREE}")
+# a process that is no worker shows no heartbeat: it may run the activity, and recovery keeps
+# looking
+RUN_UNCLAIMED = Statement(f"UPDATE durable_outbox SET start_by = NULL WHERE {IS_FREE}")
+
+# -- at most once --------------------------------------------------------------------------------
+
+_THIS = (
+    "WHERE execution = :execution AND command = :command AND attempt = :attempt AND kind ="
+    " 'activity'"
+)
+LOCK_MARK = Statement(f"SELECT COALESCE(crashes, 0) FROM durable_outbox {_THIS} {{lock}}")
+MARK_OF = Statement(f"SELECT COALESCE(crashes, 0), instance, name FROM durable_outbox {_THIS}")
+BEGIN_ONCE = Statement(
+    "UPDATE durable_outbox SET holder = :worker, crashes = :mark, start_by = NULL, is_delegated ="
+    f" {{false}}, check_at = {NEXT_LOOK}, beat_by = {{now}} + beat_timeout {_THIS}"
+)
+# a process that is no worker shows no heartbeat: no other can tell whether it lives
+LOOK_LATER = Statement(
+    "UPDATE durable_outbox SET check_at = CASE WHEN check_at IS NULL OR check_at > {now} +"
+    f" :delay THEN {{now}} + :delay ELSE check_at END {_THIS}"
+)
+POSTPONE_ONCE = Statement(
+    "UPDATE durable_outbox SET holder = NULL, start_by = NULL, beat_by = NULL, crashes = :waiting,"
+    " check_at = CASE WHEN deadline_at IS NULL OR {now} + :delay < deadline_at THEN {now} +"
+    f" :delay ELSE deadline_at END {_THIS} AND crashes = :mark"
+)
+DELEGATE_ONCE = Statement(
+    "UPDATE durable_outbox SET is_delegated = {true}, holder = NULL, crashes = :waiting,"
+    f" check_at = deadline_at {_THIS} AND crashes = :mark"
+)
+
+# -- while it runs -------------------------------------------------------------------------------
+
+HELD_BY = Statement(
+    "SELECT execution, command, attempt FROM durable_outbox WHERE holder = :worker ORDER BY"
+    " execution, command, attempt"
+)
+_MINE = "(holder IS NULL OR holder = :worker)"
+_POSTPONE = (
+    "UPDATE durable_outbox SET holder = NULL, start_by = NULL, beat_by = NULL, check_at = CASE WHEN"
+    " deadline_at IS NULL OR {now} + :delay < deadline_at THEN {now} + :delay ELSE deadline_at END"
+    " WHERE execution = :execution AND command = :command AND attempt = :attempt AND kind ="
+    " 'activity'"
+)
+POSTPONE = Statement(f"{_POSTPONE} AND {_MINE}")
+POSTPONE_FREE = Statement(f"{_POSTPONE} AND holder IS NULL")
+UNSEND = Statement(
+    "UPDATE durable_outbox SET sent_at = NULL, check_at = {now} + :delay WHERE execution ="
+    " :execution AND command = :command AND attempt = :attempt AND holder IS NULL"
+)
+DELEGATE = Statement(
+    "UPDATE durable_outbox SET is_delegated = {true}, holder = NULL, check_at = deadline_at "
+    "WHERE execution = :execution AND command = :command AND attempt = :attempt"
+)
+HEARTBEAT_ACTIVITY = Statement(
+    "UPDATE durable_outbox SET beat_by = {now} + beat_timeout, details = COALESCE(:details,"
+    f" details), check_at = CASE WHEN beat_timeout IS NULL THEN check_at ELSE {NEXT_LOOK} END WHERE"
+    " execution = :execution AND command = :command AND attempt = :attempt"
+)
+
+# -- its worker is gone --------------------------------------------------------------------------
+
+INTERRUPTED = Statement(
+    "SELECT o.instance, o.kind, o.name, o.message, o.queue, o.sends, i.root_id FROM durable_outbox"
+    " o LEFT JOIN durable_instances i ON i.id = o.instance WHERE o.execution = :execution AND"
+    " o.command = :command AND o.attempt = :attempt"
+)
+INTERRUPT = Statement(
+    "UPDATE durable_outbox SET holder = NULL, start_by = NULL, beat_by = NULL, sends = sends + 1,"
+    " sent_at = {now}, check_at = {now} + :resend_after, crashes = COALESCE(crashes, 0) + 1 WHERE"
+    " execution = :execution AND command = :command AND attempt = :attempt"
+)
+FREE_HELD = Statement(
+    "UPDATE durable_outbox SET holder = NULL, start_by = NULL, beat_by = NULL, check_at = {now},"
+    " sends = sends + 1, crashes = COALESCE(crashes, 0) + 1 WHERE holder = :worker AND NOT EXISTS"
+    " (SELECT 1 FROM durable_workers w WHERE w.id = :worker)"
+)
+FREE_ONE = Statement(
+    "UPDATE durable_outbox SET holder = NULL, start_by = NULL, beat_by = NULL, check_at = {now},"
+    " sends = sends + 1 WHERE execution = :execution AND command = :command AND attempt = :attempt"
+    " AND holder = :worker"
+)
+
+
+def claim_values(ticket: ActivityTicket, claim: Claim) -> dict[str, Any]:
+    """Return the parameters of a claim."""
+    return {
+        **ticket._asdict(),
+        "worker": claim.worker,
+        "lease": claim.lease,
+        "is_again": int(claim.is_again),
+    }
+
+
+def claim(database: Runner, cursor: Cursor, ticket: ActivityTicket, claim: Claim) -> bool:
+    """Mark an activity as taken by a worker; False if it is not wanted, or another has it."""
+    statement = RUN_UNCLAIMED if claim.worker is None else CLAIM
+    claimed: int = database.run(cursor, statement, **claim_values(ticket, claim)).rowcount
+    return claimed == 1
+
+
+def look(
+    database: Runner, cursor: Cursor, ticket: ActivityTicket, known: ReplayPosition | None
+) -> ActivityStart | None:
+    """Look at an activity that is about to run, with its instance and the history that is not
+    known.
+    """
+    row = database.run(cursor, BEGIN_ACTIVITY, **ticket._asdict()).fetchone()
+    if row is None:
+        return None
+    instance, rest = INSTANCE.take(row)
+    start = activity_start(instance, [], rest)
+    # a member of a join does not take the turn with its own outcome
+    if start.join_command is None:
+        rows = history.unknown(database, cursor, instance.id, known)
+        start.history = history.texts(rows, instance.sequence)
+    return start
+
+
+def activity_start(
+    instance: InstanceRow, history: list[str], columns: Sequence[Any]
+) -> ActivityStart:
+    """Build the engine's view of an activity from ``START_COLUMNS``."""
+    join, window, name, is_delegated, details, deadline_at, wants_turn, now = columns
+    return ActivityStart(
+        instance,
+        history,
+        join,
+        window,
+        name,
+        bool(is_delegated),
+        text_of(details),
+        deadline_at,
+        bool(wants_turn),
+        now,
+    )
+
+
+def interrupted(database: Runner, cursor: Cursor, ticket: ActivityTicket) -> ActivityRow | None:
+    """Return an activity as it is sent again."""
+    row = database.run(cursor, INTERRUPTED, **ticket._asdict()).fetchone()
+    if row is None:
+        return None
+    instance, kind, name, message, queue, sends, root_id = row
+    return ActivityRow(ticket, instance, kind, name, text_of(message) or "", queue, sends, root_id)

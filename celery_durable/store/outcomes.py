@@ -1,0 +1,227 @@
+"""Attempts of activities: how one begins, and how its outcome comes in, once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+from sqlalchemy.orm import Session
+
+from ..engine.at_most_once import is_begun, may_begin, waiting_mark
+from ..engine.records import (
+    ActivityRow,
+    ActivityStart,
+    ActivityTicket,
+    Claim,
+    Outcome,
+    Recorded,
+    ReplayPosition,
+)
+from . import attempts, inbox, joint, outbox
+from .runner import Cursor, Runner
+from .statements import Statement
+from .timing import Timing
+from .values import readable
+
+__all__ = ["Outcomes"]
+
+T = TypeVar("T")
+_UNKNOWN_PROCESS = 3_600_000_000
+
+
+class Outcomes:
+    """Attempts of activities (``engine.store_ports.Outcomes``)."""
+
+    def __init__(self, database: Runner, timing: Timing) -> None:
+        self.database = database
+        self.timing = timing
+
+    # -- beginning ---------------------------------------------------------------------------------
+
+    def begin(
+        self, ticket: ActivityTicket, known: ReplayPosition | None, claim: Claim | None = None
+    ) -> ActivityStart | None:
+        """Look at an activity about to run, and take it; see ``engine.store_ports``."""
+        database = self.database
+        if claim is None:
+            return database.read(lambda cursor: attempts.look(database, cursor, ticket, known))
+        tries = [claim.is_again]
+
+        def begin(cursor: Cursor) -> ActivityStart | None:
+            # a repeated transaction may meet what its first try has committed
+            own, tries[0] = claim._replace(is_again=tries[0]), True
+            is_claimed = attempts.claim(database, cursor, ticket, own)
+            start = attempts.look(database, cursor, ticket, known)
+            if start is not None:
+                start.is_claimed = is_claimed
+            return start
+
+        return database.transact(begin, is_lasting=False)
+
+    def begin_once(
+        self,
+        ticket: ActivityTicket,
+        worker: str | None,
+        level: int,
+        mark: int,
+        *,
+        is_again: bool = False,
+    ) -> int | None:
+        """Mark an activity as begun by this run; see ``engine.store_ports``."""
+        run, tries = self.database.run, [is_again]
+
+        def begin(cursor: Cursor) -> int | None:
+            is_second, tries[0] = tries[0], True
+            row = run(cursor, attempts.LOCK_MARK, **ticket._asdict()).fetchone()
+            if row is None:
+                return None
+            (found,) = row
+            own = may_begin(int(found), level, mark, is_again=is_second)
+            if own is not None:
+                run(cursor, attempts.BEGIN_ONCE, **ticket._asdict(), worker=worker, mark=own)
+                if worker is None:
+                    values = {**ticket._asdict(), "delay": _UNKNOWN_PROCESS}
+                    run(cursor, attempts.LOOK_LATER, **values)
+            return own
+
+        return self.database.transact(begin)
+
+    def find_begun(self, ticket: ActivityTicket) -> tuple[str, str] | None:
+        """Tell whether a run that must not be repeated has begun; see ``engine.store_ports``."""
+        row = self.database.fetch_one(attempts.MARK_OF, **ticket._asdict())
+        if row is None:
+            return None
+        mark, instance, task = row
+        return (str(instance), str(task)) if is_begun(int(mark)) else None
+
+    def find_instance_of(self, ticket: ActivityTicket) -> str | None:
+        """Return whose activity this is, if it is still outstanding."""
+        row = self.database.fetch_one(attempts.INSTANCE_OF, **ticket._asdict())
+        if row is None:
+            return None
+        (instance,) = row
+        return str(instance)
+
+    # -- recording ---------------------------------------------------------------------------------
+
+    def record(self, outcome: Outcome, *, release: bool = True) -> Recorded | None:
+        """Record an outcome once."""
+        return self.database.transact(lambda cursor: self.record_within(cursor, outcome))
+
+    def record_within(self, cursor: Cursor, outcome: Outcome) -> Recorded | None:
+        """Record an outcome on a cursor inside a caller's transaction.
+
+        None if it is not wanted any more.
+        """
+        database, run, ticket = self.database, self.database.run, outcome.ticket
+        # the lock of the attempt: of two that report an outcome, the second finds it gone
+        row = run(cursor, outbox.LOCK_OUTCOME, **ticket._asdict()).fetchone()
+        if row is None:
+            return None
+        instance, join, window, now = row
+        outbox.delete(database, cursor, ticket)
+        wakes, resend_after = join is None or outcome.has_failed, self.timing.resend_after
+        # insert only: to lock the row of the instance could deadlock with its turn
+        message = inbox.outcome_message(outcome, instance, wakes, resend_after)
+        inbox.insert(database, cursor, message, now)
+        released: list[ActivityRow] = []
+        if window is not None and not outcome.has_failed:
+            released = outbox.release_slots(
+                database, cursor, ticket.execution, {window: 1}, now, resend_after
+            )
+        return Recorded(instance, join, wakes, released)
+
+    def finish_join(self, execution: str, instance_id: str, join_command: int) -> bool:
+        """Wake a join whose last member is in; see ``engine.store_ports``."""
+        if self.database.fetch_one(outbox.OPEN_MEMBER, execution=execution, join=join_command):
+            return False
+        dedup = inbox.join_dedup(execution, join_command)
+        return self.database.change_one(
+            inbox.WAKE_JOIN, id=instance_id, dedup=dedup, resend_after=self.timing.resend_after
+        )
+
+    def was_recorded(self, ticket: ActivityTicket, instance_id: str) -> bool:
+        """Tell whether an outcome of this very attempt lies in the inbox."""
+        values = {"dedup": inbox.outcome_dedup(ticket), "id": instance_id}
+        return self.database.fetch_one(inbox.WAS_RECORDED, **values) is not None
+
+    def transact_with_session(
+        self,
+        work: Callable[[Session], T],
+        outcome_of: Callable[[T], Outcome] | None,
+        *,
+        isolation_level: str | None = None,
+        repeats: bool = True,
+    ) -> tuple[T, Recorded | None]:
+        """Run ``work`` with a session, and commit what it wrote together with the outcome of what
+        it returned; see ``engine.store_ports``.
+        """
+        record = None if outcome_of is None else self._recorder(outcome_of)
+        return joint.transact(self.database, work, record, isolation_level, repeats=repeats)
+
+    def _recorder(
+        self, outcome_of: Callable[[T], Outcome]
+    ) -> Callable[[Cursor, T], Recorded | None]:
+        return lambda cursor, result: self.record_within(cursor, outcome_of(result))
+
+    # -- waiting, and being given up ---------------------------------------------------------------
+
+    def _one(self, statement: Statement, ticket: ActivityTicket, **values: Any) -> bool:
+        return self.database.change_one(statement, **ticket._asdict(), **values)
+
+    def postpone(
+        self,
+        ticket: ActivityTicket,
+        delay: int,
+        worker: str | None = None,
+        *,
+        only_free: bool = False,
+    ) -> bool:
+        """Leave an activity to Celery's own retry for ``delay`` microseconds, unless another worker
+        has begun that.
+
+        ``only_free``: unless any worker has it.
+        """
+        if only_free:
+            return self._one(attempts.POSTPONE_FREE, ticket, delay=delay)
+        return self._one(attempts.POSTPONE, ticket, delay=delay, worker=worker)
+
+    def postpone_once(self, ticket: ActivityTicket, mark: int, delay: int) -> bool:
+        """Leave an activity to Celery's own retry, unless that has begun already."""
+        waiting = waiting_mark(mark)
+        return self._one(attempts.POSTPONE_ONCE, ticket, mark=mark, waiting=waiting, delay=delay)
+
+    def delegate(self, ticket: ActivityTicket) -> bool:
+        """Note that the activity replaced itself by another task: no worker holds it until that
+        ends.
+        """
+        return self._one(attempts.DELEGATE, ticket)
+
+    def delegate_once(self, ticket: ActivityTicket, mark: int) -> bool:
+        """Note that the activity replaced itself by another task, unless that has begun already."""
+        return self._one(attempts.DELEGATE_ONCE, ticket, mark=mark, waiting=waiting_mark(mark))
+
+    def interrupt(self, ticket: ActivityTicket) -> ActivityRow | None:
+        """Let an activity run again whose process died after its body.
+
+        Return what to send, or None if it is not wanted.
+        """
+        if not self._one(attempts.INTERRUPT, ticket, resend_after=self.timing.resend_after):
+            return None
+        return self.database.read(
+            lambda cursor: attempts.interrupted(self.database, cursor, ticket)
+        )
+
+    def unsend(self, tickets: Sequence[ActivityTicket], delay: int = 1_000_000) -> None:
+        """Note that publishing failed: recovery sends these soon."""
+        for ticket in tickets:
+            self._one(attempts.UNSEND, ticket, delay=delay)
+
+    def heartbeat(self, ticket: ActivityTicket, details: str | None) -> bool:
+        """Note that an activity makes progress; False if it is not wanted any more."""
+        kept = None if details is None else details.encode()
+        return self._one(attempts.HEARTBEAT_ACTIVITY, ticket, details=kept)
+
+    def note_refusal(self, ticket: ActivityTicket, why: str) -> None:
+        """Keep why the last message of an instance could not be sent, for people to see."""
+        self._one(attempts.HEARTBEAT_ACTIVITY, ticket, details=(readable(why) or "").encode())

@@ -1,0 +1,164 @@
+"""Transactions of the hot path as one statement each, for PostgreSQL.
+
+The turn statement locks the instance if it still is where the turn saw it, takes the outcome or the
+messages, and writes history, activities and instance from what it took: a loser writes nothing. It
+serves commits that touch nothing else.
+"""
+
+from __future__ import annotations
+
+from .attempts import IS_FREE, START_COLUMNS, TAKE
+from .inbox_reads import FIRST_OF_INBOX
+from .instances import INSTANCE
+from .statements import Statement
+
+__all__ = [
+    "BEGIN",
+    "COLUMNS",
+    "LOAD",
+    "RECORD",
+    "START",
+    "STARTS_WITH_TURN",
+    "TAKE_AND_BEGIN",
+    "TURNS_BY_MESSAGE",
+    "TURNS_WITH_OUTCOME",
+]
+
+COLUMNS = {
+    "command": "INTEGER",
+    "attempt": "INTEGER",
+    "kind": "TEXT",
+    "name": "TEXT",
+    "message": "BYTEA",
+    "queue": "TEXT",
+    "join_command": "INTEGER",
+    "window_command": "INTEGER",
+    "is_held": "BOOLEAN",
+    "sent_at": "BIGINT",
+    "check_at": "BIGINT",
+    "deadline_at": "BIGINT",
+    "start_by": "BIGINT",
+    "beat_timeout": "BIGINT",
+}
+_RELATIVE = ("sent_at", "check_at", "deadline_at", "start_by")
+
+
+def _turn(gate: str, takes: str, empty: str, activities: str) -> Statement:
+    return Statement(
+        "WITH me AS (SELECT id, {now} AS now FROM durable_instances WHERE id = :id AND execution"
+        f" = :execution AND sequence = :sequence AND status IN ('PENDING', 'RUNNING') {empty}"
+        f" {{lock_instance}}), {takes}h AS (INSERT INTO durable_history (instance, execution,"
+        " sequence, events) SELECT me.id, :execution, :sequence + 1, CAST(:events AS BYTEA) FROM"
+        f" me, {gate}), {activities.format(gate=gate)}up AS (UPDATE durable_instances i SET"
+        " sequence = i.sequence + 1, status = COALESCE(:status, i.status), output ="
+        " COALESCE(CAST(:output AS BYTEA), i.output), failure = COALESCE(CAST(:failure AS BYTEA),"
+        " i.failure), custom_status = COALESCE(CAST(:custom_status AS BYTEA), i.custom_status),"
+        " reason = CAST(:reason AS TEXT), crashes = 0, started_at = COALESCE(i.started_at,"
+        " me.now), updated_at = me.now, completed_at = CASE WHEN CAST(:is_final AS BOOLEAN) THEN"
+        " me.now ELSE i.completed_at END, purge_at = me.now + CAST(:keeps_for AS BIGINT) FROM me,"
+        f" {gate} WHERE i.id = me.id RETURNING me.now) SELECT now FROM up"
+    )
+
+
+def _insert(rows: str) -> str:
+    """Return the part that inserts activities, whose values come as ``u``.
+
+    Times are relative to the commit's.
+    """
+    values = ", ".join(
+        f"me.now + u.{name}" if name in _RELATIVE else f"u.{name}" for name in COLUMNS
+    )
+    return (
+        "n AS (INSERT INTO durable_outbox (execution, instance, is_delegated, sends,"
+        f" {', '.join(COLUMNS)}) SELECT :execution, me.id, FALSE, 0, {values} FROM me, {{gate}},"
+        f" {rows} AS u({', '.join(COLUMNS)})), "
+    )
+
+
+_NONE = ""
+_ONE = _insert(
+    "(VALUES (" + ", ".join(f"CAST(:{name} AS {type_})" for name, type_ in COLUMNS.items()) + "))"
+)
+_MANY = _insert(
+    "UNNEST(" + ", ".join(f"CAST(:{name} AS {type_}[])" for name, type_ in COLUMNS.items()) + ")"
+)
+_NOT_EMPTY = (
+    "AND NOT EXISTS (SELECT 1 FROM durable_inbox WHERE instance = :id AND visible_at <= {once})"
+)
+_GONE = (
+    "gone AS (DELETE FROM durable_outbox o USING me WHERE o.execution = :execution AND o.command ="
+    " :gone_command AND o.attempt = :gone_attempt RETURNING 1), "
+)
+_TOOK = (
+    "took AS (DELETE FROM durable_inbox b USING me WHERE b.id = ANY(CAST(:taken AS BIGINT[]))), "
+)
+TURNS_WITH_OUTCOME = [_turn("gone", _GONE, _NOT_EMPTY, part) for part in (_NONE, _ONE, _MANY)]
+TURNS_BY_MESSAGE = [_turn("(SELECT 1) AS one", _TOOK, "", part) for part in (_NONE, _ONE, _MANY)]
+LOAD = Statement(
+    f"WITH box AS MATERIALIZED ({FIRST_OF_INBOX}) SELECT {INSTANCE.columns}, (SELECT"
+    " JSON_AGG(JSON_BUILD_ARRAY(id, kind, execution, command, attempt, name, NULL, facts,"
+    " visible_at, wake_at, sends, size) ORDER BY ABS(visible_at), id) FROM box), (SELECT"
+    " ARRAY_AGG(payload ORDER BY ABS(visible_at), id) FROM box), (SELECT ARRAY_AGG(h.events ORDER"
+    " BY h.sequence) FROM durable_history h WHERE h.instance = i.id AND h.execution = i.execution"
+    " AND h.sequence <= i.sequence AND h.sequence > CASE WHEN i.execution = :known_execution THEN"
+    " :known_sequence ELSE 0 END), {now} FROM durable_instances i WHERE i.id = :id"
+)
+_START = (
+    f"SELECT {INSTANCE.columns}, {START_COLUMNS}, CASE WHEN o.join_command IS NULL THEN (SELECT"
+    " ARRAY_AGG(h.events ORDER BY h.sequence) FROM durable_history h WHERE h.instance = i.id AND"
+    " h.execution = i.execution AND h.sequence <= i.sequence AND h.sequence > CASE WHEN"
+    " i.execution = :known_execution THEN :known_sequence ELSE 0 END) END FROM {rows} o JOIN"
+    " durable_instances i ON i.id = o.instance AND i.execution = o.execution"
+)
+BEGIN = Statement(
+    _START.replace("{rows}", "durable_outbox")
+    + " WHERE o.execution = :execution AND o.command = :command AND o.attempt = :attempt AND o.kind"
+    " = 'activity'"
+)
+# the claim does not wait for the disk: should it be lost, so is the machine that it was made for,
+# or the body runs once more
+TAKE_AND_BEGIN = Statement(
+    "WITH lazily AS (SELECT set_config('synchronous_commit', 'off', TRUE)), mine AS (UPDATE"
+    f" durable_outbox SET {TAKE} FROM lazily WHERE {IS_FREE} RETURNING durable_outbox.*) "
+    + _START.replace("{rows}", "mine")
+)
+RECORD = Statement(
+    "WITH gone AS (DELETE FROM durable_outbox WHERE execution = :execution AND command = :command"
+    " AND attempt = :attempt AND kind = 'activity' RETURNING instance, join_command,"
+    " window_command, {now} AS now), put AS (INSERT INTO durable_inbox (instance, dedup, kind,"
+    " execution, command, attempt, payload, facts, visible_at, wake_at, check_at, sends) SELECT"
+    " instance, :dedup, :kind, :execution, :command, :attempt, CAST(:payload AS BYTEA), CAST(:facts"
+    " AS TEXT), -now, CASE WHEN join_command IS NULL OR CAST(:has_failed AS BOOLEAN) THEN now END,"
+    " CASE WHEN join_command IS NULL OR CAST(:has_failed AS BOOLEAN) THEN now + :resend_after END,"
+    " 0 FROM gone) SELECT instance, join_command FROM gone"
+)
+START = Statement(
+    "WITH i AS (INSERT INTO durable_instances (id, execution, name, version, status, sequence,"
+    " input, parent_id, parent_execution, parent_command, parent_attempt, root_id, tags, canvas,"
+    " queue, policy, crashes, created_at, updated_at) VALUES (:id, :execution, :name, :version,"
+    " 'PENDING', 0, :input, NULL, NULL, NULL, NULL, :root_id, :tags, :canvas, :queue, :policy, 0,"
+    " {now}, {now}) ON CONFLICT DO NOTHING RETURNING created_at AS now) INSERT INTO durable_inbox"
+    " (instance, dedup, kind, execution, command, attempt, facts, visible_at, wake_at, check_at,"
+    " sends) SELECT :id, :dedup, :kind, :execution, 0, 0, CAST(:facts AS TEXT), -now, now, now +"
+    " CAST(:check_after AS BIGINT), 0 FROM i"
+)
+
+
+def _start_turn(activities: str) -> Statement:
+    return Statement(
+        "WITH me AS (INSERT INTO durable_instances (id, execution, name, version, status,"
+        " sequence, input, root_id, tags, canvas, queue, crashes, output, failure, custom_status,"
+        " reason, policy, created_at, updated_at, started_at, completed_at, purge_at) SELECT :id,"
+        " :execution, :orchestrator, CAST(:version AS TEXT), :status, 1, CAST(:input AS BYTEA),"
+        " CAST(:root_id AS TEXT), CAST(:tags AS TEXT), CAST(:canvas AS BYTEA), CAST(:own_queue AS"
+        " TEXT), 0, CAST(:output AS BYTEA), CAST(:failure AS BYTEA), CAST(:custom_status AS"
+        " BYTEA), CAST(:reason AS TEXT), CAST(:policy AS TEXT), now, now, now, CASE WHEN"
+        " CAST(:is_final AS BOOLEAN) THEN now END, now + CAST(:keeps_for AS BIGINT) FROM (SELECT"
+        " {now} AS now) AS clock ON CONFLICT DO NOTHING RETURNING id, created_at AS now),"
+        f" {activities.format(gate='(SELECT 1) AS one')}h AS (INSERT INTO durable_history"
+        " (instance, execution, sequence, events) SELECT me.id, :execution, 1, CAST(:events AS"
+        " BYTEA) FROM me) SELECT now FROM me"
+    )
+
+
+STARTS_WITH_TURN = [_start_turn(part) for part in (_NONE, _ONE, _MANY)]

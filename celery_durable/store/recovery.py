@@ -1,0 +1,146 @@
+"""What recovery reads and marks: rows whose ``check_at`` is due.
+
+Everything here touches inbox and outbox rows only, never instance rows, and skips what another
+sweeper has.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+from ..engine.due import Backlog, DueActivity, DueWake, Lost
+from . import inbox, outbox
+from .runner import Runner
+from .statements import Statement
+
+__all__ = ["RecoveryRows"]
+
+LOOK = Statement(
+    "SELECT {now}, (SELECT MIN(check_at) FROM durable_inbox WHERE check_at IS NOT NULL), (SELECT"
+    " MIN(check_at) FROM durable_outbox WHERE check_at IS NOT NULL), (SELECT MIN(last_seen) FROM"
+    " durable_workers), (SELECT MAX(last_seen) FROM durable_workers), (SELECT MIN(check_at) FROM"
+    " durable_schedules WHERE check_at IS NOT NULL), (SELECT MIN(ready_at) FROM durable_waiting),"
+    " (SELECT MIN(id) FROM durable_places), (SELECT MIN(purge_at) FROM durable_instances WHERE"
+    " purge_at IS NOT NULL), (SELECT MIN(holder) FROM durable_outbox WHERE holder = :worker)"
+)
+
+
+class RecoveryRows:
+    """What is due to be looked at (``engine.store_ports.RecoveryRows``)."""
+
+    def __init__(self, database: Runner) -> None:
+        self.database = database
+
+    def read_backlog(self, lease: int, worker: str = "") -> Backlog:
+        """Tell what there is to repair; see ``engine.store_ports``."""
+        now, inbox, outbox, seen, latest, schedule, ready, place, purge, held = (
+            self.database.fetch_one(LOOK, worker=worker)
+        )
+        return Backlog(
+            has_wakes=inbox is not None and inbox <= now,
+            has_activities=outbox is not None and outbox <= now,
+            has_silent_workers=seen is not None and (seen <= now - lease // 2 or latest > now),
+            schedule_in=None if schedule is None else schedule - now,
+            ready_in=None if ready is None else ready - now,
+            has_places=place is not None,
+            has_purges=purge is not None and purge <= now,
+            now=now,
+            has_held=held is not None,
+        )
+
+    def look_sooner(self, most: int) -> None:
+        """Let nothing wait longer for recovery that does not wait for its time.
+
+        See ``engine.store_ports``.
+        """
+        for statement in (inbox.LOOK_SOONER, outbox.LOOK_SOONER):
+            self.database.change_one(statement, most=most)
+
+    # -- messages ----------------------------------------------------------------------------------
+
+    def due_wakes(self, limit: int, lost: Lost | None = None) -> list[DueWake]:
+        """Return inbox rows whose ``check_at`` has come, those that only lack a message if it is
+        lost; see ``engine.store_ports``.
+        """
+        statement, bounds = (
+            (inbox.DUE_WAKES, {})
+            if lost is None
+            else _if_lost(inbox.DUE_WAKES_IF, "i.queue", "b.check_at", lost)
+        )
+        rows = self.database.read(
+            lambda cursor: self.database.run(cursor, statement, limit=limit, **bounds).fetchall()
+        )
+        return [inbox.due_wake(row) for row in rows]
+
+    def move_wake(self, due: DueWake, after: int | None, *, sends: int | None = None) -> bool:
+        """Backlog at the row again ``after`` microseconds, ``sends`` having been sent.
+
+        False if another sweeper was first.
+        """
+        values = {
+            "id": due.id,
+            "seen": due.check_at,
+            "next": None if after is None else due.now + after,
+            "sends": due.sends if sends is None else sends,
+        }
+        return self.database.change_one(inbox.MOVE_WAKE, **values)
+
+    def drop_wake(self, due: DueWake) -> None:
+        """Delete a row whose instance is gone or over."""
+        self.database.transact(lambda cursor: self.database.run(cursor, inbox.DROP_WAKE, id=due.id))
+
+    # -- activities --------------------------------------------------------------------------------
+
+    def due_activities(self, limit: int, lost: Lost | None = None) -> list[DueActivity]:
+        """Return outbox rows whose ``check_at`` has come, those that only lack a message if it is
+        lost; see ``engine.store_ports``.
+        """
+        statement, bounds = (
+            (outbox.DUE_ACTIVITIES, {})
+            if lost is None
+            else _if_lost(outbox.DUE_ACTIVITIES_IF, "o.queue", "o.check_at", lost)
+        )
+        rows = self.database.read(
+            lambda cursor: self.database.run(cursor, statement, limit=limit, **bounds).fetchall()
+        )
+        return [outbox.due_activity(row) for row in rows]
+
+    def move_activity(
+        self, due: DueActivity, after: int | None, *, sends: int = 0, is_sent: bool = False
+    ) -> bool:
+        """Backlog at the row again ``after`` microseconds, or at its deadline.
+
+        False if another was first.
+        """
+        later = None if after is None else due.now + after
+        moments = (due.deadline_at, due.start_by, due.beat_by, later)
+        values = {
+            **due.row.ticket._asdict(),
+            "seen": due.check_at,
+            "next": min((moment for moment in moments if moment is not None), default=None),
+            "sends": sends,
+            "sent_at": due.now if is_sent else None,
+        }
+        return self.database.change_one(outbox.MOVE_ACTIVITY, **values)
+
+    def drop_finish(self, instance_id: str, execution: str) -> bool:
+        """Delete the last message of an instance: it has done its work."""
+        return self.database.change_one(outbox.FINISH_DONE, id=instance_id, execution=execution)
+
+
+def _if_lost(sql: str, queue: str, moment: str, lost: Lost) -> tuple[Statement, dict[str, Any]]:
+    """Return a statement for rows that wait for a message only if that is lost, and its
+    parameters.
+    """
+    bounds: dict[str, Any] = {"rest": lost.rest}
+    for number, (name, bound) in enumerate(sorted(lost.by_queue.items())):
+        bounds |= {f"queue{number}": name, f"bound{number}": bound}
+    return _bounded(sql, queue, moment, len(lost.by_queue)), bounds
+
+
+@cache
+def _bounded(sql: str, queue: str, moment: str, number: int) -> Statement:
+    cases = [f"({queue} IS NULL AND {moment} <= :rest)"]
+    cases += [f"({queue} = :queue{n} AND {moment} <= :bound{n})" for n in range(number)]
+    return Statement(sql.replace("{lost}", " OR ".join(cases)))

@@ -1,0 +1,180 @@
+"""Running statements on a cursor, a pooled connection or one of a caller."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from typing import Any, TypeVar
+
+import sqlalchemy as sa
+
+from .._errors import StoreError
+from ..engine.store_ports import Cursor
+from . import faults
+from .statements import FRAGMENTS, Statement
+
+__all__ = ["Cursor", "Runner"]
+
+T = TypeVar("T")
+_REST_OF_PACKET = 1024
+
+
+class _Nothing:
+    """What a statement gave that did nothing."""
+
+    rowcount = 0
+
+
+_NOTHING: Any = _Nothing()
+
+
+class Runner:
+    """Runs statements on a cursor and judges errors, on a pooled connection or a caller's."""
+
+    url: sa.URL
+    family: str
+    options: dict[str, Any]
+    #: Names the clock that the fragments tell the time by.
+    clock = "own"
+    #: How many bytes a statement may have, where the server cuts the connection of one that has
+    #: more.
+    largest_packet: int | None = None
+
+    @property
+    def fragments(self) -> Mapping[str, str]:
+        """What the ``{fragments}`` of statements stand for."""
+        return FRAGMENTS[self.family]
+
+    @property
+    def dialect(self) -> sa.Dialect:
+        """What statements are compiled for."""
+        raise NotImplementedError
+
+    @functools.cached_property
+    def compiled_for(self) -> str:
+        """What tells the texts of statements apart; it is the same for all engines of a runner."""
+        dialect = self.dialect
+        return f"{self.family}+{dialect.driver}+{dialect.paramstyle}+{self.clock}"
+
+    @property
+    def is_current(self) -> bool:
+        """Whether this still is the database that the settings mean."""
+        return True
+
+    def using(self) -> AbstractContextManager[sa.Engine]:
+        """Give the engine for one use of a connection."""
+        raise NotImplementedError
+
+    def cursor(self) -> AbstractContextManager[Cursor]:
+        """Give a cursor, in autocommit if no transaction is open.
+
+        Raises:
+            StoreError: the database cannot be reached, or refuses.
+            ConfigurationError: its schema is not ours.
+        """
+        raise NotImplementedError
+
+    def dispose(self) -> None:
+        """Close what was opened here."""
+
+    def __str__(self) -> str:
+        return self.url.render_as_string(hide_password=True)
+
+    def run(self, cursor: Cursor, statement: Statement, **parameters: Any) -> Cursor:
+        """Run one statement and return the cursor.
+
+        Raises:
+            StoreError: the statement is larger than the server takes.
+        """
+        sql, order = statement.compiled(self)
+        values: Any = parameters if order is None else [parameters[name] for name in order]
+        self._refuse_large(cursor, sql, values, parameters)
+        try:
+            cursor.execute(sql, values)
+        except Exception as error:
+            if statement.may_be_there and faults.is_duplicate(error):
+                nothing: Cursor = _NOTHING
+                return nothing
+            raise
+        return cursor
+
+    def run_many(
+        self, cursor: Cursor, statement: Statement, rows: Sequence[Mapping[str, Any]]
+    ) -> None:
+        """Run one statement for many rows."""
+        if not rows:
+            return
+        sql, order = statement.compiled(self)
+        many: Sequence[Any] = (
+            rows if order is None else [[row[name] for name in order] for row in rows]
+        )
+        for values, row in zip(many, rows, strict=True):
+            self._refuse_large(cursor, sql, values, row)
+        try:
+            cursor.executemany(sql, many)
+        except Exception as error:
+            if not (statement.may_be_there and faults.is_duplicate(error)):
+                raise
+            for row in rows:  # some of them are there
+                self.run(cursor, statement, **row)
+
+    def _refuse_large(
+        self, cursor: Cursor, sql: str, values: Any, named: Mapping[str, Any]
+    ) -> None:
+        """Refuse what MySQL would cut the connection for, so that it is not taken for a server that
+        is away.
+        """
+        most = self.largest_packet
+        if (
+            most is None
+            or 4 * sum(len(each) for each in named.values() if isinstance(each, (str, bytes)))
+            < most
+        ):
+            return
+        driver: Any = cursor
+        size = len(driver.mogrify(sql, values))
+        if size + _REST_OF_PACKET > most:
+            raise StoreError(
+                f"the store {self} takes no statement of {size:,} bytes: its max_allowed_packet is"
+                f" {most:,}. Raise that, or keep large values elsewhere; durable_payload_limit"
+                " refuses them where they arise",
+                is_permanent=True,
+            )
+
+    def transact(
+        self, work: Callable[[Cursor], T], *, begin: bool = True, is_lasting: bool = True
+    ) -> T:
+        """Run ``work`` in one transaction, again from the start when the database asks for it.
+
+        With ``is_lasting`` False its commit need not wait for the disk, where that can be had for
+        one transaction.
+
+        Raises:
+            StoreError: the database cannot be reached; it is not known whether a commit under way
+                took place.
+        """
+        raise NotImplementedError
+
+    def read(self, work: Callable[[Cursor], T]) -> T:
+        """Run reads, or one statement that is a transaction by itself."""
+        return self.transact(work, begin=False)
+
+    def fetch_one(self, statement: Statement, **parameters: Any) -> Any:
+        """Run one reading statement by itself and return its first row, or None."""
+        return self.read(lambda cursor: self.run(cursor, statement, **parameters).fetchone())
+
+    def change_one(self, statement: Statement, **parameters: Any) -> bool:
+        """Run one writing statement by itself; True if it met exactly one row."""
+        return (
+            self.read(lambda cursor: int(self.run(cursor, statement, **parameters).rowcount)) == 1
+        )
+
+    def may_repeat(self, error: Exception) -> bool:
+        """Tell whether the database asks for its transaction to be run again."""
+        return faults.may_repeat(self.family, error)
+
+    def store_error(self, error: Exception) -> Exception:
+        """Return what is raised for an error of the driver or of SQLAlchemy."""
+        driver: Any = self.dialect.loaded_dbapi
+        return faults.store_error(str(self), self.family, driver, error)

@@ -1,0 +1,99 @@
+"""How values are kept: payloads as bytes, tags and facts as text, text for people cleaned."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from typing import Any, TypeVar
+
+from ..core.status import RuntimeStatus
+
+__all__ = [
+    "blob",
+    "facts_of",
+    "numbers",
+    "portions",
+    "readable",
+    "status_in",
+    "tags_of",
+    "tags_text",
+    "text_of",
+]
+
+T = TypeVar("T")
+_STATUSES = {str(status): status for status in RuntimeStatus}
+
+
+def status_in(text: str) -> RuntimeStatus:
+    """Return a stored status.
+
+    Raises:
+        ValueError: there is no such status.
+    """
+    return _STATUSES.get(text) or RuntimeStatus(text)
+
+
+def blob(text: str | None) -> bytes | None:
+    """Return a payload as the store keeps it."""
+    return None if text is None else text.encode()
+
+
+def text_of(data: Any) -> str | None:
+    """Return a stored payload as text; damage is left to the decoder to report."""
+    return None if data is None else bytes(data).decode("utf-8", "replace")
+
+
+def readable(text: str | None) -> str | None:
+    """Return text for people as any database takes it: no NUL, no half characters, not too long."""
+    if text is None:
+        return None
+    return (
+        text[:10_000]
+        .replace("\x00", "\N{REPLACEMENT CHARACTER}")
+        .encode("utf-8", "replace")
+        .decode()
+    )
+
+
+def tags_text(tags: dict[str, str] | None) -> str | None:
+    """Return tags as text in which each pair can be found by itself."""
+    if not tags:
+        return None
+    pairs = (json.dumps([name, value], ensure_ascii=True) for name, value in sorted(tags.items()))
+    return "\n" + "\n".join(pairs) + "\n"
+
+
+def tags_of(text: str) -> dict[str, str]:
+    """Decode tags; a damaged one is left out, so that its instance can still be found."""
+    found: dict[str, str] = {}
+    for line in text.split("\n"):
+        try:
+            match json.loads(line):
+                case [str(key), str(value)]:
+                    found[key] = value
+        except (ValueError, RecursionError):
+            continue
+    return found
+
+
+def facts_of(text: str) -> dict[str, Any] | str:
+    """Decode facts; damage is left to the engine to report."""
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError):
+        return text
+    return found if isinstance(found, dict) else text
+
+
+def numbers(rows: Sequence[int]) -> str:
+    """Return numbers as an IN of a statement takes them."""
+    return ", ".join(str(int(number)) for number in rows)
+
+
+def portions(things: Sequence[T]) -> Iterator[Sequence[T]]:
+    """Cut a sequence so that few lengths come up, and few statements are compiled."""
+    rest = things
+    while rest:
+        size = next(size for size in (100, 10, 1) if len(rest) >= size)
+        yield rest[:size]
+        rest = rest[size:]

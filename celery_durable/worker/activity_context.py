@@ -1,0 +1,80 @@
+"""What an activity may know of the orchestration that asked for it."""
+
+from __future__ import annotations
+
+import contextvars
+import time
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from ..engine.records import ActivityTicket
+from ..engine.scope import Scope
+from .runtime import Runtime
+
+__all__ = ["ActivityContext", "current", "durable_context"]
+
+#: The activity that runs in this thread, greenlet or task.
+current: contextvars.ContextVar[ActivityContext | None] = contextvars.ContextVar(
+    "durable_activity", default=None
+)
+
+
+@dataclass
+class ActivityContext:
+    """What an activity may know of the orchestration that asked for it."""
+
+    #: Of the orchestration.
+    instance_id: str
+    #: Which attempt this is, from 1.
+    attempt: int
+    #: The same for all attempts of one call; another one once a saga has undone it.
+    idempotency_key: str
+    #: When the attempt times out, aware, UTC; None: never.
+    deadline: datetime | None
+    #: What the last heartbeat of an attempt gave whose worker was lost; None: nothing.
+    details: Any
+    _runtime: Runtime = field(repr=False)
+    _ticket: ActivityTicket = field(repr=False)
+    _asked_at: float = field(default=0.0, repr=False)
+    _is_canceled: bool = field(default=False, repr=False)
+    _attempt: Any = field(default=None, repr=False)
+    scope: Scope | None = field(default=None, repr=False)
+
+    @property
+    def cancelled(self) -> bool:
+        """True once the orchestration does not want the result any more.
+
+        Asks the store at most once a second.
+        """
+        if not self._is_canceled and time.monotonic() - self._asked_at >= 1.0:
+            self._asked_at = time.monotonic()
+            find = self._runtime.store.outcomes.find_instance_of
+            self._is_canceled = find(self._ticket) is None
+        return self._is_canceled
+
+    def heartbeat(self, details: Any = None) -> None:
+        """Say that the activity makes progress.
+
+        Args:
+            details: what the next attempt finds if this one's worker is lost.
+
+        Raises:
+            StoreError: the store cannot be reached.
+            PayloadError: ``details`` cannot be encoded.
+        """
+        payload = None if details is None else self._runtime.codec.encode(details)
+        self._is_canceled = not self._runtime.store.outcomes.heartbeat(self._ticket, payload)
+        self._asked_at = time.monotonic()
+
+
+def durable_context() -> ActivityContext | None:
+    """Return the context of the activity that runs here, or None outside an orchestration.
+
+    Example:
+        >>> @app.task
+        ... def resize(path):
+        ...     if (context := durable_context()) is not None:
+        ...         context.heartbeat({"path": path})
+    """
+    return current.get()

@@ -1,0 +1,353 @@
+"""One run of an activity's body in this process: begin, run, encode, accept.
+
+Only the body is ended by a soft time limit; what the engine does around it is shielded. When the
+store is down, "begin" and "accept" wait for it with patience, and then the message goes back to the
+broker (``Reject(requeue=True)``), if the body may run again.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from datetime import UTC, timedelta
+from typing import Any, TypeVar
+
+from billiard.process import current_process
+from celery.exceptions import Ignore, Reject, Retry
+
+from ..core.endings import is_own
+from ..core.times import EPOCH
+from ..engine.outcome import AttemptView
+from ..engine.records import ActivityStart, ActivityTicket, Outcome
+from ..engine.scope import Scope
+from ..errors import ActivityError, ConfigurationError, DurableError, PayloadError, StoreError
+from ..interrupts import exposed, shielded
+from .activity_context import ActivityContext, current
+from .delivery import Delivery, delivery_of
+from .errbacks import spare_errbacks
+from .headers import MessageHeader, header_in
+from .limits import defer_soft_limit
+from .mismatch import is_of_another_life, refuse_foreign
+from .patience import with_patience
+from .runtime import Runtime, is_behind
+from .settlement import Settlement
+
+__all__ = ["Attempt"]
+
+log: logging.Logger = logging.getLogger("celery_durable.activity")
+T = TypeVar("T")
+
+
+class Attempt:
+    """One run of one activity."""
+
+    def __init__(self, runtime: Runtime, task: Any, ticket: ActivityTicket) -> None:
+        self.runtime = runtime
+        self.task = task
+        self.ticket = ticket
+        self.request: Any = task.request
+        self.header: MessageHeader | None = MessageHeader.from_request(self.request)
+        #: Whether the message may be one of several: it was sent or delivered before.
+        self.is_copy: bool = bool(self.header is not None and self.header.tries) or bool(
+            (self.request.delivery_info or {}).get("redelivered")
+        )
+        self.delivery: Delivery = delivery_of(runtime, task, self.request, ticket)
+        self.settlement: Settlement = Settlement(
+            runtime, ticket, self.success_of, repeats=self.delivery.repeats
+        )
+        #: When this run, its body began and ended: seconds, nanoseconds; 0 is not yet.
+        self.began: float = time.monotonic()
+        self.body_began = self.body_ended = 0
+        #: Signatures that the body has added to its chord.
+        self.added: list[dict[str, Any]] = []
+
+    def run(self, body: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Run the body between what the engine does for it, and return what it returned."""
+        defer_soft_limit()
+        with shielded(drops=True):
+            return self._run(body, args, kwargs)
+
+    def _run(self, body: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        view = self._begun()
+        try:
+            result, error = self._run_body(view.start, body, args, kwargs), None
+        except (Retry, Ignore, Reject) as request:
+            self._keep(view)
+            if self.settlement.is_done:
+                self._follow(view)
+            else:
+                self._control(request)
+            raise
+        except BaseException as raised:
+            if not self._is_outcome(raised):
+                self._keep(view)
+                self.delivery.interrupted("it was ended from outside")
+                raise
+            result, error = None, raised
+        if self.settlement.is_done:
+            self._keep(view)
+            self._follow(view)
+        else:
+            error = self._accept(view, result, error)
+        self.runtime.just_recorded.task_id = self.request.id
+        if error is not None:
+            heard = error if isinstance(error, Exception) else _as_exception(error)
+            spare_errbacks(self.task, self.request, heard)
+            raise heard
+        return result
+
+    def _keep(self, view: AttemptView) -> None:
+        """Put the machine back: nothing of this run goes through it."""
+        live, view.live = view.live, None
+        self.runtime.live.put(live)
+
+    # -- begin -------------------------------------------------------------------------------------
+
+    def _begun(self) -> AttemptView:
+        """Take the activity for this run.
+
+        An overdue turn of its instance is taken first: it may be about this very activity.
+
+        Raises:
+            Ignore: it is not to run here.
+            Reject: the store cannot be reached.
+        """
+        view = self._begin()
+        if view.start.wants_turn and self.delivery.repeats and view.may_take_turn():
+            self._keep(view)
+            self._take_overdue_turn(view.start)
+            view = self._begin(is_again=True)
+        return view
+
+    def _begin(self, *, is_again: bool = False) -> AttemptView:
+        runtime = self.runtime
+        live = runtime.live.take(self.ticket.execution)
+        try:
+            refuse_foreign(runtime, self.header, self.request)
+            start = self.delivery.begin(live, is_again=is_again)
+        except BaseException as error:
+            runtime.live.put(live)
+            self._put_back(error)
+            raise
+        may_run = start is not None and start.is_claimed
+        if start is not None and is_of_another_life(runtime, start, self.task, self.request):
+            may_run = False
+        if start is None or not may_run:
+            runtime.live.put(live)
+            is_unwanted = start is None
+            why = "is not wanted any more" if is_unwanted else "is run elsewhere: a copy is dropped"
+            log.debug("activity %s %s", self.request.id, why)
+            raise Ignore
+        return AttemptView(
+            start,
+            live,
+            lambda: self._may_take_turn(start),
+            is_copy=self.is_copy,
+            shares_commit=self.delivery.repeats,
+            marking=lambda: runtime.crash_markers.marking(self.request.id),
+        )
+
+    def _put_back(self, error: BaseException) -> None:
+        """Leave a message to another time, or another process, where that may help."""
+        if isinstance(error, StoreError):
+            raise self.delivery.unreachable(error) from error
+        if isinstance(error, ConfigurationError) and is_behind(error):
+            log.error("activity %s is put back: %s", self.request.id, error)
+            time.sleep(1.0)
+            raise Reject(str(error), requeue=True) from error
+
+    def _take_overdue_turn(self, start: ActivityStart) -> None:
+        try:
+            self.runtime.runner.run(start.instance.id)
+        except Exception:
+            log.warning(
+                "an overdue turn of %r is left to its message", start.instance.id, exc_info=True
+            )
+
+    def _may_take_turn(self, start: ActivityStart) -> bool:
+        """Tell whether a turn may follow here: in time before the hard limit, and on this queue."""
+        runtime = self.runtime
+        if not runtime.settings.inline_turns:
+            return False
+        hard, _ = self.request.timelimit or (None, None)
+        limits = (hard, self.task.time_limit, self.task.app.conf.task_time_limit)
+        limit = next(filter(None, limits), None)
+        if limit is not None and time.monotonic() - self.began > limit - 2:
+            return False
+        return bool(runtime.publisher.may_take_turns(start.instance.name, start.instance.queue))
+
+    # -- run ---------------------------------------------------------------------------------------
+
+    def _run_body(
+        self,
+        start: ActivityStart,
+        body: Callable[..., Any],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+    ) -> Any:
+        context, tracing = self._context(start), self.runtime.tracing
+        scope = context.scope
+        assert scope is not None
+        token = current.set(context)
+        span: AbstractContextManager[Any] = nullcontext()
+        if tracing is not None:
+            span = tracing.activity(scope, self.ticket, self.request)
+        try:
+            with scope, span:
+                self.body_began = time.monotonic_ns()
+                try:
+                    with exposed():
+                        return body(*args, **kwargs)
+                finally:
+                    self.body_ended = time.monotonic_ns()
+        finally:
+            current.reset(token)
+
+    def _context(self, start: ActivityStart) -> ActivityContext:
+        instance, ticket, due = start.instance, self.ticket, start.deadline_at
+        deadline = None if due is None else EPOCH + timedelta(microseconds=due)
+        return ActivityContext(
+            instance.id,
+            ticket.attempt,
+            _key_of(ticket, self.request),
+            deadline.astimezone(UTC) if deadline else None,
+            None if start.details is None else self.runtime.codec.decode(start.details),
+            self.runtime,
+            ticket,
+            _attempt=self,
+            scope=Scope(
+                instance.id, instance.name, instance.sequence, self.task.name, ticket.attempt
+            ),
+        )
+
+    def add_to_chord(self, signature: Any, *, is_lazy: bool) -> None:
+        """Let another activity run before the body of the chord, if this attempt succeeds.
+
+        Raises:
+            ValueError: this activity is no member of a chord, or is to send the other one itself.
+        """
+        if not header_in(self.request, "durable_chord"):
+            raise ValueError("Current task is not member of any chord")
+        if is_lazy:
+            raise ValueError(
+                "add_to_chord(lazy=True): within an orchestration what is added is sent by the"
+                " orchestration"
+            )
+        self.added.append(dict(signature))
+
+    def _is_outcome(self, raised: BaseException) -> bool:
+        """Tell whether the body itself ended by this exception.
+
+        In a process of a pool Celery's own rules hold for the others.
+        """
+        if isinstance(raised, Exception):
+            return True
+        if current_process()._name != "MainProcess":
+            return False
+        if type(raised).__name__ == "Timeout" and not self._has_limits:
+            return True
+        return is_own(raised, is_worker=self.runtime.worker_id is not None)
+
+    @property
+    def _has_limits(self) -> bool:
+        """Whether Celery keeps a time limit for it, which ends it by a ``Timeout`` in greenlets."""
+        given = self.request.timelimit or (None, None)
+        return any((*given, self.task.time_limit, self.task.soft_time_limit))
+
+    # -- encode and accept -------------------------------------------------------------------------
+
+    @property
+    def ran(self) -> int:
+        """How many microseconds the body has run, so far or altogether."""
+        return ((self.body_ended or time.monotonic_ns()) - self.body_began) // 1000
+
+    def success_of(self, result: Any) -> Outcome:
+        """Return the outcome of a result.
+
+        Raises:
+            PayloadError: it cannot be encoded.
+        """
+        codec = self.runtime.codec
+        added = codec.encode(self.added) if self.added else None
+        try:
+            return Outcome(self.ticket, codec.encode(result), False, self.ran, added)
+        except PayloadError as problem:
+            raise PayloadError(f"activity {self.task.name} returned {problem}") from None
+
+    def _failure_of(self, error: BaseException) -> Outcome:
+        failure = self.runtime.codec.encode_failure(error)
+        return Outcome(self.ticket, failure, has_failed=True, ran=self.ran)
+
+    def _accept(
+        self, view: AttemptView | None, result: Any, error: BaseException | None
+    ) -> BaseException | None:
+        """Hand in the outcome; return with what the attempt has failed."""
+        outcome = None
+        if error is None:
+            try:
+                outcome = self.success_of(result)
+            except PayloadError as problem:
+                error = problem
+        if outcome is None:
+            assert error is not None
+            outcome = self._failure_of(error)
+        try:
+            self.runtime.runner.outcomes.accept(outcome, view, self._patiently)
+        except StoreError as problem:
+            raise self.delivery.unreachable(problem) from problem
+        return error
+
+    def _patiently(self, work: Callable[[], T]) -> T:
+        return with_patience(self.runtime, work)
+
+    def _control(self, request: BaseException) -> None:
+        """Note what the body asked Celery for: a retry waits, a replacement gives the outcome, the
+        rest has failed.
+        """
+        try:
+            if not self.delivery.control(request):
+                self._accept(None, None, _as_failure(request))
+                self.runtime.just_recorded.task_id = self.request.id
+        except DurableError:
+            log.exception(
+                "what became of activity %s could not be noted; recovery will find it",
+                self.request.id,
+            )
+
+    def _follow(self, view: AttemptView) -> None:
+        """Bring about what an outcome sets in motion that was committed with the body's rows."""
+        try:
+            self.runtime.runner.outcomes.follow(self.ticket, self.settlement.recorded, view)
+        except Exception:
+            log.exception("what follows from activity %s is left to recovery", self.request.id)
+
+
+def _key_of(ticket: ActivityTicket, request: Any) -> str:
+    """Return the key under which a call is the same thing in all its attempts: another one once a
+    saga has undone it.
+    """
+    redo = header_in(request, "durable_redo")
+    return f"{ticket.execution}-{ticket.command}" + (f"-{redo}" if redo else "")
+
+
+def _as_failure(request: BaseException) -> ActivityError:
+    """Return what an orchestrator sees of an activity that raised Ignore or Reject, with what that
+    was given as its reason.
+    """
+    name, why = "ignored", str(request)
+    if isinstance(request, Reject):
+        name, why = "rejected", request.reason
+    text = f"{name}: {why}" if why else name
+    return ActivityError(text, type=f"celery.exceptions.{type(request).__name__}", message=text)
+
+
+def _as_exception(error: BaseException) -> ActivityError:
+    """Return what Celery is told of what is no ``Exception``: its pools of threads and greenlets
+    would never hear of it.
+    """
+    name = f"{type(error).__module__}.{type(error).__qualname__}"
+    heard = ActivityError(f"{name}: {error}", type=name, message=str(error))
+    heard.__cause__ = error
+    return heard

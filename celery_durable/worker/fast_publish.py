@@ -1,0 +1,267 @@
+"""Sending a plain task message without the parts of ``apply_async`` that it does not need.
+
+Celery itself makes the first message of a kind, and hands it to a ``_Mould`` instead of a producer;
+the others are cast from that. So settings, queues and routes mean what they mean to Celery.
+Whatever else would see a message on Celery's own way (receivers of signals, a wrapped or overridden
+function, a router, the result backend) has it sent that way: each function that is passed by is
+looked at before each message, whether it is still Celery's own.
+"""
+
+from __future__ import annotations
+
+import operator
+import sys
+from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
+from types import MethodType
+from typing import Any
+
+import celery.app.amqp
+import celery.app.base
+import celery.app.routes
+import celery.app.task
+import celery.backends.base
+from celery import Celery, signals
+from celery.app.routes import MapRoute
+from celery.utils.nodenames import anon_nodename
+from celery.utils.saferepr import saferepr
+from kombu.entity import Queue
+
+from .originals import is_celerys_own
+
+__all__ = ["FastPublisher"]
+
+_VARYING = frozenset(
+    {
+        "task_id",
+        "root_id",
+        "parent_id",
+        "headers",
+        "ignore_result",
+        "queue",
+        "expires",
+        "time_limit",
+    }
+)
+_MADE_ANEW = frozenset({"id", "root_id", "parent_id", "argsrepr", "kwargsrepr", "origin"})
+_BEFORE, _AFTER, _SENT = signals.before_task_publish, signals.after_task_publish, signals.task_sent
+_ROUTER = ("route", "lookup_route", "query_router", "expand_destination")
+
+
+def _is_harmless(listen: Any) -> bool:
+    """Tell whether a result backend need not hear that a task is called.
+
+    That of Redis is for who waits by Celery's means.
+    """
+    redis = sys.modules.get("celery.backends.redis")  # it is there if the app has such a backend
+    return is_celerys_own(celery.backends.base, "Backend.on_task_call", listen) or (
+        redis is not None and is_celerys_own(redis, "RedisBackend.on_task_call", listen)
+    )
+
+
+class FastPublisher:
+    """Publishes task messages of one app by its own pool of producers."""
+
+    def __init__(self, app: Celery) -> None:
+        self._app = app
+        self._casts: dict[tuple[Any, ...], _Cast] = {}
+
+    def send(
+        self, task: Any, args: tuple[Any, ...], kwargs: dict[str, Any], options: Mapping[str, Any]
+    ) -> bool:
+        """Send a message.
+
+        False, with nothing sent, if ``apply_async`` would do more than send the same.
+
+        The publisher's own business is not looked at here: that ``task_always_eager`` is off.
+
+        Raises:
+            Exception: whatever the broker's client or the serializer raises.
+        """
+        queue = options.get("queue")
+        if not (
+            options.keys() <= _VARYING
+            and options.get("expires") is None
+            and isinstance(queue, str | Queue | None)
+        ):
+            return False
+        if (
+            _BEFORE.receivers
+            or _AFTER.receivers
+            or _SENT.receivers
+            or self._app.conf.task_send_sent_event
+        ):
+            return False
+        if not options["parent_id"] and self._app.conf.task_inherit_parent_priority:
+            return False
+        passed = _passed(self._app, task, options)
+        key = (
+            task.name,
+            getattr(queue, "name", queue),
+            options["ignore_result"],
+            options.get("time_limit"),
+        )
+        cast = self._casts.get(key)
+        if cast is None or not cast.holds(passed):
+            if not _is_all_celerys_own(passed):
+                return False
+            mould = _Mould()
+            try:
+                # an orchestrator's own apply_async starts one
+                send = getattr(task, "publish", task.apply_async)
+                send(
+                    args,
+                    kwargs,
+                    producer=mould,
+                    add_to_parent=False,
+                    **{**options, "headers": None},
+                )
+            except Exception:
+                return False  # Celery says it when it sends
+            cast = self._casts[key] = _Cast(mould, passed, self._app)
+        cast.send(self._app, args, kwargs, options)
+        return True
+
+
+class _Mould:
+    """Stands for a producer, and keeps what Celery would publish by it."""
+
+    def __init__(self) -> None:
+        self.body: tuple[Any, ...] = ()
+        self.options: dict[str, Any] = {}
+
+    @property
+    def connection(self) -> _Mould:
+        """What it is connected to."""
+        return self
+
+    def _reraise_as_library_errors(self) -> AbstractContextManager[None]:
+        return nullcontext()
+
+    def publish(self, body: tuple[Any, ...], **options: Any) -> None:
+        """Keep it."""
+        self.body, self.options = body, options
+
+
+class _Cast:
+    """What the messages of a kind have in common."""
+
+    def __init__(self, mould: _Mould, passed: tuple[Any, ...], app: Celery) -> None:
+        options = dict(mould.options)
+        self._passed = passed
+        self._headers = {
+            key: value for key, value in options.pop("headers").items() if key not in _MADE_ANEW
+        }
+        self._embed = mould.body[2]
+        self._declare = list(options.pop("declare") or ())
+        self._policy = options.pop("retry_policy")
+        self._options = {
+            key: value
+            for key, value in options.items()
+            if key not in ("correlation_id", "reply_to")
+        }
+        self._queues = app.amqp.queues
+        self._sizes = {"args": app.amqp.argsrepr_maxsize, "kwargs": app.amqp.kwargsrepr_maxsize}
+
+    def holds(self, passed: tuple[Any, ...]) -> bool:
+        """Tell whether nothing that a message passes by is another one than before."""
+        if len(passed) != len(self._passed) or not all(map(operator.is_, passed, self._passed)):
+            return False
+        return all(self._queues.get(each.name, each) is each for each in self._declare)
+
+    def send(
+        self, app: Celery, args: tuple[Any, ...], kwargs: dict[str, Any], options: Mapping[str, Any]
+    ) -> None:
+        """Publish one more."""
+        task_id, parent_id = options["task_id"], options["parent_id"]
+        if not parent_id and (parent := app.current_worker_task) is not None:
+            parent_id = parent.request.id
+        headers = {
+            **self._headers,
+            "id": task_id,
+            "root_id": options["root_id"] or task_id,
+            "parent_id": parent_id,
+            "argsrepr": _shown(app, args, self._sizes["args"]) if args else "()",
+            "kwargsrepr": _shown(app, kwargs, self._sizes["kwargs"]) if kwargs else "{}",
+            "origin": anon_nodename(),
+            **(options["headers"] or {}),
+        }
+        with app.producer_or_acquire() as producer:
+            connection = producer.connection
+            known = () if connection is None else connection.declared_entities
+            producer.publish(
+                (args, kwargs, self._embed),
+                headers=headers,
+                correlation_id=task_id,
+                reply_to=app.thread_oid,
+                declare=[
+                    each
+                    for each in self._declare
+                    if not each.can_cache_declaration or hash(each) not in known
+                ],
+                retry_policy=dict(self._policy),
+                **self._options,
+            )
+
+
+def _shown(app: Celery, value: Any, size: int) -> str:
+    levels = app.conf.get("task_repr_maxlevels")  # as of Celery 5.7
+    return str(saferepr(value, size) if levels is None else saferepr(value, size, maxlevels=levels))
+
+
+def _passed(app: Celery, task: Any, options: Mapping[str, Any]) -> tuple[Any, ...]:
+    """Return all that a message meets on Celery's own way, and that may be another package's."""
+    cls, amqp = type(task), _made(app, "amqp")
+    router = _made(amqp, "router")
+    way = type(router)
+    return (
+        task.__dict__.get("apply_async"),
+        getattr(task, "sends_by", None) or cls.apply_async,
+        cls.shadow_name,
+        app.__dict__.get("send_task"),
+        type(app).send_task,
+        getattr(task, "_dump_pydantic_arguments", None),
+        _made(amqp, "send_task_message"),
+        _made(amqp, "create_task_message"),
+        None if options["ignore_result"] else type(app.backend).on_task_call,
+        way.route,
+        way.lookup_route,
+        way.query_router,
+        way.expand_destination,
+        router,
+        amqp,
+        _made(amqp, "queues"),
+        cls,
+        task._exec_options,
+        *router.routes,
+    )
+
+
+def _made(owner: Any, name: str) -> Any:
+    """Return a cached property, without what its descriptor costs."""
+    found = owner.__dict__.get(name)
+    return getattr(owner, name) if found is None else found
+
+
+def _is_all_celerys_own(passed: tuple[Any, ...]) -> bool:
+    own_apply, apply, shadow, own_send, send, dump, send_message, make_message, listen, *more = (
+        passed
+    )
+    way, routes = more[:4], more[9:]
+    return (
+        own_apply is own_send is dump is None
+        and is_celerys_own(celery.app.task, "Task.apply_async", apply)
+        and is_celerys_own(celery.app.task, "Task.shadow_name", shadow)
+        and is_celerys_own(celery.app.base, "Celery.send_task", send)
+        and is_celerys_own(
+            celery.app.amqp, "AMQP._create_task_sender.<locals>.send_task_message", send_message
+        )
+        and type(make_message) is MethodType
+        and is_celerys_own(celery.app.amqp, "AMQP.as_task_v2", make_message.__func__)
+        and all(
+            is_celerys_own(celery.app.routes, f"Router.{name}", each)
+            for name, each in zip(_ROUTER, way, strict=True)
+        )
+        and all(type(route) is MapRoute for route in routes)
+        and (listen is None or _is_harmless(listen))
+    )

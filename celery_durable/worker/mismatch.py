@@ -1,0 +1,59 @@
+"""Messages of activities that do not fit this worker's store."""
+
+from __future__ import annotations
+
+import logging
+import time
+from typing import Any
+
+from celery.exceptions import Reject
+
+from ..engine.records import ActivityStart, ActivityTicket
+from .delivery import is_replacement
+from .headers import MessageHeader
+from .patience import with_patience
+from .runtime import Runtime
+
+__all__ = ["is_of_another_life", "refuse_foreign"]
+
+log = logging.getLogger("celery_durable.activity")
+
+
+def refuse_foreign(runtime: Runtime, header: MessageHeader | None, request: Any) -> None:
+    """Put back a message of another store.
+
+    Raises:
+        Reject: it is one.
+    """
+    if header is None or header.store is None:
+        return
+    if header.is_of(with_patience(runtime, lambda: runtime.store.id)):
+        return
+    log.error(
+        "activity %s belongs to another store (%s...) than this worker's, %s: it is put back."
+        " Is durable_backend_url the same, and absolute, everywhere?",
+        request.id,
+        header.store,
+        runtime.store.location,
+    )
+    time.sleep(1.0)
+    raise Reject("another store", requeue=True)
+
+
+def is_of_another_life(runtime: Runtime, start: ActivityStart, task: Any, request: Any) -> bool:
+    """Tell whether the message asks for another task than the store: the store was put back, and
+    the broker was not. What was claimed is freed again.
+    """
+    if start.name == task.name or start.is_delegated or is_replacement(request):
+        return False
+    log.error(
+        "a message runs %s as activity %s, which is %s in the store: was the store restored from a"
+        " backup, with older messages left on the broker? It is dropped",
+        task.name,
+        request.id,
+        start.name,
+    )
+    ticket = ActivityTicket.parse(request.id)
+    if ticket is not None:
+        runtime.store.workers.free_held(ticket, runtime.worker_id or "")
+    return True

@@ -1,0 +1,80 @@
+"""The documented forms, as a user writes them; each must pass ``mypy --strict``.
+
+A line whose comment expects a text must be an error that holds it; no other may be one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Generator
+from datetime import timedelta
+from typing import Any, assert_type
+
+from celery_durable import Durable, Limit, Orchestration, OrchestrationContext, RetryPolicy
+
+durable = Durable()
+
+
+@durable.orchestrator
+async def fulfil(ctx: OrchestrationContext, order: str, amount: int = 1) -> list[str]:
+    return [order] * amount
+
+
+@durable.orchestrator(version="2", max_activities=5, limit=Limit(3), queue="slow")
+async def ship(ctx: OrchestrationContext, order: str) -> float:
+    return 1.5
+
+
+@durable.orchestrator
+def stepwise(ctx: OrchestrationContext, count: int) -> Generator[Any, Any, bytes]:
+    yield ctx.sleep(count)
+    return b"done"
+
+
+@durable.orchestrator(retention=timedelta(days=3))
+def plain(ctx: OrchestrationContext) -> bool:
+    return True
+
+
+def price(article: str, count: int) -> float:
+    return 2.0 * count
+
+
+@durable.orchestrator
+async def parent(ctx: OrchestrationContext) -> None:
+    assert_type(await ctx.call(fulfil.s("a", amount=2), retry=RetryPolicy()), list[str])
+    assert_type(await ctx.call(stepwise.s(1)), bytes)
+    assert_type(await ctx.call({"task": "shop.unknown", "args": []}), Any)
+    assert_type(await ctx.run(price, "tea", count=3), float)
+    assert_type(await ctx.all([ctx.call(ship.s("a")), ctx.call(ship.s("b"))]), list[float])
+    assert_type(await ctx.any([ctx.call(plain.s())]), bool)
+    await asyncio.gather(ctx.call(ship.s("c")), ctx.sleep(1))
+    ctx.call(fulfil.s(1))  # expect: incompatible type "int"
+    ctx.call(fulfil.s())  # expect: Missing positional argument "order"
+    ctx.call(ship.s("a", colour="red"))  # expect: Unexpected keyword argument "colour"
+    ctx.call(ship.s("a"), timeuot=3)  # expect: No overload variant of "call"
+    ctx.run(price, "tea", "many")  # expect: incompatible type "str"
+    ctx.run(price)  # expect: Missing positional arguments
+
+
+def view() -> None:
+    run = durable.start(fulfil.s("a"), instance_id="order-1")
+    assert_type(run, Orchestration[list[str]])
+    assert_type(run.wait(timeout=3), list[str])
+    assert_type(fulfil.delay("a"), Orchestration[list[str]])
+    assert_type(durable.start(ship.s("a").set(queue="fast")).wait(), float)
+    handle: Orchestration = durable.get("order-1")
+    handle.suspend(reason="why")
+    durable.find(status="FAILED", tags={"customer": "7"}, limit=10)
+    durable.find(stauts="FAILED")  # expect: Unexpected keyword argument "stauts"
+    durable.count(roots="yes")  # expect: incompatible type "str"
+    durable.start(fulfil.s("a"), instanceid="x")  # expect: No overload variant of "start"
+    fulfil.delay("a", 2, 3)  # expect: Too many arguments
+
+
+@durable.orchestrator(verson="2")  # expect: No overload variant
+async def misspelt(ctx: OrchestrationContext) -> None: ...
+
+
+@durable.orchestrator(max_activities="five")  # expect: No overload variant
+async def mistyped(ctx: OrchestrationContext) -> None: ...

@@ -1,0 +1,74 @@
+"""Shapes of rows, and statements that are compiled once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import pytest
+import sqlalchemy as sa
+
+from celery_durable.core.status import RuntimeStatus
+from celery_durable.store import commit_steps
+from celery_durable.store.database import Database
+from celery_durable.store.instances import INSTANCE
+from celery_durable.store.statements import Shape, Statement
+
+
+class Pair(NamedTuple):
+    name: str
+    count: int
+
+
+@dataclass(slots=True)
+class Payload:
+    id: str
+    text: Any
+
+
+def test_columns_are_the_fields_of_a_shape() -> None:
+    assert Shape(Pair).columns == "name, count"
+    assert Shape(Payload, "p").columns == "p.id, p.text"
+
+
+def test_a_shape_reads_and_decodes_its_columns_and_gives_back_the_others() -> None:
+    shape = Shape(Payload, decode={"text": bytes.decode})
+    assert shape.read(("a", b"b")) == Payload("a", "b")
+    assert shape.take(("a", b"b", 3, 4)) == (Payload("a", "b"), (3, 4))
+    assert Shape(Pair).take(("a", 1)) == (Pair("a", 1), ())
+
+
+def test_a_row_with_another_number_of_columns_is_refused() -> None:
+    with pytest.raises(TypeError):
+        Shape(Pair).read(("a", 1, 2))
+
+
+def test_an_instance_is_read_by_name() -> None:
+    row = {name: None for name in INSTANCE.names}
+    row |= {"id": "i", "status": "RUNNING", "input": b"[]", "crashes": 0}
+    instance, rest = INSTANCE.take([*row.values(), 17])
+    assert (instance.id, instance.status, instance.input) == ("i", RuntimeStatus.RUNNING, "[]")
+    assert list(rest) == [17]
+
+
+def test_a_statement_is_compiled_once_for_a_kind_of_database(
+    tmp_path: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    statement = Statement("SELECT {now} WHERE 1 = :one")
+    first, second = (Database(f"sqlite:///{tmp_path}/{name}.db") for name in "ab")
+    text, order = statement.compiled(first)
+    assert (text, order) == ("SELECT durable_now() WHERE 1 = ?", ["one"])
+    monkeypatch.setattr(sa, "text", None)
+    assert statement.compiled(second) == (text, order)
+
+
+def test_each_step_of_a_commit_is_in_the_order_once() -> None:
+    written = [
+        found
+        for found in vars(commit_steps).values()
+        if getattr(found, "__module__", "") == commit_steps.__name__
+        and getattr(found, "__annotations__", {}) == {"work": "Work", "return": "None"}
+    ]
+    assert sorted(step.__name__ for step in commit_steps.STEPS) == sorted(
+        step.__name__ for step in written
+    )

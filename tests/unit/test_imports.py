@@ -1,0 +1,57 @@
+"""What a process imports: those that only declare or start tasks are many, and wait for it."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+DECLARES = """
+from celery import Celery
+from celery_durable import Durable
+
+app = Celery("shop", broker="memory://")
+app.conf.durable_backend_url = "sqlite:///{store}"
+durable = Durable(app)
+
+@app.task
+def charge(order): ...
+
+@app.task
+@durable.transactional
+def book(session, order): ...
+
+@durable.orchestrator
+async def fulfil(ctx, order):
+    await ctx.call(charge.s(order))
+
+@durable.entity
+class Basket: ...
+"""
+STARTS = """
+durable.start(fulfil.s("42"))
+"""
+
+
+def imported(code: str, store: Path) -> set[str]:
+    """Run code in a process of its own, and return the packages that are there at the end."""
+    last = "\nimport sys; print(*(m for m in sys.modules if m.count('.') < 2))"
+    done = subprocess.run(
+        [sys.executable, "-c", code.replace("{store}", str(store)) + last],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return set(done.stdout.split())
+
+
+def test_who_only_declares_imports_no_database(sqlite_template: Path) -> None:
+    found = imported(DECLARES, sqlite_template)
+    assert {"celery", "celery_durable.app"} <= found
+    assert found & {"sqlalchemy", "alembic", "sqlite3", "rich", "celery_durable.http"} == set()
+
+
+def test_who_starts_imports_no_migrations(sqlite_template: Path) -> None:
+    found = imported(DECLARES + STARTS, sqlite_template)
+    assert "sqlalchemy" in found
+    assert found & {"alembic", "mako", "rich", "django.db"} == set()

@@ -1,0 +1,57 @@
+"""The last message of an orchestration breaks off: that is no end of the orchestration."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from celery.app.task import Context
+from celery.exceptions import SoftTimeLimitExceeded, TimeLimitExceeded, WorkerLostError
+
+BROKEN_OFF = [SoftTimeLimitExceeded(), TimeLimitExceeded(3), WorkerLostError("gone"), MemoryError()]
+
+
+def ended(new_app: Any) -> tuple[Any, Any, Any]:
+    """Return an application with a result backend, an orchestration that has ended, and whose last
+    message is still to be dealt with, and the request of that.
+    """
+    app = new_app(result_backend="cache+memory://", durable_start_inline=False)
+
+    @app.durable.orchestrator(name="flow")
+    async def flow(ctx: Any) -> int:
+        return 7
+
+    runtime = app.durable.runtime
+    run = app.durable.start(flow.s())
+    runtime.publisher.finisher.finish = lambda *_, **__: None
+    runtime.runner.run(run.id)
+    record = runtime.client.fetch(run.id)
+    header = {"t": "finish", "s": runtime.store.id[:12], "x": record.execution}
+    request = Context(id=run.id, task="flow", headers={"durable": header}, ignore_result=False)
+    return app, run, request
+
+
+@pytest.mark.parametrize("error", BROKEN_OFF, ids=lambda error: type(error).__name__)
+def test_what_breaks_it_off_is_not_the_result(new_app: Any, error: Exception) -> None:
+    app, run, request = ended(new_app)
+    app.backend.mark_as_failure(run.id, error, request=request)
+    assert app.backend.get_state(run.id) == "PENDING"
+    assert not app.durable.runtime.store.reads.is_finished_for_celery(request_execution(request))
+    app.tasks["flow"].push_request(**{**vars(request), "called_directly": False})
+    try:
+        assert app.tasks["flow"].durable_call() == 7
+    finally:
+        app.tasks["flow"].pop_request()
+
+
+def test_the_failure_of_the_orchestration_is(new_app: Any) -> None:
+    app, run, request = ended(new_app)
+    request.durable_tells_end = True
+    app.backend.mark_as_failure(run.id, ValueError("its own"), request=request)
+    assert app.backend.get_state(run.id) == "FAILURE"
+    assert app.durable.runtime.store.reads.is_finished_for_celery(request_execution(request))
+
+
+def request_execution(request: Any) -> str:
+    execution: str = request.headers["durable"]["x"]
+    return execution
