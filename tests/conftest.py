@@ -163,11 +163,14 @@ PATIENCE = 300
 
 
 def wait_until(
-    condition: Callable[[], object], timeout: float = PATIENCE, what: str = "the condition"
+    condition: Callable[[], object],
+    timeout: float = PATIENCE,
+    what: str | Callable[[], str] = "the condition",
 ) -> object:
     """Return the condition's value as soon as it is true.
 
-    Fail after ``timeout`` seconds, which are never fewer than that.
+    Fail after ``timeout`` seconds, which are never fewer than that. ``what`` is asked for then if
+    it is a function: logs are of use only as they are at that moment.
     """
     timeout = max(timeout, PATIENCE)
     end = time.monotonic() + timeout
@@ -176,7 +179,8 @@ def wait_until(
         if value:
             return value
         if time.monotonic() > end:
-            pytest.fail(f"{what} did not come true within {timeout} s")
+            said = what() if callable(what) else what
+            pytest.fail(f"{said} did not come true within {timeout} s")
         time.sleep(0.02)
 
 

@@ -20,9 +20,10 @@ import socket
 import subprocess
 import sys
 import tempfile
+import time
 import uuid
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -194,6 +195,15 @@ class WorkerProcess:
     def children(self) -> list[int]:
         """The processes of a prefork pool."""
         return [child.pid for child in psutil.Process(self.process.pid).children()]
+
+    def write_stacks(self) -> None:
+        """Have it and its pool write to the log where each of their threads stands."""
+        if not isinstance(self.process, preloaded.Process) or not self.is_running:
+            return
+        for process in (self.process.pid, *self.children()):
+            with suppress(ProcessLookupError):
+                os.kill(process, preloaded.STACKS)
+            time.sleep(0.3)  # one after the other: each writes by itself, into one file
 
     def freeze(self) -> None:
         """SIGSTOP for the main process and the whole pool: it keeps its connections and does

@@ -9,6 +9,7 @@ forked.
 
 from __future__ import annotations
 
+import faulthandler
 import gc
 import importlib
 import json
@@ -37,6 +38,7 @@ django.forms django.template.backends.django django.test django.views kombu.tran
 kombu.transport.redis flower.command flower.app psycopg pymysql
 sqlalchemy.dialects.mysql sqlalchemy.dialects.postgresql
 """.split()
+STACKS = signal.SIGRTMIN  # a process writes to stderr where each of its threads stands
 PATIENCE = 300  # seconds that only a process that hangs takes
 
 
@@ -196,6 +198,7 @@ def _serve(channel: socket.socket) -> dict[str, Any] | None:
 
 def _do(job: dict[str, Any]) -> None:
     """Be the process that was asked for."""
+    faulthandler.register(STACKS, file=2)
     os.chdir(job["cwd"])
     os.environ.clear()
     os.environ.update(job["env"])

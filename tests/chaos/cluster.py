@@ -514,7 +514,9 @@ class Cluster:
                 slot.process.name for slot in self.running() if slot.process is not None
             } <= seen
 
-        wait_until(are_alive, 60, f"a sign of life of every worker in the store\n{self.logs()}")
+        wait_until(
+            are_alive, 60, lambda: f"a sign of life of every worker in the store\n{self.logs()}"
+        )
 
     def _measure(self, runs: Any, histories: Any, executions: Any, starts: Sequence[Start]) -> None:
         figures = self.figures

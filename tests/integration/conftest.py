@@ -17,6 +17,7 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 
 from celery_durable.core.history import EventKind
 from tests.conftest import MARIADB, POSTGRES, own_database, wait_until
@@ -104,7 +105,7 @@ class Stage:
             events = "\n".join(str(event) for event in run.history())
             pytest.fail(
                 f"{run.id} is {run.runtime_status} ({run.reason}) after {timeout}"
-                f" s\n{events}\n{self.logs()}"
+                f" s\n{events}\n{self.state()}"
             )
 
     def release(self, key: str) -> None:
@@ -122,7 +123,7 @@ class Stage:
         wait_until(
             lambda: len(self.runs(what, *facts)) >= count,
             timeout,
-            f"{count} runs of {what}{facts}\n{self.logs()}",
+            lambda: f"{count} runs of {what}{facts}\n{self.state()}",
         )
 
     def assert_nothing_ran_after_its_completion(self, instance_id: str) -> None:
@@ -156,8 +157,25 @@ class Stage:
     def logs(self) -> str:
         """The ends of the workers' logs, for a failure."""
         return "\n".join(
-            f"--- {worker.log.name}\n{worker.text()[-6000:]}" for worker in self.workers
+            f"--- {worker.log.name}\n{worker.text()[-12000:]}" for worker in self.workers
         )
+
+    def state(self) -> str:
+        """Where each process stands, what the store's server does, and the workers' logs: for a
+        failure that comes once in a thousand runs.
+        """
+        for worker in self.workers:
+            worker.write_stacks()
+        return f"{self._sessions()}\n{self.logs()}"
+
+    def _sessions(self) -> str:
+        if not self.environment["TESTAPP_STORE"].startswith("postgresql"):
+            return ""
+        columns = "pid, state, wait_event, pg_blocking_pids(pid) AS blocked_by, query"
+        query = f"SELECT {columns} FROM pg_stat_activity WHERE datname = current_database()"
+        engine = sa.create_engine(self.environment["TESTAPP_STORE"], poolclass=sa.NullPool)
+        with engine.connect() as connection:
+            return "\n".join(str(row) for row in connection.exec_driver_sql(query))
 
     def wipe_broker(self) -> None:
         """Throw away every message of this stage, also those that a dead worker had taken."""

@@ -37,9 +37,7 @@ def test_two_workers_keep_to_limits_though_one_is_killed(redis_url, postgres_url
 
     assert stage.finish(family) == [1, 2, 3, 4, 5]
     wait_until(
-        lambda: durable.count(name=testapp.limited.name, status="COMPLETED") == 17,
-        120,
-        stage.logs(),
+        lambda: durable.count(name=testapp.limited.name, status="COMPLETED") == 17, 120, stage.state
     )
     runs = [durable.get(id_) for id_ in [*ids, *(f"child-{n}" for n in range(5))]]
     assert most_at_once(runs) <= 3

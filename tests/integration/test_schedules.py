@@ -25,7 +25,9 @@ def started(stage) -> list[str]:
 def wait_for_more(stage, count: int) -> None:
     before = len(started(stage))
     wait_until(
-        lambda: len(started(stage)) >= before + count, 60, f"{count} more ticks\n{stage.logs()}"
+        lambda: len(started(stage)) >= before + count,
+        60,
+        lambda: f"{count} more ticks\n{stage.state()}",
     )
 
 
