@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from ..core.status import RuntimeStatus
@@ -35,7 +36,7 @@ class InboxRecovery:
 
         Return how many rows were looked at.
         """
-        sent = set[str]()
+        turns = list[DueWake]()
         due = self.store.recovery.due_wakes(limit, lost)
         for wake in due:
             if (
@@ -54,8 +55,9 @@ class InboxRecovery:
                 self._ask_join(wake)
             elif wake.visible_at > wake.now:
                 self._announce(wake)
-            else:
-                self._send_turn(wake, sent, lost)
+            elif self._may_send(wake, lost):
+                turns.append(wake)
+        self._send_turns(turns)
         return len(due)
 
     def _announce(self, wake: DueWake) -> None:
@@ -79,22 +81,24 @@ class InboxRecovery:
             )
             self._wake(wake)
 
-    def _send_turn(self, wake: DueWake, sent: set[str], lost: Lost | None) -> None:
+    def _may_send(self, wake: DueWake, lost: Lost | None) -> bool:
         if wake.sends >= 0 and lost is not None and not lost.has(wake.queue, wake.check_at):
-            return
-        if wake.name not in self.registry:
-            if self.store.recovery.move_wake(wake, 10 * _SECOND):
-                self.store.turns.note_waiting(
-                    wake.instance, f"waits for a worker that knows the orchestrator {wake.name!r}"
-                )
-            return
-        sends = max(wake.sends, 0)
-        after = back_off(sends)
-        if not self.store.recovery.move_wake(wake, after, sends=sends + 1) or wake.instance in sent:
-            return
-        sent.add(wake.instance)
-        if not self._wake(wake, tries=sends + 1):
-            self._note_unsent(wake, after, _SECOND)
+            return False
+        if wake.name in self.registry:
+            return True
+        if self.store.recovery.move_wake(wake, 10 * _SECOND):
+            self.store.turns.note_waiting(
+                wake.instance, f"waits for a worker that knows the orchestrator {wake.name!r}"
+            )
+        return False
+
+    def _send_turns(self, wakes: Sequence[DueWake]) -> None:
+        """Send one message for each instance, whatever the number of rows that want it."""
+        taken = self.store.recovery.resend_wakes(wakes, back_off)
+        for wake in {wake.instance: wake for wake in taken}.values():
+            sends = max(wake.sends, 0)
+            if not self._wake(wake, tries=sends + 1):
+                self._note_unsent(wake, back_off(sends), _SECOND)
 
     def _note_unsent(self, wake: DueWake, moved: int, after: int) -> None:
         """Look at a row that was ``moved`` already, and whose message could not be sent, in

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from .._errors import ActivityInterrupted, ActivityTimeout
@@ -15,7 +15,7 @@ from .engine import Engine
 from .inbox_recovery import back_off
 from .outcome import Verdict
 from .ports import Publisher
-from .records import ActivityRow, ActivityTicket, Outcome
+from .records import ActivityTicket, Outcome
 from .store_ports import Store
 
 __all__ = ["OutboxRecovery"]
@@ -43,7 +43,7 @@ class OutboxRecovery:
 
         Return how many rows were looked at.
         """
-        rows = list[ActivityRow]()
+        lacking = list[DueActivity]()
         due = self.store.recovery.due_activities(limit, lost)
         for activity in due:
             if (kind := _time_out(activity)) is not None:
@@ -60,17 +60,19 @@ class OutboxRecovery:
             elif activity.holder is not None or activity.is_delegated:
                 self.store.recovery.move_activity(activity, None)
             elif self._may_send(activity, lost):
-                is_again = activity.sent_at is not None
-                if self.store.recovery.move_activity(
-                    activity, back_off(activity.row.sends), sends=int(is_again), is_sent=True
-                ):
-                    activity.row.sends += int(is_again)
-                    rows.append(activity.row)
-        ends = [row for row in rows if row.kind == "finish"]
-        self.engine.dispatcher.activities([row for row in rows if row.kind == "activity"])
-        for row in ends:
-            self.publisher.finish_again(row)
+                lacking.append(activity)
+        self._send(lacking)
         return len(due)
+
+    def _send(self, activities: Sequence[DueActivity]) -> None:
+        taken = self.store.recovery.resend_activities(activities, back_off)
+        for activity in taken:
+            activity.row.sends += activity.sent_at is not None
+        rows = [activity.row for activity in taken]
+        self.engine.dispatcher.activities([row for row in rows if row.kind == "activity"])
+        for row in rows:
+            if row.kind == "finish":
+                self.publisher.finish_again(row)
 
     def _may_send(self, activity: DueActivity, lost: Lost | None) -> bool:
         if activity.sent_at is None:

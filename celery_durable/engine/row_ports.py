@@ -120,6 +120,14 @@ class RecoveryRows(Protocol):
         ``sends`` -1 is: its message was never sent.
         """
 
+    def resend_wakes(self, due: Sequence[DueWake], back_off: Callable[[int], int]) -> list[DueWake]:
+        """Take the rows whose turn messages are to be sent again, in one transaction; return those
+        that no other sweeper has.
+
+        Each counts one send more. ``back_off`` of how often it was sent before is after how many
+        microseconds it is looked at again.
+        """
+
     def drop_wake(self, due: DueWake) -> None:
         """Delete a row whose instance is gone or over."""
 
@@ -133,6 +141,11 @@ class RecoveryRows(Protocol):
         self, due: DueActivity, after: int | None, *, sends: int = 0, is_sent: bool = False
     ) -> bool:
         """Backlog at the row again later; False if another sweeper was first."""
+
+    def resend_activities(
+        self, due: Sequence[DueActivity], back_off: Callable[[int], int]
+    ) -> list[DueActivity]:
+        """The same as ``resend_wakes`` for activities: those that were never sent count none."""
 
     def drop_finish(self, instance_id: str, execution: str) -> bool:
         """Delete the last message of an instance: it has done its work."""

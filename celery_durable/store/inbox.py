@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from functools import cache
 from typing import Any
 
 from ..engine.due import DueWake
 from ..engine.records import ActivityTicket, InboxKind, Outcome
 from ..engine.writes import NewInbox, NewInstance, refused_request
-from .runner import Cursor, Runner
+from .runner import Cursor, ManyRows, Runner
 from .statements import Shape, Statement
 from .values import blob, facts_of, numbers, text_of
 
@@ -138,10 +137,17 @@ DUE_WAKES = Statement(DUE_WAKES_IF.replace("{lost}", "{true}"))
 MOVE_WAKE = Statement(
     "UPDATE durable_inbox SET check_at = :next, sends = :sends WHERE id = :id AND check_at = :seen"
 )
+LOCK_WAKES = ManyRows(
+    "SELECT id, check_at FROM durable_inbox WHERE {these} {skip_locked}", "id", "check_at"
+)
+RESEND_WAKES = ManyRows(
+    "UPDATE durable_inbox SET check_at = :next, sends = :sends WHERE {these}", "id"
+)
 DROP_WAKE = Statement("DELETE FROM durable_inbox WHERE id = :id")
-_KEEP_WAKES = (
+KEEP_WAKES = ManyRows(
     "UPDATE durable_inbox SET check_at = {now} + :delay WHERE check_at <= {now} AND visible_at <="
-    " {now} AND wake_at IS NOT NULL AND instance IN ({these})"
+    " {now} AND wake_at IS NOT NULL AND ({these})",
+    "instance",
 )
 # what is visible at once has not to wait for a moment
 LOOK_SOONER = Statement(
@@ -265,12 +271,6 @@ def refusals(database: Runner, cursor: Cursor, instance_id: str) -> list[NewInbo
         refused_request(text_of(payload), facts_of(facts or "{}")) for payload, facts in rows
     ]
     return [answer for answer in answers if answer is not None]
-
-
-@cache
-def keeping(number: int) -> Statement:
-    """Return the statement that looks later at the messages of so many instances."""
-    return Statement(_KEEP_WAKES.replace("{these}", ", ".join(f":i{n}" for n in range(number))))
 
 
 def due_wake(row: Sequence[Any]) -> DueWake:

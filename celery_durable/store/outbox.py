@@ -7,7 +7,6 @@ canceled. A transaction that locks an instance takes these rows only after it.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from functools import cache
 from typing import Any, NamedTuple
 
 from ..core.history import Event, EventKind
@@ -15,7 +14,7 @@ from ..engine.at_most_once import MARKED, is_begun
 from ..engine.due import DueActivity
 from ..engine.records import ActivityRow, ActivityTicket
 from ..engine.writes import NewActivity
-from .runner import Cursor, Runner
+from .runner import Cursor, ManyRows, Runner
 from .statements import Statement
 from .values import blob, numbers, text_of
 
@@ -90,16 +89,28 @@ DUE_ACTIVITIES_IF = (
 )
 DUE_ACTIVITIES = Statement(DUE_ACTIVITIES_IF.replace("{lost}", "{true}"))
 # the messages of these have been received, and are with a worker
-_KEEP_ACTIVITIES = (
+KEEP_ACTIVITIES = ManyRows(
     "UPDATE durable_outbox SET check_at = {least}({now} + :delay, COALESCE(deadline_at, {now} +"
     " :delay), COALESCE(start_by, {now} + :delay)) WHERE check_at <= {now} + :ahead AND sent_at IS"
     " NOT NULL AND holder IS NULL AND (deadline_at IS NULL OR deadline_at > {now}) AND (start_by IS"
-    " NULL OR start_by > {now}) AND ({these})"
+    " NULL OR start_by > {now}) AND ({these})",
+    *ActivityTicket._fields,
 )
 MOVE_ACTIVITY = Statement(
     "UPDATE durable_outbox SET check_at = :next, sends = sends + :sends, sent_at ="
     " COALESCE(:sent_at, sent_at) WHERE execution = :execution AND command = :command AND attempt ="
     " :attempt AND check_at = :seen"
+)
+LOCK_ACTIVITIES = ManyRows(
+    "SELECT execution, command, attempt, check_at FROM durable_outbox WHERE {these} {skip_locked}",
+    *ActivityTicket._fields,
+    "check_at",
+)
+RESEND_ACTIVITIES = ManyRows(
+    "UPDATE durable_outbox SET check_at = {least}(:later, COALESCE(deadline_at, :later),"
+    " COALESCE(start_by, :later), COALESCE(beat_by, :later)), sends = sends + :sends, sent_at ="
+    " :sent_at WHERE {these}",
+    *ActivityTicket._fields,
 )
 FINISH_DONE = Statement(
     "DELETE FROM durable_outbox WHERE execution = :execution AND command = 0 AND attempt = 0 AND"
@@ -263,14 +274,6 @@ def _release_next(
         start_by=start_by,
     )
     return ActivityRow(ticket, instance, kind, name, text_of(message) or "", queue, sends)
-
-
-@cache
-def keeping(number: int) -> Statement:
-    """Return the statement that looks later at so many activities."""
-    one = "(execution = :e{n} AND command = :c{n} AND attempt = :a{n})"
-    these = " OR ".join(one.replace("{n}", str(n)) for n in range(number))
-    return Statement(_KEEP_ACTIVITIES.replace("{these}", these))
 
 
 def due_activity(row: Sequence[Any]) -> DueActivity:

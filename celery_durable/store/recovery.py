@@ -6,15 +6,20 @@ sweeper has.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache
-from typing import Any
+from typing import Any, TypeVar
 
 from ..engine.due import Backlog, DueActivity, DueWake, Lost
 from . import inbox, outbox
-from .runner import Runner
+from .runner import Cursor, ManyRows, Runner
 from .statements import Statement
+from .values import portions
 
 __all__ = ["RecoveryRows"]
+
+T = TypeVar("T")
+K = TypeVar("K")
 
 LOOK = Statement(
     "SELECT {now}, (SELECT MIN(check_at) FROM durable_inbox WHERE check_at IS NOT NULL), (SELECT"
@@ -86,6 +91,21 @@ class RecoveryRows:
         }
         return self.database.change_one(inbox.MOVE_WAKE, **values)
 
+    def resend_wakes(self, due: Sequence[DueWake], back_off: Callable[[int], int]) -> list[DueWake]:
+        """Take rows whose turn messages are to be sent again; see ``engine.store_ports``."""
+        keys = {(wake.id, wake.check_at): wake for wake in due}
+
+        def resend(cursor: Cursor) -> list[DueWake]:
+            taken = self._lock(cursor, inbox.LOCK_WAKES, keys)
+            for sends, group in _by_sends(taken, lambda wake: max(wake.sends, 0)):
+                later = group[0].now + back_off(sends)
+                values = {"next": later, "sends": sends + 1}
+                for part in portions([(wake.id,) for wake in group]):
+                    inbox.RESEND_WAKES.run(self.database, cursor, part, **values)
+            return taken
+
+        return self.database.transact(resend) if due else []
+
     def drop_wake(self, due: DueWake) -> None:
         """Delete a row whose instance is gone or over."""
         self.database.transact(lambda cursor: self.database.run(cursor, inbox.DROP_WAKE, id=due.id))
@@ -124,6 +144,31 @@ class RecoveryRows:
         }
         return self.database.change_one(outbox.MOVE_ACTIVITY, **values)
 
+    def resend_activities(
+        self, due: Sequence[DueActivity], back_off: Callable[[int], int]
+    ) -> list[DueActivity]:
+        """Take activities that are to be sent again; see ``engine.store_ports``."""
+        keys = {(*activity.row.ticket, activity.check_at): activity for activity in due}
+
+        def resend(cursor: Cursor) -> list[DueActivity]:
+            taken = self._lock(cursor, outbox.LOCK_ACTIVITIES, keys)
+            for (sends, is_again), group in _by_sends(taken, _sends_of):
+                now = group[0].now
+                values = {"later": now + back_off(sends), "sends": int(is_again), "sent_at": now}
+                tickets = [activity.row.ticket for activity in group]
+                for part in portions(tickets):
+                    outbox.RESEND_ACTIVITIES.run(self.database, cursor, part, **values)
+            return taken
+
+        return self.database.transact(resend) if due else []
+
+    def _lock(self, cursor: Cursor, these: ManyRows, keys: Mapping[tuple[Any, ...], T]) -> list[T]:
+        """Lock the rows of these keys that are as they were seen, and that nobody else has."""
+        free: set[tuple[Any, ...]] = set()
+        for part in portions(sorted(keys)):
+            free.update(map(tuple, these.run(self.database, cursor, part).fetchall()))
+        return [row for key, row in keys.items() if key in free]
+
     def drop_finish(self, instance_id: str, execution: str) -> bool:
         """Delete the last message of an instance: it has done its work."""
         return self.database.change_one(outbox.FINISH_DONE, id=instance_id, execution=execution)
@@ -137,6 +182,18 @@ def _if_lost(sql: str, queue: str, moment: str, lost: Lost) -> tuple[Statement, 
     for number, (name, bound) in enumerate(sorted(lost.by_queue.items())):
         bounds |= {f"queue{number}": name, f"bound{number}": bound}
     return _bounded(sql, queue, moment, len(lost.by_queue)), bounds
+
+
+def _by_sends(rows: Sequence[T], sends_of: Callable[[T], K]) -> Iterable[tuple[K, list[T]]]:
+    """Group rows by how often their messages were sent: each group is changed alike."""
+    groups: dict[K, list[T]] = {}
+    for row in rows:
+        groups.setdefault(sends_of(row), []).append(row)
+    return groups.items()
+
+
+def _sends_of(activity: DueActivity) -> tuple[int, bool]:
+    return activity.row.sends, activity.sent_at is not None
 
 
 @cache

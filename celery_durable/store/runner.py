@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
+from itertools import chain
 from typing import Any, TypeVar
 
 import sqlalchemy as sa
@@ -14,7 +15,7 @@ from ..engine.store_ports import Cursor
 from . import faults
 from .statements import FRAGMENTS, Statement
 
-__all__ = ["Cursor", "Runner"]
+__all__ = ["Cursor", "ManyRows", "Runner"]
 
 T = TypeVar("T")
 _REST_OF_PACKET = 1024
@@ -178,3 +179,34 @@ class Runner:
         """Return what is raised for an error of the driver or of SQLAlchemy."""
         driver: Any = self.dialect.loaded_dbapi
         return faults.store_error(str(self), self.family, driver, error)
+
+
+class ManyRows:
+    """A statement about rows of some keys: its ``{these}`` is true of them.
+
+    One is compiled for each number of rows: cut them by ``values.portions``.
+    """
+
+    def __init__(self, sql: str, *columns: str) -> None:
+        self.sql = sql
+        #: Of the key, in the order in which keys are given.
+        self.columns: tuple[str, ...] = columns
+        self._compiled: dict[int, Statement] = {}
+
+    def run(
+        self, runner: Runner, cursor: Cursor, keys: Sequence[Sequence[Any]], **parameters: Any
+    ) -> Cursor:
+        """Run it for these keys, and return the cursor."""
+        names = (f"{name}{n}" for n in range(len(keys)) for name in self.columns)
+        values = dict(zip(names, chain(*keys), strict=True))
+        return runner.run(cursor, self.about(len(keys)), **values, **parameters)
+
+    def about(self, number: int) -> Statement:
+        """Return the statement about so many rows."""
+        if number not in self._compiled:
+            these = " OR ".join(map(self._one, range(number)))
+            self._compiled[number] = Statement(self.sql.replace("{these}", these))
+        return self._compiled[number]
+
+    def _one(self, number: int) -> str:
+        return f"({' AND '.join(f'{name} = :{name}{number}' for name in self.columns)})"

@@ -80,19 +80,13 @@ class Workers:
         """
         if not activities and not instances:
             return
-        run, ahead = self.database.run, 0 if is_due else delay
+        ahead = 0 if is_due else delay
 
         def keep(cursor: Cursor) -> None:
             for part in portions(sorted(activities)):
-                values = {
-                    f"{name}{n}": each
-                    for n, t in enumerate(part)
-                    for name, each in zip("eca", t, strict=True)
-                }
-                run(cursor, outbox.keeping(len(part)), delay=delay, ahead=ahead, **values)
-            for names in portions(sorted(instances)):
-                ids = {f"i{n}": name for n, name in enumerate(names)}
-                run(cursor, inbox.keeping(len(names)), delay=delay, **ids)
+                outbox.KEEP_ACTIVITIES.run(self.database, cursor, part, delay=delay, ahead=ahead)
+            for names in portions([(name,) for name in sorted(instances)]):
+                inbox.KEEP_WAKES.run(self.database, cursor, names, delay=delay)
 
         self.database.transact(keep)
 

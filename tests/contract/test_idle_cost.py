@@ -21,6 +21,7 @@ from celery_durable.engine.recovery import Recovery
 from celery_durable.engine.schedules import tick_id
 from celery_durable.store import Store, postgres_statements, recovery
 from celery_durable.store.database import Statement
+from celery_durable.store.runner import ManyRows
 from tests.conftest import wait_until
 
 from .builders import SECOND, activity, begin, event
@@ -209,6 +210,8 @@ def hot_statements() -> dict[str, Statement]:
         for name, value in vars(module).items():
             many = value if isinstance(value, list) else [value]
             for number, statement in enumerate(many):
+                if isinstance(statement, ManyRows):
+                    statement = statement.about(10)
                 if isinstance(statement, Statement) and "durable_" in statement.sql:
                     place = f"[{number}]" if isinstance(value, list) else ""
                     found[f"{info.name}.{name}{place}"] = statement
@@ -264,16 +267,22 @@ class Plans:
             "after": 0,
             "moment": 1,
             "silence": 1,
+            "later": 2,
+            "ahead": 1,
+            "sent_at": 1,
         }
 
     def explain(self, statement: Statement) -> str:
         sql, _ = statement.compiled(self.store.database)
         names = sa.text(statement.sql).compile().params
-        values = {name: self.values.get(name) for name in names}
-        if "durable_inbox WHERE id = :id" in statement.sql or statement.sql.startswith(
-            "UPDATE durable_inbox SET check_at = :next"
+        values = {
+            name: self.values.get(name, self.values.get(name.rstrip("0123456789")))
+            for name in names
+        }
+        if "durable_inbox WHERE id = :id" in statement.sql or (
+            "durable_inbox SET check_at = :next" in statement.sql or "(id = :id0" in statement.sql
         ):
-            values["id"] = 7
+            values |= {name: 7 for name in names if name.startswith("id")}
         if "UNNEST" in statement.sql:
             values.update({name: [] for name in postgres_statements.COLUMNS})
         with self.store.database.cursor() as cursor:
@@ -368,6 +377,32 @@ def test_an_idle_look_reads_a_handful_of_pages(filled: Store) -> None:
         (plan,) = cursor.fetchone()
     root = plan[0]["Plan"]
     assert root["Shared Hit Blocks"] + root["Shared Read Blocks"] < 20, root
+
+
+def test_what_is_lost_is_sent_again_by_a_statement_for_many(
+    store: Store, statements: list[str], clock: Clock
+) -> None:
+    world = World(store, resend_after=0.001)
+
+    @world.orchestrator
+    async def orchestrator(ctx: Any) -> None: ...
+
+    begin(store, "lost", activities=[activity(number, queue="q") for number in range(1, 251)])
+    store.inbox.put([event("lost", f"e{number}", check_after=0) for number in range(250)])
+    for number in range(50):
+        begin(store, f"also lost {number}")
+        store.inbox.put([event(f"also lost {number}", check_after=0)])
+    recovery = world.recovery()
+    wait_until(lambda: store.recovery.read_backlog(10 * SECOND).has_activities)
+    statements.clear()
+    assert recovery.repair_wakes() == 300
+    assert recovery.repair_activities() == 250
+    changes = [sql for sql in statements if "UPDATE" in sql]
+    assert 0 < len(changes) <= 20
+    assert len(statements) <= 60
+    assert {row.ticket.command for row in world.publisher.activities} == set(range(1, 251))
+    woken = [address.id for address, *_ in world.publisher.turns]
+    assert sorted(woken) == sorted({"lost", *(f"also lost {number}" for number in range(50))})
 
 
 def test_a_long_backlog_takes_a_small_part_of_a_worker(

@@ -7,6 +7,7 @@ from __future__ import annotations
 from typing import Any
 
 from celery_durable.engine.due import Lost
+from celery_durable.engine.inbox_recovery import back_off
 from celery_durable.engine.records import ActivityTicket
 from celery_durable.store import Store
 from tests.conftest import wait_until
@@ -248,6 +249,46 @@ def test_only_the_first_sweeper_moves_an_activity(store: Store) -> None:
     assert moved.count(True) == 1
     row = outbox_row(store)
     assert (row["check_at"], row["sends"], row["sent_at"]) == (due.now + 60 * SECOND, 1, due.now)
+
+
+def test_of_sweepers_that_come_together_each_row_is_taken_by_one(store: Store) -> None:
+    begin(store, activities=[activity(number, is_sent=number % 3 > 0) for number in range(1, 41)])
+    store.inbox.put([event(dedup=f"e{number}", check_after=0) for number in range(40)])
+    past(store, store.now() + SECOND // 1000)
+    wakes = store.recovery.due_wakes(100)
+    taken = at_once([lambda: store.recovery.resend_wakes(wakes, back_off)] * 4)
+    assert sorted(wake.id for part in taken for wake in part) == [wake.id for wake in wakes]
+    assert store.recovery.due_wakes(100) == []
+    assert {row["sends"] for row in rows(store, "inbox")} == {1}
+
+    past(store, max(row["check_at"] for row in rows(store, "outbox")))
+    due = store.recovery.due_activities(100)
+    assert len(due) == 40
+    taken = at_once([lambda: store.recovery.resend_activities(due, back_off)] * 4)
+    assert sorted(each.row.ticket.command for part in taken for each in part) == [*range(1, 41)]
+    assert store.recovery.due_activities(100) == []
+    moments = {each.now for each in due}
+    for row in rows(store, "outbox"):
+        assert row["sends"] == int(row["command"] % 3 > 0)
+        assert row["sent_at"] in moments
+        assert row["check_at"] == row["sent_at"] + back_off(0)
+
+
+def test_what_changed_since_it_was_seen_is_not_sent_again(store: Store) -> None:
+    execution = begin(store, activities=[activity(1, is_sent=False), activity(2, is_sent=False)])
+    due = store.recovery.due_activities(10)
+    assert store.recovery.move_activity(due[0], SECOND)
+    taken = store.recovery.resend_activities(due, back_off)
+    assert [each.row.ticket for each in taken] == [ticket_of(execution, 2)]
+    assert store.recovery.resend_activities([], back_off) == []
+    assert store.recovery.resend_wakes([], back_off) == []
+
+
+def test_what_is_sent_again_is_looked_at_before_its_limit_passes(store: Store) -> None:
+    begin(store, activities=[activity(is_sent=False, timeout=5 * SECOND, start_timeout=2 * SECOND)])
+    due = store.recovery.due_activities(10)
+    assert store.recovery.resend_activities(due, back_off) == due
+    assert outbox_row(store)["check_at"] == due[0].start_by
 
 
 def test_an_activity_is_looked_at_again_before_its_limit_passes(store: Store) -> None:
