@@ -237,8 +237,8 @@ def rabbitmq_url() -> Iterator[str]:
 
 
 @pytest.fixture(scope="session")
-def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An SQLite file with the tables, to be copied."""
+def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """An SQLite file with the tables, to be copied: what a test leaves in it, all others find."""
     from celery_durable.store.database import Database
     from celery_durable.store.migrate import migrate
 
@@ -248,7 +248,9 @@ def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with database.cursor() as cursor:
         cursor.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     database.dispose()
-    return path
+    before = path.read_bytes()
+    yield path
+    assert path.read_bytes() == before, "a test has used the template instead of a copy"
 
 
 @pytest.fixture

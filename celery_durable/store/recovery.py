@@ -163,7 +163,7 @@ class RecoveryRows:
         return self.database.transact(resend) if due else []
 
     def _lock(self, cursor: Cursor, these: ManyRows, keys: Mapping[tuple[Any, ...], T]) -> list[T]:
-        """Lock the rows of these keys that are as they were seen, and that nobody else has."""
+        """Lock the rows that are unchanged, as far as no other sweeper has them."""
         free: set[tuple[Any, ...]] = set()
         for part in portions(sorted(keys)):
             free.update(map(tuple, these.run(self.database, cursor, part).fetchall()))

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
+
+import pytest
 
 DECLARES = """
 from celery import Celery
@@ -45,13 +48,18 @@ def imported(code: str, store: Path) -> set[str]:
     return set(done.stdout.split())
 
 
-def test_who_only_declares_imports_no_database(sqlite_template: Path) -> None:
-    found = imported(DECLARES, sqlite_template)
+@pytest.fixture
+def store(sqlite_template: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copy(sqlite_template, tmp_path / "store.db"))
+
+
+def test_who_only_declares_imports_no_database(store: Path) -> None:
+    found = imported(DECLARES, store)
     assert {"celery", "celery_durable.app"} <= found
     assert found & {"sqlalchemy", "alembic", "sqlite3", "rich", "celery_durable.http"} == set()
 
 
-def test_who_starts_imports_no_migrations(sqlite_template: Path) -> None:
-    found = imported(DECLARES + STARTS, sqlite_template)
+def test_who_starts_imports_no_migrations(store: Path) -> None:
+    found = imported(DECLARES + STARTS, store)
     assert "sqlalchemy" in found
     assert found & {"alembic", "mako", "rich", "django.db"} == set()
