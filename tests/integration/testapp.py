@@ -94,8 +94,9 @@ def is_first_time(name):
 
 
 def block_the_first_time(name):
-    note("block", name)
-    if is_first_time(name):
+    is_first = is_first_time(name)
+    note("block", name)  # whoever reads this may kill us: from now on it is the second time
+    if is_first:
         wait_for_marker(name)
     return name
 
