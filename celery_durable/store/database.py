@@ -89,6 +89,9 @@ class Database(Runner):
         with _fork_lock:
             _databases.add(self)
 
+    #: What SQLite waits for at a commit.
+    durability = "FULL"
+
     # -- forks -------------------------------------------------------------------------------------
 
     # SQLite keeps its locks per process: a child forked while a connection is open here would write
@@ -199,7 +202,7 @@ class Database(Runner):
         """
         self._prepare()
         connection, is_clean = self._checkout(engine), False
-        is_lazy = self.family == "sqlite" and not is_lasting
+        is_lazy = self.family == "sqlite" and not is_lasting and self.durability == "FULL"
         try:
             cursor = connection.cursor()
             if is_lazy:

@@ -9,7 +9,6 @@ import uuid
 import pytest
 from django.test import Client
 
-from celery_durable.contrib.django.testing import durable_inline
 from shop import gateways, seed
 from shop.models import Customer, Product
 from shop.views import place_order
@@ -20,8 +19,8 @@ from warehouse.models import Parcel
 class World:
     """What happens outside of the shop."""
 
-    def __init__(self, client, runner):
-        self.settle, self.advance, self.runner = runner.run_until_idle, runner.advance, runner
+    def __init__(self, client, env):
+        self.settle, self.advance, self.env = env.run_until_idle, env.advance, env
         self.calls = []
         self._client = client
 
@@ -46,18 +45,17 @@ class World:
 
 
 @pytest.fixture
-def world(db, settings, monkeypatch):
+def world(durable_env, settings, monkeypatch):
     """Give a shop whose shelves are full, and which no one has ordered from."""
     settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
     settings.EMAIL_BACKEND = "shop.letters.Outbox"  # pytest-django would keep mails in memory
     seed.seed(customers=0)
-    with durable_inline() as runner:
-        it = World(Client(raise_request_exception=False), runner)
-        monkeypatch.setattr(gateways, "send", it.send)
-        monkeypatch.setattr(carrier, "send", it.call_the_shop)
-        monkeypatch.setattr(carrier, "close_old_connections", lambda: None)
-        monkeypatch.setattr(views, "announce_later", lambda parcel: None)
-        yield it
+    it = World(Client(raise_request_exception=False), durable_env)
+    monkeypatch.setattr(gateways, "send", it.send)
+    monkeypatch.setattr(carrier, "send", it.call_the_shop)
+    monkeypatch.setattr(carrier, "close_old_connections", lambda: None)
+    monkeypatch.setattr(views, "announce_later", lambda parcel: None)
+    return it
 
 
 @pytest.fixture

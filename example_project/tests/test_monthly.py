@@ -18,7 +18,7 @@ def invoices(world, customers, without_address=0, **options):
         Customer(name=f"Customer {n}", email="" if n < without_address else f"c{n}@shop.example")
         for n in range(customers)
     )
-    return world.runner.run(monthly_invoices.s("2026-11", **options))
+    return world.env.start(monthly_invoices.s("2026-11", **options))
 
 
 def test_everybody_gets_an_invoice(world):
@@ -103,7 +103,7 @@ def months_paid(subscription):
 
 
 def test_a_year_is_paid_month_by_month(world, subscribed):
-    begin = world.runner.now
+    begin = world.env.now
     world.advance(timedelta(days=366))
     paid = months_paid(subscribed)
     assert len(paid) == len(set(paid)) == 13

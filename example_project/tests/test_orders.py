@@ -48,6 +48,23 @@ def test_an_order_is_put_aside_paid_sent_and_delivered(world, order_of):
     ]
 
 
+def test_workers_may_die_at_any_moment(world, order_of):
+    def scenario(env):
+        order = order_of(sencha=2, kettle=1)
+        env.run_until_idle()
+        answers = world.deliver(order)
+        env.run_until_idle()
+        order.refresh_from_db()
+        charge = Charge.objects.get(reference=order.reference)
+        letters = Letter.objects.order_by("pk").values_list("subject", flat=True)
+        said = [letter.removeprefix(str(order)) for letter in letters]
+        shelves = dict(Shelf.objects.values_list("sku", "quantity"))
+        return order.state, answers, charge.amount - charge.returned, said, shelves
+
+    assert world.env.crash_everywhere(scenario) > 20
+    assert not Order.objects.exists()
+
+
 def test_a_declined_card_puts_everything_back(world, order_of, bob):
     order = order_of(bob, sencha=2)
     world.settle()

@@ -16,6 +16,9 @@ PAGES = [
 ]
 
 
+PARTS = ("clock", "crashes", "cases", "histories")
+
+
 def snippets(page, language="python"):
     return re.findall(rf"^```{language}\n(.*?)^```", page.read_text(), re.DOTALL | re.MULTILINE)
 
@@ -51,16 +54,26 @@ def test_the_quickstart_runs(place):
 
 
 def test_the_way_to_test_orchestrators_works(place):
-    activity, orchestrator = snippets(ROOT / "docs" / "howto" / "testing.md")
+    clock, own_app, crashes, cases, _, histories = snippets(ROOT / "docs" / "howto" / "testing.md")
     place.write(
         shop=snippets(ROOT / "docs" / "quickstart.md")[0],
-        test_shop=(
-            f"{orchestrator}\n\ndef test_charge():\n    from shop import charge\n   "
-            f" {activity.strip()}\n"
-        ),
+        conftest=own_app,
+        test_clock=clock,
+        test_crashes=crashes,
+        test_cases=cases,
+        test_histories=histories,
     )
-    options = ["-q", "-p", "no:cacheprovider", "test_shop.py"]
-    place.printed("-m", "pytest", *options, PYTEST_DISABLE_PLUGIN_AUTOLOAD="1")
+    (place.directory / "tests" / "histories").mkdir(parents=True)
+    code = "from shop import *\nfrom celery_durable.testing import durable_environment\n" + (
+        "with durable_environment(durable) as env:\n"
+        "    print(env.start(fulfil_order.s('1', 99)).export_history())"
+    )
+    history = place.printed("-c", code)
+    (place.directory / "tests" / "histories" / "order.json").write_text(history)
+    plugin = ["-p", "celery_durable.testing.plugin"]
+    options = ["-q", "-p", "no:cacheprovider", *plugin, *map("test_{}.py".format, PARTS)]
+    printed = place.printed("-m", "pytest", *options, PYTEST_DISABLE_PLUGIN_AUTOLOAD="1")
+    assert "4 passed" in printed
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))

@@ -26,4 +26,4 @@ def test_a_projects_tests_pass_on_the_connection_that_they_have(project: Project
         *options,
         DURABLE_DJANGO_DATABASE=json.dumps(database),
     )
-    assert "OK" in printed and "Ran 15 tests" in printed
+    assert "OK" in printed and "Ran 17 tests" in printed

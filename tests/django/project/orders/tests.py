@@ -78,7 +78,7 @@ class InlineTests(DurableTestMixin, TestCase):
 
     def test_a_year_passes(self):
         Order.objects.create(name="a")
-        run = self.durable.run(yearly.s("a"))
+        run = self.durable.start(yearly.s("a"))
         began = self.durable.now
         self.durable.advance(days=29)
         self.assertEqual(Order.objects.get().status, "new")
@@ -93,7 +93,7 @@ class InlineTests(DurableTestMixin, TestCase):
         )
 
     def test_retries_wait_for_their_time(self):
-        run = self.durable.run(patient.s("a", 3))
+        run = self.durable.start(patient.s("a", 3))
         self.durable.advance(hours=2)
         self.assertEqual(run.refresh().runtime_status, RuntimeStatus.RUNNING)
         self.durable.advance(hours=6)
@@ -101,7 +101,7 @@ class InlineTests(DurableTestMixin, TestCase):
 
     def test_events_entities_children_and_fan_outs(self):
         Order.objects.create(name="a")
-        run = self.durable.run(approval.s("a"))
+        run = self.durable.start(approval.s("a"))
         self.assertEqual(run.refresh().custom_status, {"waits": "approved"})
         run.raise_event("approved", {"by": "eve"})
         durable.entity(Counter, "n").signal.add(2)
@@ -117,15 +117,15 @@ class InlineTests(DurableTestMixin, TestCase):
 
     def test_a_fan_out_that_is_sent_in_parts(self):
         with mock.patch("celery_durable.engine.compilers.activity.PRESUMED_SENT", 10):
-            many = self.durable.run(fan_out.s(25))
+            many = self.durable.start(fan_out.s(25))
         self.assertEqual(many.refresh().output, sum(range(25)))
 
     def test_failures_and_verbs(self):
-        run = self.durable.run(failing.s("declined"))
+        run = self.durable.start(failing.s("declined"))
         self.assertEqual(run.refresh().runtime_status, RuntimeStatus.FAILED)
         with self.assertRaisesMessage(ValueError, "declined"):
             run.get(timeout=1)
-        other = self.durable.run(approval.s("x"))
+        other = self.durable.start(approval.s("x"))
         other.suspend("wait")
         other.raise_event("approved")
         self.durable.advance(days=1)
@@ -157,14 +157,36 @@ class InlineTests(DurableTestMixin, TestCase):
         self.assertEqual(durable.count(name=fulfil.name, status="COMPLETED"), 3)
 
     def test_transactional_activities_commit_or_undo_their_rows_with_their_outcome(self):
-        run = self.durable.run(checkout.s("k1", 5))
+        run = self.durable.start(checkout.s("k1", 5))
         self.assertEqual((run.refresh().output, Payment.objects.get().amount), (5, 5))
-        failed = self.durable.run(checkout.s("k2", 13))
+        failed = self.durable.start(checkout.s("k2", 13))
         self.assertEqual(failed.refresh().runtime_status, RuntimeStatus.FAILED)
         self.assertFalse(Payment.objects.filter(key="k2").exists())
 
+    def test_workers_die_everywhere_and_each_run_is_rolled_back(self):
+        Order.objects.create(name="a")
+
+        def scenario(env):
+            result = env.run(checkout.s("k1", 5))
+            return result, env.run(fulfil.s("a", 7)), Payment.objects.count()
+
+        points = self.durable.crash_everywhere(scenario)
+        self.assertGreater(points, 20)
+        self.assertFalse(Payment.objects.exists())
+        self.assertFalse(Instance.objects.exists())
+        self.assertEqual(scenario(self.durable), (5, {"name": "a", "amount": 7}, 1))
+
+    def test_time_passes_as_a_run_needs_it(self):
+        Order.objects.create(name="a")
+        began = self.durable.now
+        self.durable.run(yearly.s("a"))
+        self.assertGreater(self.durable.now - began, timedelta(days=359))
+
+
+class SettingsTests(TestCase):
     def test_the_settings_of_the_project_are_back(self):
-        self.durable.run(fulfil.s("a"))
+        with durable_inline() as env:
+            env.start(fulfil.s("a"))
         self.assertFalse(app.conf.task_always_eager)
 
 

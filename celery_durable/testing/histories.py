@@ -1,0 +1,42 @@
+"""Recorded histories against the code as it is now."""
+
+from __future__ import annotations
+
+from os import PathLike
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..errors import DurableError
+
+if TYPE_CHECKING:
+    from ..app.durable import Durable
+
+__all__ = ["replay_histories"]
+
+
+def replay_histories(durable: Durable, folder: str | PathLike[str]) -> int:
+    """Replay every ``*.json`` of a folder, as ``run.export_history()`` wrote them.
+
+    Return how many there were.
+
+    Raises:
+        AssertionError: the code does not follow one of them, with the file, the event and the line
+            of each disagreement; or there are none.
+
+    Example:
+        >>> def test_histories():
+        ...     replay_histories(durable, "tests/histories")
+    """
+    files = sorted(Path(folder).glob("*.json"))
+    assert files, f"there are no *.json in {Path(folder).absolute()}: nothing was replayed"
+    problems = []
+    for file in files:
+        try:
+            durable.replay(file.read_text())
+        except (DurableError, ValueError) as error:
+            problems.append(f"{file}: {error}")
+    assert not problems, (
+        f"{len(problems)} of {len(files)} histories are not what the code does now:\n"
+        + "\n".join(problems)
+    )
+    return len(files)

@@ -1,0 +1,91 @@
+"""What would be sent is kept until the test runs it."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from ..core.status import RuntimeStatus
+from ..engine.records import ActivityRow, ActivityTicket, TurnAddress
+from ..errors import DurableError
+from ..worker.publisher import CeleryPublisher
+from .crash_points import CrashPoints
+
+__all__ = ["InlinePublisher"]
+
+
+class InlinePublisher(CeleryPublisher):
+    """Keeps messages in the process of the test, as a broker would; which outlives a crash."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.activities: deque[ActivityRow] = deque()
+        self.turns: deque[str] = deque()
+        self.points: CrashPoints = CrashPoints()
+        #: Runs all that was sent.
+        self.run_all: Callable[[], None] = _nothing
+
+    def may_take_turns(self, name: str, queue: str | None) -> bool:
+        """Tell whether this process has the orchestrator."""
+        return name in self.registry
+
+    def publish_turn(
+        self, address: TurnAddress, *, delay: int = 0, due: int | None = None, tries: int = 0
+    ) -> bool:
+        """Keep a turn; one for later is found when its time has come."""
+        with self._sending(f"the turn message of {address.id!r}"):
+            if not delay:
+                self.turns.append(address.id)
+        return True
+
+    def publish_activities(self, rows: Sequence[ActivityRow]) -> dict[ActivityTicket, Exception]:
+        """Keep activities; one that is here already is not doubled."""
+        for row in rows:
+            with self._sending(f"activity {row.name}"):
+                if all(kept.ticket != row.ticket for kept in self.activities):
+                    self.activities.append(row)
+        return {}
+
+    def finish(
+        self,
+        address: TurnAddress,
+        execution: str,
+        status: RuntimeStatus,
+        output: str | None,
+        failure: str | None,
+        reason: str | None,
+    ) -> None:
+        """Let Celery finish the orchestration's task, here."""
+        with self._sending(f"the end of {address.id!r}"):
+            super().finish(address, execution, status, output, failure, reason)
+
+    @contextmanager
+    def _sending(self, what: str) -> Iterator[None]:
+        self.points.reach(f"before {what} is sent")
+        yield
+        self.points.reach(f"after {what} was sent")
+
+    @contextmanager
+    def at_once(self) -> Iterator[None]:
+        """Run whatever is sent in this block, and all that comes of it, before it is left."""
+        yield
+        self.run_all()
+
+    def run_activity(self, row: ActivityRow) -> None:
+        """Run one activity, as Celery does with ``task_always_eager``.
+
+        Raises:
+            DurableError: this process does not have the task.
+        """
+        if not self.knows_task(row.name):
+            raise DurableError(
+                f"orchestration {row.instance!r} calls {row.name!r}, which is not registered here",
+                instance_id=row.instance,
+            )
+        super().publish_activities([row])
+
+
+def _nothing() -> None:
+    """Do nothing."""
