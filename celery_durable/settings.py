@@ -71,6 +71,9 @@ class Settings:
     #: How long finished orchestrations are kept whose orchestrator declares no ``retention``:
     #: seconds, ``timedelta``, a mapping of these by status, or None for ever.
     retention: Any = None
+    #: The names of message headers that travel with an orchestration: captured where it is started,
+    #: and in every message of its turns, activities and sub-orchestrations.
+    propagate: tuple[str, ...] = ()
     #: Whether activities store their results in Celery's result backend too.
     store_activity_results: bool = False
     #: Whether orchestrations and activities become spans of OpenTelemetry; needs the extra

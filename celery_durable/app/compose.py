@@ -10,6 +10,7 @@ from celery import Celery
 from ..engine.cache import LiveExecutions
 from ..engine.client import Client
 from ..engine.engine import Engine
+from ..engine.propagation import Propagators
 from ..engine.registry import Registry
 from ..errors import ConfigurationError
 from ..payload import PayloadCodec
@@ -29,6 +30,7 @@ def compose(
     registry: Registry,
     store: Store | None = None,
     publisher_class: type[CeleryPublisher] | None = None,
+    propagators: Propagators | None = None,
 ) -> Runtime:
     """Return the parts of an app's engine.
 
@@ -37,6 +39,7 @@ def compose(
         registry: the orchestrators that it knows.
         store: where it keeps everything; the one that the settings name if left out.
         publisher_class: of what sends; ``CeleryPublisher`` if left out.
+        propagators: of what travels with an orchestration.
 
     Raises:
         ConfigurationError: a setting cannot be used.
@@ -64,10 +67,11 @@ def compose(
         turn_timeout=settings.turn_timeout + 10,
         stores_results=settings.store_activity_results,
         turn_queue=settings.turn_queue,
+        context_headers=settings.propagate,
     )
     events = EventSender(app)
     task_events = TaskEvents(app, store, codec, events, settings.worker_lease)
-    engine = Engine(store, registry, codec, settings, publisher, live)
+    engine = Engine(store, registry, codec, settings, publisher, live, propagators or Propagators())
     client = Client(store, registry, codec, publisher, engine, CallersTransactions(store))
     runtime = Runtime(
         app, settings, store, registry, codec, live, publisher, engine, client, task_events

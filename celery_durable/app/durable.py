@@ -17,6 +17,7 @@ from celery.app import base as celery_base
 
 from ..core.context import OrchestrationContext
 from ..core.typed import TypedSignature
+from ..engine.propagation import Propagator, Propagators
 from ..engine.registry import Registry
 from ..engine.start import IfExists
 from ..errors import ConfigurationError
@@ -60,6 +61,8 @@ class Durable(Looking, Scheduling, Steering, CodeChecks):
         self._lock = threading.RLock()
         #: The orchestrators and entities that were declared with it.
         self.declarations: Declarations = Declarations()
+        #: What travels with an orchestration, beside headers.
+        self.propagators: Propagators = Propagators()
         # declared before there was an app
         self._pending: list[tuple[Callable[..., Any], dict[str, Any]]] = []
         renew_in_children(self, Durable._renew_lock)
@@ -130,7 +133,9 @@ class Durable(Looking, Scheduling, Steering, CodeChecks):
                     self.app.finalize()
                     from .compose import compose
 
-                    runtime = self._runtime = compose(self.app, self.registry)
+                    runtime = self._runtime = compose(
+                        self.app, self.registry, propagators=self.propagators
+                    )
         return runtime
 
     @contextmanager
@@ -147,7 +152,8 @@ class Durable(Looking, Scheduling, Steering, CodeChecks):
         from .compose import compose
 
         self.app.finalize()
-        before, runtime = self._runtime, compose(self.app, self.registry, store, publisher)
+        runtime = compose(self.app, self.registry, store, publisher, self.propagators)
+        before = self._runtime
         self._runtime = runtime
         try:
             yield runtime
@@ -298,6 +304,32 @@ class Durable(Looking, Scheduling, Steering, CodeChecks):
         if (needed := self.declarations.entity(cls, name, options)) is not None:
             self.orchestrator(needed[1], name=needed[0], **options)
         return cls
+
+    def propagate(self, propagator: Propagator) -> None:
+        """Let a value travel with each orchestration: captured where it is started, and restored
+        around each turn and each attempt of its activities and sub-orchestrations.
+
+        For values in message headers, ``durable_propagate`` is enough.
+
+        Args:
+            propagator: any object with ``key`` (names the value in the store), ``capture()`` (a
+                JSON value, or None for nothing) and ``restore(value)`` (a context manager).
+
+        Raises:
+            ConfigurationError: another one has that key, or it is no propagator.
+
+        Example:
+            >>> class Locale:
+            ...     key = "locale"
+            ...
+            ...     def capture(self):
+            ...         return get_language()
+            ...
+            ...     def restore(self, value):
+            ...         return override(value)
+            >>> durable.propagate(Locale())
+        """
+        self.propagators.add(propagator)
 
     # -- starting and looking ----------------------------------------------------------------------
 

@@ -7,7 +7,8 @@ writes:
 * ``finish``: what Celery does with the end (callbacks, chain, chord, group, parent);
 * ``reply``: where a result backend sends the result, if that is a queue;
 * ``ignore_result``: true if no result is to be stored;
-* ``shown``: how the caller wants the arguments to be shown.
+* ``shown``: how the caller wants the arguments to be shown;
+* ``context``: what travels with it: ``headers`` of messages, and ``values`` of propagators.
 """
 
 from __future__ import annotations
@@ -107,6 +108,10 @@ class CanvasOptions:
             }
         )
 
+    def with_context(self, context: Mapping[str, Any] | None) -> CanvasOptions:
+        """Return the same, with what travels."""
+        return CanvasOptions({**self.kept, "context": dict(context)}) if context else self
+
     def without_reply(self) -> CanvasOptions:
         """Return the same for a start whose result no client waits for."""
         return CanvasOptions({key: value for key, value in self.kept.items() if key != "reply"})
@@ -115,7 +120,7 @@ class CanvasOptions:
         """Return what holds for a new orchestration in place of this one: its callbacks are called
         once, so they are left out.
         """
-        kept = ("options", "ignore_result", "shown")
+        kept = ("options", "ignore_result", "shown", "context")
         return CanvasOptions({key: self.kept[key] for key in kept if key in self.kept})
 
     # -- parts -------------------------------------------------------------------------------------
@@ -139,6 +144,11 @@ class CanvasOptions:
     def shown(self) -> Mapping[str, Any]:
         """How the caller wants the arguments to be shown: ``argsrepr``, ``kwargsrepr``."""
         return self._part("shown")
+
+    @property
+    def context(self) -> Mapping[str, Any]:
+        """What travels with it: ``headers``, ``values``."""
+        return self._part("context")
 
     @property
     def ignores_result(self) -> bool:

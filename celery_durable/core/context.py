@@ -9,7 +9,7 @@ import asyncio
 import logging
 import random
 import uuid
-from collections.abc import Awaitable, Iterable, MutableMapping
+from collections.abc import Awaitable, Iterable, Mapping, MutableMapping
 from datetime import datetime, timedelta
 from typing import Any, NoReturn, TypeVar
 
@@ -64,6 +64,8 @@ class OrchestrationContext(KindsContext):
         self.parent_id: str | None = info.parent_id
         self.name: str = info.name
         self.version: str | None = info.version
+        #: What was captured at its start: message headers and values of propagators, by name.
+        self.context: Mapping[str, Any] = info.context
         self.random: random.Random = random.Random()  # noqa: S311
         self._ids = random.Random()  # noqa: S311
         self._reseed(host.seed)

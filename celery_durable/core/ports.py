@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any, Protocol, TypeVar
 
 from .commands import Command
@@ -63,6 +64,8 @@ class ExecutionInfo:
     version: str | None = None
     #: The instance that started this one as a sub-orchestration; None if there is none.
     parent_id: str | None = None
+    #: What was captured at its start, by the names of headers and keys; read-only.
+    context: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
 
 
 class Kindlike(Protocol):

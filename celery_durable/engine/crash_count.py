@@ -71,9 +71,11 @@ class CrashCount:
         return min(crashes - 1, sends) >= self.parts.settings.max_turn_crashes
 
     def _reason(self, crashes: int) -> str:
+        record = self.parts.store.reads.fetch(self.instance_id)
+        noted = record.reason if record is not None else None
         reason = (
             f"{crashes} tries of a turn in a row came to no end: it may crash its worker."
-            " Fix it, then resume it"
+            f" Fix it, then resume it{f'. Before that: it {noted}' if noted else ''}"
         )
         log.error("orchestration %r is suspended: %s", self.instance_id, reason)
         return reason

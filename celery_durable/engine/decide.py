@@ -60,13 +60,10 @@ class Decider:
         Raises:
             DurableError: the code and its history do not fit, or it cannot be decided here.
         """
-        execution, decision = self._run(snapshot, cached, definition, messages, rewind)
         parts, instance = self.parts, snapshot.instance
+        with parts.propagators.restored(parts.codec, instance.canvas):
+            execution, decision = self._decided(snapshot, cached, definition, messages, rewind)
         try:
-            if decision is None:
-                decision = self._watched(
-                    snapshot, lambda: execution.take(event for _, event in messages)
-                )
             carried = parts.observation.carried(
                 execution,
                 snapshot,
@@ -89,6 +86,26 @@ class Decider:
             execution.abandon()
             raise
         return Decided(execution, decision, commit)
+
+    def _decided(
+        self,
+        snapshot: Snapshot,
+        cached: Machine | None,
+        definition: Definition,
+        messages: Sequence[Message],
+        rewind: InboxRow | None,
+    ) -> tuple[Machine, Decision]:
+        """Run the user's code."""
+        execution, decision = self._run(snapshot, cached, definition, messages, rewind)
+        if decision is not None:
+            return execution, decision
+        try:
+            return execution, self._watched(
+                snapshot, lambda: execution.take(event for _, event in messages)
+            )
+        except BaseException:
+            execution.abandon()
+            raise
 
     def _run(
         self,

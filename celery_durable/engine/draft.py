@@ -57,6 +57,14 @@ class CommitDraft:
         return self.snapshot.instance.execution
 
     @cached_property
+    def context(self) -> Mapping[str, Any]:
+        """What travels with the instance: all that it starts and sends has it too."""
+        canvas = self.snapshot.instance.canvas
+        if not canvas or (canvas[0] == "{" and '"context"' not in canvas):
+            return {}
+        return CanvasOptions.read(self.codec, canvas).context
+
+    @cached_property
     def stamps(self) -> Mapping[str, Any]:
         """With what Celery has stamped the start: all that it sends has the same stamps."""
         canvas = self.snapshot.instance.canvas

@@ -10,6 +10,7 @@ from .cache import LiveExecutions
 from .clock import StoreClock
 from .observers import Observation
 from .ports import Publisher
+from .propagation import Propagators
 from .registry import Registry
 from .store_ports import Store
 from .watchdog import Watchdog
@@ -32,6 +33,8 @@ class Parts:
     publisher: Publisher
     #: Machines that need no replay, because they stayed in memory.
     live: LiveExecutions
+    #: What travels with an orchestration, beside headers.
+    propagators: Propagators = field(default_factory=Propagators)
     #: The store's clock, as far as it is known without asking.
     clock: StoreClock = field(init=False)
     #: Interrupts code that does not come to an end.

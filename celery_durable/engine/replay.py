@@ -14,6 +14,7 @@ from ..core.machine import Machine
 from ..core.ports import ExecutionInfo
 from ..core.rewind import Override, rewind
 from .parts import Parts
+from .propagation import context_of
 from .records import InboxRow, InstanceRow, Snapshot
 from .registry import Definition
 
@@ -61,7 +62,12 @@ class Replayer:
             is_dry: run nothing that ``ctx.run`` is given.
         """
         facts = ExecutionInfo(
-            instance.id, instance.execution, instance.name, instance.version, instance.parent_id
+            instance.id,
+            instance.execution,
+            instance.name,
+            instance.version,
+            instance.parent_id,
+            context_of(self.parts.codec, instance.canvas),
         )
         determinism.install()
         execution = Machine(

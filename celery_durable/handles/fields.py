@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Self
 
 from ..core.status import RuntimeStatus
 from ..core.times import EPOCH
 from ..engine.listing import InstanceRecord
+from ..engine.propagation import context_of
 from ..engine.runtime import Runtime
 
 __all__ = ["StatusFields", "record_of", "runtime_of_handle"]
@@ -71,6 +73,13 @@ class StatusFields:
         """The arguments of the current execution."""
         args, kwargs = self._runtime.codec.decode(self._full().input or "[[], {}]")
         return {"args": args, "kwargs": kwargs}
+
+    @property
+    def context(self) -> Mapping[str, Any]:
+        """What was captured at its start: message headers (``durable_propagate``) and values of
+        propagators (``durable.propagate``), by name; read-only.
+        """
+        return context_of(self._runtime.codec, self._full().canvas)
 
     @property
     def output(self) -> Any:

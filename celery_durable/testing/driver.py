@@ -4,6 +4,7 @@ the other, and may die at any of its crash points.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Driver"]
 
+log: logging.Logger = logging.getLogger("celery_durable.testing")
+
 _MICROSECOND = timedelta(microseconds=1)
 _MOST_ROUNDS = 100_000
 _BATCH = 1_000
@@ -42,6 +45,8 @@ _NEXT_DUE = Statement(
     "SELECT MIN(moment) FROM (SELECT MIN(b.wake_at) AS moment FROM durable_inbox b JOIN"
     " durable_instances i ON i.id = b.instance WHERE b.wake_at > {once} AND i.status IN"
     " ('PENDING', 'RUNNING')"
+    " UNION ALL SELECT MIN(check_at) FROM durable_inbox WHERE check_at > {once} AND wake_at <="
+    " {once}"
     " UNION ALL SELECT MIN(ready_at) FROM durable_waiting WHERE ready_at > {once}"
     " UNION ALL SELECT MIN(expires_at) FROM durable_places WHERE expires_at > {once}"
     " UNION ALL SELECT MIN(check_at) FROM durable_schedules WHERE check_at > {once}) AS moments"
@@ -109,11 +114,14 @@ class Driver:
         self._process.close()
         self._begin_process()
         self.publisher.activities, self.publisher.turns = activities, turns
-        database, runtime = self.place.database, self.runtime
+        database = self.place.database
         for statement in _LOOK_NOW:
             database.change_one(statement)
-        InboxRecovery(runtime.store, self.publisher, runtime.registry).repair(_BATCH)
+        self._inbox().repair(_BATCH)
         self._outbox().repair(_BATCH)
+
+    def _inbox(self) -> InboxRecovery:
+        return InboxRecovery(self.runtime.store, self.publisher, self.runtime.registry)
 
     def _outbox(self) -> OutboxRecovery:
         runtime = self.runtime
@@ -166,9 +174,9 @@ class Driver:
             self._acknowledge(publisher.activities, row)
             return True
         if publisher.turns:
-            instance = publisher.turns[0]
-            self._turn(instance)
-            self._acknowledge(self.publisher.turns, instance)
+            instance, tries = message = publisher.turns[0]
+            self._turn(instance, tries)
+            self._acknowledge(self.publisher.turns, message)
             return True
         return self._take_due() or self._look("while recovery looked for work", self._look_for_work)
 
@@ -177,10 +185,19 @@ class Driver:
         if not self._has_crashed and message in queue:
             queue.remove(message)
 
-    def _turn(self, instance: str) -> None:
-        self._work(
-            f"during a turn of {instance!r}", lambda: self.runtime.runner.run(instance) and None
-        )
+    def _turn(self, instance: str, tries: int = 0) -> None:
+        """Take turns of an instance; one that breaks off is taken again later, as in a worker."""
+
+        def take() -> None:
+            try:
+                if not self.publisher.run_turn(instance, tries):
+                    self.runtime.runner.run(instance, sends=tries)
+            except DurableError:
+                raise
+            except Exception:
+                log.exception("a turn of %r broke off", instance)
+
+        self._work(f"during a turn of {instance!r}", take)
 
     def _work(self, step: str, do: Callable[[], object]) -> None:
         """Let the worker do something, in which it may die: then another one takes its place."""
@@ -221,6 +238,7 @@ class Driver:
         schedules are due.
         """
         runtime, publisher = self.runtime, self.publisher
+        self._inbox().repair(_BATCH)
         self._outbox().repair(_BATCH)
         for name in runtime.store.admission.names_waiting(0):
             runtime.runner.admission.admit(name)

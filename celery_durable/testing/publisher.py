@@ -9,6 +9,7 @@ from typing import Any
 
 from ..core.status import RuntimeStatus
 from ..engine.records import ActivityRow, ActivityTicket, TurnAddress
+from ..engine.store_ports import Store
 from ..errors import DurableError
 from ..worker.publisher import CeleryPublisher
 from .crash_points import CrashPoints
@@ -21,8 +22,10 @@ class InlinePublisher(CeleryPublisher):
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
+        self.store: Store = args[1]
         self.activities: deque[ActivityRow] = deque()
-        self.turns: deque[str] = deque()
+        #: Of each turn message: the instance, and how often recovery has sent it.
+        self.turns: deque[tuple[str, int]] = deque()
         self.points: CrashPoints = CrashPoints()
         #: Runs all that was sent.
         self.run_all: Callable[[], None] = _nothing
@@ -37,8 +40,19 @@ class InlinePublisher(CeleryPublisher):
         """Keep a turn; one for later is found when its time has come."""
         with self._sending(f"the turn message of {address.id!r}"):
             if not delay:
-                self.turns.append(address.id)
+                self.turns.append((address.id, tries))
         return True
+
+    def run_turn(self, instance_id: str, tries: int) -> bool:
+        """Take a turn by its message, as Celery runs one, where its orchestrator needs that; False
+        where it does not.
+        """
+        if not any(map(self.needs_messages, self.registry.names())):
+            return False
+        for address in self.store.reads.turn_addresses([instance_id]):
+            if self.needs_messages(address.name):
+                return super().publish_turn(address, tries=tries)
+        return False
 
     def publish_activities(self, rows: Sequence[ActivityRow]) -> dict[ActivityTicket, Exception]:
         """Keep activities; one that is here already is not doubled."""

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextvars
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from types import MappingProxyType
 from typing import Any
 
 from ..engine.records import ActivityTicket
@@ -40,6 +42,8 @@ class ActivityContext:
     _is_canceled: bool = field(default=False, repr=False)
     _attempt: Any = field(default=None, repr=False)
     scope: Scope | None = field(default=None, repr=False)
+    #: What was captured at the orchestration's start: headers and values, by name; read-only.
+    context: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
 
     @property
     def cancelled(self) -> bool:

@@ -20,6 +20,7 @@ from celery.exceptions import Ignore, Reject, Retry
 from ..core.endings import is_own
 from ..core.times import EPOCH
 from ..engine.outcome import AttemptView
+from ..engine.propagation import context_of
 from ..engine.records import ActivityStart, ActivityTicket, Outcome
 from ..engine.scope import Scope
 from ..errors import ActivityError, ConfigurationError, DurableError, PayloadError, StoreError
@@ -195,7 +196,9 @@ class Attempt:
         if tracing is not None:
             span = tracing.activity(scope, self.ticket, self.request)
         try:
-            with scope, span:
+            runtime = self.runtime
+            restored = runtime.runner.propagators.restored(runtime.codec, start.instance.canvas)
+            with restored, scope, span:
                 self.body_began = time.monotonic_ns()
                 try:
                     with exposed():
@@ -217,6 +220,7 @@ class Attempt:
             self.runtime,
             ticket,
             _attempt=self,
+            context=context_of(self.runtime.codec, instance.canvas),
             scope=Scope(
                 instance.id, instance.name, instance.sequence, self.task.name, ticket.attempt
             ),

@@ -220,17 +220,18 @@ class OrchestratorTask(Task):  # type: ignore[misc]
         """
         # Celery's own ``apply_async``, with one of our messages
         if (headers or {}).get(HEADER) is not None:
+            # by name, as Celery calls it: an application's own ``apply`` may take the headers so
             return super().apply(
                 args,
                 kwargs,
-                link,
-                link_error,
-                task_id,
-                retries,
-                throw,
-                logfile,
-                loglevel,
-                headers,
+                link=link,
+                link_error=link_error,
+                task_id=task_id,
+                retries=retries,
+                throw=throw,
+                logfile=logfile,
+                loglevel=loglevel,
+                headers=headers,
                 **options,
             )
         options.update(link=link, link_error=link_error, headers=headers)

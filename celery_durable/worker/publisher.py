@@ -43,8 +43,9 @@ class CeleryPublisher(CeleryRouting):
         turn_timeout: float,
         stores_results: bool,
         turn_queue: str | None = None,
+        context_headers: Sequence[str] = (),
     ) -> None:
-        super().__init__(app, registry, turn_queue)
+        super().__init__(app, registry, turn_queue, context_headers)
         #: The queues that this worker consumes; None in a client.
         self.queues: frozenset[str] | None = None
         light = FastPublisher(app)
@@ -56,6 +57,7 @@ class CeleryPublisher(CeleryRouting):
             self.send_queue,
             light,
             lambda row: self._send_activity(row),  # noqa: PLW0108  looked up each time
+            self.context_headers,
             stores_results=stores_results,
         )
         self.orchestrator_sender: OrchestratorSender = OrchestratorSender(

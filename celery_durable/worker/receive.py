@@ -70,7 +70,9 @@ class Receiver:
         turn.
         """
         runtime, request = self.runtime, self.request
-        canvas = canvas_of_message(request)
+        headers = runtime.publisher.context_headers.of_message(request)
+        context = runtime.runner.propagators.capture(headers)
+        canvas = canvas_of_message(request).with_context(context)
         start = StartRequest(
             self.task.name,
             args,

@@ -15,6 +15,7 @@ from kombu.exceptions import LimitExceeded, OperationalError, SerializationError
 from ..core.names import checked_name
 from ..engine.ports import Arguments, SendFailure
 from ..engine.registry import Registry
+from .context_headers import ContextHeaders
 from .turn_queues import TurnQueues
 
 __all__ = ["ROUTING", "CeleryRouting"]
@@ -31,8 +32,16 @@ def _no_arguments() -> tuple[Sequence[Any], Mapping[str, Any]]:
 class CeleryRouting:
     """Answers for one app (``engine.ports.Routing``, without what depends on this thread)."""
 
-    def __init__(self, app: Celery, registry: Registry, turn_queue: str | None = None) -> None:
+    def __init__(
+        self,
+        app: Celery,
+        registry: Registry,
+        turn_queue: str | None = None,
+        context_headers: Sequence[str] = (),
+    ) -> None:
         self.app = app
+        #: The headers that travel with an orchestration.
+        self.context_headers: ContextHeaders = ContextHeaders(app, context_headers)
         self.registry = registry
         self.turn_queues: TurnQueues = TurnQueues(app, turn_queue)
         self._routes: dict[tuple[Any, ...], str | None] = {}
@@ -142,8 +151,10 @@ class CeleryRouting:
 
     def needs_messages(self, name: str) -> bool:
         """Tell whether each turn of this orchestrator needs a message: the application's task class
-        wants to be around it.
+        wants to be around it, or handlers of ``task_prerun`` its headers.
         """
+        if self.context_headers.names:
+            return True
         return bool(getattr(self.app.tasks.get(name), "has_own_call", False))
 
     def judge(self, error: Exception) -> SendFailure:

@@ -16,6 +16,7 @@ from ..engine.records import ActivityRow, ActivityTicket
 from ..engine.store_ports import Store
 from ..errors import PayloadError
 from ..payload import PayloadCodec
+from .context_headers import ContextHeaders
 from .fast_publish import FastPublisher
 from .headers import HEADER, MessageHeader, store_tag
 from .send_queue import SendQueue
@@ -35,6 +36,7 @@ class ActivitySender:
         queue: SendQueue,
         light: FastPublisher,
         send: Callable[[ActivityRow], None],
+        context_headers: ContextHeaders,
         *,
         stores_results: bool,
     ) -> None:
@@ -46,6 +48,7 @@ class ActivitySender:
         self._queue = queue
         self._light = light
         self._send = send
+        self._context_headers = context_headers
         self._stores_results = stores_results
 
     def publish(self, rows: Sequence[ActivityRow]) -> dict[ActivityTicket, Exception]:
@@ -88,7 +91,8 @@ class ActivitySender:
             and self._light.send(task, tuple(args), dict(kwargs), options)
         ):
             return
-        with nullcontext() if self.tracing is None else self.tracing.sending(headers):
+        tracing = nullcontext() if self.tracing is None else self.tracing.sending(headers)
+        with tracing, self._context_headers.kept(options):
             if task is None:
                 self.app.send_task(row.name, tuple(args), dict(kwargs), **options)
                 return

@@ -88,7 +88,7 @@ class OrchestratorSender:
 
     def _turn_options(self, address: TurnAddress) -> dict[str, Any]:
         try:
-            options = dict(CanvasOptions.read(self.codec, address.canvas).options)
+            options = _with_context(CanvasOptions.read(self.codec, address.canvas))
         except (PayloadError, TypeError, ValueError) as error:
             log.error(
                 "a turn of %r is sent without its options, which are damaged: %s", address.id, error
@@ -116,7 +116,7 @@ class OrchestratorSender:
             args, kwargs = self.codec.decode(record.input or "[[], {}]")
         self.send(
             address,
-            {**canvas.options, **canvas.finish, **canvas.reply},
+            {**_with_context(canvas), **canvas.finish, **canvas.reply},
             header,
             ignore_result=canvas.ignores_result,
             arguments=(tuple(args), kwargs),
@@ -148,7 +148,8 @@ class OrchestratorSender:
             options["router"] = self._way_kept()
         task = self.app.tasks.get(address.name)
         if task is None:
-            self.app.send_task(address.name, (), {}, **options)
+            with self._routing.context_headers.kept(options):
+                self.app.send_task(address.name, (), {}, **options)
             return
         if not hasattr(task, "publish"):
             log.error("%r is registered here as a plain task, not as an orchestrator", address.name)
@@ -164,7 +165,8 @@ class OrchestratorSender:
         if self._queue.is_draining:
             task.run_message(*arguments, options)
         elif header.kind != "turn" or not self._light.send(task, (), {}, options):
-            task.publish(*arguments, **options)
+            with self._routing.context_headers.kept(options):
+                task.publish(*arguments, **options)
 
     def _way_kept(self) -> Router:
         """Return a router that goes by the options alone: what was asked at the start is kept
@@ -174,3 +176,11 @@ class OrchestratorSender:
         return Router(
             [], amqp.queues, create_missing=self.app.conf.task_create_missing_queues, app=self.app
         )
+
+
+def _with_context(canvas: CanvasOptions) -> dict[str, Any]:
+    """Return the options of an orchestration's messages, with the headers that travel with it."""
+    travels = canvas.context.get("headers")
+    if not travels:
+        return dict(canvas.options)
+    return {**canvas.options, "headers": {**(canvas.options.get("headers") or {}), **travels}}

@@ -51,7 +51,7 @@ def request_of(
         args,
         kwargs,
         queue=queue,
-        canvas=_canvas(task, routed),
+        canvas=_canvas(task, routed, _context(runtime, task, args, kwargs, options)),
         root_id=options.get("root_id"),
         expires=moment(runtime, task.expires if expires is None else expires),
         **own,
@@ -69,7 +69,21 @@ def moment(runtime: Runtime, value: Any) -> int | None:
     return int(runtime.store.now()) + round(float(value) * 1_000_000)
 
 
-def _canvas(task: Task, options: Mapping[str, Any]) -> Mapping[str, Any]:
+def _context(
+    runtime: Runtime,
+    task: Any,
+    args: Sequence[Any],
+    kwargs: Mapping[str, Any],
+    options: Mapping[str, Any],
+) -> Mapping[str, Any] | None:
+    """Return what is to travel with what is started here and now."""
+    headers = runtime.publisher.context_headers.captured(task, args, kwargs, options)
+    return runtime.runner.propagators.capture(headers)
+
+
+def _canvas(
+    task: Task, options: Mapping[str, Any], context: Mapping[str, Any] | None
+) -> Mapping[str, Any]:
     """Return what is kept for the messages of an orchestration and for its end."""
     backend, reply_to = task.backend, options.get("reply_to")
     if is_rpc(backend):
@@ -82,6 +96,7 @@ def _canvas(task: Task, options: Mapping[str, Any]) -> Mapping[str, Any]:
             reply={"reply_to": reply_to} if reply_to else None,
             ignores_result=bool(task.ignore_result and options.get("ignore_result") is None),
         )
+        .with_context(context)
         .kept
     )
 

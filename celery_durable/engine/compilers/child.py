@@ -30,7 +30,7 @@ def start_child(draft: CommitDraft, command: StartChild) -> None:
     reply = child_reply(instance.id, draft.execution, command.command, command.attempt)
     given = stamped(command.options, draft.stamps)
     queue, options = _placed(draft, command, given)
-    canvas = CanvasOptions.of_start(options).kept
+    canvas = CanvasOptions.of_start(options).with_context(draft.context).kept
     facts = {
         **draft.carried.child,
         **({} if command.expires is None else {EXPIRES: command.expires}),
