@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from ..checks import findings
+from ..core.status import RuntimeStatus
 from ..errors import ConfigurationError
 from .entry import FAILED, command, leave
 from .output import report, show_line, styled, visible
@@ -18,6 +19,8 @@ from .queues import check_queues
 __all__ = ["check", "doctor", "migrate"]
 
 _LATE = timedelta(minutes=1)
+#: So many live orchestrations are looked at for what travels with them.
+_SAMPLE = 100
 
 
 @click.command()
@@ -164,6 +167,22 @@ def _check_code(durable: Any) -> str:
     return "this process has the code of all orchestrations that are not over"
 
 
+def _check_context(durable: Any) -> str:
+    live = [status for status in RuntimeStatus if not status.is_terminal]
+    keys = {key for run in durable.find(status=live, limit=_SAMPLE).items for key in run.context}
+    unknown = sorted(
+        key
+        for key in keys
+        if key not in durable.propagators and key not in durable.settings.propagate
+    )
+    if unknown:
+        raise RuntimeError(
+            f"orchestrations carry {', '.join(unknown)}, which this process does not restore:"
+            " declare it here too, by durable_propagate or durable.propagate()"
+        )
+    return f"this process restores what travels: {', '.join(sorted(keys)) or 'nothing'}"
+
+
 def _check_schedules(durable: Any) -> str:
     now = datetime.now(UTC)
     found = durable.schedules()
@@ -192,6 +211,7 @@ _CHECKS: dict[str, Callable[[Any], str]] = {
     "broker": _check_broker,
     "workers": _check_workers,
     "code": _check_code,
+    "context": _check_context,
     "queues": check_queues,
     "schedules": _check_schedules,
     "orchestrations": _check_stuck,

@@ -71,7 +71,7 @@ _FILE = click.Path(dir_okay=False, writable=True, allow_dash=True, path_type=Pat
 
 @click.command()
 @instance_id
-@click.option("--payloads", is_flag=True, help="Input, output, custom status and failure too.")
+@click.option("--payloads", is_flag=True, help="Input, output, status, context and failure too.")
 @click.option(
     "--html",
     type=_FILE,

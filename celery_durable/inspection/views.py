@@ -69,7 +69,7 @@ def instance_view(run: Orchestration, *, payloads: bool = False) -> dict[str, An
     """Return what is known of an orchestration: id, name, version, status, reason, parent_id, tags
     and times.
 
-    With ``payloads`` also custom_status, input, output and failure.
+    With ``payloads`` also custom_status, input, output, failure and context.
     """
     shown: dict[str, Any] = {
         "id": run.id,
@@ -90,6 +90,7 @@ def instance_view(run: Orchestration, *, payloads: bool = False) -> dict[str, An
             "custom_status": plain(run.custom_status),
             "input": plain(run.input),
             "output": plain(run.output),
+            "context": plain(dict(run.context)),
             "failure": (
                 None
                 if failure is None

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any
 
 from ..engine.records import ActivityTicket
@@ -16,6 +17,7 @@ _FACTS: dict[str, Any] = {
     "instance_id": "instance",
     "idempotency_key": "execution-1",
     "deadline": None,
+    "context": MappingProxyType({}),
 }
 
 
@@ -48,7 +50,7 @@ def fake_durable_context(
         attempt: which attempt this is, from 1.
         details: what the last heartbeat of a lost attempt gave.
         cancelled: whether the orchestration does not want the result any more.
-        **facts: ``instance_id``, ``idempotency_key`` and ``deadline``.
+        **facts: ``instance_id``, ``idempotency_key``, ``deadline`` and ``context``.
 
     Raises:
         TypeError: there is no such fact.

@@ -137,8 +137,10 @@ class Driver:
     # -- time --------------------------------------------------------------------------------------
 
     def now(self) -> datetime:
-        """Return the time by the clock of the test, aware UTC."""
-        return EPOCH + timedelta(microseconds=self.place.clock.now())
+        """Return the time by the clock of the test, aware UTC, in whole milliseconds: what a look
+        at the clock adds is not seen.
+        """
+        return EPOCH + timedelta(milliseconds=self.place.clock.now() // 1000)
 
     def next_due(self) -> int | None:
         """Return when something becomes due by itself; None if nothing does."""

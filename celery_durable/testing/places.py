@@ -65,10 +65,13 @@ class Places(Protocol):
 
 
 class VirtualClock:
-    """Stands still but for a microsecond at each look, so that no two things are at one moment."""
+    """Stands still but for a microsecond at each look, so that no two things are at one moment.
+
+    It begins at a whole second.
+    """
 
     def __init__(self, start: int | None = None) -> None:
-        self.micros = time.time_ns() // 1000 if start is None else start
+        self.micros = time.time_ns() // 1_000_000_000 * 1_000_000 if start is None else start
 
     def now(self) -> int:
         """Return the time."""

@@ -235,5 +235,24 @@ def test_headers_are_named_by_a_list_of_names() -> None:
         durable.runtime  # noqa: B018
 
 
+def test_the_command_line_shows_it_as_a_payload_and_doctor_misses_a_propagator(
+    durable_env: DurableEnv,
+) -> None:
+    from celery_durable.cli.installation import _check_context
+    from celery_durable.inspection.views import instance_view
+
+    assert _check_context(app_.durable).endswith("nothing")
+    run = begin(app_.waits.s())
+    assert instance_view(run, payloads=True)["context"] == ALL
+    assert "context" not in instance_view(run)
+    assert _check_context(app_.durable).endswith("locale, tenant, trace")
+    from celery_durable.engine.propagation import Propagators
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(app_.durable, "propagators", Propagators())
+        with pytest.raises(RuntimeError, match="carry locale, which this process does not restore"):
+            _check_context(app_.durable)
+
+
 def test_timers_go_by_messages_where_headers_travel(durable_env: DurableEnv) -> None:
     assert app_.durable.runtime.publisher.needs_messages(app_.child.name)

@@ -37,8 +37,10 @@ def test_a_body_alone() -> None:
 
 def test_facts_of_a_context() -> None:
     deadline = datetime(2030, 1, 1, tzinfo=UTC)
-    with fake_durable_context(instance_id="i", idempotency_key="k", deadline=deadline):
+    facts = {"instance_id": "i", "idempotency_key": "k", "deadline": deadline}
+    with fake_durable_context(**facts, context={"tenant": "acme"}):
         found = durable_context()
+        assert found.context == {"tenant": "acme"}
         assert (found.instance_id, found.idempotency_key, found.deadline) == ("i", "k", deadline)
     with pytest.raises(TypeError, match="knows no colour"), fake_durable_context(colour=1):
         pass
