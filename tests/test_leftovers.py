@@ -73,13 +73,13 @@ def is_tidy(made: dict[str, Any]) -> bool:
     ("number", "options"),
     [
         pytest.param(signal.SIGKILL, ("-n", "2"), id="SIGKILL, several processes"),
-        pytest.param(signal.SIGINT, (), id="SIGINT, one process", marks=pytest.mark.full),
+        pytest.param(signal.SIGINT, (), id="SIGINT, one process", marks=pytest.mark.long),
         pytest.param(
             signal.SIGINT, ("-n", "2"), id="SIGINT, several processes", marks=pytest.mark.full
         ),
-        pytest.param(signal.SIGKILL, (), id="SIGKILL, one process", marks=pytest.mark.full),
+        pytest.param(signal.SIGKILL, (), id="SIGKILL, one process", marks=pytest.mark.long),
         pytest.param(
-            signal.SIGTERM, ("-n", "2"), id="SIGTERM, several processes", marks=pytest.mark.full
+            signal.SIGTERM, ("-n", "2"), id="SIGTERM, several processes", marks=pytest.mark.long
         ),
     ],
 )

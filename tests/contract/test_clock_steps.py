@@ -293,7 +293,7 @@ def test_what_an_execution_keeps_comes_before_what_came_later(
         return [*pairs, pair]
 
     plans = list(product(GAPS, repeat=6))
-    for number, plan in enumerate(some(plans, quick=60, full=12, key=f"relay {pumps}")):
+    for number, plan in enumerate(some(plans, quick=60, full=40, key=f"relay {pumps}")):
         path = tmp_path / f"{number}.db"
         path.write_bytes(sqlite_template.read_bytes())
         clock.skew = 0

@@ -192,7 +192,7 @@ def test_putting_aside_changes_nothing(sqlite_store: Store, most_kept: int) -> N
             )
         assert seen[0] == seen[1]
 
-    for count in rounds(quick=8, full=60):
+    for count in rounds(quick=8, full=30):
         settings(
             max_examples=count,
             deadline=None,
