@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from ..core.status import RuntimeStatus
+from ..handles.aio import twin
 from .filters import filters_of
 
 if TYPE_CHECKING:
@@ -93,6 +94,8 @@ class CodeChecks:
             ...     print(each.name, each.version, each.live, each.is_safe_to_remove)
         """
         return self._verifier.versions()
+
+    aversions = twin(versions)
 
     @property
     def _verifier(self) -> Verifier:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Coroutine, Generator, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar, Unpack, overload
 
@@ -16,12 +16,14 @@ from celery import Celery
 from celery.app import base as celery_base
 
 from ..core.context import OrchestrationContext
+from ..core.guard import refuse_inside_orchestrator
 from ..core.typed import TypedSignature
 from ..engine.propagation import Propagator, Propagators
 from ..engine.registry import Registry
 from ..engine.start import IfExists
-from ..errors import ConfigurationError
+from ..errors import ConfigurationError, InstanceNotFound
 from ..forks import renew_in_children
+from ..handles.aio import in_thread
 from ..handles.canvas import ORCHESTRATOR as CANVAS
 from ..handles.canvas import DurableCanvas, run_canvas
 from ..handles.entity import EntityReference
@@ -393,6 +395,40 @@ class Durable(Looking, Scheduling, Steering, CodeChecks):
         request = requested(runtime, signature, instance_id, start_at, tags, if_exists)
         started = runtime.client.start(request, session)
         return Orchestration(started.id, app=self.app, nudge=started.nudge)
+
+    async def astart(
+        self, signature: Any, *, session: Any = None, **options: Any
+    ) -> Orchestration[Any]:
+        """Start an orchestration as ``start`` does, from code that runs on an event loop.
+
+        What it returns has everything read: its properties touch no store.
+
+        Args:
+            signature: see ``start``.
+            session: also an ``AsyncSession`` or ``AsyncConnection`` of SQLAlchemy, over psycopg,
+                whose transaction the start joins.
+            **options: those of ``start``.
+
+        Example:
+            >>> import asyncio
+            >>> async def view():
+            ...     run = await durable.astart(fulfil.s("43"), instance_id="order-43")
+            ...     return run.runtime_status
+            >>> status = asyncio.run(view())
+        """
+        refuse_inside_orchestrator("astart()")
+        if hasattr(session, "run_sync"):
+            started: Orchestration[Any] = await session.run_sync(
+                lambda sync: self.start(signature, session=sync, **options)
+            )
+            return started
+        return await in_thread(self._start_and_read, signature, session=session, **options)
+
+    def _start_and_read(self, signature: Any, **options: Any) -> Orchestration[Any]:
+        started = self.start(signature, **options)
+        with suppress(InstanceNotFound):  # it is not committed yet
+            started.refresh()
+        return started
 
     def canvas(self, signature: Any) -> DurableCanvas:
         """Run any Celery canvas on this engine: ``durable.canvas(chain(a.s(1), group(b.s(), c.s()),

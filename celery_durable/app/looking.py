@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Unpack
 from celery import Celery
 
 from ..core.entity import declaration_of
+from ..handles.aio import twin
 from ..handles.entity import EntityPage, entities_of, entity_page
 from ..handles.orchestration import Orchestration
 from .filters import filters_of
@@ -130,6 +131,14 @@ class Looking:
             >>> durable.clean_entities(Counter)
         """
         return entities_of(self.runtime).clean(_entity_name(cls))
+
+    # -- twins for code that runs on an event loop -------------------------------------------------
+
+    aget = twin(get)
+    afind = twin(find)
+    acount = twin(count)
+    aentities = twin(entities)
+    aclean_entities = twin(clean_entities)
 
 
 def _entity_name(cls: type | str | None) -> str | None:

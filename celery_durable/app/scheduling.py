@@ -10,6 +10,7 @@ from celery.schedules import crontab
 
 from ..core.retry import Interval
 from ..engine.due import Overlap
+from ..handles.aio import twin
 from ..handles.declare_schedule import declare_schedule
 from ..handles.schedule import Schedule, find_schedule, list_schedules
 from .signatures import requested
@@ -109,3 +110,9 @@ class Scheduling:
             >>> durable.get_schedule("nightly").pause(reason="stocktaking")
         """
         return find_schedule(self.app, name)
+
+    # -- twins for code that runs on an event loop -------------------------------------------------
+
+    aschedule = twin(schedule)
+    aschedules = twin(schedules)
+    aget_schedule = twin(get_schedule)

@@ -30,12 +30,14 @@ _finders: list[Finder] = []
 #: The asynchronous drivers whose connections, within ``run_sync``, take statements as the driver of
 #: a store does.
 _ASYNC = ("psycopg",)
+_AWAIT = (
+    ": await durable.astart(..., session={0}), or await {0}.run_sync(lambda sync:"
+    " durable.start(..., session=sync))"
+)
 _INSTEAD = {
-    "AsyncSession": ": await session.run_sync(lambda sync: durable.start(..., session=sync))",
-    "async_scoped_session": (
-        ": await session.run_sync(lambda sync: durable.start(..., session=sync))"
-    ),
-    "AsyncConnection": ": await connection.run_sync(lambda sync: durable.start(..., session=sync))",
+    "AsyncSession": _AWAIT.format("session"),
+    "async_scoped_session": _AWAIT.format("session"),
+    "AsyncConnection": _AWAIT.format("connection"),
     "sessionmaker": ": call it, and pass the session in which your own rows are written",
     "async_sessionmaker": ": call it, and pass what session.run_sync() gives",
     "Engine": ": pass the connection, or the session, in which your own rows are written",

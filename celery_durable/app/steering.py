@@ -11,6 +11,7 @@ from celery import Celery
 from ..engine.bulk import BulkResult
 from ..engine.verb import Verb
 from ..engine.verbs import VERBS
+from ..handles.aio import in_thread, twin
 from ..handles.orchestration import Orchestration
 from .bulk import apply_verb
 
@@ -38,9 +39,12 @@ class Steering:
 
         def __getattr__(self, name: str) -> Any:
             verb = VERBS.get(name)
-            if verb is None or not verb.is_bulk:
-                raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
-            return partial(self._apply_row, verb)
+            if verb is not None and verb.is_bulk:
+                return partial(self._apply_row, verb)
+            verb = VERBS.get(name.removeprefix("a"))
+            if verb is not None and verb.is_bulk:
+                return partial(in_thread, self._apply_row, verb)
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 
     def _apply_row(self, verb: Verb, instance_id: str | None = None, **options: Any) -> BulkResult:
         """Apply a verb that has no method of its own here."""
@@ -191,3 +195,16 @@ class Steering:
             >>> durable.raise_event("order-1", "approved", {"by": "ada"})
         """
         self.runtime.client.raise_event(instance_id, name, data, event_id, session)
+
+    # -- twins for code that runs on an event loop -------------------------------------------------
+
+    asuspend = twin(suspend)
+    aresume = twin(resume)
+    acancel = twin(cancel)
+    aterminate = twin(terminate)
+    arewind = twin(rewind)
+    arestart = twin(restart)
+    afork = twin(fork)
+    aoverride = twin(override)
+    apurge = twin(purge)
+    araise_event = twin(raise_event)

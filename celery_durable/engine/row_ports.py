@@ -47,6 +47,9 @@ class Reads(Protocol):
     def status_of(self, instance_id: str) -> RuntimeStatus | None:
         """Return the status alone, cheaply enough to poll."""
 
+    def statuses_of(self, ids: Sequence[str]) -> dict[str, RuntimeStatus]:
+        """Return the status of each of these instances that is there, by its id."""
+
     def status_within(self, cursor: Cursor, instance_id: str) -> RuntimeStatus | None:
         """Return a status as a caller's transaction sees it."""
 

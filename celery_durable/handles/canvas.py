@@ -13,6 +13,7 @@ from typing import Any
 from ..core.canvas import first_of, with_first, with_options
 from ..engine.start import IfExists
 from ..errors import ActivityError
+from .aio import twin
 from .orchestration import Orchestration
 
 __all__ = ["ORCHESTRATOR", "DurableCanvas", "run_canvas"]
@@ -150,6 +151,11 @@ class DurableCanvas:
     @property
     def _own_id(self) -> str | None:
         return (self._signature.get("options") or {}).get("task_id")
+
+    # -- twins for code that runs on an event loop -------------------------------------------------
+
+    aapply_async = twin(apply_async)
+    astart = twin(start)
 
     def _with(
         self, args: Sequence[Any], kwargs: Mapping[str, Any], options: Mapping[str, Any]

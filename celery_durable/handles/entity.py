@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
 from ..core.entity import Declaration, id_of
+from ..core.guard import refuse_inside_orchestrator
 from ..core.references import bound_operation, due_of
 from ..core.retry import Interval
 from ..core.times import EPOCH
 from ..engine.entity_client import Entities, EntityRecord
 from ..engine.runtime import Runtime
+from .aio import in_thread, twin
 
 __all__ = [
     "Entity",
@@ -121,6 +123,15 @@ class EntityReference:
         record = entities_of(self._durable.runtime).fetch(self.id)
         return None if record is None else record.state
 
+    @property
+    def asignal(self) -> AwaitedSignals:
+        """Its operations, one-way, for code that runs on an event loop:
+        ``await ref.asignal.add(5)``.
+        """
+        return AwaitedSignals(self.signal)
+
+    astate = twin(state)
+
 
 @dataclass(frozen=True)
 class EntitySignals:
@@ -174,3 +185,23 @@ class EntitySignals:
             return
         transaction.write(lambda store, cursor: store.inbox.put_within(cursor, [message]))
         transaction.after_commit(publish)
+
+
+@dataclass(frozen=True)
+class AwaitedSignals:
+    """The same as ``EntitySignals``, for code that runs on an event loop."""
+
+    _signals: EntitySignals
+
+    def __call__(self, **options: Any) -> AwaitedSignals:
+        """Return the same, for later or within a transaction; see ``EntitySignals``."""
+        return AwaitedSignals(self._signals(**options))
+
+    def __getattr__(self, name: str) -> Callable[..., Coroutine[Any, Any, None]]:
+        operation = getattr(self._signals, name)
+
+        async def send(*args: Any, **kwargs: Any) -> None:
+            refuse_inside_orchestrator("asignal")
+            await in_thread(operation, *args, **kwargs)
+
+        return send

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Generic
+from collections.abc import Callable, Generator
+from typing import TYPE_CHECKING, Any, Generic, Self
 
 from celery import Celery
 from celery.result import AsyncResult
@@ -13,6 +13,7 @@ from ..core.history import Event
 from ..core.status import RuntimeStatus
 from ..engine.listing import InstanceRecord
 from ..errors import OrchestrationFailed, OrchestrationRevoked, WaitTimeout
+from .aio import in_thread, twin, wait_for_end_async
 from .fields import StatusFields
 from .waiting import wait_for_end
 
@@ -148,6 +149,33 @@ class Orchestration(StatusFields, AsyncResult, Generic[R]):  # type: ignore[misc
         )
         output: R = self._end()
         return output
+
+    async def aget(
+        self, timeout: float | None = None, propagate: bool = True, **options: Any
+    ) -> Any:
+        """Do the same as ``get`` and ``wait``, for code that runs on an event loop.
+
+        No thread waits meanwhile; who is cancelled leaves the orchestration alone. ``await run`` is
+        ``await run.aget()``. Its properties touch no store after that.
+        """
+        refuse_inside_orchestrator("aget()")
+        await wait_for_end_async(self._runtime, self.id, timeout)
+        try:
+            return await in_thread(self._end)
+        except Exception as error:
+            if propagate:
+                raise
+            return error
+
+    def __await__(self) -> Generator[Any, Any, R]:
+        return self.aget().__await__()
+
+    async def arefresh(self) -> Self:
+        """Do the same as ``refresh``, for code that runs on an event loop; then the properties
+        touch no store.
+        """
+        await in_thread(self.refresh)
+        return self
 
     def _read_status(self) -> tuple[RuntimeStatus | None, bool]:
         """Return the status now, and whether it is the last one: also where nothing is there, and
@@ -386,3 +414,23 @@ class Orchestration(StatusFields, AsyncResult, Generic[R]):  # type: ignore[misc
         """
         if self._nudge is not None:
             self._nudge()
+
+    # -- twins for code that runs on an event loop -------------------------------------------------
+
+    ahistory = twin(history)
+    aexplain = twin(explain)
+    aexport_history = twin(export_history)
+    achildren = twin(children)
+    araise_event = twin(raise_event)
+    asuspend = twin(suspend)
+    aresume = twin(resume)
+    acancel = twin(cancel)
+    arevoke = twin(revoke)
+    aterminate = twin(terminate)
+    arewind = twin(rewind)
+    afork = twin(fork)
+    aoverride = twin(override)
+    askip = twin(skip)
+    arestart = twin(restart)
+    apurge = twin(purge)
+    anudge = twin(nudge)

@@ -21,6 +21,7 @@ from ..engine.due import Overlap, ScheduleRow
 from ..engine.runtime import Runtime
 from ..engine.schedules import check_of, instance_of, tick_id, times_of
 from ..errors import ConfigurationError, DurableError, ScheduleNotFound
+from .aio import twin
 from .orchestration import Orchestration
 
 __all__ = [
@@ -245,6 +246,15 @@ class Schedule:
         """
         refuse_inside_orchestrator("delete()")
         self._runtime.store.schedules.delete(self.name)
+
+    # -- twins for code that runs on an event loop -------------------------------------------------
+
+    arefresh = twin(refresh)
+    apause = twin(pause)
+    aresume = twin(resume)
+    atrigger = twin(trigger)
+    abackfill = twin(backfill)
+    adelete = twin(delete)
 
     def _start(self, instance_id: str) -> tuple[Orchestration, bool]:
         runtime, row = self._runtime, self._row

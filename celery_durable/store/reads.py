@@ -52,6 +52,15 @@ class Reads:
         rows = self._query(sa.select(instances.c.status).where(instances.c.id == instance_id))
         return RuntimeStatus(rows[0].status) if rows else None
 
+    def statuses_of(self, ids: Sequence[str]) -> dict[str, RuntimeStatus]:
+        """Return the status of each of these instances that is there, by its id."""
+        found: dict[str, RuntimeStatus] = {}
+        for first in range(0, len(ids), 500):
+            wanted = sa.select(instances.c.id, instances.c.status)
+            part = wanted.where(instances.c.id.in_(ids[first : first + 500]))
+            found |= {row.id: RuntimeStatus(row.status) for row in self._query(part)}
+        return found
+
     def status_within(self, cursor: Cursor, instance_id: str) -> RuntimeStatus | None:
         """Return a status as a caller's transaction sees it."""
         return instances_table.status_of(self.database, cursor, instance_id)

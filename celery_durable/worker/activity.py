@@ -17,6 +17,7 @@ from celery.result import allow_join_result
 
 from ..errors import ConfigurationError
 from .activity_context import ActivityContext, current, durable_context
+from .async_tasks import is_async, run_async
 from .attempt import Attempt
 from .headers import ticket_of
 from .orchestrator import OrchestratorTask
@@ -84,6 +85,8 @@ def _wrapped(cls: type) -> Callable[..., Any]:
         else:
             # BaseTask.__call__ would push a copied context, and lose the children of the body
             body = self.run
+        if not request.called_directly and is_async(self.run):
+            body = _awaited(self, body)
         if request.called_directly or (ticket := ticket_of(request)) is None:
             return body(*args, **kwargs)
         if getattr(request, "durable_has_begun", False):
@@ -94,6 +97,17 @@ def _wrapped(cls: type) -> Callable[..., Any]:
         return Attempt(runtime_of(self.app), self, ticket).run(body, args, kwargs)
 
     return __call__
+
+
+def _awaited(task: Any, body: Callable[..., Any]) -> Callable[..., Any]:
+    """Return what runs an ``async def`` body to its end, on the loop of this process."""
+
+    def run(*args: Any, **kwargs: Any) -> Any:
+        context = current.get()
+        is_unwanted = None if context is None else lambda: context.cancelled
+        return run_async(task, body(*args, **kwargs), is_unwanted)
+
+    return run
 
 
 def _replacing(own: Callable[..., Any]) -> Callable[..., Any]:

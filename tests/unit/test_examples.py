@@ -36,7 +36,7 @@ IN_ORCHESTRATORS = (OrchestrationContext, Saga)
 OUTSIDE = (Durable, Orchestration, Schedule, EntityReference)
 VALUES = (RetryPolicy, Limit, Rate, celery_durable.Debounce)
 #: Another method's docstring says what they do.
-SAME_AS_OTHERS = {"get", "revoke", "skip"}
+SAME_AS_OTHERS = {"aget", "arefresh", "get", "revoke", "skip"}
 
 
 @dataclass
@@ -57,7 +57,9 @@ def _methods(cls: type) -> list[tuple[str, Callable[..., Any]]]:
     return [
         (f"{cls.__name__}.{name}", member)
         for name, member in inspect.getmembers(cls, inspect.isfunction)
-        if not name.startswith("_") and member.__module__.startswith("celery_durable")
+        if not name.startswith("_")
+        and member.__module__.startswith("celery_durable")
+        and not hasattr(member, "durable_twin_of")
     ]
 
 
