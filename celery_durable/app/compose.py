@@ -57,6 +57,12 @@ def compose(
         limit=settings.payload_limit,
         dump=partial(_dumped, app),
     )
+    chosen = Propagators() if propagators is None else propagators
+    if doubled := [name for name in settings.propagate if name in chosen]:
+        raise ConfigurationError(
+            f"{', '.join(doubled)} is a header of durable_propagate and the key of a propagator:"
+            " give the propagator another key"
+        )
     store = open_store(settings) if store is None else store
     live = LiveExecutions(settings.cache_size)
     publisher = (publisher_class or CeleryPublisher)(
@@ -71,7 +77,7 @@ def compose(
     )
     events = EventSender(app)
     task_events = TaskEvents(app, store, codec, events, settings.worker_lease)
-    engine = Engine(store, registry, codec, settings, publisher, live, propagators or Propagators())
+    engine = Engine(store, registry, codec, settings, publisher, live, chosen)
     client = Client(store, registry, codec, publisher, engine, CallersTransactions(store))
     runtime = Runtime(
         app, settings, store, registry, codec, live, publisher, engine, client, task_events

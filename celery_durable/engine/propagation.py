@@ -119,6 +119,7 @@ class Propagators:
 
     @contextmanager
     def _restored(self, values: Mapping[str, Any]) -> Iterator[None]:
+        raised: BaseException | None = None
         with ExitStack() as stack:
             for key, each in self._by_key.items():
                 if key not in values:
@@ -130,7 +131,13 @@ class Propagators:
                         f"the context {key!r} could not be restored by {each!r}:"
                         f" {type(error).__name__}: {error}"
                     ) from error
-            yield
+            try:
+                yield
+            except BaseException as error:
+                raised = error
+                raise
+        if raised is not None:
+            raise raised  # no propagator decides that nothing has failed
 
 
 def context_of(codec: Codec, canvas: str | None) -> Mapping[str, Any]:

@@ -53,6 +53,10 @@ class Calls(Tracing):
         self.found: dict[str, list[Call]] = {}
         #: The attempt whose body runs now.
         self.ticket: ActivityTicket | None = None
+        #: The name of its task.
+        self.task: str | None = None
+        #: The orchestrations whose code was a stand-in.
+        self.stood_in: set[str] = set()
         self._now, self._queue_of, self._after_body = now, queue_of, after_body
         self.inner = inner
 
@@ -76,12 +80,13 @@ class Calls(Tracing):
         args, kwargs = request.args or (), request.kwargs or {}
         self.note(task, args, kwargs, scope.instance_id, ticket.attempt, self._queue_of(ticket))
         span = nullcontext() if self.inner is None else self.inner.activity(scope, ticket, request)
-        outer, self.ticket = self.ticket, ticket
+        outer = self.ticket, self.task
+        self.ticket, self.task = ticket, task
         try:
             with span:
                 yield
         finally:
-            self.ticket = outer
+            self.ticket, self.task = outer
         self._after_body(f"between the body of {task} and the record of its outcome")
 
     def sending(self, headers: Mapping[str, Any]) -> AbstractContextManager[Any]:
@@ -106,7 +111,12 @@ class StandIn:
         returns: Any = _MISSING,
         raises: Any = _MISSING,
         side_effect: Any = _MISSING,
+        **odd: Any,
     ) -> None:
+        if odd:
+            raise TypeError(
+                f"replace({task!r}) takes returns=, raises= or side_effect=, not {', '.join(odd)}"
+            )
         given = {"returns": returns, "raises": raises, "side_effect": side_effect}
         chosen = [name for name, value in given.items() if value is not _MISSING]
         if len(chosen) != 1:

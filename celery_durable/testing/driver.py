@@ -83,6 +83,8 @@ class Driver:
         #: Delivers what is to arrive by now; tells whether anything did.
         self.deliver: Callable[[], bool] = lambda: False
         self._queues: dict[ActivityTicket, str | None] = {}
+        #: Rows of inboxes whose turn was taken in vain.
+        self._tried: set[int] = set()
         self._process = ExitStack()
         self.calls: Calls = Calls(self.now, self._queues.get, points.reach, None)
         self._begin_process()
@@ -110,6 +112,7 @@ class Driver:
         """Go on in a new process, with the messages that the broker has, and what recovery finds
         to be missing.
         """
+        self._tried.clear()
         activities, turns = self.publisher.activities, self.publisher.turns
         self._process.close()
         self._begin_process()
@@ -225,10 +228,12 @@ class Driver:
 
     def _take_due(self) -> bool:
         """Take the turns of what was started or woken without a message that reached us."""
-        due = self._due()
+        due = [(row, instance) for row, instance in self._due() if row not in self._tried]
         for instance in dict.fromkeys(instance for _, instance in due):
             self._turn(instance)
-        return bool(due) and self._due() != due
+        left = {row for row, _ in self._due()} if due else set()
+        self._tried |= left.intersection(row for row, _ in due)  # recovery tries these again
+        return any(row not in left for row, _ in due)
 
     def _due(self) -> Sequence[tuple[int, str]]:
         database = self.place.database

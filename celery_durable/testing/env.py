@@ -7,10 +7,11 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager
 from datetime import datetime, timedelta
 from importlib import import_module
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from celery import current_app
 
+from ..core.retry import Interval
 from ..core.status import RuntimeStatus
 from ..errors import ConfigurationError, DurableError, InstanceNotFound
 from ..handles.orchestration import Orchestration
@@ -20,14 +21,13 @@ from .crash_points import CrashPoints
 from .driver import Driver
 from .places import OwnFile, Places
 from .rehash import Rehash
-from .replacing import name_of, put
+from .replacing import StandIns, name_of
 
 if TYPE_CHECKING:
     from ..app.durable import Durable
 
 __all__ = ["DurableEnv", "Replacement", "current_durable", "durable_environment"]
 
-T = TypeVar("T")
 _MICROSECOND = timedelta(microseconds=1)
 _MOST_JUMPS = 100_000
 _NEVER_FITS = "NonDeterminismError: "
@@ -86,6 +86,9 @@ class DurableEnv:
         self._events: list[_Event] = []
         self._replaced: list[Replacement] = []
         self._rehash: Rehash | None = None
+        #: The instances whose disagreement the test has heard of.
+        self._told: set[str] = set()
+        self._stand_ins = StandIns(lambda: self._driver.calls)
         self._settings = read_settings(durable.app.conf)
         self._driver: Driver
 
@@ -102,6 +105,7 @@ class DurableEnv:
     ) -> None:
         try:
             if error is None and self._rehash is not None:
+                self._refuse_unfaithful()
                 self._rehash.check(self.durable)
         finally:
             for replacement in reversed(self._replaced):
@@ -168,6 +172,7 @@ class DurableEnv:
                     instance_id=started.id,
                 )
             self._driver.jump(moment)
+            self._refuse_unfaithful()
         raise DurableError(
             f"{started.id!r} has not come to an end by {self.now:%Y-%m-%d}, and more becomes due:"
             f" this gives up after {_MOST_JUMPS} moments",
@@ -184,11 +189,11 @@ class DurableEnv:
         self._driver.run_until_idle()
         self._refuse_unfaithful()
 
-    def advance(self, delta: timedelta | None = None, **parts: float) -> None:
+    def advance(self, delta: Interval | None = None, **parts: float) -> None:
         """Let time pass, and do what becomes due on the way, each at its own time.
 
         Args:
-            delta: how much.
+            delta: how much; ``timedelta`` or seconds.
             **parts: those of ``timedelta``.
 
         Raises:
@@ -197,7 +202,7 @@ class DurableEnv:
         Example:
             >>> durable_env.advance(days=30)
         """
-        whole = (delta or timedelta()) + timedelta(**parts)
+        whole = _delta(delta or 0) + timedelta(**parts)
         if whole < timedelta():
             raise ValueError("time does not go back")
         self._advance(self._driver.place.clock.now() + whole // _MICROSECOND)
@@ -237,7 +242,7 @@ class DurableEnv:
         name: str,
         data: Any = None,
         *,
-        after: timedelta | None = None,
+        after: Interval | None = None,
         at: datetime | None = None,
     ) -> None:
         """Raise an event now or later; one for an id that is not started yet waits for its start.
@@ -246,7 +251,7 @@ class DurableEnv:
             run: the orchestration, or its id.
             name: what it waits for by ``ctx.wait_event(name)``.
             data: the payload.
-            after: how long from now.
+            after: how long from now; ``timedelta`` or seconds.
             at: an aware moment.
 
         Raises:
@@ -258,10 +263,11 @@ class DurableEnv:
         """
         if after is not None and at is not None:
             raise TypeError("event() takes after= or at=, not both")
-        if after is not None and after < timedelta():
+        delay = _delta(after or 0)
+        if delay < timedelta():
             raise ValueError("an event cannot come before now")
         moment = self._driver.place.clock.now() if at is None else self._driver.micros_of(at)
-        moment += 0 if after is None else after // _MICROSECOND
+        moment += delay // _MICROSECOND
         self._events.append(_Event(moment, run if isinstance(run, str) else run.id, name, data))
         if after is None and at is None:
             self._deliver()
@@ -273,11 +279,12 @@ class DurableEnv:
         now = self._driver.place.clock.now()
         due = [event for event in self._events if event.moment <= now]
         for event in sorted(due, key=lambda each: each.moment):
+            self._events.remove(event)
             try:
                 self.durable.raise_event(event.instance_id, event.name, event.data)
             except InstanceNotFound:
+                self._events.append(event)
                 continue
-            self._events.remove(event)
             return True
         return False
 
@@ -301,10 +308,8 @@ class DurableEnv:
         """
         name = name_of(task)
         stand_in = StandIn(name, **how)
-        calls = lambda: self._driver.calls  # noqa: E731  each stage has its own
-        replacement = Replacement(
-            stand_in, put(self.durable.app, self.durable.registry, stand_in, calls)
-        )
+        undo = self._stand_ins.put(self.durable.app, self.durable.registry, stand_in)
+        replacement = Replacement(stand_in, undo)
         self._replaced.append(replacement)
         return replacement
 
@@ -348,7 +353,9 @@ class DurableEnv:
             dying.target = number
             try:
                 found = self._scene(scenario, dying)
-            except Exception as error:
+            except (KeyboardInterrupt, SystemExit, GeneratorExit):
+                raise
+            except BaseException as error:  # those of pytest's own are no ``Exception``
                 raise AssertionError(
                     f"when its worker died {dying.died} (point {number}), the scenario raised"
                     f" {type(error).__name__}: {error}"
@@ -359,14 +366,14 @@ class DurableEnv:
             )
         return points.count
 
-    def _scene(self, scenario: Callable[[DurableEnv], T], points: CrashPoints) -> T:
+    def _scene(self, scenario: Callable[[DurableEnv], object], points: CrashPoints) -> object:
         own = len(self._replaced)
         try:
             with ExitStack() as stack:
                 for replacement in self._replaced:
                     stack.enter_context(replacement.stand_in.from_the_first())
                 stack.enter_context(self._stage(points))
-                return scenario(self)
+                return _comparable(scenario(self))
         finally:
             while len(self._replaced) > own:
                 self._replaced.pop().end()
@@ -394,8 +401,33 @@ class DurableEnv:
             return
         for run in self.durable.find(status="SUSPENDED", limit=100).items:
             reason = run.reason or ""
+            if run.id in self._told:
+                continue
+            if reason.startswith(_NEVER_FITS):
+                self._told.add(run.id)
             assert not reason.startswith(_NEVER_FITS), f"{run.name} {run.id!r}: {reason}"
-        self._rehash.keep(self.durable)
+        self._rehash.keep(self.durable, self._driver.calls.stood_in)
+
+
+def _delta(given: Interval) -> timedelta:
+    """Return a span of time; a number is seconds.
+
+    Raises:
+        TypeError: it is neither.
+    """
+    if isinstance(given, timedelta):
+        return given
+    if isinstance(given, bool) or not isinstance(given, (int, float)):
+        raise TypeError(f"a timedelta or seconds are needed, not {given!r}")
+    return timedelta(seconds=given)
+
+
+def _comparable(result: object) -> object:
+    """Return what tells two results apart: ids of orchestrations are random."""
+    if isinstance(result, Orchestration):
+        run = result.refresh()
+        return run.name, run.runtime_status, run.output
+    return result
 
 
 def _waits_for(run: Orchestration[Any]) -> str:

@@ -23,6 +23,7 @@ class InlinePublisher(CeleryPublisher):
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
         self.store: Store = args[1]
+        self.finisher.stores_results = False  # a result backend is a server, too
         self.activities: deque[ActivityRow] = deque()
         #: Of each turn message: the instance, and how often recovery has sent it.
         self.turns: deque[tuple[str, int]] = deque()

@@ -8,6 +8,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Collection
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -41,13 +42,13 @@ class Rehash:
         self._seeds = seeds
         self._kept: dict[tuple[str, str], str] = {}
 
-    def keep(self, durable: Durable) -> None:
-        """Keep the histories that are finished by now."""
+    def keep(self, durable: Durable, stood_in: Collection[str] = ()) -> None:
+        """Keep the histories that are finished by now, but of instances that a stand-in was."""
         if not self._seeds:
             return
         for run in durable.find(status=_FINISHED, limit=_MOST).items:
             key = run.id, run._known.execution
-            if key not in self._kept and run.name in durable.registry:
+            if key not in self._kept and run.id not in stood_in and run.name in durable.registry:
                 self._kept[key] = run.export_history()
 
     def check(self, durable: Durable) -> None:

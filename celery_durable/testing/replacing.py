@@ -13,7 +13,7 @@ from ..engine.registry import Registry
 from ..worker.activity import wrap_tasks
 from .calls import Calls, StandIn
 
-__all__ = ["name_of", "put"]
+__all__ = ["StandIns", "name_of"]
 
 
 def name_of(task: Any) -> str:
@@ -30,54 +30,79 @@ def name_of(task: Any) -> str:
     return found
 
 
-def put(
-    app: Celery, registry: Registry, stand_in: StandIn, calls: Callable[[], Calls]
-) -> Callable[[], None]:
-    """Let a stand-in answer in the place of its task, and return what undoes that."""
-    if stand_in.task in registry:
-        return _put_orchestrator(registry, stand_in, calls)
+class StandIns:
+    """The stand-ins of one test: of several for one name the newest answers, and when the last of
+    them has ended, the task itself does.
 
-    def run(*args: Any, **kwargs: Any) -> Any:
-        return stand_in.answer(calls().ticket or object(), args, kwargs)
+    Args:
+        calls: gives where calls are noted.
+    """
 
-    known = app.tasks.get(stand_in.task)
-    if known is None:
-        app.task(name=stand_in.task, shared=False, lazy=False)(run)
-        wrap_tasks(app)
-        return lambda: app.tasks.pop(stand_in.task, None) and None
-    before = known.__dict__.get("run")
-    known.run = run
+    def __init__(self, calls: Callable[[], Calls]) -> None:
+        self._calls = calls
+        self._of: dict[str, list[StandIn]] = {}
+        self._undo: dict[str, Callable[[], object]] = {}
 
-    def undo() -> None:
-        if before is None:
-            del known.run
-        else:
-            known.run = before
+    def put(self, app: Celery, registry: Registry, stand_in: StandIn) -> Callable[[], None]:
+        """Let a stand-in answer in the place of its task, and return what ends that."""
+        name = stand_in.task
+        standing = self._of.setdefault(name, [])
+        standing.append(stand_in)
+        if len(standing) == 1:
+            is_code = name in registry
+            self._undo[name] = (
+                self._put_orchestrator(registry, name) if is_code else self._put_task(app, name)
+            )
 
-    return undo
+        def end() -> None:
+            standing.remove(stand_in)
+            if not standing:
+                self._undo.pop(name)()
 
+        return end
 
-def _put_orchestrator(
-    registry: Registry, stand_in: StandIn, calls: Callable[[], Calls]
-) -> Callable[[], None]:
-    name = stand_in.task
+    def _put_task(self, app: Celery, name: str) -> Callable[[], object]:
+        def run(*args: Any, **kwargs: Any) -> Any:
+            calls = self._calls()
+            # one that the body of another activity calls is a call of its own
+            is_attempt = calls.ticket is not None and calls.task == name
+            key = (calls.ticket, app.tasks[name].request.retries) if is_attempt else object()
+            return self._of[name][-1].answer(key, args, kwargs)
 
-    async def run(ctx: OrchestrationContext, *args: Any, **kwargs: Any) -> Any:
-        key = (ctx.instance_id, ctx.execution_id)
+        known = app.tasks.get(name)
+        if known is None:
+            app.task(name=name, shared=False, lazy=False)(run)
+            wrap_tasks(app)
+            return lambda: app.tasks.pop(name, None)
+        # with ``autoretry_for``, ``run`` is Celery's and calls the other
+        place = "_orig_run" if hasattr(known, "_orig_run") else "run"
+        before = known.__dict__.get(place)
+        setattr(known, place, run)
+        return (
+            (lambda: delattr(known, place))
+            if before is None
+            else lambda: setattr(known, place, before)
+        )
 
-        def answer() -> Any:
-            calls().note(name, args, kwargs, ctx.parent_id or ctx.instance_id, 1)
-            return stand_in.answer(key, args, kwargs)
+    def _put_orchestrator(self, registry: Registry, name: str) -> Callable[[], object]:
+        async def run(ctx: OrchestrationContext, *args: Any, **kwargs: Any) -> Any:
+            key = (ctx.instance_id, ctx.execution_id)
 
-        return await ctx.run(answer)
+            def answer() -> Any:
+                calls = self._calls()
+                calls.stood_in.add(ctx.instance_id)
+                calls.note(name, args, kwargs, ctx.parent_id or ctx.instance_id, 1)
+                return self._of[name][-1].answer(key, args, kwargs)
 
-    before = [registry.get(name, version) for version in registry.versions(name)]
-    kept = [definition for definition in before if definition is not None]
-    for definition in kept:
-        registry.add(replace(definition, function=run))
+            return await ctx.run(answer)
 
-    def undo() -> None:
+        before = [registry.get(name, version) for version in registry.versions(name)]
+        kept = [definition for definition in before if definition is not None]
         for definition in kept:
-            registry.add(definition)
+            registry.add(replace(definition, function=run))
 
-    return undo
+        def undo() -> None:
+            for definition in kept:
+                registry.add(definition)
+
+        return undo

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from typing import Any, NoReturn
 
 from celery import Celery
@@ -14,7 +14,10 @@ from celery.exceptions import AlwaysEagerIgnored
 
 from .headers import header_in
 
-__all__ = ["ContextHeaders"]
+__all__ = ["ContextHeaders", "look_instead"]
+
+#: The header by which a task that would be run here gives its headers instead.
+LOOKING = "durable_looking"
 
 #: What of the options of a start says where and how its message is sent.
 _WAY = ("queue", "exchange", "routing_key", "priority", "serializer", "task_id", "shadow")
@@ -26,6 +29,8 @@ class _Seen(BaseException):
 
 class _Looking:
     """Stands for a producer; takes the headers of the message and ends the sending."""
+
+    serializer = None
 
     def __init__(self) -> None:
         self.headers: Mapping[str, Any] = {}
@@ -41,6 +46,14 @@ class _Looking:
     def publish(self, body: Any, *, headers: Mapping[str, Any] | None = None, **_: Any) -> NoReturn:
         """Look at a message."""
         self.headers = headers or {}
+        raise _Seen
+
+
+def look_instead(headers: Mapping[str, Any] | None) -> None:
+    """End the running of a task whose headers alone are looked at."""
+    looking = (headers or {}).get(LOOKING)
+    if isinstance(looking, _Looking):
+        looking.headers = {name: each for name, each in (headers or {}).items() if name != LOOKING}
         raise _Seen
 
 
@@ -98,17 +111,35 @@ class ContextHeaders:
         looking = _Looking()
         way = {name: options[name] for name in _WAY if options.get(name) is not None}
         headers = dict(options.get("headers") or {})
-        own = {**way, "headers": headers, "producer": looking, "ignore_result": True}
-        try:
-            if self._app.conf.task_always_eager:
+        own = {**way, "producer": looking, "ignore_result": True}
+        body = tuple(args), dict(kwargs)
+        with suppress(_Seen):
+            if not self._app.conf.task_always_eager:
+                task.publish(*body, add_to_parent=False, headers=headers, **own)
+            else:
+                headers = self._sent_eagerly(task, *body, headers, own)
                 with warnings.catch_warnings():
                     warnings.simplefilter("ignore", AlwaysEagerIgnored)
-                    self._app.send_task(task.name, tuple(args), dict(kwargs), **own)
-            else:
-                task.publish(tuple(args), dict(kwargs), add_to_parent=False, **own)
-        except _Seen:
-            pass
+                    self._app.send_task(task.name, *body, headers=headers, **own)
         return looking.headers
+
+    def _sent_eagerly(
+        self,
+        task: Any,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        headers: Mapping[str, Any],
+        own: Mapping[str, Any],
+    ) -> dict[str, Any]:
+        """Return the headers with which an ``apply_async`` of the application's would run the task
+        here, as Celery does with ``task_always_eager``.
+        """
+        looking = _Looking()
+        with suppress(_Seen):
+            task.publish(
+                args, kwargs, add_to_parent=False, headers={**headers, LOOKING: looking}, **own
+            )
+        return dict(looking.headers or headers)
 
     def _of_running_task(self, name: str) -> Any:
         running = self._app.current_worker_task

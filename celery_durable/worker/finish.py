@@ -60,7 +60,12 @@ class Finisher:
             return True
         return self._is_heard(name, kept, status) or self._has_result(kept)
 
+    #: Whether ends are told to Celery's result backend.
+    stores_results = True
+
     def _has_result(self, canvas: CanvasOptions) -> bool:
+        if not self.stores_results:
+            return False
         is_kept = not canvas.ignores_result and not isinstance(self.app.backend, DisabledBackend)
         return is_kept or bool(canvas.reply)
 

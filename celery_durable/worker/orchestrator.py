@@ -21,6 +21,7 @@ from ..core.status import RuntimeStatus
 from ..errors import DurableError, InstanceNotFound, StoreError
 from ..handles.orchestration import Orchestration
 from ..interrupts import shielded
+from .context_headers import look_instead
 from .ends import shown_arguments
 from .headers import HEADER
 from .limits import defer_soft_limit
@@ -218,6 +219,7 @@ class OrchestratorTask(Task):  # type: ignore[misc]
                 commit of a transaction.
             TypeError, PayloadError, StoreError: see ``apply_async``.
         """
+        look_instead(headers)
         # Celery's own ``apply_async``, with one of our messages
         if (headers or {}).get(HEADER) is not None:
             # by name, as Celery calls it: an application's own ``apply`` may take the headers so

@@ -74,6 +74,36 @@ def test_turns_activities_retries_and_children_have_it(durable_env: DurableEnv) 
     assert dict(kid.context) == ALL
 
 
+def test_headers_of_one_call_are_those_of_the_child(durable_env: DurableEnv) -> None:
+    run = begin(app_.calls_child.s())
+    durable_env.run_until_idle()
+    ours = {**ALL, "tenant": "kid's"}
+    assert run.refresh().output == ["de", ["below", "de", ours]]
+    assert ("child", "kid's") in app_.seen and ("look", "kid's") in app_.seen
+
+
+def test_a_task_class_of_the_application_adds_headers(durable_env: DurableEnv) -> None:
+    assert dict(durable_env.start(app_.own_class.s()).context) == {"tenant": "by the class"}
+    assert dict(app_.own_class.delay().context) == {"tenant": "by the class"}
+
+
+def test_no_propagator_swallows_a_failure(durable_env: DurableEnv) -> None:
+    app_.locales.swallows = True
+    run = begin(app_.fails.s())
+    durable_env.run_until_idle()
+    app_.locales.swallows = False
+    assert run.refresh().runtime_status is RuntimeStatus.FAILED
+
+
+def test_a_header_and_a_key_of_one_name_are_refused() -> None:
+    app = Celery("doubled", broker="memory://", set_as_current=False)
+    app.conf.durable_propagate = ["tenant"]
+    durable = Durable(app)
+    durable.propagate(Each("tenant"))
+    with pytest.raises(ConfigurationError, match="another key"):
+        durable.runtime  # noqa: B018
+
+
 def test_it_outlives_continue_as_new_restart_rewind_and_fork(durable_env: DurableEnv) -> None:
     run = begin(app_.waits.s(), instance_id="w")
     for _ in range(2):

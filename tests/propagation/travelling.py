@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import contextvars
 
-from celery import Celery, signals
+from celery import Celery, Task, signals
 
 from celery_durable import Durable, RetryPolicy, durable_context
 
@@ -23,7 +23,7 @@ class Locale:
     key = "locale"
 
     def __init__(self):
-        self.broken = False
+        self.broken = self.swallows = False
 
     def capture(self):
         return locale.get()
@@ -35,6 +35,9 @@ class Locale:
         token = locale.set(value)
         try:
             yield
+        except Exception:
+            if not self.swallows:
+                raise
         finally:
             locale.reset(token)
 
@@ -84,6 +87,34 @@ def fail_once(what):
 @durable.orchestrator
 async def child(ctx, what):
     return [locale.get(), await ctx.call(look.s(what))]
+
+
+@app.task
+def fail():
+    raise KeyError("x")
+
+
+@durable.orchestrator
+async def fails(ctx):
+    return await ctx.call(fail.s())
+
+
+@durable.orchestrator
+async def calls_child(ctx):
+    return await ctx.call(child.s("below").set(headers={"tenant": "kid's"}))
+
+
+class Adding(Task):
+    abstract = True
+
+    def apply_async(self, args=None, kwargs=None, **options):
+        headers = {**(options.pop("headers", None) or {}), "tenant": "by the class"}
+        return super().apply_async(args, kwargs, headers=headers, **options)
+
+
+@durable.orchestrator(base=Adding)
+async def own_class(ctx):
+    await ctx.wait_event("go")
 
 
 @durable.orchestrator

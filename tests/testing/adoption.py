@@ -115,6 +115,36 @@ async def forgets(ctx):
     return await ctx.call(charge.s("y", 1))
 
 
+@durable.orchestrator
+async def by_set_later(ctx):
+    await ctx.sleep(60)
+    return [await ctx.call(charge.s(name, 1)) for name in {"a", "b", "c", "d", "e", "f"}]
+
+
+@durable.orchestrator
+async def forgets_later(ctx):
+    await ctx.sleep(60)
+    calls.append(1)
+    if len(calls) > 1:
+        await ctx.sleep(1)
+    return await ctx.call(charge.s("y", 1))
+
+
+@durable.orchestrator
+async def calls_one(ctx, signature):
+    return await ctx.call(signature)
+
+
+@app.task(autoretry_for=(KeyError,), default_retry_delay=0, max_retries=3)
+def stubborn():
+    raise KeyError
+
+
+@app.task
+def tells_twice():
+    return [tell("1"), tell("2")]
+
+
 calls = []
 
 

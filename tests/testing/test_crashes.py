@@ -79,3 +79,17 @@ def test_the_test_goes_on_with_its_own_store(durable_env: DurableEnv) -> None:
     with pytest.raises(AssertionError):
         durable_env.crash_everywhere(lambda env: (approved(env), env.calls(shop.charge)))
     assert [run.id for run in shop.durable.find().items] == ["own"]
+
+
+def test_a_failure_of_pytests_own_names_the_point(durable_env: DurableEnv) -> None:
+    def scenario(env: DurableEnv) -> None:
+        approved(env)
+        if len(env.calls(shop.charge)) > 1:
+            pytest.fail("charged twice")
+
+    with pytest.raises(AssertionError, match="point .*charged twice"):
+        durable_env.crash_everywhere(scenario)
+
+
+def test_handles_are_compared_by_what_came_of_them(durable_env: DurableEnv) -> None:
+    assert durable_env.crash_everywhere(lambda env: env.start(shop.all_kinds.s("o"))) > 5

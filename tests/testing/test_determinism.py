@@ -58,3 +58,25 @@ def test_a_failure_of_the_test_is_not_hidden_by_the_check() -> None:
         env.check_determinism()
         env.run(shop.by_set.s())
         raise KeyError
+
+
+def test_what_needs_time_is_looked_at_too() -> None:
+    with pytest.raises(AssertionError, match="with another hash seed"):
+        with durable_environment(shop.durable) as env:
+            env.check_determinism(hash_seeds=3)
+            env.run(shop.by_set_later.s())
+
+
+def test_a_disagreement_after_a_time_is_told_as_one(durable_env: DurableEnv) -> None:
+    shop.calls.clear()
+    durable_env.check_determinism(hash_seeds=0)
+    with pytest.raises(AssertionError, match="NonDeterminismError"):
+        durable_env.run(shop.forgets_later.s())
+
+
+def test_stand_ins_for_code_are_not_replayed_elsewhere(durable_env: DurableEnv) -> None:
+    durable_env.check_determinism()
+    with durable_env.replace(shop.kid, returns=5):
+        assert durable_env.run(shop.parent.s(1)) == [5, 5]
+    durable_env.replace(shop.kid, returns=6)
+    assert durable_env.run(shop.parent.s(1)) == [6, 6]

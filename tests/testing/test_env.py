@@ -173,3 +173,46 @@ def test_there_is_no_application(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("celery_durable.testing.env.current_app", other)
     with pytest.raises(ConfigurationError, match="durable_app"):
         durable_environment()
+
+
+def test_an_event_that_comes_too_late_is_told_once(durable_env: DurableEnv) -> None:
+    durable_env.event("o", "approved", {}, after=86_400)
+    durable_env.event("o", "approved", {}, after=timedelta(days=2))
+    durable_env.run(shop.fulfil.s("1"), instance_id="o")
+    with pytest.raises(InvalidState):
+        durable_env.advance(3 * 86_400)
+    assert durable_env.run(shop.all_kinds.s("x"), instance_id="x")[0] == "x"
+
+
+@pytest.mark.parametrize("odd", ["1", True, None, [1]])
+def test_what_is_no_span_of_time_is_refused(durable_env: DurableEnv, odd) -> None:
+    if odd is not None:
+        with pytest.raises(TypeError, match="a timedelta or seconds"):
+            durable_env.advance(odd)
+        with pytest.raises(TypeError, match="a timedelta or seconds"):
+            durable_env.event("x", "approved", after=odd)
+
+
+def test_no_server_of_the_application_is_asked() -> None:
+    from celery import Celery
+
+    from celery_durable import Durable
+
+    url = "redis://127.0.0.1:1/0"
+    app = Celery("closed", broker="amqp://127.0.0.1:1/", backend=url, set_as_current=False)
+    app.conf.durable_backend_url = "postgresql+psycopg://nobody@127.0.0.1:1/none"
+    durable = Durable(app)
+
+    @durable.orchestrator(name="tests.closed")
+    async def closed(ctx):
+        return await ctx.call(double.s(2))
+
+    @app.task(name="tests.closed_double", shared=False)
+    def double(n):
+        return 2 * n
+
+    asked = []
+    with pytest.MonkeyPatch.context() as patch, durable_environment(durable) as env:
+        patch.setattr("socket.socket.connect", lambda *args: asked.append(args))
+        assert env.run(closed.s()) == 4
+    assert asked == []

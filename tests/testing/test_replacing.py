@@ -113,3 +113,35 @@ def test_what_is_no_task_is_refused(durable_env: DurableEnv, task) -> None:
         durable_env.replace(task, returns=1)
     with pytest.raises(TypeError, match="a task, an orchestrator or a name"):
         durable_env.calls(task)
+
+
+def test_of_several_the_newest_answers_whatever_ends_first() -> None:
+    from celery_durable.testing import durable_environment
+
+    with durable_environment(shop.durable) as env:
+        outer = env.replace(shop.charge, returns="outer")
+        inner = env.replace(shop.charge, returns="inner")
+        assert paid(env) == "inner"
+        outer.end()
+        outer.end()
+        env.event("p", "approved", {})
+        assert env.run(shop.fulfil.s("1"), instance_id="p")["paid"] == "inner"
+        with env.replace(shop.kid, returns=1):
+            env.replace(shop.kid, returns=2)
+        assert env.run(shop.parent.s(1)) == [2, 2]
+        assert inner is not outer
+    assert shop.charge("1", 2) == "1 paid 2"
+    with durable_environment(shop.durable) as env:
+        assert paid(env) == "1 paid 99"
+        with pytest.raises(DurableError, match="no clock"):
+            env.run(shop.kid.s(1))
+
+
+def test_autoretry_surrounds_a_stand_in(durable_env: DurableEnv) -> None:
+    durable_env.replace(shop.stubborn, raises=[KeyError("a"), KeyError("b"), None])
+    assert durable_env.run(shop.calls_one.s(shop.stubborn.s())) is None
+
+
+def test_what_a_body_calls_is_a_call_each(durable_env: DurableEnv) -> None:
+    durable_env.replace(shop.tell, returns=["a", "b"])
+    assert durable_env.run(shop.calls_one.s(shop.tells_twice.s())) == ["a", "b"]

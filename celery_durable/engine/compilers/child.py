@@ -30,7 +30,7 @@ def start_child(draft: CommitDraft, command: StartChild) -> None:
     reply = child_reply(instance.id, draft.execution, command.command, command.attempt)
     given = stamped(command.options, draft.stamps)
     queue, options = _placed(draft, command, given)
-    canvas = CanvasOptions.of_start(options).with_context(draft.context).kept
+    canvas = CanvasOptions.of_start(options).with_context(_context(draft, options)).kept
     facts = {
         **draft.carried.child,
         **({} if command.expires is None else {EXPIRES: command.expires}),
@@ -55,6 +55,15 @@ def start_child(draft: CommitDraft, command: StartChild) -> None:
             facts=facts or None,
         )
     )
+
+
+def _context(draft: CommitDraft, options: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return what travels with a child: what its parent has, but for headers of this very call."""
+    given = options.get("headers") or {}
+    own = {name: given[name] for name in draft.settings.propagate if name in given}
+    if not own:
+        return draft.context
+    return {**draft.context, "headers": {**(draft.context.get("headers") or {}), **own}}
 
 
 def _placed(
