@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, Protocol, TypeVar
@@ -66,6 +67,12 @@ class ExecutionInfo:
     parent_id: str | None = None
     #: What was captured at its start, by the names of headers and keys; read-only.
     context: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
+    #: Those of it that are restored around code, by their keys.
+    values: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
+    #: Restores such values within a block: those of the caller of an entity.
+    restored: Callable[[Mapping[str, Any]], AbstractContextManager[Any]] = field(
+        default=lambda _: nullcontext(), compare=False
+    )
 
 
 class Kindlike(Protocol):

@@ -126,15 +126,21 @@ class EntityReference:
                 instance_id=host.info.instance_id,
                 entity_id=self.id,
             )
-        return _ask(host, self.id, {**message, **held})
+        return _ask(host, self.id, {**message, **held, **_context_of(host)})
 
     @in_turn
     def _signal(self, message: dict[str, Any], due: int | None) -> asyncio.Future[None]:
         host = self._host
         lock = host.of(EntityCalls).lock
         held = lock.grant_of(self.id) if lock is not None and due is None else {}
-        _send(host, host.next_number(), self.id, {**message, **held}, due=due)
+        content = {**message, **held, **_context_of(host)}
+        _send(host, host.next_number(), self.id, content, due=due)
         return done_future(host.loop, None)
+
+
+def _context_of(host: Host) -> dict[str, Any]:
+    """Return what of its caller's context an operation is to have."""
+    return {"context": dict(host.info.values)} if host.info.values else {}
 
 
 class Signals:

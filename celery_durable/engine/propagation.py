@@ -17,7 +17,7 @@ from .._errors import ConfigurationError, PayloadError
 from ..core.canvas_options import CanvasOptions
 from ..core.ports import Codec
 
-__all__ = ["ContextNotRestored", "Propagator", "Propagators", "context_of"]
+__all__ = ["ContextNotRestored", "Propagator", "Propagators", "context_of", "values_of"]
 
 #: So many bytes may a context have.
 _LARGEST = 4_096
@@ -113,9 +113,20 @@ class Propagators:
         Raises:
             ContextNotRestored: a propagator raises, within the ``with`` statement.
         """
-        if not self._by_key or not canvas:
-            return nullcontext()
-        return self._restored(CanvasOptions.read(codec, canvas).context.get("values") or {})
+        return self.restored_values(values_of(codec, canvas)) if self._by_key else nullcontext()
+
+    def restored_values(self, values: Mapping[str, Any]) -> AbstractContextManager[Any]:
+        """Surround code with these values; see ``restored``."""
+        return self._restored(values) if values and self._by_key else nullcontext()
+
+    def captured_values(self) -> Mapping[str, Any]:
+        """Return the values here and now, for an operation that is sent to an entity.
+
+        Raises:
+            PayloadError: see ``capture``.
+        """
+        kept: Mapping[str, Any] = (self.capture({}) or {}).get("values") or {}
+        return kept
 
     @contextmanager
     def _restored(self, values: Mapping[str, Any]) -> Iterator[None]:
@@ -138,6 +149,17 @@ class Propagators:
                 raise
         if raised is not None:
             raise raised  # no propagator decides that nothing has failed
+
+
+def values_of(codec: Codec, canvas: str | None) -> Mapping[str, Any]:
+    """Return the values that an instance was given at its start, by their keys.
+
+    Raises:
+        PayloadError: the kept options are damaged.
+    """
+    if not canvas:
+        return MappingProxyType({})
+    return CanvasOptions.read(codec, canvas).context.get("values") or {}
 
 
 def context_of(codec: Codec, canvas: str | None) -> Mapping[str, Any]:

@@ -14,7 +14,7 @@ from ..core.machine import Machine
 from ..core.ports import ExecutionInfo
 from ..core.rewind import Override, rewind
 from .parts import Parts
-from .propagation import context_of
+from .propagation import context_of, values_of
 from .records import InboxRow, InstanceRow, Snapshot
 from .registry import Definition
 
@@ -68,6 +68,8 @@ class Replayer:
             instance.version,
             instance.parent_id,
             context_of(self.parts.codec, instance.canvas),
+            values_of(self.parts.codec, instance.canvas),
+            self.parts.propagators.restored_values,
         )
         determinism.install()
         execution = Machine(

@@ -171,6 +171,8 @@ class EntitySignals:
     def _send(self, content: dict[str, Any]) -> None:
         runtime: Runtime = self._durable.runtime
         due = due_of(self._delay, self._at, runtime.store.now() if self._delay else 0)
+        if values := runtime.runner.propagators.captured_values():
+            content = {**content, "context": dict(values)}
         message = entities_of(runtime).message(self._id, content, due)
 
         def publish() -> None:

@@ -74,6 +74,21 @@ def test_turns_activities_retries_and_children_have_it(durable_env: DurableEnv) 
     assert dict(kid.context) == ALL
 
 
+def test_operations_of_entities_run_under_their_callers(durable_env: DurableEnv) -> None:
+    run = begin(app_.visits.s())
+    durable_env.advance(minutes=1)
+    assert run.refresh().output == [["called", "de"]]
+    place = app_.durable.entity(app_.Place, "a")
+    assert place.state() == {"seen": [["called", "de"], ["signalled", "de"], ["locked", "de"]]}
+    assert app_.durable.entity(app_.Place, "b").state() == {"seen": [["passed on", "de"]]}
+    token = app_.locale.set("fr")
+    place.signal.note("from a client")
+    app_.locale.reset(token)
+    place.signal.note("from elsewhere")
+    durable_env.run_until_idle()
+    assert place.state()["seen"][3:] == [["from a client", "fr"], ["from elsewhere", None]]
+
+
 def test_headers_of_one_call_are_those_of_the_child(durable_env: DurableEnv) -> None:
     run = begin(app_.calls_child.s())
     durable_env.run_until_idle()

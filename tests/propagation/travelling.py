@@ -89,6 +89,38 @@ async def child(ctx, what):
     return [locale.get(), await ctx.call(look.s(what))]
 
 
+@durable.entity(name="tests.propagation.Place")
+class Place:
+    seen: list = []
+
+    def note(self, what):
+        self.seen = [*self.seen, [what, locale.get()]]
+        return self.seen
+
+    def pass_on(self, key):
+        durable_entity_signal(key)
+
+
+def durable_entity_signal(key):
+    from celery_durable.core.entity.messages import current_operation
+    from celery_durable.core.names import parts_of_id
+
+    own = current_operation()
+    name, _ = parts_of_id(own.entity_id)
+    own.signal(f"@{name}@{key}", {"op": "note", "args": ["passed on"]})
+
+
+@durable.orchestrator
+async def visits(ctx):
+    place = ctx.entity(Place, "a")
+    first = await place.note("called")
+    await place.signal.note("signalled")
+    async with ctx.lock(place):
+        await place.note("locked")
+    await place.pass_on("b")
+    return first
+
+
 @app.task
 def fail():
     raise KeyError("x")

@@ -37,6 +37,8 @@ class Operation:
     entity_id: str
     name: str
     codec: Codec
+    #: What its caller's context is.
+    context: Mapping[str, Any] | None = None
     sent: list[Outgoing] = field(default_factory=list)
 
     def signal(self, entity_id: str, message: Mapping[str, Any], due: int | None = None) -> None:
@@ -48,6 +50,8 @@ class Operation:
         """
         if (parts := parts_of_id(entity_id)) is None:
             raise ValueError(f"{entity_id!r} is not the id of an entity")
+        if self.context:
+            message = {**message, "context": dict(self.context)}
         self.sent.append(
             Outgoing(entity_id, MESSAGE, self.codec.encode(message), due, orchestrator_of(parts[0]))
         )
@@ -87,6 +91,7 @@ _DETAILS: Mapping[str, Callable[[Any], bool]] = {
     "held": lambda value: isinstance(value, str),
     "id": lambda value: isinstance(value, str),
     "was_aside": lambda value: value is True,
+    "context": lambda value: isinstance(value, dict),
 }
 
 

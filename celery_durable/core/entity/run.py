@@ -46,7 +46,7 @@ def run_by(declaration: Declaration) -> Callable[..., Any]:
             return entity.saved(), aside
 
         host.of(Lifecycle).rest = rest
-        entity = Entity(declaration, host.codec, info.instance_id, saved)
+        entity = Entity(declaration, host.codec, info.instance_id, saved, info.restored)
         while True:
             try:
                 message = await ctx.wait_event(MESSAGE)

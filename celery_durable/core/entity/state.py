@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import inspect
 import logging
-from collections.abc import Awaitable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -41,6 +42,8 @@ class Entity:
     id: str
     #: What ``saved()`` returned last; None if it is new.
     last: Any = None
+    #: Restores the context of an operation's caller within a block.
+    restored: Callable[[Mapping[str, Any]], AbstractContextManager[Any]] = lambda _: nullcontext()
     #: Its state, encoded; None before the first operation.
     state: str | None = field(init=False, default=None)
     #: The fencing number of the last grant.
@@ -216,7 +219,7 @@ class Entity:
             return self._refuse(message)
         try:
             self.declaration.check(message["op"])
-            operation = Operation(self.id, message["op"], self.codec)
+            operation = Operation(self.id, message["op"], self.codec, message.get("context"))
             state, reply = self._apply(message, operation)
         except BaseException as error:
             if not is_own(error):
@@ -235,9 +238,10 @@ class Entity:
         vars(target).update(self.state_value or {})
         token = running_operation.set(operation)
         try:
-            result = getattr(target, message["op"])(
-                *message.get("args", ()), **message.get("kwargs", {})
-            )
+            with self.restored(message.get("context") or {}):
+                result = getattr(target, message["op"])(
+                    *message.get("args", ()), **message.get("kwargs", {})
+                )
         finally:
             running_operation.reset(token)
         if isinstance(result, Awaitable):
