@@ -7,11 +7,12 @@ from typing import Any
 
 import click
 
+from ..core.entity import ORCHESTRATORS
 from .entry import FAILED, command, leave
 from .output import show_lines
 from .parameters import instance_id
 
-__all__ = ["export", "replay", "verify"]
+__all__ = ["export", "lint", "replay", "verify"]
 
 
 @click.command()
@@ -39,6 +40,34 @@ def replay(durable: Any, files: tuple[Path, ...], check_arguments: bool) -> None
 
 
 @click.command()
+@click.argument("names", nargs=-1, metavar="[NAME]...")
+@command
+def lint(durable: Any, names: tuple[str, ...]) -> None:
+    """Read the code of orchestrators for what a replay may do otherwise: clocks, random numbers,
+    I/O, threads, the order of sets; exit code 5 if there is any.
+    """
+    from ..inspection.lint import lint as read
+
+    registry = durable.registry
+    if unknown := [name for name in names if name not in registry]:
+        raise ValueError(
+            f"this process has no orchestrator {unknown[0]!r}; it has {', '.join(registry.names())}"
+        )
+    chosen = names or [name for name in registry.names() if is_of_an_application(name)]
+    found = [
+        each
+        for name in chosen
+        for version in registry.versions(name)
+        for each in read(name, registry.get(name, version).function)
+    ]
+    for each in sorted(set(found)):
+        show_lines(str(each))
+    if found:
+        leave(FAILED)
+    show_lines(f"{len(chosen)} orchestrators do nothing that was found to differ in a replay")
+
+
+@click.command()
 @click.option("--name")
 @click.option("--version")
 @click.option(
@@ -56,3 +85,8 @@ def verify(durable: Any, name: str | None, version: str | None, check_arguments:
     show_lines(str(found))
     if not found.is_ok:
         leave(FAILED)
+
+
+def is_of_an_application(name: str) -> bool:
+    """Tell whether an orchestrator is not one of this package's own."""
+    return not name.startswith((ORCHESTRATORS, "celery_durable."))

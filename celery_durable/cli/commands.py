@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import click
 
-from .changing import export, replay, verify
+from .changing import export, lint, replay, verify
 from .declared import entities, orchestrators, schedules
 from .exporter import exporter
 from .installation import check, doctor, migrate
@@ -23,6 +23,7 @@ _AFTER_VERBS = (
     export,
     replay,
     verify,
+    lint,
     orchestrators,
     schedules,
     entities,

@@ -20,6 +20,7 @@ from ..core.guard import refuse_inside_orchestrator
 from ..core.status import RuntimeStatus
 from ..engine.runtime import Runtime
 from ..errors import WaitTimeout
+from .waiting import drivers
 
 __all__ = ["in_thread", "twin", "wait_for_end_async"]
 
@@ -125,6 +126,14 @@ async def wait_for_end_async(runtime: Runtime, instance_id: str, timeout: float 
         WaitTimeout: it has not ended in time.
         StoreError: the store cannot be reached.
     """
+    if drivers:
+        reads = runtime.store.reads
+
+        def is_over() -> bool:
+            status = reads.status_of(instance_id)
+            return status is None or status.is_terminal
+
+        drivers[-1](timeout, is_over)  # what is awaited beside it may still bring the end
     watches = _watches.setdefault(asyncio.get_running_loop(), {})
     watch = watches.get(id(runtime))
     if watch is None or watch._runtime is not runtime:

@@ -8,7 +8,11 @@ from collections.abc import Callable
 from ..core.status import RuntimeStatus
 from ..errors import DurableError, WaitTimeout
 
-__all__ = ["wait_for_end"]
+__all__ = ["drivers", "wait_for_end"]
+
+#: Of a test that plays the worker: lets what is due happen, and as much time pass as a wait may
+#: take (seconds; None is any), until a condition holds.
+drivers: list[Callable[[float | None, Callable[[], bool]], None]] = []
 
 _FIRST_PAUSE, _GROWTH, _LONGEST_PAUSE = 0.05, 1.2, 1.0  # seconds
 #: With ``task_always_eager``, a wait without a timeout gives up after so many seconds.
@@ -39,16 +43,18 @@ def wait_for_end(
         WaitTimeout: it has not ended in time.
         DurableError: it cannot move while this thread waits.
     """
+    left, patience = timeout, _EAGER_PATIENCE
+    if drivers:  # no time passes after that
+        drivers[-1](timeout, lambda: read()[1])
+        left, patience = None if timeout is None else 0.0, 0.0
     began = time.monotonic()
-    end = None if timeout is None else began + timeout
+    end = None if left is None else began + left
     pause = _FIRST_PAUSE
     while True:
         status, is_last = read()
         if is_last:
             return
-        if is_draining() or (
-            is_eager and end is None and time.monotonic() - began > _EAGER_PATIENCE
-        ):
+        if is_draining() or (is_eager and end is None and time.monotonic() - began > patience):
             raise DurableError(
                 f"orchestration {instance_id!r} is waited for where it cannot go on meanwhile"
                 " (task_always_eager):"

@@ -40,6 +40,11 @@ class CrashPoints:
         """Note what the worker does from now on."""
         self._step = step
 
+    @property
+    def is_in_step(self) -> bool:
+        """Whether the worker does something now."""
+        return self._step is not None
+
     def end(self) -> None:
         """Note that what runs from now on is the test."""
         self._step, self._is_dead = None, False

@@ -221,6 +221,11 @@ class Driver:
 
     _has_crashed = False
 
+    @property
+    def is_busy(self) -> bool:
+        """Whether the worker is in the middle of something."""
+        return self.points.is_in_step
+
     def _look(self, step: str, look: Callable[[], bool]) -> bool:
         found: list[bool] = []
         self._work(step, lambda: found.append(look()))

@@ -15,6 +15,7 @@ from ..core.retry import Interval
 from ..core.status import RuntimeStatus
 from ..errors import ConfigurationError, DurableError, InstanceNotFound
 from ..handles.orchestration import Orchestration
+from ..handles.waiting import drivers
 from ..settings import read_settings
 from .calls import Call, StandIn
 from .crash_points import CrashPoints
@@ -94,6 +95,8 @@ class DurableEnv:
 
     def __enter__(self) -> DurableEnv:
         self._stack.enter_context(_eagerly(self.durable))
+        drivers.append(self._drive)
+        self._stack.callback(drivers.remove, self._drive)
         self._stack.enter_context(self._stage(CrashPoints()))
         return self
 
@@ -178,6 +181,20 @@ class DurableEnv:
             f" this gives up after {_MOST_JUMPS} moments",
             instance_id=started.id,
         )
+
+    def _drive(self, timeout: float | None, is_over: Callable[[], bool]) -> None:
+        """Let happen what a wait of the code under test would see happen."""
+        if self._driver.is_busy:
+            return
+        self.run_until_idle()
+        end = None
+        if timeout is not None:
+            end = self._driver.place.clock.now() + int(timeout * 1_000_000)
+        for _ in range(_MOST_JUMPS):
+            moment = None if is_over() else self._next_moment()
+            if moment is None or (end is not None and moment > end):
+                return
+            self._driver.jump(moment)
 
     def run_until_idle(self) -> None:
         """Take every turn and run every activity that is due now, until nothing is.

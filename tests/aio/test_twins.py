@@ -210,7 +210,7 @@ def test_a_thousand_wait_in_no_thread(env: DurableEnv) -> None:
 def test_no_end_in_time(env: DurableEnv) -> None:
     async def life() -> None:
         run = await durable.astart(waits.s(1), instance_id="i")
-        with pytest.raises(WaitTimeout, match="'i' is PENDING after 0"):
+        with pytest.raises(WaitTimeout, match="'i' is RUNNING after 0"):
             await run.aget(timeout=0.2)
         with pytest.raises(asyncio.CancelledError):
             async with asyncio.timeout(None) as limit:

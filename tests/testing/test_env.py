@@ -1,12 +1,13 @@
 from __future__ import annotations
 
+import asyncio
 import time
 import unittest
 from datetime import datetime, timedelta
 
 import pytest
 
-from celery_durable import DurableError, InvalidState, RuntimeStatus
+from celery_durable import DurableError, InvalidState, RuntimeStatus, WaitTimeout
 from celery_durable.testing import DurableEnv, durable_environment
 from tests.testing import adoption as shop
 
@@ -216,3 +217,22 @@ def test_no_server_of_the_application_is_asked() -> None:
         patch.setattr("socket.socket.connect", lambda *args: asked.append(args))
         assert env.run(closed.s()) == 4
     assert asked == []
+
+
+def test_code_under_test_may_wait_for_a_result(durable_env: DurableEnv) -> None:
+    began = durable_env.now
+    assert shop.fulfil.delay("1").get()["by"] == "nobody"
+    assert durable_env.now - began >= timedelta(days=30)
+    run = shop.durable.start(shop.fulfil.s("1"))
+    before = durable_env.now
+    with pytest.raises(WaitTimeout):
+        run.get(timeout=3600)
+    assert durable_env.now - before <= timedelta(hours=1)
+
+    async def view():
+        other = await shop.durable.astart(shop.fulfil.s("2"))
+        return await other
+
+    assert asyncio.run(view())["by"] == "nobody"
+    with pytest.raises(DurableError, match="event 'never'"):
+        shop.kid.delay(1).get()
