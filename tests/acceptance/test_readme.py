@@ -1,5 +1,6 @@
 """README and documentation: short enough, and every example does what it says."""
 
+import json
 import re
 from dataclasses import fields
 
@@ -74,6 +75,31 @@ def test_the_way_to_test_orchestrators_works(place):
     options = ["-q", "-p", "no:cacheprovider", *plugin, *map("test_{}.py".format, PARTS)]
     printed = place.printed("-m", "pytest", *options, PYTEST_DISABLE_PLUGIN_AUTOLOAD="1")
     assert "4 passed" in printed
+
+
+USES_API = """
+import json
+from celery_durable.testing import durable_environment
+from fastapi.testclient import TestClient
+from api import api
+from shop import durable
+
+with durable_environment(durable) as env, TestClient(api) as client:
+    begun = client.post("/orders", json={"id": "42", "amount": 99}).json()
+    answer = client.post("/orders/42/approve", params={"by": "ada"}).json()
+    missing = client.get("/orders/43")
+print(json.dumps([begun, answer, missing.status_code]))
+"""
+
+
+def test_the_views_of_fastapi_work(place):
+    api, joined, _ = snippets(ROOT / "docs" / "howto" / "async.md")
+    assert "AsyncSession" in joined
+    place.write(shop=snippets(ROOT / "docs" / "quickstart.md")[0], api=api, use=USES_API)
+    begun, answer, missing = json.loads(place.printed("use.py").splitlines()[-1])
+    assert begun == {"id": "42", "status": "PENDING"}
+    assert answer == {"receipt": "42 paid 99", "parcel": "parcel-42", "by": "ada"}
+    assert missing == 404
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
