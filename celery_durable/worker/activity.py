@@ -8,6 +8,7 @@ it (``attempt``). Messages that are not ours pass through untouched.
 from __future__ import annotations
 
 import functools
+import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -17,7 +18,7 @@ from celery.result import allow_join_result
 
 from ..errors import ConfigurationError
 from .activity_context import ActivityContext, current, durable_context
-from .async_tasks import is_async, run_async
+from .async_tasks import run_async
 from .attempt import Attempt
 from .headers import ticket_of
 from .orchestrator import OrchestratorTask
@@ -50,6 +51,7 @@ def wrap_tasks(app: Celery) -> None:
         cls = type(task)
         if isinstance(task, OrchestratorTask) or "_durable_wrapped" in cls.__dict__:
             continue
+        _let_autoretry_wait(task)
         cls.__call__ = _wrapped(cls)
         cls.add_to_chord = _adding(cls)
         cls.on_replace = _replacing(cls.on_replace)
@@ -85,7 +87,7 @@ def _wrapped(cls: type) -> Callable[..., Any]:
         else:
             # BaseTask.__call__ would push a copied context, and lose the children of the body
             body = self.run
-        if not request.called_directly and is_async(self.run):
+        if not request.called_directly:
             body = _awaited(self, body)
         if request.called_directly or (ticket := ticket_of(request)) is None:
             return body(*args, **kwargs)
@@ -99,13 +101,29 @@ def _wrapped(cls: type) -> Callable[..., Any]:
     return __call__
 
 
+def _let_autoretry_wait(task: Any) -> None:
+    """Let Celery's ``autoretry_for`` see what an ``async def`` body raises."""
+    own = getattr(task, "_orig_run", None)
+    if own is None or not inspect.iscoroutinefunction(own):
+        return
+
+    def run(*args: Any, **kwargs: Any) -> Any:
+        body = own if task.request.called_directly else _awaited(task, own)
+        return body(*args, **kwargs)
+
+    task._orig_run = run
+
+
 def _awaited(task: Any, body: Callable[..., Any]) -> Callable[..., Any]:
     """Return what runs an ``async def`` body to its end, on the loop of this process."""
 
     def run(*args: Any, **kwargs: Any) -> Any:
+        result = body(*args, **kwargs)
+        if not inspect.iscoroutine(result):
+            return result
         context = current.get()
         is_unwanted = None if context is None else lambda: context.cancelled
-        return run_async(task, body(*args, **kwargs), is_unwanted)
+        return run_async(task, result, is_unwanted)
 
     return run
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-import inspect
 import os
 import threading
 import types
@@ -20,19 +19,13 @@ from celery._state import _task_stack
 
 from ..errors import ActivityError
 
-__all__ = ["is_async", "run_async"]
+__all__ = ["run_async"]
 
 #: How often it is asked whether the outcome is still wanted, in seconds.
 _LOOK_EVERY = 1.0
 _lock = threading.Lock()
 #: The loop of each process; that of a parent is of no use in a forked one.
 _loops: dict[int, _Loop] = {}
-
-
-def is_async(function: Any) -> bool:
-    """Tell whether a call of this function gives a coroutine."""
-    found = inspect.unwrap(function)
-    return inspect.iscoroutinefunction(getattr(found, "__func__", found))
 
 
 class _Loop:

@@ -26,7 +26,8 @@ def project(place):
 
 
 def test_its_own_tests_pass(project):
-    options = ["-q", "-p", "no:cacheprovider", "-p", "pytest_django.plugin"]
+    plugins = ["-p", "pytest_django.plugin", "-p", "celery_durable.testing.plugin"]
+    options = ["-q", "-p", "no:cacheprovider", *plugins]
     printed = project.printed("-m", "pytest", *options, PYTEST_DISABLE_PLUGIN_AUTOLOAD="1")
     counts = {
         word: int(count) for count, word in re.findall(r"(\d+) (\w+)", printed.splitlines()[-1])

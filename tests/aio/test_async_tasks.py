@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import functools
 import os
 import signal
 import threading
@@ -17,7 +18,7 @@ from celery.exceptions import SoftTimeLimitExceeded
 
 from celery_durable import ActivityError, Durable, RetryPolicy, durable_context
 from celery_durable.testing import DurableEnv, durable_environment
-from celery_durable.worker.async_tasks import is_async, run_async
+from celery_durable.worker.async_tasks import run_async
 
 app = Celery("aio", broker="memory://", set_as_current=False)
 durable = Durable(app)
@@ -64,6 +65,32 @@ async def cancel_itself() -> None:
 @app.task
 async def sends() -> int:
     return int(double.delay(4).result)
+
+
+def in_its_own_loop(function: Any) -> Any:
+    @functools.wraps(function)
+    def run(*args: Any) -> Any:
+        return asyncio.run(function(*args))
+
+    return run
+
+
+@app.task
+@in_its_own_loop
+async def runs_its_own(n: int) -> int:
+    return 2 * n
+
+
+tried: list[int] = []
+
+
+@app.task(autoretry_for=(KeyError,), default_retry_delay=0, max_retries=5)
+async def stubborn() -> int:
+    await asyncio.sleep(0)
+    tried.append(1)
+    if len(tried) < 3:
+        raise KeyError
+    return len(tried)
 
 
 @durable.orchestrator
@@ -204,11 +231,11 @@ def test_a_forked_process_has_a_loop_of_its_own() -> None:
     os.close(reader), os.close(writer)
 
 
-def test_what_is_async() -> None:
-    async def coroutine() -> None: ...
+def test_what_only_looks_async_is_left_alone(durable_env: DurableEnv) -> None:
+    assert durable_env.run(calls.s(runs_its_own.s(3))) == 6
 
-    async def generator() -> Any:
-        yield
 
-    assert is_async(coroutine) and is_async(double.run)
-    assert not is_async(generator) and not is_async(lambda: None) and not is_async(print)
+def test_autoretry_sees_what_they_raise(durable_env: DurableEnv) -> None:
+    tried.clear()
+    assert durable_env.run(calls.s(stubborn.s())) == 3
+    assert len(durable_env.calls(stubborn)) == 3
