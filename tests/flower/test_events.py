@@ -63,7 +63,7 @@ def test_a_failure_has_its_exception_and_no_parent(stage: Any, watch: Any) -> No
     # the event of the last activity itself comes from another process
     wait_until(
         lambda: [child.state for child in task.children] == ["FAILURE"] * 2,
-        what="both attempts to have failed",
+        what=lambda: f"both attempts to have failed, of {watch.events}",
     )
 
 
