@@ -17,7 +17,14 @@ from .._errors import ConfigurationError, PayloadError
 from ..core.canvas_options import CanvasOptions
 from ..core.ports import Codec
 
-__all__ = ["ContextNotRestored", "Propagator", "Propagators", "context_of", "values_of"]
+__all__ = [
+    "ContextNotRestored",
+    "Propagator",
+    "Propagators",
+    "as_context",
+    "context_of",
+    "kept_context",
+]
 
 #: So many bytes may a context have.
 _LARGEST = 4_096
@@ -113,7 +120,9 @@ class Propagators:
         Raises:
             ContextNotRestored: a propagator raises, within the ``with`` statement.
         """
-        return self.restored_values(values_of(codec, canvas)) if self._by_key else nullcontext()
+        if not self._by_key:
+            return nullcontext()
+        return self.restored_values(kept_context(codec, canvas).get("values") or {})
 
     def restored_values(self, values: Mapping[str, Any]) -> AbstractContextManager[Any]:
         """Surround code with these values; see ``restored``."""
@@ -151,15 +160,18 @@ class Propagators:
             raise raised  # no propagator decides that nothing has failed
 
 
-def values_of(codec: Codec, canvas: str | None) -> Mapping[str, Any]:
-    """Return the values that an instance was given at its start, by their keys.
+def kept_context(codec: Codec, canvas: str | None) -> Mapping[str, Any]:
+    """Return the context that is kept with an instance's options, as ``capture`` gave it.
 
     Raises:
         PayloadError: the kept options are damaged.
     """
-    if not canvas:
-        return MappingProxyType({})
-    return CanvasOptions.read(codec, canvas).context.get("values") or {}
+    return CanvasOptions.read(codec, canvas).context if canvas else {}
+
+
+def as_context(kept: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return headers and values of a kept context, by their names; read-only."""
+    return MappingProxyType({**(kept.get("headers") or {}), **(kept.get("values") or {})})
 
 
 def context_of(codec: Codec, canvas: str | None) -> Mapping[str, Any]:
@@ -168,7 +180,4 @@ def context_of(codec: Codec, canvas: str | None) -> Mapping[str, Any]:
     Raises:
         PayloadError: the kept options are damaged.
     """
-    if not canvas:
-        return MappingProxyType({})
-    kept = CanvasOptions.read(codec, canvas).context
-    return MappingProxyType({**(kept.get("headers") or {}), **(kept.get("values") or {})})
+    return as_context(kept_context(codec, canvas))

@@ -14,7 +14,7 @@ from ..core.machine import Machine
 from ..core.ports import ExecutionInfo
 from ..core.rewind import Override, rewind
 from .parts import Parts
-from .propagation import context_of, values_of
+from .propagation import as_context, kept_context
 from .records import InboxRow, InstanceRow, Snapshot
 from .registry import Definition
 
@@ -61,14 +61,15 @@ class Replayer:
             traces: let a disagreement with history name the line of the code.
             is_dry: run nothing that ``ctx.run`` is given.
         """
+        kept = kept_context(self.parts.codec, instance.canvas)
         facts = ExecutionInfo(
             instance.id,
             instance.execution,
             instance.name,
             instance.version,
             instance.parent_id,
-            context_of(self.parts.codec, instance.canvas),
-            values_of(self.parts.codec, instance.canvas),
+            as_context(kept),
+            kept.get("values") or {},
             self.parts.propagators.restored_values,
         )
         determinism.install()

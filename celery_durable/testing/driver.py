@@ -69,7 +69,6 @@ class Driver:
         durable: whose orchestrations.
         place: where they live.
         points: where the worker may die.
-        cold: whether each turn is replayed from history.
     """
 
     def __init__(self, durable: Durable, place: Place, points: CrashPoints) -> None:

@@ -52,15 +52,12 @@ class Place(Protocol):
 class Places(Protocol):
     """Gives places."""
 
-    def fresh(
-        self, settings: Settings, points: CrashPoints, start: int | None = None
-    ) -> AbstractContextManager[Place]:
+    def fresh(self, settings: Settings, points: CrashPoints) -> AbstractContextManager[Place]:
         """Give a place with an empty store until the block is left.
 
         Args:
             settings: of the application.
             points: where its process may die.
-            start: what its clock shows; now if left out.
         """
 
 
@@ -70,8 +67,8 @@ class VirtualClock:
     It begins at a whole second.
     """
 
-    def __init__(self, start: int | None = None) -> None:
-        self.micros = time.time_ns() // 1_000_000_000 * 1_000_000 if start is None else start
+    def __init__(self) -> None:
+        self.micros = time.time_ns() // 1_000_000_000 * 1_000_000
 
     def now(self) -> int:
         """Return the time."""
@@ -111,12 +108,10 @@ class OwnFile:
     """Places in SQLite files of their own; the tables are made once in a process."""
 
     @contextmanager
-    def fresh(
-        self, settings: Settings, points: CrashPoints, start: int | None = None
-    ) -> Iterator[Place]:
+    def fresh(self, settings: Settings, points: CrashPoints) -> Iterator[Place]:
         """Give a place with an empty store; see ``Places``."""
         with tempfile.TemporaryDirectory(prefix="durable-test-") as folder:
-            path, clock = Path(folder) / "store.db", VirtualClock(start)
+            path, clock = Path(folder) / "store.db", VirtualClock()
             path.write_bytes(_empty_store())
             database = _Database(path, clock, points)
             store = Store(

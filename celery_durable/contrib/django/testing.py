@@ -116,9 +116,7 @@ class _OwnConnection:
         self._depth = 0
 
     @contextmanager
-    def fresh(
-        self, settings: Settings, points: CrashPoints, start: int | None = None
-    ) -> Iterator[Place]:
+    def fresh(self, settings: Settings, points: CrashPoints) -> Iterator[Place]:
         """Give a place with an empty store; see ``celery_durable.testing.places``."""
         place = _ConnectionPlace(self._alias, points)
         self._depth += 1
