@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from .app.durable import Durable, Page
     from .app.shared import entity, orchestrator
     from .core.context import OrchestrationContext
+    from .core.futures import SKIPPED
     from .core.limits import Debounce, Limit, Rate
     from .core.retry import RetryPolicy
     from .core.status import RuntimeStatus
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
         NonDeterminismError,
         OrchestrationFailed,
         OrchestrationRevoked,
+        OrchestrationTimeout,
         PayloadError,
         ScheduleNotFound,
         StoreError,
@@ -58,6 +60,7 @@ __all__ = [
     "Rate",
     "RetryPolicy",
     "RuntimeStatus",
+    "SKIPPED",
     "Schedule",
     # errors
     "ActivityError",
@@ -74,6 +77,7 @@ __all__ = [
     "NonDeterminismError",
     "OrchestrationFailed",
     "OrchestrationRevoked",
+    "OrchestrationTimeout",
     "PayloadError",
     "ScheduleNotFound",
     "StoreError",
@@ -94,6 +98,7 @@ _HOMES = dict.fromkeys(__all__, "errors") | {
     **dict.fromkeys(("Entity", "EntityPage"), "handles.entity"),
     **dict.fromkeys(("ActivityContext", "durable_context"), "worker.activity_context"),
     "OrchestrationContext": "core.context",
+    "SKIPPED": "core.futures",
     "RetryPolicy": "core.retry",
     "RuntimeStatus": "core.status",
     "Orchestration": "handles.orchestration",

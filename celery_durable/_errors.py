@@ -16,6 +16,7 @@ __all__ = [
     "InvalidState",
     "ScheduleNotFound",
     "OrchestrationFailed",
+    "OrchestrationTimeout",
     "ActivityError",
     "ActivityTimeout",
     "ActivityInterrupted",
@@ -69,6 +70,12 @@ class ScheduleNotFound(DurableError, LookupError):
 
 class OrchestrationFailed(DurableError):
     """The orchestration ended without a result (``instance_id``, ``status``, ``reason``)."""
+
+
+class OrchestrationTimeout(DurableError, TimeoutError):
+    """An orchestration was not over within its ``timeout`` (``instance_id``; ``timeout`` in
+    seconds).
+    """
 
 
 class ActivityError(DurableError):

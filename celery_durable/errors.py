@@ -23,6 +23,7 @@ from ._errors import (
     LockLost,
     NonDeterminismError,
     OrchestrationFailed,
+    OrchestrationTimeout,
     PayloadError,
     ScheduleNotFound,
     StoreError,
@@ -40,6 +41,7 @@ __all__ = [
     "ScheduleNotFound",
     "OrchestrationFailed",
     "OrchestrationRevoked",
+    "OrchestrationTimeout",
     "WaitTimeout",
     # what an orchestrator meets
     "ActivityError",

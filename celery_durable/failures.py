@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import traceback
 from collections.abc import Callable, Iterator
+from datetime import datetime, timedelta
 from typing import Any
 
 from ._errors import DurableError
@@ -48,6 +49,8 @@ class FailureWriter:
         }
         if attributes := self._attributes(error):
             facts["state"] = self._encode(attributes)
+        if (asked := _retry_after(error)) is not None:
+            facts["retry_after"] = self._encode(asked)
         if isinstance(error, BaseExceptionGroup):
             members = [
                 self.facts_of(member, depth + 1)
@@ -133,6 +136,18 @@ class FailureWriter:
                 left -= size
                 found[name] = value
         return found
+
+
+def _retry_after(error: BaseException) -> Any:
+    """Return when an exception asks to be tried again, as JSON knows it: a moment, or seconds."""
+    try:
+        asked = getattr(error, "retry_after", None)
+    except Exception:  # a property's
+        return None
+    if isinstance(asked, timedelta):
+        return asked.total_seconds()
+    is_number = isinstance(asked, (int, float)) and not isinstance(asked, bool)
+    return asked if isinstance(asked, datetime) or is_number else None
 
 
 def _whole(error: BaseException) -> list[BaseException]:

@@ -156,9 +156,21 @@ class PayloadCodec(ValueCodec):
             verdicts.append(verdict)
         found = self._rebuilt(facts, members, is_cause) if may_rebuild else None
         error = found or _stand_in(facts)
+        if (asked := facts.get("retry_after")) is not None:
+            self._take_retry_after(error, asked)
         if depth < DEEPEST_FAILURE:
             self._link(error, facts, depth)
         return error, (verdicts or True) if found is not None else False
+
+    def _take_retry_after(self, error: Exception, payload: Any) -> None:
+        """Give an exception back when it asks to be tried again, if it does not tell by itself."""
+        try:
+            if getattr(error, "retry_after", None) is None:
+                asked = self.decode(payload)
+                known = error.facts if isinstance(error, DurableError) else error.__dict__
+                known["retry_after"] = asked
+        except Exception:
+            log.debug("a failure's retry_after could not be read", exc_info=True)
 
     def _link(self, error: Exception, facts: dict[str, Any], depth: int) -> None:
         """Give an exception its cause: an original type only where every process of the application

@@ -14,6 +14,7 @@ from celery.app import base as celery_base
 from ..core.entity import Declaration, declare, orchestrator_of, run_by
 from ..core.limits import read_retention
 from ..core.options import REFUSED_BY_ORCHESTRATORS, refuse
+from ..core.retry import run_timeout
 from ..engine.admission_policy import declared_policy
 from ..engine.registry import Definition, Registry, refuse_another
 from ..errors import ConfigurationError
@@ -30,7 +31,7 @@ __all__ = [
     "watch_active_apps",
 ]
 
-_OWN_OPTIONS = ("version", "max_activities", "limit", "debounce", "retention")
+_OWN_OPTIONS = ("version", "max_activities", "limit", "debounce", "retention", "timeout")
 
 
 class Declarations:
@@ -178,6 +179,7 @@ def task_options(
         "version": version,
         "max_activities": limit,
         "flow": declared_policy(function, options),
+        "timeout": run_timeout(options.get("timeout")),
         "retention": read_retention(options["retention"]) if "retention" in options else None,
     }
 
@@ -190,7 +192,7 @@ def declared_entity(
     Raises:
         ConfigurationError: it cannot be an entity's, or another one has that name.
     """
-    if odd := sorted({"version", "max_activities", "bind"}.intersection(options)):
+    if odd := sorted({"version", "max_activities", "bind", "timeout"}.intersection(options)):
         raise ConfigurationError(f"an entity takes no {', '.join(odd)}=")
     chosen = getattr(cls, "__name__", None) if name is None else name
     other = known.get(str(chosen))

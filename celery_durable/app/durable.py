@@ -17,6 +17,7 @@ from celery.app import base as celery_base
 
 from ..core.context import OrchestrationContext
 from ..core.guard import refuse_inside_orchestrator
+from ..core.retry import Interval
 from ..core.typed import TypedSignature
 from ..engine.propagation import Propagator, Propagators
 from ..engine.registry import Registry
@@ -204,7 +205,9 @@ class Durable(Looking, Scheduling, Steering, CodeChecks):
         activities of one instance may be under way at a time (``durable_max_instance_activities``
         if left out). ``limit`` (a number, ``Limit``, ``Rate`` or a list of them), ``debounce``
         (``Debounce``) and ``priority`` say when its instances may begin; ``retention`` (seconds,
-        ``timedelta``, None for ever, or a mapping by status) says how long finished ones are kept.
+        ``timedelta``, None for ever, or a mapping by status) says how long finished ones are kept;
+        ``timeout`` (seconds or ``timedelta``) how long a whole run may take, from its first turn
+        on.
 
         Several versions of one ``name`` may be declared side by side: an instance keeps the one
         that it started with, and new ones get the one that was declared last. They are one Celery
@@ -345,6 +348,7 @@ class Durable(Looking, Scheduling, Steering, CodeChecks):
         tags: Mapping[str, str] | None = None,
         if_exists: IfExists = "return",
         session: Any = None,
+        timeout: Interval | None = None,
     ) -> Orchestration[R]: ...
     @overload
     def start(
@@ -356,6 +360,7 @@ class Durable(Looking, Scheduling, Steering, CodeChecks):
         tags: Mapping[str, str] | None = None,
         if_exists: IfExists = "return",
         session: Any = None,
+        timeout: Interval | None = None,
     ) -> Orchestration[Any]: ...
     def start(
         self,
@@ -366,6 +371,7 @@ class Durable(Looking, Scheduling, Steering, CodeChecks):
         tags: Mapping[str, str] | None = None,
         if_exists: IfExists = "return",
         session: Any = None,
+        timeout: Interval | None = None,
     ) -> Orchestration[Any]:
         """Start an orchestration.
 
@@ -378,6 +384,9 @@ class Durable(Looking, Scheduling, Steering, CodeChecks):
             tags: strings to find it by.
             if_exists: "return" the one there, "raise", "restart" a finished one, or "replace" any.
             session: an SQLAlchemy session or connection whose transaction the start joins.
+            timeout: how long the whole run may take, from its first turn on, in seconds or as
+                ``timedelta``; in the place of what the orchestrator declares. After that it goes as
+                with ``cancel()``, and ends FAILED with ``OrchestrationTimeout``.
 
         Raises:
             InstanceExists, InvalidState: see ``if_exists``.
@@ -392,7 +401,9 @@ class Durable(Looking, Scheduling, Steering, CodeChecks):
             ... )
         """
         runtime = self.runtime
-        request = requested(runtime, signature, instance_id, start_at, tags, if_exists)
+        request = requested(
+            runtime, signature, instance_id, start_at, tags, if_exists, timeout=timeout
+        )
         started = runtime.client.start(request, session)
         return Orchestration(started.id, app=self.app, nudge=started.nudge)
 

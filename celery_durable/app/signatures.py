@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
+from ..core.canvas_options import CanvasOptions
+from ..core.retry import Interval, run_timeout
 from ..core.times import as_microseconds
 from ..engine.start import IfExists, StartRequest
 from ..worker.orchestrator import OrchestratorTask
@@ -25,12 +27,14 @@ def requested(
     tags: Mapping[str, str] | None = None,
     if_exists: IfExists = "return",
     verb: str = "durable.start()",
+    timeout: Interval | None = None,
 ) -> StartRequest:
     """Return the request that a signature and the arguments of ``start`` make.
 
     Raises:
         TypeError: it is no signature of an orchestrator, its arguments do not fit, or it has an
             option without meaning.
+        ValueError: ``timeout`` is not positive.
     """
     if not isinstance(signature, Mapping) or "task" not in signature:
         given = "the orchestrator itself" if hasattr(signature, "s") else type(signature).__name__
@@ -53,6 +57,9 @@ def requested(
         own["instance_id"] = instance_id
     if start_at is not None:
         own["start_at"] = as_microseconds(start_at)
-    return request_of(
+    request = request_of(
         runtime, task, signature.get("args") or (), signature.get("kwargs") or {}, options, **own
     )
+    if (limit := run_timeout(timeout)) is not None:
+        request.canvas = CanvasOptions(request.canvas).with_timeout(limit).kept
+    return request

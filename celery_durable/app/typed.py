@@ -66,6 +66,7 @@ class OrchestratorOptions(TypedDict, total=False):
     limit: int | Limit | Rate | Sequence[int | Limit | Rate] | None
     debounce: Debounce | None
     retention: float | timedelta | Mapping[str, float | timedelta | None] | None
+    timeout: float | timedelta | None
     priority: int | None
     # Celery's
     name: str | None

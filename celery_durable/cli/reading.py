@@ -12,7 +12,15 @@ import click
 from ..core.status import RuntimeStatus
 from ..errors import DurableError, OrchestrationFailed, WaitTimeout
 from ..handles.orchestration import Orchestration
-from ..inspection.views import age, current_waits, instance_view, is_failure, plain, timeline_view
+from ..inspection.views import (
+    age,
+    current_waits,
+    instance_view,
+    is_failure,
+    iso,
+    plain,
+    timeline_view,
+)
 from .entry import FAILED, TIMED_OUT, command, leave
 from .output import (
     formatted,
@@ -98,6 +106,7 @@ def show(
         _draw(run, html, svg, payloads)
         return
     shown = instance_view(run, payloads=payloads)
+    shown["deadline"] = iso(run.deadline)
     show_one(shown | {"waits_for": current_waits(durable, [run])[run.id]}, form)
 
 

@@ -8,7 +8,8 @@ writes:
 * ``reply``: where a result backend sends the result, if that is a queue;
 * ``ignore_result``: true if no result is to be stored;
 * ``shown``: how the caller wants the arguments to be shown;
-* ``context``: what travels with it: ``headers`` of messages, and ``values`` of propagators.
+* ``context``: what travels with it: ``headers`` of messages, and ``values`` of propagators;
+* ``timeout``: how long the whole run may take, in microseconds, where the start says so.
 """
 
 from __future__ import annotations
@@ -112,6 +113,10 @@ class CanvasOptions:
         """Return the same, with what travels."""
         return CanvasOptions({**self.kept, "context": dict(context)}) if context else self
 
+    def with_timeout(self, timeout: int | None) -> CanvasOptions:
+        """Return the same, with how long the whole run may take, in microseconds."""
+        return self if timeout is None else CanvasOptions({**self.kept, "timeout": timeout})
+
     def without_reply(self) -> CanvasOptions:
         """Return the same for a start whose result no client waits for."""
         return CanvasOptions({key: value for key, value in self.kept.items() if key != "reply"})
@@ -120,7 +125,7 @@ class CanvasOptions:
         """Return what holds for a new orchestration in place of this one: its callbacks are called
         once, so they are left out.
         """
-        kept = ("options", "ignore_result", "shown", "context")
+        kept = ("options", "ignore_result", "shown", "context", "timeout")
         return CanvasOptions({key: self.kept[key] for key in kept if key in self.kept})
 
     # -- parts -------------------------------------------------------------------------------------
@@ -149,6 +154,12 @@ class CanvasOptions:
     def context(self) -> Mapping[str, Any]:
         """What travels with it: ``headers``, ``values``."""
         return self._part("context")
+
+    @property
+    def timeout(self) -> int | None:
+        """How long the whole run may take, in microseconds; None where the start does not say."""
+        timeout = self.kept.get("timeout")
+        return timeout if isinstance(timeout, int) else None
 
     @property
     def ignores_result(self) -> bool:

@@ -5,13 +5,21 @@ from __future__ import annotations
 import asyncio
 import inspect
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any
+from typing import Any, Final
 
 from .._errors import ForbiddenOperation
 from .loop import ReplayLoop
 from .tasks import ReplayFuture
 
-__all__ = ["AllFuture", "AnyFuture", "CallFuture", "MapFuture", "as_future", "done_future"]
+__all__ = [
+    "SKIPPED",
+    "AllFuture",
+    "AnyFuture",
+    "CallFuture",
+    "MapFuture",
+    "as_future",
+    "done_future",
+]
 
 _FOREIGN_FUTURE = (
     "{!r} belongs to another event loop and cannot be replayed. Await ctx.call(...), other ctx"
@@ -118,6 +126,11 @@ def _outcome(member: asyncio.Future[Any]) -> tuple[Any, BaseException | None]:
     return (None, error) if error is not None else (member.result(), None)
 
 
+def _found(member: asyncio.Future[Any]) -> Any:
+    result, error = _outcome(member)
+    return result if error is None else error
+
+
 class AllFuture(_Composite):
     """Every result in order; the first failure at once, or after all are done."""
 
@@ -152,33 +165,81 @@ class AllFuture(_Composite):
             self._give([result for result, _ in outcomes], error)
 
 
+class _Skipped:
+    """Stands in the results of ``ctx.map`` for an item that has none; there is one such object."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return "SKIPPED"
+
+    def __reduce__(self) -> str:
+        return "SKIPPED"
+
+    def __json__(self) -> None:
+        """Be null in a payload."""
+
+
+#: In the place of a result that ``ctx.map(stop_when=)`` did not wait for.
+SKIPPED: Final = _Skipped()
+
+
 class MapFuture(_Composite):
-    """Results or exceptions in order, while at most ``tolerate`` members fail."""
+    """Results or exceptions in order, while at most ``tolerate`` members fail.
+
+    With ``stop_when`` it is over when so many have succeeded: the others are cancelled, and are
+    ``SKIPPED``.
+    """
 
     def __init__(
-        self, members: Sequence[asyncio.Future[Any]], *, loop: ReplayLoop, tolerate: int
+        self,
+        members: Sequence[asyncio.Future[Any]],
+        *,
+        loop: ReplayLoop,
+        tolerate: int,
+        stop_when: int | None = None,
     ) -> None:
         self._tolerate = tolerate
-        self._left = len(members)
+        self._stop_when = stop_when
+        #: In the order in which they came.
+        self._ended: list[asyncio.Future[Any]] = []
         self._failed = 0
         super().__init__(members, loop=loop)
 
+    @property
+    def waits_for_all(self) -> bool:
+        """Whether no single success is of interest before all are over."""
+        return self._stop_when is None
+
     def _member_done(self, member: asyncio.Future[Any]) -> None:
-        self._left -= 1
-        error = _outcome(member)[1]
-        if error is not None:
-            self._failed += 1
-            if self._failed > self._tolerate and not self.done():
-                for other in self.members:
-                    other.cancel()
-                return self._give(error=error)
-        if self._left == 0:
-            super()._member_done(member)
+        error = _outcome(member)[1]  # seen
+        if self.done():
+            return
+        self._ended.append(member)
+        self._failed += error is not None
+        if error is not None and self._failed > self._tolerate:
+            self._take_rest_back()
+            self._give(error=error)
+        elif len(self._ended) - self._failed == self._stop_when:
+            self._give(self._results())
+            self._take_rest_back()
+        elif len(self._ended) == len(self.members):
+            self._give(self._results())
+
+    def _take_rest_back(self) -> None:
+        for member in self.members:
+            member.cancel()
+
+    def _results(self) -> list[Any]:
+        ended = set(self._ended)
+        return [_found(member) if member in ended else SKIPPED for member in self.members]
 
     def _settle(self) -> None:
-        if self._left == 0 and not self.done():
-            outcomes = [_outcome(member) for member in self.members]
-            self._give([result if error is None else error for result, error in outcomes])
+        if not self.members:
+            self._give([])
+        for member in self.members:
+            if member.done():
+                self._member_done(member)
 
 
 class AnyFuture(_Composite):

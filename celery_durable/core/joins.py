@@ -100,7 +100,7 @@ def _waiter_of(task: ReplayTask) -> Any:
 
 
 def _waits_for_all(waiter: Any) -> list[CallFuture] | None:
-    if isinstance(waiter, (AllFuture, MapFuture)):
+    if isinstance(waiter, AllFuture) or (isinstance(waiter, MapFuture) and waiter.waits_for_all):
         members: Any = waiter.members
     elif type(waiter).__name__ == "_GatheringFuture":
         members = getattr(waiter, "_children", None)

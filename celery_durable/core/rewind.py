@@ -25,7 +25,7 @@ from .._errors import (
 from .commands import Command
 from .decision import Decision
 from .history import Event, EventKind
-from .kinds import CALL_OUTCOMES, Call, Calls, ChildCall, EntityCalls, Lifecycle
+from .kinds import CALL_OUTCOMES, Call, Calls, ChildCall, EntityCalls, Lifecycle, Timers
 from .machine import Machine
 
 __all__ = ["Override", "last_outcome", "rewind"]
@@ -214,6 +214,8 @@ class _Trace:
             self._reached = place + 1
             if place in self.without or (event := self._inputs.at(place, machine)) is None:
                 continue
+            if event.kind is EventKind.TIMER_FIRED and event.command == machine.of(Timers).deadline:
+                continue  # what the end of its time has canceled runs again
             is_outcome = event.kind in machine.kinds.resolutions or (
                 event.kind is EventKind.EVENT_RAISED and event.command
             )

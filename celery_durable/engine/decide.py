@@ -6,7 +6,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, TypeVar
 
+from ..core.canvas_options import CanvasOptions
 from ..core.decision import Decision
+from ..core.history import EventKind
+from ..core.kinds import RunLimit
 from ..core.machine import Machine
 from .admission import AdmissionController
 from .commit import compile_decision
@@ -61,6 +64,7 @@ class Decider:
             DurableError: the code and its history do not fit, or it cannot be decided here.
         """
         parts, instance = self.parts, snapshot.instance
+        messages = self._limited(snapshot, definition, messages)
         with parts.propagators.restored(parts.codec, instance.canvas):
             execution, decision = self._decided(snapshot, cached, definition, messages, rewind)
         try:
@@ -86,6 +90,27 @@ class Decider:
             execution.abandon()
             raise
         return Decided(execution, decision, commit)
+
+    def _limited(
+        self, snapshot: Snapshot, definition: Definition, messages: Sequence[Message]
+    ) -> Sequence[Message]:
+        """Return the messages; a run that begins with them, and may take so long only, is told its
+        deadline.
+        """
+        if snapshot.instance.sequence or snapshot.history:
+            return messages
+        canvas = snapshot.instance.canvas
+        given = CanvasOptions.read(self.parts.codec, canvas).timeout if canvas else None
+        timeout = definition.timeout if given is None else given
+        if timeout is None:
+            return messages
+        limit = RunLimit(timeout, snapshot.now + timeout)
+        return [
+            (row, event._replace(facts={**limit.facts, **(event.facts or {})}))
+            if event.kind is EventKind.EXECUTION_STARTED
+            else (row, event)
+            for row, event in messages
+        ]
 
     def _decided(
         self,

@@ -159,11 +159,12 @@ def _add_timer(waits_for: list[str], event: str, due: str) -> None:
 
 
 def _state(record: InstanceRecord, now: int) -> str:
+    limit = "" if record.deadline is None else f"; its time is over {_ahead(record.deadline, now)}"
     reason = f": {record.reason.rstrip('.')}" if record.reason else ""
     version = f" v{record.version}" if record.version is not None else ""
     return (
         f"{record.id} ({record.name}{version}) is {record.status}{reason}; it last moved"
-        f" {_ago(record.updated_at, now)}"
+        f" {_ago(record.updated_at, now)}{limit}"
     )
 
 

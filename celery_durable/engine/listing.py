@@ -36,6 +36,8 @@ class InstanceRecord:
     failure: str | None = None
     custom_status: str | None = None
     canvas: str | None = None
+    #: When the time of the run is over; read with a single instance.
+    deadline: int | None = None
 
 
 @dataclass(frozen=True)

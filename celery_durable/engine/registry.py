@@ -27,6 +27,9 @@ class Definition:
     max_activities: int | None = None
     #: Which starts are admitted when; None admits all.
     flow: AdmissionPolicy | None = None
+    #: How long a whole run may take, in microseconds, where its start says nothing; None has no
+    #: limit.
+    timeout: int | None = None
     #: Status -> microseconds after which an ended instance is purged; None is the setting's.
     retention: Mapping[str, int] | None = None
 

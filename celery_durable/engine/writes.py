@@ -14,6 +14,7 @@ from .records import ActivityRow, ActivityTicket, InstanceEnd
 
 __all__ = [
     "CHECK_MESSAGE_AFTER",
+    "DEADLINE",
     "EXPIRES",
     "Admission",
     "AlreadyWaitsError",
@@ -130,6 +131,9 @@ class Waiting:
     before: int
     ready_at: int
 
+
+#: The facts of the timer that ends the time of a whole run.
+DEADLINE = {"deadline": True}
 
 #: The fact of a start until when it is worth something: what has not begun by then is canceled.
 EXPIRES = "expires"

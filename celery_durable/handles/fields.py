@@ -134,6 +134,11 @@ class StatusFields:
         """When it ended."""
         return _moment(self._known.completed_at)
 
+    @property
+    def deadline(self) -> datetime | None:
+        """When its time-out is over; None if it has none, has not begun, or has ended."""
+        return _moment(self._full().deadline)
+
 
 def _moment(micros: int | None) -> datetime | None:
     return None if micros is None else EPOCH + timedelta(microseconds=micros)

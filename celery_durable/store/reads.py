@@ -5,14 +5,17 @@ Cold paths, so SQLAlchemy Core throughout.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from typing import Any
 
 import sqlalchemy as sa
 
+from ..core.history import EventKind
 from ..core.status import RuntimeStatus
 from ..engine.listing import Filters, InstanceRecord, Outstanding, OwedEnd, Pending, Waits
 from ..engine.records import TurnAddress
+from ..engine.writes import DEADLINE
 from . import instances as instances_table
 from . import queries
 from .filters import condition
@@ -26,6 +29,7 @@ from .waits import gathered, waits_statement
 __all__ = ["Reads"]
 
 _MOST_SHOWN = 100
+_DEADLINE = json.dumps(DEADLINE)
 _BRIEF = [
     column
     for column in instances.c
@@ -43,8 +47,13 @@ class Reads:
         return queries.fetch(self.database, statement)
 
     def fetch(self, instance_id: str) -> InstanceRecord | None:
-        """Return one instance with its payloads, or None."""
-        rows = self._query(sa.select(instances).where(instances.c.id == instance_id))
+        """Return one instance with its payloads and its deadline, or None."""
+        m = inbox.c
+        deadline = sa.select(sa.func.min(sa.func.abs(m.visible_at))).where(
+            m.instance == instances.c.id, m.kind == str(EventKind.TIMER_FIRED), m.facts == _DEADLINE
+        )
+        wanted = sa.select(instances, deadline.scalar_subquery().label("deadline"))
+        rows = self._query(wanted.where(instances.c.id == instance_id))
         return _record(rows[0]) if rows else None
 
     def status_of(self, instance_id: str) -> RuntimeStatus | None:
@@ -191,9 +200,10 @@ class Reads:
             .limit(_MOST_SHOWN)
         )
         now = queries.now(self.database)
+        is_awaited = m.facts.is_distinct_from(_DEADLINE)
         times = sa.select(
             sa.func.min(
-                sa.case((sa.and_(m.visible_at > now, m.visible_at < FAR), m.visible_at))
+                sa.case((sa.and_(m.visible_at > now, m.visible_at < FAR, is_awaited), m.visible_at))
             ).label("timer"),
             sa.func.min(sa.case((m.visible_at <= now, m.wake_at))).label("overdue"),
         ).where(m.instance == instance_id)
@@ -256,4 +266,5 @@ def _record(row: sa.Row[Any]) -> InstanceRecord:
             for name in ("input", "output", "failure", "custom_status", "canvas")
             if name in values
         },
+        deadline=values.get("deadline"),
     )

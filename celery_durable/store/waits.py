@@ -11,6 +11,7 @@ import sqlalchemy as sa
 from ..core.history import EventKind
 from ..core.status import RuntimeStatus
 from ..engine.listing import Waits
+from ..engine.writes import DEADLINE
 from .inbox import FAR
 from .schema import inbox, instances, outbox, waiting
 
@@ -28,6 +29,7 @@ def waits_statement(executions: Sequence[str], ids: Sequence[str], now: int) -> 
     none: sa.ColumnElement[Any] = sa.literal_column("0")
     nothing: sa.ColumnElement[Any] = sa.literal_column("''")
     due = sa.and_(m.instance.in_(ids), m.visible_at > now, m.visible_at < FAR)
+    is_awaited = m.facts.is_distinct_from(json.dumps(DEADLINE))
 
     def per(
         whose: sa.ColumnElement[Any],
@@ -51,7 +53,7 @@ def waits_statement(executions: Sequence[str], ids: Sequence[str], now: int) -> 
             c.parent_id.in_(ids), c.status.not_in(_ENDED)
         ),
         per(m.instance, "timer", moment=first, facts=sa.func.min(m.facts)).where(
-            due, m.kind == str(EventKind.TIMER_FIRED)
+            due, is_awaited, m.kind == str(EventKind.TIMER_FIRED)
         ),
         per(m.instance, "start", moment=first).where(
             due, m.kind == str(EventKind.EXECUTION_STARTED)

@@ -19,6 +19,7 @@ from .execution import (
     ContinueAsNewRequested,
     FailExecution,
     Lifecycle,
+    RunLimit,
 )
 from .external_event import ExternalEventContext, ExternalEvents, SendEvent
 from .kind import ContextPart, Kind, Registry, Reissue
@@ -66,6 +67,7 @@ __all__ = [
     "Registry",
     "Reissue",
     "ReviveChild",
+    "RunLimit",
     "ScheduleActivity",
     "SendEvent",
     "SideEffects",

@@ -19,7 +19,7 @@ from ..futures import CallFuture
 from ..history import Event, EventKind
 from ..joins import Joins
 from ..ports import Host
-from ..retry import RetryPolicy
+from ..retry import RetryPolicy, asked_wait
 from .kind import Kind, Reissue, failure_of
 from .timer import Timers
 
@@ -137,15 +137,24 @@ class Call(ABC):
     def failed(self, error: BaseException) -> None:
         """Try again, suspend, or resolve the call with the error."""
         self._is_out = False
-        policy = self.options.retry
-        if policy is not None:
-            attempts = self.attempt - self._attempts_before
-            delay = policy.delay(attempts, error, self.host.now - self._first_at, self._rng())
-            if delay is not None:
-                return self.schedule(self.host.now + delay)
+        try:
+            delay = self._delay(error)
+        except Exception as problem:  # of the policy's own condition
+            return self._resolve(problem)
+        if delay is not None:
+            return self.schedule(self.host.now + delay)
         if self.options.suspend_on_exhausted:
             return self._calls.suspend_for(self, error)
         self._resolve(error)
+
+    def _delay(self, error: BaseException) -> int | None:
+        """Return how long it is until the next attempt; None if there is none."""
+        policy, now = self.options.retry, self.host.now
+        if policy is None:
+            return None
+        attempts = self.attempt - self._attempts_before
+        asked = asked_wait(error, now)
+        return policy.delay(attempts, error, now - self._first_at, self._rng(), asked)
 
     def _rng(self) -> Callable[[], float]:
         seed = f"{self.host.seed}:{self.command}:{self.attempt}"

@@ -105,33 +105,46 @@ async def _run_chord(
 
 
 def window(
-    host: Host, signatures: Sequence[Mapping[str, Any]], concurrency: int | None
+    host: Host,
+    signatures: Sequence[Mapping[str, Any]],
+    concurrency: int | None,
+    options: CallOptions = CallOptions(),  # noqa: B008  frozen
 ) -> list[asyncio.Future[Any]]:
-    """Call every signature, at most ``concurrency`` at a time.
+    """Call every signature with the same options, at most ``concurrency`` at a time.
 
-    The store opens the window as members end.
+    The store opens the window as members end. The label of each has its number, from 0.
     """
+    numbered = [(each, _labelled(options, n)) for n, each in enumerate(signatures)]
     if concurrency is None or concurrency >= len(signatures):
-        return [call(host, signature, CallOptions()) for signature in signatures]
+        return [call(host, signature, chosen) for signature, chosen in numbered]
     if host.is_orchestrator(str(signatures[0]["task"])):
         slots = asyncio.Semaphore(concurrency)
         return [
-            host.loop.create_task(_call_in_slot(host, slots, signature)) for signature in signatures
+            host.loop.create_task(_call_in_slot(host, slots, signature, chosen))
+            for signature, chosen in numbered
         ]
     first = host.last_number + 1
     return [
         leaf(
             host,
             signature,
-            CallOptions(window=first, width=concurrency, is_held=number >= concurrency),
+            replace(chosen, window=first, width=concurrency, is_held=number >= concurrency),
         ).future
-        for number, signature in enumerate(signatures)
+        for number, (signature, chosen) in enumerate(numbered)
     ]
 
 
-async def _call_in_slot(host: Host, slots: asyncio.Semaphore, signature: Mapping[str, Any]) -> Any:
+def _labelled(options: CallOptions, number: int) -> CallOptions:
+    return (
+        options if options.label is None else replace(options, label=f"{options.label}[{number}]")
+    )
+
+
+async def _call_in_slot(
+    host: Host, slots: asyncio.Semaphore, signature: Mapping[str, Any], options: CallOptions
+) -> Any:
     async with slots:
-        return await call(host, signature, CallOptions())
+        return await call(host, signature, options)
 
 
 _SHAPES: dict[str, Callable[[Host, Mapping[str, Any], CallOptions], asyncio.Future[Any]]] = {
@@ -227,7 +240,13 @@ class CallContext(ContextPart):
         items: Iterable[Any],
         *,
         concurrency: int | None = None,
-        tolerate: float = 0,
+        tolerate: float | Literal["all"] = 0,
+        retry: RetryPolicy | None = None,
+        timeout: Interval | None = None,
+        start_timeout: Interval | None = None,
+        heartbeat_timeout: Interval | None = None,
+        label: str | None = None,
+        stop_when: int | None = None,
     ) -> asyncio.Future[list[Any]]:
         """Run ``task`` once for each item, at most ``concurrency`` at a time.
 
@@ -236,30 +255,60 @@ class CallContext(ContextPart):
                 argument.
             items: the items, taken in order.
             concurrency: the width of the window; None for no limit.
-            tolerate: how many may fail (a count, or a share as a float in (0, 1)) before it raises.
+            tolerate: how many may fail (a count, a share as a float in (0, 1), or "all") before it
+                raises the failure that is one too many, and takes the rest back.
+            retry: as in ``call``, for each item, as are the next three; an item that waits for its
+                next attempt keeps its place in the window.
+            timeout: of one attempt.
+            start_timeout: until a worker is first seen to run it.
+            heartbeat_timeout: between two heartbeats.
+            label: a name for people; item 3, counted from 0, is ``"<label>[3]"``.
+            stop_when: so many successes are enough: what has not ended then is taken back, and its
+                place has ``celery_durable.SKIPPED``, which is null in a payload.
 
         Returns:
             A future of the results in order, with the exception in the place of each tolerated
                 failure.
 
+        Raises:
+            ValueError: a number is out of its range.
+
         Example:
             >>> receipts = await ctx.map(charge, orders, concurrency=10, tolerate=0.1)
+            >>> quotes = await ctx.map(ask_carrier, carriers, stop_when=3, tolerate="all")
         """
-        if concurrency is not None and (not isinstance(concurrency, int) or concurrency < 1):
-            raise ValueError(
-                f"concurrency must be a whole number of at least 1, not {concurrency!r}"
-            )
         values = list(items)
-        if isinstance(tolerate, float) and 0 < tolerate < 1:
-            tolerated = int(tolerate * len(values))
-        elif tolerate >= 0 and int(tolerate) == tolerate:
-            tolerated = int(tolerate)
-        else:
-            raise ValueError(f"tolerate must be a count or a share in (0, 1), not {tolerate!r}")
+        tolerated = _tolerated(tolerate, len(values))
+        options = _call_options(
+            retry=retry,
+            timeout=timeout,
+            start_timeout=start_timeout,
+            heartbeat_timeout=heartbeat_timeout,
+            label=label,
+        )
+        width = _optional_count(concurrency, "concurrency")
+        enough = _optional_count(stop_when, "stop_when")
         base: dict[str, Any] = dict(task) if isinstance(task, Mapping) else {"task": task.name}
         signatures = [{**base, "args": (value, *(base.get("args") or ()))} for value in values]
-        futures = window(self._host, signatures, concurrency)
-        return MapFuture(futures, loop=self._host.loop, tolerate=tolerated)
+        futures = window(self._host, signatures, width, options)
+        return MapFuture(futures, loop=self._host.loop, tolerate=tolerated, stop_when=enough)
+
+
+def _tolerated(tolerate: float | str, count: int) -> int:
+    """Return how many of ``count`` items may fail."""
+    if tolerate == "all":
+        return count
+    if isinstance(tolerate, float) and 0 < tolerate < 1:
+        return int(tolerate * count)
+    if isinstance(tolerate, (int, float)) and tolerate >= 0 and int(tolerate) == tolerate:
+        return int(tolerate)
+    raise ValueError(f"tolerate must be a count, a share in (0, 1) or 'all', not {tolerate!r}")
+
+
+def _optional_count(value: int | None, what: str) -> int | None:
+    if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
+        raise ValueError(f"{what} must be a whole number of at least 1, not {value!r}")
+    return value
 
 
 def _call_options(

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
-from ..._errors import DurableError, ForbiddenOperation, PayloadError
+from ..._errors import DurableError, ForbiddenOperation, OrchestrationTimeout, PayloadError
 from ..commands import Command
 from ..decision import Decision
 from ..history import Event, EventKind
@@ -17,6 +17,7 @@ from ..tasks import ReplayTask
 from .entity_call import EntityCalls
 from .external_event import ExternalEvents
 from .kind import Kind, Reissue
+from .timer import Timers
 
 __all__ = [
     "Aside",
@@ -26,6 +27,7 @@ __all__ = [
     "ContinueAsNewRequested",
     "FailExecution",
     "Lifecycle",
+    "RunLimit",
 ]
 
 _OTHER_LOOPS = ("from a running event loop", "while another loop is running")
@@ -92,6 +94,32 @@ class Aside:
         self.withdrawn.append(request)
 
 
+@dataclass(frozen=True, slots=True)
+class RunLimit:
+    """The time that a whole run may take, over all its executions, in microseconds."""
+
+    timeout: int
+    #: When it is over.
+    deadline: int
+
+    @classmethod
+    def read(cls, facts: Mapping[str, Any] | None) -> RunLimit | None:
+        """Return what the facts of a start say; None if nothing."""
+        match (facts or {}).get("limit"):
+            case [int(timeout), int(deadline)]:
+                return cls(timeout, deadline)
+        return None
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What the start of an execution keeps of it."""
+        return {"limit": [self.timeout, self.deadline]}
+
+    def from_now(self, now: int) -> RunLimit:
+        """Return the same time, counted anew."""
+        return RunLimit(self.timeout, now + self.timeout)
+
+
 @dataclass(slots=True)
 class ContinueAsNew(Command):
     """End this execution and start a fresh one under the same id."""
@@ -106,6 +134,8 @@ class ContinueAsNew(Command):
     rests: bool = False
     #: What an entity leaves for later; None for nothing.
     aside: Aside | None = None
+    #: The time that the run may take, which goes on; None is without limit.
+    limit: RunLimit | None = None
 
     def _payload(self) -> str | None:
         return self.input
@@ -143,6 +173,9 @@ class Lifecycle(Kind):
         self.keeps_events = True
         self._cancel_was_requested = False
         self._cancel_reason: str | None = None
+        #: The time that the run may take; None is without limit.
+        self._limit: RunLimit | None = None
+        self._has_timed_out = False
         #: Of an entity: ends every turn by continuing as new with what this returns.
         self.rest: Rest | None = None
 
@@ -163,7 +196,7 @@ class Lifecycle(Kind):
     def is_wanted(self, event: Event) -> bool:
         """Tell whether the execution can still start, be canceled or ask again."""
         if event.kind is EventKind.CANCEL_REQUESTED:
-            return not self._cancel_was_requested
+            return not (self._cancel_was_requested or self._has_timed_out)
         if event.kind is EventKind.EXECUTION_STARTED:
             return self.main is None
         return event.kind is not EventKind.WORK_RENEWED or self.main is not None
@@ -176,6 +209,8 @@ class Lifecycle(Kind):
         host = self.host
         host.loop.origin = host.loop.now
         self._reseed(event)
+        self._limit = RunLimit.read(event.facts)
+        self._set_deadline()
         match host.codec.decode(event.payload or "[[], {}]"):
             case [list(args) | tuple(args), dict(kwargs)] if all(
                 isinstance(name, str) for name in kwargs
@@ -194,14 +229,27 @@ class Lifecycle(Kind):
         if seed := (event.facts or {}).get("seed"):
             self.host.reseed(str(seed))
 
+    def _set_deadline(self) -> None:
+        if self._limit is not None:
+            self.host.of(Timers).set_deadline(self._limit.deadline, self._time_out)
+
+    def _time_out(self) -> None:
+        """The run's time is over: it goes as with a cancel, to another end."""
+        self._has_timed_out = True
+        if self.main is not None and not self._cancel_was_requested:
+            self._cancel_all(self.main)
+
     def _cancel(self, event: Event) -> None:
-        host = self.host
         self._cancel_was_requested = True
         self._cancel_reason = (event.facts or {}).get("reason")
         if self.main is None:
-            self._end(CancelExecution(host.next_number(), self._cancel_reason))
+            self._end(CancelExecution(self.host.next_number(), self._cancel_reason))
             return
-        for task in (self.main, *host.loop.closing):
+        self._cancel_all(self.main)
+
+    def _cancel_all(self, main: ReplayTask) -> None:
+        host = self.host
+        for task in (main, *host.loop.closing):
             task.cancel()
         for kind in host.parts():
             kind.cancel_all()
@@ -221,8 +269,12 @@ class Lifecycle(Kind):
         host.skip_numbers(int(facts.get("commands", 0)))
         host.renewals += 1
         plan = Reissue(facts, host.renewals, host.last_number)
+        host.of(Timers).drop_deadline()
         for kind in host.parts():
             kind.reissue(plan)
+        if self._limit is not None:  # a rewind and a fork have all their time again
+            self._limit = self._limit.from_now(host.now)
+        self._set_deadline()
 
     # -- the end -----------------------------------------------------------------------------------
 
@@ -242,6 +294,8 @@ class Lifecycle(Kind):
             lock.release()
         if main.cancelled() and self._cancel_was_requested:
             return self._end(CancelExecution(host.next_number(), self._cancel_reason))
+        if main.cancelled() and self._has_timed_out:
+            return self._fail(self._timed_out())
         error = _canceled_by_itself(main) if main.cancelled() else main.exception()
         if isinstance(error, ContinueAsNewRequested):
             return self._continue_as_new(error)
@@ -253,6 +307,16 @@ class Lifecycle(Kind):
             name = f"orchestration {host.info.instance_id!r} ({host.info.name})"
             return self._fail(PayloadError(f"{name} returned {problem}"))
         self._end(CompleteExecution(host.next_number(), output))
+
+    def _timed_out(self) -> OrchestrationTimeout:
+        info, limit = self.host.info, self._limit
+        seconds = 0 if limit is None else limit.timeout / 1_000_000
+        return OrchestrationTimeout(
+            f"orchestration {info.instance_id!r} ({info.name}) was not over within its time-out of"
+            f" {seconds:g} seconds",
+            instance_id=info.instance_id,
+            timeout=seconds,
+        )
 
     def _explained(self, error: BaseException) -> BaseException:
         """Return the error that asyncio raised about foreign loops in words that say what to do."""
@@ -284,7 +348,7 @@ class Lifecycle(Kind):
             return self._fail(problem)
         left = host.of(ExternalEvents).left() if request.keep_events else []
         self.keeps_events = request.keep_events
-        self._end(ContinueAsNew(host.next_number(), payload, left))
+        self._end(ContinueAsNew(host.next_number(), payload, left, limit=self._limit))
 
     def go_to_rest(self, rest: Rest, decision: Decision) -> None:
         """End the turn of an entity: what it knows is the input of its next execution."""

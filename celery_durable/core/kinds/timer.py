@@ -29,9 +29,11 @@ class CreateTimer(Command):
     due: int
     #: The name of what is waited for until then; empty for nothing.
     event: str = ""
+    #: Whether it ends the time that the whole run may take.
+    is_deadline: bool = False
 
     def _facts(self) -> dict[str, Any] | None:
-        return {"due": self.due}
+        return {"due": self.due, **({"deadline": True} if self.is_deadline else {})}
 
     def repeats(self, event: Event) -> bool:
         """Tell whether the recorded timer was due at the same time."""
@@ -61,8 +63,12 @@ class Timers(Kind):
         self._new: dict[int, int] = {}
         #: Handles of asyncio, by their identity -> the timer of each.
         self._handles: dict[int, int] = {}
+        #: The one that ends the time of the whole run; the code does not wait for it.
+        self.deadline: int | None = None
 
-    def create(self, due: int, callback: Callable[[], None], event: str = "") -> int:
+    def create(
+        self, due: int, callback: Callable[[], None], event: str = "", *, is_deadline: bool = False
+    ) -> int:
         """Create a durable timer and return its command number.
 
         ``event`` is the name of what is waited for until then.
@@ -72,8 +78,19 @@ class Timers(Kind):
         self.open[number] = due, event, callback
         if not host.is_replaying:
             self._new[number] = due
-        host.ask(CreateTimer(number, due, event))
+        host.ask(CreateTimer(number, due, event, is_deadline))
         return number
+
+    def set_deadline(self, due: int, callback: Callable[[], None]) -> None:
+        """Create the timer that ends the time of the whole run, in the place of the one before."""
+        self.drop_deadline()
+        self.deadline = self.create(due, callback, is_deadline=True)
+
+    def drop_deadline(self) -> None:
+        """Forget the timer of the whole run, of which the store has nothing."""
+        if self.deadline is not None:
+            self.open.pop(self.deadline, None)
+            self.deadline = None
 
     def cancel(self, number: int) -> None:
         """Cancel a timer; without effect if it has fired."""
@@ -135,8 +152,8 @@ class Timers(Kind):
         callback()
 
     def is_waiting(self) -> bool:
-        """Tell whether a timer is open."""
-        return bool(self.open)
+        """Tell whether a timer is open that the code waits for."""
+        return any(number != self.deadline for number in self.open)
 
     def reissue(self, plan: Reissue) -> None:
         """Ask again for the timers that were open before; calls have set new ones by now."""

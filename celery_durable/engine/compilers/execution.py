@@ -62,7 +62,8 @@ def continue_as_new(draft: CommitDraft, command: ContinueAsNew) -> None:
             EventKind.EXECUTION_STARTED,
             f"start:{commit.next_execution}",
             execution=commit.next_execution,
-            facts=dict(draft.carried.successor) or None,
+            facts={**draft.carried.successor, **(command.limit.facts if command.limit else {})}
+            or None,
             wakes=not command.rests,
             check_after=None if command.rests else CHECK_AFTER * 2,
         )

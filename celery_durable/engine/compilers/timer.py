@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from ...core.commands import Command
 from ...core.history import EventKind
 from ...core.kinds import CancelTimer, CreateTimer
 from ..draft import CHECK_AFTER, CommitDraft
-from ..writes import NewInbox
+from ..writes import DEADLINE, NewInbox
 
 __all__ = ["cancel_timer", "create_timer"]
 
@@ -24,11 +26,17 @@ def create_timer(draft: CommitDraft, command: CreateTimer) -> None:
             _dedup_of(draft, command),
             execution=draft.execution,
             command=command.command,
-            facts={"event": command.event} if command.event else None,
+            facts=_facts_of(command),
             visible_at=command.due,
             check_after=CHECK_AFTER if is_near else -horizon,
         )
     )
+
+
+def _facts_of(command: CreateTimer) -> dict[str, Any] | None:
+    if command.is_deadline:
+        return DEADLINE
+    return {"event": command.event} if command.event else None
 
 
 def cancel_timer(draft: CommitDraft, command: CancelTimer) -> None:

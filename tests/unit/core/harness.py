@@ -395,6 +395,7 @@ def live(
     order: str | int = "first",
     batch: int = 1,
     facts: ExecutionInfo = FACTS,
+    start_facts: Mapping[str, Any] | None = None,
     check: bool = True,
 ) -> Life:
     """Run an orchestrator in a world of its own.
@@ -409,6 +410,7 @@ def live(
             a seed to draw.
         batch: how many inputs a turn takes at most.
         facts: who the execution is.
+        start_facts: what its start says.
         check: whether the life is replayed in every way afterwards.
     """
     world = World(script or {}, order)
@@ -417,7 +419,10 @@ def live(
     life = Life(function, facts)
     execution = fresh(function, facts)
     try:
-        _run_to_the_end(execution, world, life, started(*args, **(kwargs or {})), batch)
+        start = started(*args, **(kwargs or {}))._replace(
+            facts=None if start_facts is None else dict(start_facts)
+        )
+        _run_to_the_end(execution, world, life, start, batch)
     finally:
         execution.abandon()
     return life.check() if check else life

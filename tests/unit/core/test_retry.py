@@ -88,7 +88,7 @@ def test_one_class_a_tuple_and_a_list_of_classes_are_the_same(name, given):
         ("total_timeout", True, TypeError),
         ("max_attempts", 0, ValueError),
         ("max_attempts", 1.5, ValueError),
-        ("max_attempts", None, ValueError),
+        ("max_attempts", "3", ValueError),
         ("backoff", 0.5, ValueError),
         ("backoff", float("nan"), ValueError),
         ("backoff", "2", TypeError),
