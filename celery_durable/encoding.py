@@ -18,6 +18,7 @@ import inspect
 import logging
 import re
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from typing import Any
 
 from kombu.serialization import dumps, loads, registry
@@ -134,10 +135,10 @@ class ValueCodec:
         except PayloadError:
             raise
         except Exception as error:
-            try:
-                where, culprit = _culprit(value, self.serializer)
-            except RecursionError:
-                where, culprit = "a value (nested too deeply, or holding itself)", value
+            where, culprit = "a value (nested too deeply, or holding itself)", value
+            if not _is_endless(error):
+                with suppress(RecursionError):
+                    where, culprit = _culprit(value, self.serializer)
             if inspect.iscoroutine(culprit):
                 culprit.close()
                 raise PayloadError(
@@ -256,6 +257,12 @@ def _refuse_twins(value: dict[Any, Any], where: str) -> None:
 def _key_texts(keys: Iterable[Any]) -> Iterator[str]:
     for key in keys:
         yield key if isinstance(key, str) else json_dumps({key: 0})[2:-5]
+
+
+def _is_endless(error: BaseException) -> bool:
+    """Tell whether a serializer has refused a value for its depth: no part of it is to blame."""
+    causes = (error, error.__cause__, error.__context__)
+    return any(isinstance(each, RecursionError) or "Circular" in str(each) for each in causes)
 
 
 def _culprit(value: Any, serializer: str, where: str = "a value") -> tuple[str, Any]:

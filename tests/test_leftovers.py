@@ -75,7 +75,7 @@ def is_tidy(made: dict[str, Any]) -> bool:
         pytest.param(signal.SIGKILL, ("-n", "2"), id="SIGKILL, several processes"),
         pytest.param(signal.SIGINT, (), id="SIGINT, one process", marks=pytest.mark.long),
         pytest.param(
-            signal.SIGINT, ("-n", "2"), id="SIGINT, several processes", marks=pytest.mark.full
+            signal.SIGINT, ("-n", "2"), id="SIGINT, several processes", marks=pytest.mark.long
         ),
         pytest.param(signal.SIGKILL, (), id="SIGKILL, one process", marks=pytest.mark.long),
         pytest.param(
@@ -102,7 +102,13 @@ def test_a_failure_takes_its_workers_along_and_the_run_says_what_was_left(tmp_pa
         wait_until(lambda: is_tidy(made), what=f"the end of {made}")
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT], ids=["SIGKILL", "SIGINT"])
+@pytest.mark.parametrize(
+    "number",
+    [
+        pytest.param(signal.SIGKILL, id="SIGKILL"),
+        pytest.param(signal.SIGINT, id="SIGINT", marks=pytest.mark.long),
+    ],
+)
 def test_its_servers_databases_and_keys_are_gone(
     number: signal.Signals,
     tmp_path: Path,

@@ -31,7 +31,7 @@ __all__ = [
     "watch_active_apps",
 ]
 
-_OWN_OPTIONS = ("version", "max_activities", "limit", "debounce", "retention", "timeout")
+_OWN_OPTIONS = ("version", "max_activities", "limit", "debounce", "retention", "timeout", "upgrade")
 
 
 class Declarations:
@@ -180,8 +180,15 @@ def task_options(
         "max_activities": limit,
         "flow": declared_policy(function, options),
         "timeout": run_timeout(options.get("timeout")),
+        "upgrade": _checked_flag(options.get("upgrade", False), "upgrade"),
         "retention": read_retention(options["retention"]) if "retention" in options else None,
     }
+
+
+def _checked_flag(value: Any, name: str) -> bool:
+    if not isinstance(value, bool):
+        raise ConfigurationError(f"{name} must be True or False, not {value!r}")
+    return value
 
 
 def declared_entity(
@@ -192,7 +199,9 @@ def declared_entity(
     Raises:
         ConfigurationError: it cannot be an entity's, or another one has that name.
     """
-    if odd := sorted({"version", "max_activities", "bind", "timeout"}.intersection(options)):
+    if odd := sorted(
+        {"version", "max_activities", "bind", "timeout", "upgrade"}.intersection(options)
+    ):
         raise ConfigurationError(f"an entity takes no {', '.join(odd)}=")
     chosen = getattr(cls, "__name__", None) if name is None else name
     other = known.get(str(chosen))

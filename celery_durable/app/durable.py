@@ -207,7 +207,8 @@ class Durable(Looking, Scheduling, Steering, CodeChecks):
         (``Debounce``) and ``priority`` say when its instances may begin; ``retention`` (seconds,
         ``timedelta``, None for ever, or a mapping by status) says how long finished ones are kept;
         ``timeout`` (seconds or ``timedelta``) how long a whole run may take, from its first turn
-        on.
+        on. With ``upgrade=True`` an execution that continues as new has the newest version from
+        then on.
 
         Several versions of one ``name`` may be declared side by side: an instance keeps the one
         that it started with, and new ones get the one that was declared last. They are one Celery
@@ -349,6 +350,7 @@ class Durable(Looking, Scheduling, Steering, CodeChecks):
         if_exists: IfExists = "return",
         session: Any = None,
         timeout: Interval | None = None,
+        version: str | None = None,
     ) -> Orchestration[R]: ...
     @overload
     def start(
@@ -361,6 +363,7 @@ class Durable(Looking, Scheduling, Steering, CodeChecks):
         if_exists: IfExists = "return",
         session: Any = None,
         timeout: Interval | None = None,
+        version: str | None = None,
     ) -> Orchestration[Any]: ...
     def start(
         self,
@@ -372,6 +375,7 @@ class Durable(Looking, Scheduling, Steering, CodeChecks):
         if_exists: IfExists = "return",
         session: Any = None,
         timeout: Interval | None = None,
+        version: str | None = None,
     ) -> Orchestration[Any]:
         """Start an orchestration.
 
@@ -387,6 +391,7 @@ class Durable(Looking, Scheduling, Steering, CodeChecks):
             timeout: how long the whole run may take, from its first turn on, in seconds or as
                 ``timedelta``; in the place of what the orchestrator declares. After that it goes as
                 with ``cancel()``, and ends FAILED with ``OrchestrationTimeout``.
+            version: which of the versions of its code it has; the newest if left out.
 
         Raises:
             InstanceExists, InvalidState: see ``if_exists``.
@@ -394,6 +399,7 @@ class Durable(Looking, Scheduling, Steering, CodeChecks):
                 an option without meaning.
             PayloadError: an argument cannot be encoded.
             StoreError: the store cannot be reached; nothing was started.
+            ConfigurationError: this process does not have the version.
 
         Example:
             >>> run = durable.start(
@@ -402,7 +408,14 @@ class Durable(Looking, Scheduling, Steering, CodeChecks):
         """
         runtime = self.runtime
         request = requested(
-            runtime, signature, instance_id, start_at, tags, if_exists, timeout=timeout
+            runtime,
+            signature,
+            instance_id,
+            start_at,
+            tags,
+            if_exists,
+            timeout=timeout,
+            version=version,
         )
         started = runtime.client.start(request, session)
         return Orchestration(started.id, app=self.app, nudge=started.nudge)

@@ -28,6 +28,7 @@ def requested(
     if_exists: IfExists = "return",
     verb: str = "durable.start()",
     timeout: Interval | None = None,
+    version: str | None = None,
 ) -> StartRequest:
     """Return the request that a signature and the arguments of ``start`` make.
 
@@ -52,7 +53,9 @@ def requested(
             " a plain task is started by .delay()"
         )
     options = dict(signature.get("options") or {})
-    own: dict[str, Any] = {"tags": tags, "if_exists": if_exists}
+    if version is not None and (not isinstance(version, str) or not version):
+        raise TypeError(f"version is the name of one, not {version!r}")
+    own: dict[str, Any] = {"tags": tags, "if_exists": if_exists, "version": version}
     if instance_id is not None:
         own["instance_id"] = instance_id
     if start_at is not None:

@@ -67,6 +67,7 @@ class OrchestratorOptions(TypedDict, total=False):
     debounce: Debounce | None
     retention: float | timedelta | Mapping[str, float | timedelta | None] | None
     timeout: float | timedelta | None
+    upgrade: bool
     priority: int | None
     # Celery's
     name: str | None

@@ -24,6 +24,7 @@ __all__ = ["start"]
 @click.option(
     "--at", "start_at", metavar="TIME", help="An ISO time to begin at (UTC where it has no zone)."
 )
+@click.option("--version", help="Of its code; the newest if left out.")
 @click.option("--tag", "tags", multiple=True, metavar="NAME=VALUE", callback=tags)
 @click.option(
     "--if-exists", type=click.Choice(["return", "raise", "restart", "replace"]), default="return"

@@ -11,6 +11,7 @@ import random
 import uuid
 from collections.abc import Awaitable, Iterable, Mapping, MutableMapping
 from datetime import datetime, timedelta
+from types import NoneType
 from typing import Any, NoReturn, TypeVar
 
 from .._errors import ForbiddenOperation
@@ -234,13 +235,24 @@ class OrchestrationContext(KindsContext):
         """
         self._host.set_status(value)
 
-    def continue_as_new(self, *args: Any, keep_events: bool = True, **kwargs: Any) -> NoReturn:
+    def continue_as_new(
+        self, *args: Any, upgrade: bool | str | None = None, keep_events: bool = True, **kwargs: Any
+    ) -> NoReturn:
         """End this execution and start afresh under the same id, with new arguments; never returns.
 
         Events that were not taken yet stay for the new execution, in order, unless ``keep_events``
         is False.
 
+        Args:
+            *args: its arguments.
+            upgrade: which version of the code it has: True for the one that a new start would get,
+                the name of one, False for the same; None is what this version declares
+                (``@durable.orchestrator(upgrade=)``).
+            keep_events: whether it has the events that were not taken yet.
+            **kwargs: its keyword arguments.
+
         Raises:
+            TypeError: ``upgrade`` is no version.
             ForbiddenOperation: inside a saga or a lock, which would never know how it ends.
 
         Example:
@@ -252,7 +264,9 @@ class OrchestrationContext(KindsContext):
                 "ctx.continue_as_new() inside a saga or a lock: leave the block first, so that it"
                 " is clear what is done"
             )
-        raise ContinueAsNewRequested(args, kwargs, keep_events)
+        if not isinstance(upgrade, (bool, str, NoneType)) or upgrade == "":
+            raise TypeError(f"upgrade is True, False or a version, not {upgrade!r}")
+        raise ContinueAsNewRequested(args, kwargs, keep_events, upgrade)
 
 
 _UNDO_RETRY = RetryPolicy(first_interval=1, max_attempts=10, backoff=2.0, max_interval=300)

@@ -166,7 +166,7 @@ class AllFuture(_Composite):
 
 
 class _Skipped:
-    """Stands in the results of ``ctx.map`` for an item that has none; there is one such object."""
+    """The place of an item without a result in those of ``ctx.map``; there is one such object."""
 
     __slots__ = ()
 

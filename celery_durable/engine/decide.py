@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, TypeVar
 
+from .._errors import DurableError
 from ..core.canvas_options import CanvasOptions
 from ..core.decision import Decision
 from ..core.history import EventKind
-from ..core.kinds import RunLimit
+from ..core.kinds import ContinueAsNew, RunLimit
 from ..core.machine import Machine
 from .admission import AdmissionController
 from .commit import compile_decision
 from .intake import Message
 from .parts import Parts
-from .records import InboxRow, Snapshot
+from .records import InboxRow, InstanceRow, Snapshot
 from .registry import Definition
 from .replay import Replayer
 from .writes import Committed, TurnCommit
@@ -85,11 +87,42 @@ class Decider:
                 definition.max_activities,
                 carried,
             )
+            if isinstance(decision.final, ContinueAsNew):
+                commit.next_version = self._next_version(decision.final, instance, definition)
             self.admission.complete(commit, instance, decision, snapshot.now)
         except BaseException:
             execution.abandon()
             raise
         return Decided(execution, decision, commit)
+
+    def _next_version(
+        self, command: ContinueAsNew, instance: InstanceRow, definition: Definition
+    ) -> str | None:
+        """Return the version of the code that an instance has from its next execution on.
+
+        Raises:
+            DurableError: that one does not take its arguments.
+        """
+        registry, name = self.parts.registry, instance.name
+        wanted = definition.upgrade if command.upgrade is None else command.upgrade
+        if wanted is True:
+            newest = registry.newest(name)
+            version = instance.version if newest is None else newest.version
+        else:
+            version = wanted or instance.version
+        following = registry.get(name, version)
+        if version != instance.version and following is not None:
+            args, kwargs = self.parts.codec.decode(command.input)
+            try:
+                inspect.signature(following.function).bind(None, *args, **kwargs)
+            except TypeError as error:
+                raise DurableError(
+                    f"orchestration {instance.id!r} ({name}) cannot continue as version"
+                    f" {version!r}, which does not take its arguments: {error}. Mend that, then"
+                    " resume it",
+                    instance_id=instance.id,
+                ) from None
+        return version
 
     def _limited(
         self, snapshot: Snapshot, definition: Definition, messages: Sequence[Message]

@@ -27,6 +27,8 @@ class Definition:
     max_activities: int | None = None
     #: Which starts are admitted when; None admits all.
     flow: AdmissionPolicy | None = None
+    #: Whether its next execution has the version that a new start would get.
+    upgrade: bool = False
     #: How long a whole run may take, in microseconds, where its start says nothing; None has no
     #: limit.
     timeout: int | None = None
@@ -102,6 +104,26 @@ class Registry:
         for versions in self._definitions.values():
             for definition in versions.values():
                 definition.check()
+
+    def chosen(self, name: str, version: str | None) -> Definition | None:
+        """Return the definition that a start gets: the one of the version that it names, or the
+        newest.
+
+        Raises:
+            ConfigurationError: this process does not have the version, or its name is too long.
+        """
+        if version is None:
+            return self.newest(name)
+        found = self.get(name, version)
+        if found is None:
+            known = ", ".join(
+                "none" if each is None else repr(each) for each in self.versions(name)
+            )
+            raise ConfigurationError(
+                f"orchestrator {name} has no version {version!r} in this process, which has {known}"
+            )
+        found.check()
+        return found
 
     def versions(self, name: str) -> list[str | None]:
         """Return the versions of a name, the newest last."""

@@ -64,6 +64,8 @@ class StartRequest:
     root_id: str | None = None
     #: It does not begin after this time; microseconds by the store's clock.
     expires: int | None = None
+    #: Of its code; None is the newest.
+    version: str | None = None
 
 
 class Started(NamedTuple):
@@ -94,10 +96,12 @@ class Starter:
             PayloadError: an argument cannot be encoded.
             ValueError: the id or the tags do not fit, or a limit's key cannot be told from the
                 arguments.
+            ConfigurationError: this process does not have the version.
         """
         refuse_inside_orchestrator("durable.start()")
         _check(request)
         parts, instance_id = self.parts, new_id(request.instance_id, request.name)
+        definition = parts.registry.chosen(request.name, request.version)
         try:
             payload = parts.codec.encode([list(request.args), dict(request.kwargs)])
             canvas = parts.codec.encode(dict(request.canvas)) if request.canvas else None
@@ -106,7 +110,6 @@ class Starter:
                 f"orchestration {instance_id!r} ({request.name}) cannot start: {error}",
                 **error.facts,
             ) from error
-        definition = parts.registry.newest(request.name)
         new = NewInstance(
             instance_id,
             new_execution_id(),

@@ -292,6 +292,8 @@ class TurnCommit:
     next_execution: str | None = None
     #: The encoded input of that one.
     next_input: str | None = None
+    #: The version of the next execution's code.
+    next_version: str | None = None
     #: The next execution begins with its first message, not at once: an entity's does.
     rests: bool = False
     #: Keys of messages put aside that are not wanted any more.

@@ -221,6 +221,7 @@ def begin_next_execution(work: Work) -> None:
         id=commit.instance_id,
         execution=commit.next_execution,
         input=blob(commit.next_input),
+        version=commit.next_version,
         now=work.now,
     )
     values = {"id": commit.instance_id, "execution": commit.execution}

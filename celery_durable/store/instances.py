@@ -38,7 +38,8 @@ UPDATE_INSTANCE = Statement(
     " purge_at = :purge_at, updated_at = :now WHERE id = :id"
 )
 RENEW_INSTANCE = Statement(
-    "UPDATE durable_instances SET execution = :execution, sequence = 0, input = :input, updated_at"
+    "UPDATE durable_instances SET execution = :execution, sequence = 0, input = :input, version ="
+    " :version, updated_at"
     " = :now WHERE id = :id"
 )
 REOPEN_INSTANCE = Statement(

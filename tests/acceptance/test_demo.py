@@ -33,6 +33,7 @@ def test_it_needs_no_server(place):
     assert not place.processes()
 
 
+@pytest.mark.long
 def test_on_redis_and_postgresql_it_has_a_place_of_its_own(place, redis_url, postgres_url):
     import redis
 

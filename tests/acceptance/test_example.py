@@ -72,9 +72,8 @@ def test_the_demo_runs_on_postgresql_and_redis(project, postgres_url, redis_url)
     check_demo(printed)
 
 
-@pytest.mark.parametrize(
-    "number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.long)]
-)
+@pytest.mark.long  # the package's own demo is interrupted in the full tier
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_demo_leaves_nothing_behind(project, number):
     command, options = (
         [sys.executable, "manage.py", "demo"],

@@ -19,8 +19,9 @@ from tests.tiers import is_long
 from .report import Figures
 from .scene import Scene, plays
 
-MODULES = ["test_turns", "test_sessions"]
+MODULES = ["test_turns"]
 LONG_MODULES = [
+    "test_sessions",
     "test_outcomes",
     "test_liveness",
     "test_clients",

@@ -8,9 +8,11 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
+import pytest
 import sqlalchemy as sa
 
 from tests.conftest import wait_until
+from tests.tiers import is_long
 
 from .chaosapp import next_of, true_time
 from .load import Job, mixed
@@ -36,7 +38,8 @@ def processes_that_die(scene: Scene) -> Figures:
 @plays(processes_that_die)
 def test_processes_that_are_killed_at_random(outcome):
     assert outcome.faults["SIGKILL of a worker"] >= 2
-    assert outcome.doubles or any(outcome.recoveries.values()), "no fault has hit anything"
+    if is_long():  # in a short storm on a slow machine each may hit a moment of rest
+        assert outcome.doubles or any(outcome.recoveries.values()), "no fault has hit anything"
 
 
 def children_of_one_task(scene: Scene) -> Figures:
@@ -61,6 +64,7 @@ def children_of_one_task(scene: Scene) -> Figures:
     return figures
 
 
+@pytest.mark.long  # without faults: tests/integration/test_no_copies.py
 @plays(children_of_one_task)
 def test_children_that_end_after_each_task_get_no_copies(outcome):
     assert outcome.faults["all connections to PostgreSQL ended"] >= 4

@@ -114,7 +114,8 @@ def open_url() -> Iterator[Callable[..., Store]]:
 
 
 #: What these test depends on how a database locks, isolates and fails: each case runs on every one.
-#: Cases of all other modules run on SQLite and on one of the servers, and in the long tier on both.
+#: Cases of all other modules run on SQLite, half of them on a server too, and in the long tier all
+#: on both.
 BY_THE_DATABASE = {
     "test_idle_cost",
     "test_inbox_machine",
@@ -132,8 +133,11 @@ BY_THE_DATABASE = {
 }
 
 
+_MEETS = {0: "postgres", 1: "mariadb"}
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Let each other case meet one server, two of three PostgreSQL.
+    """Let every other case that is above the store meet one server, beside SQLite, which all meet.
 
     A case that there is for one server only stays.
     """
@@ -148,11 +152,11 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
                 cases.setdefault((item.path, f"{item.name.partition('[')[0]}[{rest}]"), {})[
                     server
                 ] = item
-    out = {
-        both["postgres" if zlib.crc32(case.encode()) % 3 == 0 else "mariadb"]
-        for (_, case), both in cases.items()
-        if len(both) == 2
-    }
+    out: set[pytest.Item] = set()
+    for (_, case), both in cases.items():
+        if len(both) == 2:
+            chosen = zlib.crc32(case.encode()) % 4
+            out |= {item for server, item in both.items() if server != _MEETS.get(chosen)}
     if out:
         config.hook.pytest_deselected(items=list(out))
         items[:] = [item for item in items if item not in out]

@@ -225,7 +225,7 @@ while True:
 """
 
 
-@pytest.mark.full
+@pytest.mark.long  # with real workers: tests/integration/test_schedules.py
 def test_processes_that_are_killed_at_any_moment_start_each_tick_once(
     store: Store, clients: Clients
 ) -> None:

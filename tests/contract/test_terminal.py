@@ -109,6 +109,7 @@ def terminal(tmp_path: Path) -> Iterator[Callable[..., Terminal]]:
         each.close()
 
 
+@pytest.mark.long
 def test_without_rich_there_are_lines_and_a_hint(
     shop: Any, terminal: Callable[..., Terminal], tmp_path: Path
 ) -> None:

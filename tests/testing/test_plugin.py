@@ -37,7 +37,13 @@ def test_two(durable_env):
 """
 
 
-@pytest.mark.parametrize("names", [False, True], ids=["the current app", "a fixture of its own"])
+@pytest.mark.parametrize(
+    "names",
+    [
+        pytest.param(False, id="the current app"),
+        pytest.param(True, id="a fixture of its own", marks=pytest.mark.full),
+    ],
+)
 def test_an_application_uses_the_fixture(tmp_path: Path, names: bool) -> None:
     (tmp_path / "own.py").write_text(APPLICATION)
     override = (

@@ -1,4 +1,4 @@
-"""``timeout`` of a run, from the front door: declared, given at a start, kept and counted anew."""
+"""``timeout`` of a run, from the front door: declared, given at a start, kept, and counted again."""
 
 from __future__ import annotations
 

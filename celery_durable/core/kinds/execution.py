@@ -116,7 +116,7 @@ class RunLimit:
         return {"limit": [self.timeout, self.deadline]}
 
     def from_now(self, now: int) -> RunLimit:
-        """Return the same time, counted anew."""
+        """Return the same time, counted from now on."""
         return RunLimit(self.timeout, now + self.timeout)
 
 
@@ -134,7 +134,9 @@ class ContinueAsNew(Command):
     rests: bool = False
     #: What an entity leaves for later; None for nothing.
     aside: Aside | None = None
-    #: The time that the run may take, which goes on; None is without limit.
+    #: Which version it has: True is the one of a new start, False the same, None what is declared.
+    upgrade: bool | str | None = None
+    #: The time that the run may take, which its next execution has too; None is without limit.
     limit: RunLimit | None = None
 
     def _payload(self) -> str | None:
@@ -144,9 +146,16 @@ class ContinueAsNew(Command):
 class ContinueAsNewRequested(BaseException):
     """Leaves the orchestrator by ``ctx.continue_as_new``."""
 
-    def __init__(self, args: tuple[Any, ...], kwargs: dict[str, Any], keep_events: bool) -> None:
+    def __init__(
+        self,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        keep_events: bool,
+        upgrade: bool | str | None = None,
+    ) -> None:
         super().__init__("continue as new")
         self.call_args, self.call_kwargs, self.keep_events = args, kwargs, keep_events
+        self.upgrade = upgrade
 
 
 #: Gives, at the end of a turn of an entity, its state and what it puts aside.
@@ -348,7 +357,8 @@ class Lifecycle(Kind):
             return self._fail(problem)
         left = host.of(ExternalEvents).left() if request.keep_events else []
         self.keeps_events = request.keep_events
-        self._end(ContinueAsNew(host.next_number(), payload, left, limit=self._limit))
+        number = host.next_number()
+        self._end(ContinueAsNew(number, payload, left, upgrade=request.upgrade, limit=self._limit))
 
     def go_to_rest(self, rest: Rest, decision: Decision) -> None:
         """End the turn of an entity: what it knows is the input of its next execution."""
