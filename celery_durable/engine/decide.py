@@ -118,7 +118,7 @@ class Decider:
             except TypeError as error:
                 raise DurableError(
                     f"orchestration {instance.id!r} ({name}) cannot continue as version"
-                    f" {version!r}, which does not take its arguments: {error}. Mend that, then"
+                    f" {version!r}, which does not take its arguments: {error}. Fix that, then"
                     " resume it",
                     instance_id=instance.id,
                 ) from None

@@ -275,7 +275,7 @@ class CallContext(ContextPart):
 
         Example:
             >>> receipts = await ctx.map(charge, orders, concurrency=10, tolerate=0.1)
-            >>> quotes = await ctx.map(ask_carrier, carriers, stop_when=3, tolerate="all")
+            >>> first = await ctx.map(charge, orders, stop_when=1, tolerate="all")
         """
         values = list(items)
         tolerated = _tolerated(tolerate, len(values))
