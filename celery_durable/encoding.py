@@ -27,6 +27,7 @@ from kombu.utils.json import loads as json_loads
 from kombu.utils.json import register_type
 
 from ._errors import PayloadError
+from .conversion import Converters, Encoder
 
 __all__ = ["DEEPEST", "Foreign", "ValueCodec", "unmistakable"]
 
@@ -77,6 +78,7 @@ class ValueCodec:
             JSON; pickle only if it is the serializer, however it is named.
         warning: the length above which an encoded value is logged.
         limit: the length above which it is refused.
+        converters: of the application's own types.
     """
 
     def __init__(
@@ -86,8 +88,11 @@ class ValueCodec:
         *,
         warning: int | None = None,
         limit: int | None = None,
+        converters: Converters | None = None,
     ) -> None:
         self.serializer = serializer
+        #: Of the application's own types.
+        self.converters: Converters = Converters() if converters is None else converters
         self._warning = warning
         self._limit = limit
         names = {serializer, *accept}
@@ -109,7 +114,9 @@ class ValueCodec:
         """
         if is_checked:
             return self._encode(value, DEEPEST + _WRAPPED)
-        payload = self._encode(value)
+        return self._bounded(value, self._encode(value))
+
+    def _bounded(self, value: Any, payload: str) -> str:
         if self._limit is not None and len(payload) > self._limit:
             raise PayloadError(
                 f"a value of type {type(value).__name__} takes {len(payload)} bytes encoded, more"
@@ -126,6 +133,10 @@ class ValueCodec:
         return payload
 
     def _encode(self, value: Any, deepest: int = DEEPEST) -> str:
+        return self._encode_telling(value, deepest)[0]
+
+    def _encode_telling(self, value: Any, deepest: int = DEEPEST) -> tuple[str, bool]:
+        """Encode a value, and tell whether something of it does not come back by itself."""
         try:
             return (
                 self._as_json(value, deepest)
@@ -152,26 +163,40 @@ class ValueCodec:
                 + (_ADVICE if self.serializer == "json" else "")
             ) from error
 
-    def _as_json(self, value: Any, deepest: int) -> str:
-        text = str(json_dumps(value))
+    def _as_json(self, value: Any, deepest: int) -> tuple[str, bool]:
+        encoder = Encoder(self.converters)
+        if self.converters.walks:
+            value = self.converters.walked(value)
+        text = encoder.encode(value)
         if _ODD_KEY.search(text) is None and text.count("[") + text.count("{") <= deepest:
-            return text
+            return text, encoder.has_converted
+        value = encoder.plain(value) if encoder.has_converted else value
         told = unmistakable(value, deepest)
         if told is not value:
-            text = str(json_dumps(told))
+            text = encoder.encode(told)
         if '"__type__": ' in text:
             self._check(text)
-        return text
+        return text, encoder.has_converted
 
-    def _as_other(self, value: Any) -> str:
-        content_type, encoding, data = dumps(value, serializer=self.serializer)
+    def _as_other(self, value: Any) -> tuple[str, bool]:
+        """Encode by a serializer of another name; what it refuses, as plain values."""
+        has_converted = False
+        try:
+            content_type, encoding, data = dumps(value, serializer=self.serializer)
+        except Exception as error:
+            try:
+                plain = Encoder(self.converters).plain(value)
+                content_type, encoding, data = dumps(plain, serializer=self.serializer)
+            except Exception:
+                raise error from None
+            has_converted = True
         if content_type == _JSON:
             payload = data if isinstance(data, str) else data.decode()
         else:
             raw = data.encode() if isinstance(data, str) else data
             payload = f"!{content_type};{encoding};{base64.b64encode(raw).decode()}"
         self._check(payload)
-        return payload
+        return payload, has_converted
 
     def _check(self, payload: str) -> None:
         try:

@@ -16,6 +16,7 @@ from typing import Any
 from kombu.utils.json import dumps as json_dumps
 
 from ._errors import ActivityError, DurableError, PayloadError
+from .conversion import Converters, Decoder, SignatureTypes, fitting
 from .encoding import ValueCodec
 from .failures import DEEPEST_FAILURE, MOST_FAILURES, NOTE, FailureWriter, cut, text_of
 
@@ -56,19 +57,52 @@ class PayloadCodec(ValueCodec):
         warning: int | None = None,
         limit: int | None = None,
         dump: Callable[..., Any] | None = None,
+        converters: Converters | None = None,
     ) -> None:
-        super().__init__(serializer, accept, warning=warning, limit=limit)
+        super().__init__(serializer, accept, warning=warning, limit=limit, converters=converters)
         self._exception_modules = exception_modules
         self._dump = dump
+        self._decoder = Decoder(self.converters)
+        #: Function -> what its annotations say.
+        self._types: dict[Any, SignatureTypes] = {}
 
-    def dumped(
+    def encode_call(
         self, task: str, args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        """Return arguments of a task as Celery sends them."""
-        if self._dump is None:
-            return args, kwargs
-        args, kwargs = self._dump(task, args, kwargs)
-        return args, kwargs
+    ) -> tuple[str, tuple[Any, ...], dict[str, Any]]:
+        """Return arguments of a task encoded, and as Celery sends them.
+
+        Raises:
+            PayloadError: one cannot be encoded.
+        """
+        if self._dump is not None:
+            args, kwargs = self._dump(task, args, kwargs)
+        given = [list(args), kwargs]
+        text, has_converted = self._encode_telling(given)
+        self._bounded(given, text)
+        if has_converted:
+            plain, kwargs = self.decode(text)
+            args = tuple(plain)
+        return text, args, kwargs
+
+    def as_type(self, value: Any, wanted: Any, what: str) -> Any:
+        """Return a decoded value as an annotation says.
+
+        Raises:
+            PayloadError: it does not fit.
+        """
+        if self.serializer == "pickle":
+            return value
+        adapter = self._decoder.adapter(wanted)
+        return value if adapter is None else fitting(adapter, what, value)
+
+    def types_of(self, function: Callable[..., Any]) -> SignatureTypes:
+        """Return what the annotations of an orchestrator say."""
+        found = self._types.get(function)
+        if found is None:
+            found = self._types[function] = SignatureTypes(
+                function, self._decoder, is_used=self.serializer != "pickle"
+            )
+        return found
 
     # -- to text -----------------------------------------------------------------------------------
 

@@ -18,6 +18,7 @@ OLDEST = {
     "kombu": "5.5.2",
     "sqlalchemy": "2.0",
     "alembic": "1.13",
+    "pydantic": "2.7",
     "psycopg": "3.1.8",
     "pymysql": "1.1",
     "django": "5.2",

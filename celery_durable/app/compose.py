@@ -7,6 +7,7 @@ from typing import Any
 
 from celery import Celery
 
+from ..conversion import Converters
 from ..engine.cache import LiveExecutions
 from ..engine.client import Client
 from ..engine.engine import Engine
@@ -31,6 +32,7 @@ def compose(
     store: Store | None = None,
     publisher_class: type[CeleryPublisher] | None = None,
     propagators: Propagators | None = None,
+    converters: Converters | None = None,
 ) -> Runtime:
     """Return the parts of an app's engine.
 
@@ -40,6 +42,7 @@ def compose(
         store: where it keeps everything; the one that the settings name if left out.
         publisher_class: of what sends; ``CeleryPublisher`` if left out.
         propagators: of what travels with an orchestration.
+        converters: of the application's own types.
 
     Raises:
         ConfigurationError: a setting cannot be used.
@@ -56,6 +59,7 @@ def compose(
         warning=settings.payload_warning,
         limit=settings.payload_limit,
         dump=partial(_dumped, app),
+        converters=converters,
     )
     chosen = Propagators() if propagators is None else propagators
     if doubled := [name for name in settings.propagate if name in chosen]:

@@ -32,6 +32,8 @@ __all__ = [
 ]
 
 _OWN_OPTIONS = ("version", "max_activities", "limit", "debounce", "retention", "timeout", "upgrade")
+# annotations are honoured with and without it
+_NEEDLESS = ("pydantic",)
 
 
 class Declarations:
@@ -162,7 +164,8 @@ def task_options(
     function: Callable[..., Any], options: dict[str, Any]
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Check the options of a declaration; return those of the Celery task, and our own."""
-    chosen = {key: value for key, value in options.items() if key not in _OWN_OPTIONS}
+    passed = (*_OWN_OPTIONS, *_NEEDLESS)
+    chosen = {key: value for key, value in options.items() if key not in passed}
     refuse(
         chosen,
         REFUSED_BY_ORCHESTRATORS,

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar, Unpack, 
 from celery import Celery
 from celery.app import base as celery_base
 
+from ..conversion import Converters
 from ..core.context import OrchestrationContext
 from ..core.guard import refuse_inside_orchestrator
 from ..core.retry import Interval
@@ -47,6 +48,7 @@ if TYPE_CHECKING:
 
 P = ParamSpec("P")
 R = TypeVar("R")
+T = TypeVar("T")
 
 __all__ = ["Durable", "Page", "install_again"]
 
@@ -66,6 +68,8 @@ class Durable(Looking, Scheduling, Steering, CodeChecks):
         self.declarations: Declarations = Declarations()
         #: What travels with an orchestration, beside headers.
         self.propagators: Propagators = Propagators()
+        #: How values of the application's own types are written and read.
+        self.converters: Converters = Converters()
         # declared before there was an app
         self._pending: list[tuple[Callable[..., Any], dict[str, Any]]] = []
         renew_in_children(self, Durable._renew_lock)
@@ -137,7 +141,10 @@ class Durable(Looking, Scheduling, Steering, CodeChecks):
                     from .compose import compose
 
                     runtime = self._runtime = compose(
-                        self.app, self.registry, propagators=self.propagators
+                        self.app,
+                        self.registry,
+                        propagators=self.propagators,
+                        converters=self.converters,
                     )
         return runtime
 
@@ -155,7 +162,9 @@ class Durable(Looking, Scheduling, Steering, CodeChecks):
         from .compose import compose
 
         self.app.finalize()
-        runtime = compose(self.app, self.registry, store, publisher, self.propagators)
+        runtime = compose(
+            self.app, self.registry, store, publisher, self.propagators, self.converters
+        )
         before = self._runtime
         self._runtime = runtime
         try:
@@ -336,6 +345,31 @@ class Durable(Looking, Scheduling, Steering, CodeChecks):
             >>> durable.propagate(Locale())
         """
         self.propagators.add(propagator)
+
+    def add_converter(
+        self, type: type[T], *, encode: Callable[[T], Any], decode: Callable[[Any], T]
+    ) -> None:
+        """Let values of a class, and of its subclasses, be arguments, results and events.
+
+        They are written as ``encode`` says, wherever they are; they are read where an annotation or
+        ``type=`` names the class. The converter of the nearest class holds, before all that is
+        built in.
+
+        Args:
+            type: the class.
+            encode: gives JSON for a value.
+            decode: gives the value for that JSON.
+
+        Raises:
+            TypeError: it is no class, or a function is none.
+
+        Example:
+            >>> class Money:
+            ...     def __init__(self, cents):
+            ...         self.cents = cents
+            >>> durable.add_converter(Money, encode=lambda money: money.cents, decode=Money)
+        """
+        self.converters.add(type, encode, decode)
 
     # -- starting and looking ----------------------------------------------------------------------
 

@@ -48,6 +48,7 @@ class EventKind(StrEnum):
     CHILD_REVIVED = "ChildRevived"
     RUN_RECORDED = "RunRecorded"
     PATCH_RECORDED = "PatchRecorded"
+    PAYLOAD_REFUSED = "PayloadRefused"
     EVENT_SENT = "EventSent"
     EXECUTION_COMPLETED = "ExecutionCompleted"
     EXECUTION_FAILED = "ExecutionFailed"

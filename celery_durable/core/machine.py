@@ -33,7 +33,7 @@ from .guard import running_orchestrator
 from .history import NOTES, Event
 from .kinds import KINDS, Calls, Kind, Lifecycle, Registry, Timers
 from .loop import ReplayLoop, thread_of_turn
-from .ports import Codec, ExecutionInfo
+from .ports import UNTYPED, CallTypes, Codec, ExecutionInfo
 from .recorder import Recorder, TooManyCommandsError
 from .stall import expect_no_trespass, stall_of
 from .tasks import ReplayTask
@@ -67,6 +67,7 @@ class Machine:
         traces: bool = False,
         checks_arguments: bool = False,
         kinds: Registry = KINDS,
+        types: CallTypes | None = None,
     ) -> None:
         determinism.expect_installed()
         # what it is given
@@ -74,6 +75,10 @@ class Machine:
         self.codec = codec
         self.is_orchestrator = is_orchestrator
         self._function = function
+        self._types = UNTYPED if types is None else types
+        self.check_call: Callable[[str, Sequence[Any], Mapping[str, Any]], None] = (
+            self._types.check_call
+        )
         self.kinds = kinds
         # where it is: see ``ports.Host``
         self.seed = info.execution_id
@@ -149,7 +154,12 @@ class Machine:
         self._context._reseed(seed)
 
     def begin(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> ReplayTask:
-        """Begin to run the orchestrator."""
+        """Begin to run the orchestrator.
+
+        Raises:
+            PayloadError: an argument does not fit its annotation.
+        """
+        args, kwargs = self._types.arguments(args, kwargs)
         coroutine = run_orchestrator(self.loop, self._function, self._context, args, kwargs)
         return self.loop.create_task(coroutine, name="main")
 

@@ -95,19 +95,14 @@ REFUSED_BY_ACTIVITIES = {
 }
 
 _RETRIES = "an orchestrator is not retried as a whole; give its calls `retry=RetryPolicy(...)`"
-_MODELS = (
-    "its arguments come as JSON gives them; make the model in it, as in `Order(**order)`, and start"
-    " it with a dump"
-)
+_MODELS = "annotations of models are honoured by themselves, and there is nothing to choose of it"
 REFUSED_BY_ORCHESTRATORS = {
     "bind": "it takes the context, and never its task",
     "typing": "its arguments are always checked",
     "track_started": "its state is STARTED from its first turn on",
     "immediate": "kombu does not support it",
     "mandatory": "kombu does not support it",
-    **dict.fromkeys(
-        ("pydantic", "pydantic_strict", "pydantic_context", "pydantic_dump_kwargs"), _MODELS
-    ),
+    **dict.fromkeys(("pydantic_strict", "pydantic_context", "pydantic_dump_kwargs"), _MODELS),
     **dict.fromkeys(
         (
             "max_retries",

@@ -12,11 +12,35 @@ from .commands import Command
 from .loop import ReplayLoop
 from .tasks import ReplayTask
 
-__all__ = ["Codec", "ExecutionInfo", "Host", "Kindlike", "Verdict"]
+__all__ = [
+    "UNTYPED",
+    "CallTypes",
+    "Codec",
+    "ExecutionInfo",
+    "Host",
+    "Kindlike",
+    "SignatureTypes",
+    "Verdict",
+]
 
 #: Whether a failure is the original exception rebuilt; of a group, that for each of its members.
 Verdict = bool | list[Any]
 K = TypeVar("K")
+
+
+class SignatureTypes(Protocol):
+    """What the annotations of one orchestrator say."""
+
+    def decoded(
+        self, args: Sequence[Any], kwargs: Mapping[str, Any]
+    ) -> tuple[Sequence[Any], Mapping[str, Any]]:
+        """Return arguments as they say; raises ``PayloadError``."""
+
+    def result(self, value: Any) -> Any:
+        """Return a result as they say; raises ``PayloadError``."""
+
+    def __bool__(self) -> bool:
+        """Tell whether they say anything of arguments."""
 
 
 class Codec(Protocol):
@@ -31,10 +55,16 @@ class Codec(Protocol):
     def decode(self, payload: str) -> Any:
         """Decode a payload; raises ``PayloadError``."""
 
-    def dumped(
+    def encode_call(
         self, task: str, args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        """Return arguments of a task as it is sent them, where it says how."""
+    ) -> tuple[str, tuple[Any, ...], dict[str, Any]]:
+        """Return arguments of a task encoded, and as it is sent them; raises ``PayloadError``."""
+
+    def types_of(self, function: Callable[..., Any]) -> SignatureTypes:
+        """Return what the annotations of an orchestrator say."""
+
+    def as_type(self, value: Any, wanted: Any, what: str) -> Any:
+        """Return a decoded value as an annotation says; raises ``PayloadError``."""
 
     def encode_failure(self, error: BaseException) -> str:
         """Encode an exception; never raises."""
@@ -75,6 +105,24 @@ class ExecutionInfo:
     )
 
 
+class CallTypes:
+    """What annotations say of calls of orchestrators; nothing, in itself."""
+
+    def arguments(
+        self, args: Sequence[Any], kwargs: Mapping[str, Any]
+    ) -> tuple[Sequence[Any], Mapping[str, Any]]:
+        """Return the arguments of this execution as the annotations of its code say; raises
+        ``PayloadError``.
+        """
+        return args, kwargs
+
+    def check_call(self, name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
+        """Raise ``PayloadError`` if arguments do not fit an orchestrator, as far as it is known."""
+
+
+UNTYPED = CallTypes()
+
+
 class Kindlike(Protocol):
     """What the machine asks of every kind of command when all of them are concerned."""
 
@@ -113,6 +161,8 @@ class Host(Protocol):
     sequence: int
     #: Tells whether a task is an orchestrator, so that a call of it is a child.
     is_orchestrator: Callable[[str], bool]
+    #: Raises ``PayloadError`` if the arguments of an orchestrator do not fit its annotations.
+    check_call: Callable[[str, Sequence[Any], Mapping[str, Any]], None]
     #: The command that ended it; None while it is live.
     final: Command | None
 

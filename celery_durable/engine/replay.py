@@ -13,6 +13,7 @@ from ..core.history import Event, EventKind, load_events
 from ..core.machine import Machine
 from ..core.ports import ExecutionInfo
 from ..core.rewind import Override, rewind
+from .call_types import DeclaredTypes
 from .parts import Parts
 from .propagation import as_context, kept_context
 from .records import InboxRow, InstanceRow, Snapshot
@@ -80,6 +81,7 @@ class Replayer:
             self.parts.registry.__contains__,
             most_commands=self.parts.settings.max_turn_commands,
             traces=traces,
+            types=DeclaredTypes(self.parts.codec, self.parts.registry, definition),
         )
         execution.is_dry = is_dry
         return execution

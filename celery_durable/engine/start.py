@@ -24,6 +24,7 @@ from ..core.entity import ORCHESTRATORS
 from ..core.guard import refuse_inside_orchestrator
 from ..core.names import check_new_id, check_text, checked_name
 from .admission import AdmissionController
+from .call_types import expect_fitting
 from .draft import new_execution_id
 from .inline_turns import InlineTurns
 from .parts import Parts
@@ -93,7 +94,7 @@ class Starter:
         """Check a request and return the rows that it makes.
 
         Raises:
-            PayloadError: an argument cannot be encoded.
+            PayloadError: an argument cannot be encoded, or does not fit its annotation.
             ValueError: the id or the tags do not fit, or a limit's key cannot be told from the
                 arguments.
             ConfigurationError: this process does not have the version.
@@ -103,7 +104,10 @@ class Starter:
         parts, instance_id = self.parts, new_id(request.instance_id, request.name)
         definition = parts.registry.chosen(request.name, request.version)
         try:
-            payload = parts.codec.encode([list(request.args), dict(request.kwargs)])
+            call = [list(request.args), dict(request.kwargs)]
+            payload = parts.codec.encode(call)
+            if definition is not None:
+                expect_fitting(parts.codec, definition, call, payload)
             canvas = parts.codec.encode(dict(request.canvas)) if request.canvas else None
         except PayloadError as error:
             raise PayloadError(

@@ -338,6 +338,7 @@ class TurnCommit:
             or self.join_changes
             or self.released_slots
             or self.next_execution
+            or self.next_version
             or self.rests
             or self.max_activities
             or self.clears

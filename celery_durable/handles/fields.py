@@ -83,9 +83,21 @@ class StatusFields:
 
     @property
     def output(self) -> Any:
-        """What the orchestrator returned; None before that."""
-        payload = self._full().output
-        return None if payload is None else self._runtime.codec.decode(payload)
+        """What the orchestrator returned; None before that.
+
+        It has the type that the orchestrator's annotation names, where its code is known.
+
+        Raises:
+            PayloadError: it does not fit that type any more.
+        """
+        record = self._full()
+        if record.output is None:
+            return None
+        value = self._runtime.codec.decode(record.output)
+        definition = self._runtime.registry.get(record.name, record.version)
+        if definition is None:
+            return value
+        return self._runtime.codec.types_of(definition.function).result(value)
 
     @property
     def failure(self) -> BaseException | None:

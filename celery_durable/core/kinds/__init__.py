@@ -26,6 +26,7 @@ from .kind import ContextPart, Kind, Registry, Reissue
 from .patch import PatchContext, Patches, RecordPatch
 from .side_effect import RecordRun, SideEffectContext, SideEffects
 from .timer import CancelTimer, CreateTimer, TimerContext, Timers
+from .typed_payload import RefusePayload, TypedPayloads
 
 __all__ = [
     "ASKED",
@@ -64,6 +65,7 @@ __all__ = [
     "Patches",
     "RecordPatch",
     "RecordRun",
+    "RefusePayload",
     "Registry",
     "Reissue",
     "ReviveChild",
@@ -73,6 +75,7 @@ __all__ = [
     "SideEffects",
     "StartChild",
     "Timers",
+    "TypedPayloads",
     "call",
     "leaf",
     "revoked_child",
@@ -91,6 +94,7 @@ KINDS = Registry(
         ExternalEvents,
         SideEffects,
         Patches,
+        TypedPayloads,
         Lifecycle,
     )
 )

@@ -93,13 +93,12 @@ class ActivityCall(Call):
         self.task: str = checked_name(signature["task"], "a task name")
         checked_name((signature.get("options") or {}).get("queue") or "default", "a queue name")
         args, kwargs = tuple(signature.get("args") or ()), dict(signature.get("kwargs") or {})
-        self.args, self.kwargs = host.codec.dumped(self.task, args, kwargs)
+        self.input, self.args, self.kwargs = host.codec.encode_call(self.task, args, kwargs)
         given = signature.get("options") or {}
         refuse(given, REFUSED_BY_ACTIVITIES, f"activity {self.task}")
         self.task_options = {name: value for name, value in given.items() if name not in NOT_SENT}
         if self.task in MAPS:  # sent where the task goes that is mapped, as Celery does
             self.task_options.setdefault("route_name", str(self.kwargs["task"]["task"]))
-        self.input: str = host.codec.encode([list(self.args), self.kwargs])
         self.is_held = options.is_held
         #: The number of the rewind since which it is done again, after a saga had undone it.
         self.redo = 0

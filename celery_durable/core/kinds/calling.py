@@ -19,6 +19,7 @@ from .activity import ActivityCall
 from .call import Call, CallOptions, Calls
 from .child import ChildCall
 from .kind import ContextPart
+from .typed_payload import TypedPayloads, as_type
 
 __all__ = ["CallContext", "call", "leaf", "window"]
 
@@ -45,7 +46,11 @@ def leaf(host: Host, signature: Mapping[str, Any], options: CallOptions) -> Call
         options = replace(
             options, start_timeout=max(0, _moment(host, task_options["expires"]) - host.now)
         )
-    kind = ChildCall if host.is_orchestrator(str(signature["task"])) else ActivityCall
+    kind: type[ChildCall | ActivityCall] = ActivityCall
+    if host.is_orchestrator(name := str(signature["task"])):
+        kind = ChildCall
+        given = signature.get("args") or (), signature.get("kwargs") or {}
+        host.of(TypedPayloads).checked(lambda: host.check_call(name, *given))
     call = kind(host, signature, options)
     host.of(Calls).open[call.command] = call
     due = None
@@ -169,6 +174,7 @@ class CallContext(ContextPart):
         heartbeat_timeout: Interval | None = None,
         on_exhausted: Literal["raise", "suspend"] = "raise",
         label: str | None = None,
+        type: Any = None,
     ) -> asyncio.Future[R]: ...
     @overload
     def call(
@@ -181,6 +187,7 @@ class CallContext(ContextPart):
         heartbeat_timeout: Interval | None = None,
         on_exhausted: Literal["raise", "suspend"] = "raise",
         label: str | None = None,
+        type: Any = None,
     ) -> asyncio.Future[Any]: ...
     @in_turn
     def call(
@@ -193,6 +200,7 @@ class CallContext(ContextPart):
         heartbeat_timeout: Interval | None = None,
         on_exhausted: Literal["raise", "suspend"] = "raise",
         label: str | None = None,
+        type: Any = None,
     ) -> asyncio.Future[Any]:
         """Run an activity, a sub-orchestration or a canvas of them; scheduled now, awaited or not.
 
@@ -205,10 +213,13 @@ class CallContext(ContextPart):
             heartbeat_timeout: between two ``durable_context().heartbeat()``.
             on_exhausted: after the last failed attempt raise here, or suspend the instance.
             label: a name for people: history and pictures show it.
+            type: any annotation: what the result is decoded to, as ``Receipt`` or
+                ``list[Receipt]``.
 
         Raises:
             TypeError: ``signature`` is not a Celery signature.
-            PayloadError: an argument cannot be encoded.
+            PayloadError: an argument cannot be encoded; (when awaited) the result does not fit
+                ``type``.
 
         Example:
             >>> policy = RetryPolicy(max_attempts=5)
@@ -222,7 +233,8 @@ class CallContext(ContextPart):
             on_exhausted=on_exhausted,
             label=label,
         )
-        return call(self._host, signature, options)
+        future = call(self._host, signature, options)
+        return future if type is None else as_type(self._host, future, type, _subject(signature))
 
     @in_turn
     def _call_logged(
@@ -309,6 +321,10 @@ def _optional_count(value: int | None, what: str) -> int | None:
     if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
         raise ValueError(f"{what} must be a whole number of at least 1, not {value!r}")
     return value
+
+
+def _subject(signature: Mapping[str, Any]) -> str:
+    return f"the result of {signature['task']}"
 
 
 def _call_options(

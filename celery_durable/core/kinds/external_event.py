@@ -24,6 +24,7 @@ from ..retry import Interval, in_microseconds
 from .entity_call import EntityCalls
 from .kind import ContextPart, Kind
 from .timer import Timers
+from .typed_payload import as_type
 
 __all__ = ["ExternalEventContext", "ExternalEvents", "SendEvent"]
 
@@ -190,18 +191,24 @@ class ExternalEventContext(ContextPart):
     """Waiting for events, and raising them elsewhere."""
 
     @in_turn
-    def wait_event(self, name: str, *, timeout: Interval | None = None) -> asyncio.Future[Any]:
+    def wait_event(
+        self, name: str, *, timeout: Interval | None = None, type: Any = None
+    ) -> asyncio.Future[Any]:
         """Wait for the payload of the next external event of that name, first in first out.
+
+        ``type`` is any annotation, to which the payload is decoded.
 
         Raises:
             TimeoutError: (when awaited) none came within ``timeout``; 0 takes a buffered one or
                 raises.
+            PayloadError: (when awaited) the payload does not fit ``type``; the event is used up.
 
         Example:
             >>> answer = await ctx.wait_event("approved", timeout=timedelta(days=3))
         """
         micros = None if timeout is None else in_microseconds(timeout, "timeout")
-        return self._host.of(ExternalEvents).wait(name, micros)
+        future = self._host.of(ExternalEvents).wait(name, micros)
+        return as_type(self._host, future, type, f"the event {name!r}")
 
     @in_turn
     def signal_event(self, instance_id: str, name: str, data: Any = None) -> asyncio.Future[None]:

@@ -1,0 +1,59 @@
+"""What the annotations of the orchestrators of this process say of their arguments."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ..core.ports import CallTypes, Codec
+from .registry import Definition, Registry
+
+__all__ = ["DeclaredTypes", "expect_fitting"]
+
+
+class DeclaredTypes(CallTypes):
+    """The annotations of one orchestrator, and of those that it calls."""
+
+    def __init__(self, codec: Codec, registry: Registry, definition: Definition) -> None:
+        self._codec = codec
+        self._registry = registry
+        self._definition = definition
+
+    def arguments(
+        self, args: Sequence[Any], kwargs: Mapping[str, Any]
+    ) -> tuple[Sequence[Any], Mapping[str, Any]]:
+        """Return the arguments of this execution as the annotations of its code say.
+
+        Raises:
+            PayloadError: one does not fit.
+        """
+        return self._codec.types_of(self._definition.function).decoded(args, kwargs)
+
+    def check_call(self, name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
+        """Expect that arguments fit an orchestrator, as far as it is known here.
+
+        Raises:
+            PayloadError: one does not fit.
+        """
+        definition = self._registry.newest(name)
+        if definition is not None:
+            expect_fitting(self._codec, definition, [list(args), dict(kwargs)])
+
+
+def expect_fitting(
+    codec: Codec, definition: Definition, call: Sequence[Any], payload: str | None = None
+) -> None:
+    """Expect that arguments fit the annotations of an orchestrator.
+
+    Args:
+        codec: encodes them.
+        definition: the orchestrator.
+        call: ``[args, kwargs]``.
+        payload: the same, encoded; if it is known.
+
+    Raises:
+        PayloadError: one does not fit, or cannot be encoded.
+    """
+    if types := codec.types_of(definition.function):
+        args, kwargs = codec.decode(codec.encode(call) if payload is None else payload)
+        types.decoded(args, kwargs)

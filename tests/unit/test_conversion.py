@@ -1,0 +1,273 @@
+"""Values of the application's types are plain JSON in the store, and come back where the type is
+named.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, time, timedelta
+from decimal import Decimal
+from enum import Enum, IntEnum
+from pathlib import Path
+from typing import Any, NamedTuple
+from uuid import UUID
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pydantic import BaseModel
+
+from celery_durable import PayloadError
+from celery_durable.conversion import Converters, is_looked_at
+from celery_durable.core.futures import SKIPPED
+from celery_durable.payload import PayloadCodec
+
+
+class Colour(Enum):
+    RED = "red"
+    DEEP = 3
+
+
+class Level(IntEnum):
+    LOW = 1
+    HIGH = 2
+
+
+class Point(NamedTuple):
+    x: int
+    colour: Colour
+
+
+@dataclass(frozen=True)
+class Leaf:
+    name: str
+    colour: Colour
+    within: timedelta
+
+
+class Model(BaseModel):
+    amount: Decimal
+    at: datetime
+    leaf: Leaf | None = None
+
+
+class Money(int):
+    """A class that JSON writes by itself."""
+
+
+TEXT = st.text(max_size=5)
+LEAVES = st.builds(
+    Leaf, TEXT, st.sampled_from(Colour), st.timedeltas(timedelta(-999), timedelta(999))
+)
+MOMENTS = st.datetimes(timezones=st.just(UTC))
+SIMPLE: list[tuple[Any, st.SearchStrategy[Any]]] = [
+    (Colour, st.sampled_from(Colour)),
+    (Level, st.sampled_from(Level)),
+    (timedelta, st.timedeltas(timedelta(-999), timedelta(999))),
+    (Path, st.sampled_from([Path("a/b"), Path(".")])),
+    (datetime, MOMENTS),
+    (date, st.dates()),
+    (time, st.times()),
+    (UUID, st.uuids()),
+    (Decimal, st.decimals(allow_nan=False, allow_infinity=False, places=3)),
+    (Leaf, LEAVES),
+    (Point, st.builds(Point, st.integers(), st.sampled_from(Colour))),
+    (Model, st.builds(Model, amount=st.decimals(0, 9, places=2), at=MOMENTS, leaf=LEAVES)),
+    (int, st.integers()),
+    (str, TEXT),
+]
+
+
+@st.composite
+def typed_values(draw: st.DrawFn, depth: int = 3) -> tuple[Any, Any]:
+    """Draw an annotation, and a value of that type."""
+    shape = draw(st.sampled_from(["simple", "list", "dict", "none", "tuple", "set"]))
+    if depth == 0 or shape == "simple":
+        annotation, values = draw(st.sampled_from(SIMPLE))
+        return annotation, draw(values)
+    if shape == "set":
+        annotation, values = draw(st.sampled_from([SIMPLE[0], SIMPLE[2], SIMPLE[9], SIMPLE[13]]))
+        return set[annotation], draw(st.sets(values, max_size=4))
+    annotation, value = draw(typed_values(depth - 1))
+    match shape:
+        case "list":
+            return list[annotation], [value] * draw(st.integers(0, 3))
+        case "dict":
+            return dict[str, annotation], dict.fromkeys(draw(st.lists(TEXT, max_size=3)), value)
+        case "tuple":
+            other, another = draw(typed_values(depth - 1))
+            return tuple[annotation, other], (value, another)
+        case _:
+            return annotation | None, draw(st.sampled_from([None, value]))
+
+
+@settings(max_examples=200, deadline=None)
+@given(typed_values())
+def test_what_is_written_comes_back_as_the_type_that_is_named(drawn):
+    annotation, value = drawn
+    codec = PayloadCodec()
+    payload = codec.encode({"inside": [value]})
+    [found] = codec.decode(payload)["inside"]
+    assert codec.as_type(found, annotation, "it") == value
+    assert codec.encode({"inside": [value]}) == payload
+
+
+def test_another_serializer_is_given_plain_values_where_it_refuses_others():
+    codec = PayloadCodec("yaml", accept=["yaml"])
+    leaf = Leaf("a", Colour.DEEP, timedelta(1))
+    payload = codec.encode([leaf, {"level": Level.LOW}, Path("a"), {"b"}])
+    first, *rest = codec.decode(payload)
+    assert codec.as_type(first, Leaf, "it") == leaf
+    assert rest == [{"level": 1}, "a", ["b"]]
+    with pytest.raises(PayloadError, match="Decimal"):
+        codec.encode([Decimal(1)])
+
+
+@given(typed_values())
+def test_what_is_stored_names_no_class(drawn):
+    payload = PayloadCodec().encode(drawn[1])
+    assert "test_conversion" not in payload
+    assert not {"Leaf", "Colour", "Model"} & set(payload.split('"'))
+
+
+def test_arguments_of_a_task_are_sent_as_they_are_stored():
+    codec = PayloadCodec()
+    leaf = Leaf("a", Colour.RED, timedelta(1))
+    text, args, kwargs = codec.encode_call("t", (leaf, 1), {"at": datetime(2026, 1, 1, tzinfo=UTC)})
+    assert args == ({"name": "a", "colour": "red", "within": 86400.0}, 1)
+    assert kwargs == {"at": datetime(2026, 1, 1, tzinfo=UTC)}
+    assert codec.decode(text) == [list(args), kwargs]
+    given = ([1], {"plain": "value"})
+    assert codec.encode_call("t", (given,), {})[1][0] is given
+
+
+def test_a_set_is_written_in_one_order_by_every_process():
+    code = (
+        "from celery_durable.payload import PayloadCodec;"
+        "print(PayloadCodec().encode({'tags': set('abcdefgh'), 'many': {1, 'a', None, 2.5}}))"
+    )
+    printed = {
+        subprocess.run(
+            [sys.executable, "-c", code],
+            env={"PYTHONHASHSEED": str(seed), "PYTHONPATH": ":".join(sys.path)},
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        for seed in (1, 2, 3)
+    }
+    assert len(printed) == 1
+
+
+def test_a_dict_inside_that_looks_like_one_of_kombus_stays_that_dict():
+    @dataclass
+    class Holder:
+        inner: dict[str, Any]
+
+    codec = PayloadCodec()
+    odd = {"__type__": "decimal", "__value__": "1"}
+    assert codec.decode(codec.encode([Holder(odd)])) == [{"inner": odd}]
+
+
+# -- converters ------------------------------------------------------------------------------------
+
+
+def with_money() -> PayloadCodec:
+    converters = Converters()
+    converters.add(Money, lambda money: {"cents": int(money)}, lambda value: Money(value["cents"]))
+    return PayloadCodec(converters=converters)
+
+
+@pytest.mark.parametrize(
+    "annotation", [Money, list[Money], dict[str, Money], Money | None, tuple[Money, int]]
+)
+def test_a_converter_comes_before_what_is_built_in(annotation):
+    codec = with_money()
+    value = {
+        list[Money]: [Money(3)],
+        dict[str, Money]: {"a": Money(3)},
+        tuple[Money, int]: (Money(3), 4),
+    }.get(annotation, Money(3))
+    payload = codec.encode(value)
+    assert '{"cents": 3}' in payload
+    found = codec.as_type(codec.decode(payload), annotation, "it")
+    assert found == value
+    assert "Money" in str(
+        [type(part) for part in [found, *(found if isinstance(found, (list, tuple)) else [])]]
+    ) or isinstance(found, dict)
+
+
+def test_the_converter_of_the_nearest_class_holds():
+    class Base:
+        pass
+
+    class Middle(Base):
+        pass
+
+    class Leafy(Middle):
+        pass
+
+    converters = Converters()
+    converters.add(Base, lambda _: "base", lambda _: Base())
+    converters.add(Middle, lambda _: "middle", lambda _: Middle())
+    codec = PayloadCodec(converters=converters)
+    assert json.loads(codec.encode([Base(), Middle(), Leafy()])) == ["base", "middle", "middle"]
+
+
+# -- what counts -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("annotation", "counts"),
+    [
+        (int, False),
+        (str, False),
+        (dict, False),
+        (list, False),
+        (Any, False),
+        (dict[str, Any], False),
+        (list[int], False),
+        (int | None, False),
+        (tuple, False),
+        (tuple[int, int], True),
+        (set[int], True),
+        (list[Colour], True),
+        (Leaf, True),
+        (Model | None, True),
+        (dict[str, list[Model]], True),
+        (UUID, True),
+        (Path, True),
+        (object, False),
+    ],
+)
+def test_only_annotations_with_such_a_type_in_them_count(annotation, counts):
+    assert is_looked_at(annotation, Converters()) is counts
+
+
+def test_the_first_complaint_says_where():
+    with pytest.raises(PayloadError, match=r"^it does not fit: 1\.colour: "):
+        leaf = {"name": "a", "colour": "red", "within": 1}
+        PayloadCodec().as_type([leaf, leaf | {"colour": "no"}], list[Leaf], "it")
+
+
+def test_pickle_does_none_of_this():
+    codec = PayloadCodec("pickle", accept=["pickle"])
+    leaf = Leaf("a", Colour.RED, timedelta(1))
+    assert codec.decode(codec.encode(leaf)) == leaf
+    assert codec.as_type("anything", Leaf, "it") == "anything"
+    assert codec.encode_call("t", (leaf,), {})[1][0] is leaf
+
+
+@pytest.mark.parametrize("serializer", ["json", "yaml"])
+def test_what_was_skipped_is_null(serializer):
+    codec = PayloadCodec(serializer, accept=[serializer])
+    assert codec.decode(codec.encode({"found": [1, SKIPPED]})) == {"found": [1, None]}
+
+
+def test_a_class_itself_is_no_value():
+    for odd in (Leaf, Model, Colour, object()):
+        with pytest.raises(PayloadError):
+            PayloadCodec().encode([odd])
