@@ -13,7 +13,7 @@ from celery.app import base as celery_base
 
 from ..core.entity import Declaration, declare, orchestrator_of, run_by
 from ..core.limits import read_retention
-from ..core.options import REFUSED_BY_ORCHESTRATORS, refuse
+from ..core.options import NEEDLESS_FOR_ORCHESTRATORS, REFUSED_BY_ORCHESTRATORS, refuse
 from ..core.retry import run_timeout
 from ..engine.admission_policy import declared_policy
 from ..engine.registry import Definition, Registry, refuse_another
@@ -32,8 +32,6 @@ __all__ = [
 ]
 
 _OWN_OPTIONS = ("version", "max_activities", "limit", "debounce", "retention", "timeout", "upgrade")
-# annotations are honoured with and without it
-_NEEDLESS = ("pydantic",)
 
 
 class Declarations:
@@ -164,7 +162,7 @@ def task_options(
     function: Callable[..., Any], options: dict[str, Any]
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Check the options of a declaration; return those of the Celery task, and our own."""
-    passed = (*_OWN_OPTIONS, *_NEEDLESS)
+    passed = {*_OWN_OPTIONS, *NEEDLESS_FOR_ORCHESTRATORS}
     chosen = {key: value for key, value in options.items() if key not in passed}
     refuse(
         chosen,

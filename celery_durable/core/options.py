@@ -13,6 +13,7 @@ from typing import Any
 __all__ = [
     "AT_THE_END",
     "NEEDLESS",
+    "NEEDLESS_FOR_ORCHESTRATORS",
     "OF_THE_START",
     "REFUSED_BY_ACTIVITIES",
     "REFUSED_BY_ORCHESTRATORS",
@@ -94,6 +95,8 @@ REFUSED_BY_ACTIVITIES = {
     )
 }
 
+#: What orchestrators do with and without it.
+NEEDLESS_FOR_ORCHESTRATORS = frozenset({"pydantic"})
 _RETRIES = "an orchestrator is not retried as a whole; give its calls `retry=RetryPolicy(...)`"
 _MODELS = "annotations of models are honoured by themselves, and there is nothing to choose of it"
 REFUSED_BY_ORCHESTRATORS = {
