@@ -32,8 +32,8 @@ from celery_durable.testing import DurableEnv, durable_environment
 #: Those that use no store, that Celery names, or that a twin of another name stands for.
 WITHOUT = {
     Durable: {
-        "canvas", "entity", "init_app", "migrate", "orchestrator", "propagate", "replay",
-        "running_on", "start", "transactional", "verify",
+        "add_converter", "canvas", "entity", "init_app", "migrate", "orchestrator", "propagate",
+        "replay", "running_on", "start", "transactional", "verify",
     },
     Orchestration: {"get", "refresh", "wait"},
     Schedule: set(),
