@@ -13,10 +13,12 @@ annotations are not looked at.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import inspect
 import logging
 import types
 import typing
+from collections import abc
 from collections.abc import Callable, Mapping, Sequence
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
@@ -146,7 +148,10 @@ class Encoder(JSONEncoder):
         if own is not None:
             return self.plain(own.encode(value))
         if isinstance(value, dict):
-            return {key: self.plain(part) for key, part in value.items()}
+            found = {_key(key): self.plain(part) for key, part in value.items()}
+            if len(found) < len(value):
+                raise PayloadError("a dict with keys that are the same in JSON: one would be lost")
+            return found
         if isinstance(value, (list, tuple)):
             return [self.plain(part) for part in value]
         if value is None or isinstance(value, bool):
@@ -183,6 +188,13 @@ class Encoder(JSONEncoder):
         return type(self)(self._converters).encode(part)
 
 
+def _key(key: Any) -> Any:
+    """Return the key of a dict as JSON writes it, of the types that have a text."""
+    if isinstance(key, Enum):
+        return key.value
+    return str(key) if isinstance(key, (UUID, PurePath)) else key
+
+
 # -- back ------------------------------------------------------------------------------------------
 
 
@@ -194,6 +206,13 @@ def is_looked_at(
     """
     if id(annotation) in seen:
         return False
+    inner = seen | {id(annotation)}
+    if typing.is_typeddict(annotation):
+        hints = _hints_of(annotation).values()
+        return any(is_looked_at(part, converters, inner) for part in hints)
+    for name in ("__supertype__", "__value__"):  # of a NewType, of a type alias
+        if (meant := getattr(annotation, name, None)) is not None:
+            return is_looked_at(meant, converters, inner)
     if isinstance(annotation, type) and not typing.get_args(annotation):
         return (
             (issubclass(annotation, _BUILT_IN) and annotation is not tuple)
@@ -204,7 +223,8 @@ def is_looked_at(
     origin = typing.get_origin(annotation)
     if isinstance(origin, type) and issubclass(origin, (set, frozenset, tuple)):
         return True
-    inner = seen | {id(annotation)}
+    if origin is typing.Literal:
+        return any(isinstance(each, Enum) for each in typing.get_args(annotation))
     parts = (origin, *typing.get_args(annotation))
     return any(is_looked_at(part, converters, inner) for part in parts if part is not None)
 
@@ -217,6 +237,7 @@ class Adapter:
         from pydantic import ConfigDict, TypeAdapter, ValidationError
 
         self._error = ValidationError
+        self._class = annotation if isinstance(annotation, type) else None
         known = _with_converters(annotation, converters)
         try:
             self._adapter: Any = TypeAdapter(known, config=ConfigDict(arbitrary_types_allowed=True))
@@ -231,12 +252,23 @@ class Adapter:
         Raises:
             ValueError: it does not fit; the text is the first complaint.
         """
+        if self._class is not None and isinstance(value, self._class):
+            return value
         try:
-            return self._adapter.validate_python(value)
+            return self._adapter.validate_python(value, strict=False, **_by_name())
         except self._error as error:
             first = error.errors(include_url=False, include_context=False)[0]
             where = ".".join(str(part) for part in first["loc"])
             raise ValueError(f"{where}: {first['msg']}" if where else first["msg"]) from None
+
+
+@functools.cache
+def _by_name() -> dict[str, bool]:
+    """Return what lets a field with an alias be read by its name too, where pydantic can."""
+    import pydantic
+
+    release = tuple(map(int, pydantic.VERSION.split(".")[:2]))
+    return {"by_alias": True, "by_name": True} if release >= (2, 11) else {}
 
 
 def _with_converters(annotation: Any, converters: Converters) -> Any:
@@ -247,7 +279,10 @@ def _with_converters(annotation: Any, converters: Converters) -> Any:
         from pydantic import PlainValidator
 
         def decode(value: Any) -> Any:
-            return value if isinstance(value, annotation) else own.decode(value)
+            try:
+                return value if isinstance(value, annotation) else own.decode(value)
+            except Exception as error:  # another member of a union may fit
+                raise ValueError(f"{type(error).__name__}: {error}") from error
 
         return typing.Annotated[Any, PlainValidator(decode)]
     args = typing.get_args(annotation)
@@ -312,8 +347,12 @@ class SignatureTypes:
         try:
             return self._decoder.adapter(hint)
         except Exception:
-            where = f"{function.__module__}.{function.__qualname__}"
-            log.debug("the annotation of %s in %s is not used", name, where, exc_info=True)
+            log.warning(
+                "the annotation of %r of %r cannot be used, and its values stay as JSON gives them",
+                name,
+                function,
+                exc_info=True,
+            )
             return None
 
     def __bool__(self) -> bool:
@@ -334,9 +373,11 @@ class SignatureTypes:
         except TypeError:
             return args, kwargs  # the call says so
         for name, value in list(bound.arguments.items())[1:]:
-            if (adapter := self._parameters.get(name)) is None:
+            parameter = self._signature.parameters[name]
+            adapter = self._parameters.get(name)
+            if adapter is None or (value is None and parameter.default is None):
                 continue
-            match self._signature.parameters[name].kind:
+            match parameter.kind:
                 case inspect.Parameter.VAR_POSITIONAL:
                     found: Any = tuple(
                         fitting(adapter, f"argument {name!r}", each) for each in value
@@ -393,8 +434,12 @@ def _hints_of(function: Callable[..., Any]) -> dict[str, Any]:
 
 
 def _returned(hint: Any) -> Any:
-    """Return what a generator returns, of whose type that is the third part."""
-    origin = typing.get_origin(hint)
-    name = getattr(origin, "__name__", "")
-    args = typing.get_args(hint)
-    return args[2] if name in ("Generator", "Coroutine") and len(args) == 3 else hint
+    """Return the type of a result: of a generator it is the third part, of an iterator it is not
+    known.
+    """
+    origin, args = typing.get_origin(hint), typing.get_args(hint)
+    if origin in (abc.Generator, abc.Coroutine):
+        return args[2] if len(args) == 3 else Any
+    if origin is abc.Awaitable:
+        return args[0]
+    return Any if origin in (abc.Iterator, abc.Iterable) else hint

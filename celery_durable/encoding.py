@@ -167,7 +167,11 @@ class ValueCodec:
         encoder = Encoder(self.converters)
         if self.converters.walks:
             value = self.converters.walked(value)
-        text = encoder.encode(value)
+        try:
+            text = encoder.encode(value)
+        except TypeError:  # of a key, or of a value that nothing knows
+            value, encoder.has_converted = encoder.plain(value), True
+            text = encoder.encode(value)
         if _ODD_KEY.search(text) is None and text.count("[") + text.count("{") <= deepest:
             return text, encoder.has_converted
         value = encoder.plain(value) if encoder.has_converted else value

@@ -10,6 +10,7 @@ from typing import Any, NoReturn
 from ..core.history import Event
 from ..core.status import RuntimeStatus
 from ..errors import InstanceNotFound
+from ..handles.fields import json_output_of
 from ..handles.orchestration import Orchestration
 from .client import AsyncTaskHubGrpcClient, TaskHubGrpcClient
 from .entities import EntityStateResponse, shown_state
@@ -340,7 +341,7 @@ def _status_of(
         created_time=run.created_at,
         last_updated_time=run.updated_at,
         input_=incoming(next(iter(run.input["args"]), None)) if shows_input else None,
-        output=str(run.failure) if has_failed else incoming(run.output),
+        output=str(run.failure) if has_failed else incoming(json_output_of(run)),
         runtime_status=OrchestrationRuntimeStatus(run.runtime_status.capitalize()),
         custom_status=incoming(run.custom_status),
         history=run.history() if shows_history else None,

@@ -12,6 +12,7 @@ from kombu.utils.json import dumps
 
 from ..core.status import RuntimeStatus
 from ..handles.entity import Entity
+from ..handles.fields import json_output_of
 from ..handles.orchestration import Orchestration
 from .entities import EntityMetadata, shown_state
 from .entity_names import EntityInstanceId, aware
@@ -181,7 +182,7 @@ def state_of(run: Orchestration, fetches: bool) -> OrchestrationState:
         else None
     )
     given = next(iter(run.input["args"]), None) if fetches else None
-    output, custom = (run.output, run.custom_status) if fetches else (None, None)
+    output, custom = (json_output_of(run), run.custom_status) if fetches else (None, None)
     return OrchestrationState(
         run.id,
         run.name,

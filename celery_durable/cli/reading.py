@@ -11,6 +11,7 @@ import click
 
 from ..core.status import RuntimeStatus
 from ..errors import DurableError, OrchestrationFailed, WaitTimeout
+from ..handles.fields import json_output_of
 from ..handles.orchestration import Orchestration
 from ..inspection.views import (
     age,
@@ -186,7 +187,7 @@ def print_result(run: Orchestration, timeout: float | None) -> None:
     Leave with the exit code of what became of it otherwise.
     """
     try:
-        output = run.wait(timeout)
+        run.wait(timeout)
     except Exception as error:
         status = run.refresh().runtime_status
         if (
@@ -200,7 +201,7 @@ def print_result(run: Orchestration, timeout: float | None) -> None:
             leave(TIMED_OUT)
         report(f"{run.id} is {status}: {type(error).__name__}: {error}")
         leave(FAILED)
-    print_json(plain(output))
+    print_json(plain(json_output_of(run)))
 
 
 @click.command()

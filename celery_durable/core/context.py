@@ -18,7 +18,7 @@ from .._errors import ForbiddenOperation
 from .entity import id_of
 from .futures import AllFuture, AnyFuture, as_future
 from .guard import in_turn
-from .kinds import ContinueAsNewRequested, KindsContext
+from .kinds import ContinueAsNewRequested, KindsContext, TypedPayloads
 from .ports import Host
 from .references import EntityLock, EntityReference
 from .retry import Interval, RetryPolicy, in_microseconds
@@ -253,6 +253,7 @@ class OrchestrationContext(KindsContext):
 
         Raises:
             TypeError: ``upgrade`` is no version.
+            PayloadError: an argument does not fit its annotation.
             ForbiddenOperation: inside a saga or a lock, which would never know how it ends.
 
         Example:
@@ -266,6 +267,10 @@ class OrchestrationContext(KindsContext):
             )
         if not isinstance(upgrade, (bool, str, NoneType)) or upgrade == "":
             raise TypeError(f"upgrade is True, False or a version, not {upgrade!r}")
+        host = self._host
+        host.of(TypedPayloads).checked(
+            lambda: host.check_next(upgrade, args, kwargs), is_of_call=True
+        )
         raise ContinueAsNewRequested(args, kwargs, keep_events, upgrade)
 
 

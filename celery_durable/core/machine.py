@@ -79,6 +79,9 @@ class Machine:
         self.check_call: Callable[[str, Sequence[Any], Mapping[str, Any]], None] = (
             self._types.check_call
         )
+        self.check_next: Callable[[bool | str | None, Sequence[Any], Mapping[str, Any]], None] = (
+            self._types.check_next
+        )
         self.kinds = kinds
         # where it is: see ``ports.Host``
         self.seed = info.execution_id

@@ -119,6 +119,13 @@ class CallTypes:
     def check_call(self, name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
         """Raise ``PayloadError`` if arguments do not fit an orchestrator, as far as it is known."""
 
+    def check_next(
+        self, upgrade: bool | str | None, args: Sequence[Any], kwargs: Mapping[str, Any]
+    ) -> None:
+        """Raise ``PayloadError`` if arguments do not fit the next execution, if that has the same
+        code.
+        """
+
 
 UNTYPED = CallTypes()
 
@@ -163,6 +170,8 @@ class Host(Protocol):
     is_orchestrator: Callable[[str], bool]
     #: Raises ``PayloadError`` if the arguments of an orchestrator do not fit its annotations.
     check_call: Callable[[str, Sequence[Any], Mapping[str, Any]], None]
+    #: The same for the next execution of this instance, if that has the same code.
+    check_next: Callable[[bool | str | None, Sequence[Any], Mapping[str, Any]], None]
     #: The command that ended it; None while it is live.
     final: Command | None
 

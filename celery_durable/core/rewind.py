@@ -202,6 +202,8 @@ class _Trace:
         self._place = self._reached = 0
         self._failures: dict[int, tuple[int, BaseException]] = {}
         self._completions: dict[int, int] = {}
+        #: The places at which the time of the run was over: what that canceled runs again.
+        self._deadlines: set[int] = set()
 
     def run(self) -> None:
         """Apply what history holds, as far as the code still asks for it."""
@@ -214,8 +216,6 @@ class _Trace:
             self._reached = place + 1
             if place in self.without or (event := self._inputs.at(place, machine)) is None:
                 continue
-            if event.kind is EventKind.TIMER_FIRED and event.command == machine.of(Timers).deadline:
-                continue  # what the end of its time has canceled runs again
             is_outcome = event.kind in machine.kinds.resolutions or (
                 event.kind is EventKind.EVENT_RAISED and event.command
             )
@@ -225,6 +225,11 @@ class _Trace:
     def _apply(self, event: Event) -> None:
         if event.kind is EventKind.WORK_RENEWED:
             event = self._as_it_was(event)
+        if (
+            event.kind is EventKind.TIMER_FIRED
+            and event.command == self.machine.of(Timers).deadline
+        ):
+            self._deadlines.add(self._place)
         self._kept.append(event)
         if event.kind in (EventKind.ACTIVITY_COMPLETED, EventKind.CHILD_COMPLETED):
             self._completions[event.command] = self._place
@@ -273,13 +278,9 @@ class _Trace:
         ``gather(return_exceptions=True)``: one that was raised into the code was dealt with there.
         """
         error = self.machine.of(Lifecycle).error
-        if error is None:
+        if error is None and not self._deadlines:
             return _Causes()
-        chain = {id(each) for each in _whole(error)}
-        guilty = {command for command, (_, raised) in self._failures.items() if id(raised) in chain}
-        guilty = guilty or {
-            c for c, (_, raised) in self._failures.items() if raised.__traceback__ is None
-        }
+        guilty = set() if error is None else self._guilty_of(error)
         undone = self.machine.undone
         children = {
             command
@@ -291,10 +292,19 @@ class _Trace:
         places = {
             self._failures[command][0] for command in guilty | undone if command in self._failures
         }
+        places |= self._deadlines
         places |= {
             self._completions[c] for c in undone if c in self._completions
         } | self._inputs.unsure(undone)
         return _Causes(places, children, undone)
+
+    def _guilty_of(self, error: BaseException) -> set[int]:
+        """Return the calls whose exceptions made the code raise this one."""
+        chain = {id(each) for each in _whole(error)}
+        guilty = {command for command, (_, raised) in self._failures.items() if id(raised) in chain}
+        return guilty or {
+            c for c, (_, raised) in self._failures.items() if raised.__traceback__ is None
+        }
 
     def stale_grants(self) -> set[int]:
         """Return the places of the locks that the code holds now: they were given back when it

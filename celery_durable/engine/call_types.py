@@ -39,6 +39,19 @@ class DeclaredTypes(CallTypes):
         if definition is not None:
             expect_fitting(self._codec, definition, [list(args), dict(kwargs)])
 
+    def check_next(
+        self, upgrade: bool | str | None, args: Sequence[Any], kwargs: Mapping[str, Any]
+    ) -> None:
+        """Expect that arguments fit the next execution, if that has the code of this one.
+
+        Raises:
+            PayloadError: one does not fit.
+        """
+        here = self._definition
+        version = self._registry.next_version(here.name, here.version, here, upgrade)
+        if version == here.version:
+            expect_fitting(self._codec, here, [list(args), dict(kwargs)])
+
 
 def expect_fitting(
     codec: Codec, definition: Definition, call: Sequence[Any], payload: str | None = None

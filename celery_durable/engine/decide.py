@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, TypeVar
 
-from .._errors import DurableError
+from .._errors import DurableError, PayloadError
 from ..core.canvas_options import CanvasOptions
 from ..core.decision import Decision
 from ..core.history import EventKind
@@ -104,18 +104,14 @@ class Decider:
             DurableError: that one does not take its arguments.
         """
         registry, name = self.parts.registry, instance.name
-        wanted = definition.upgrade if command.upgrade is None else command.upgrade
-        if wanted is True:
-            newest = registry.newest(name)
-            version = instance.version if newest is None else newest.version
-        else:
-            version = wanted or instance.version
+        version = registry.next_version(name, instance.version, definition, command.upgrade)
         following = registry.get(name, version)
         if version != instance.version and following is not None:
             args, kwargs = self.parts.codec.decode(command.input)
             try:
                 inspect.signature(following.function).bind(None, *args, **kwargs)
-            except TypeError as error:
+                self.parts.codec.types_of(following.function).decoded(args, kwargs)
+            except (TypeError, PayloadError) as error:
                 raise DurableError(
                     f"orchestration {instance.id!r} ({name}) cannot continue as version"
                     f" {version!r}, which does not take its arguments: {error}. Fix that, then"

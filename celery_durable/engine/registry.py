@@ -125,6 +125,23 @@ class Registry:
         found.check()
         return found
 
+    def next_version(
+        self, name: str, version: str | None, definition: Definition, upgrade: bool | str | None
+    ) -> str | None:
+        """Return the version that an instance of this one has from its next execution on.
+
+        Args:
+            name: of its orchestrator.
+            version: which it has.
+            definition: its code.
+            upgrade: what ``ctx.continue_as_new`` was given.
+        """
+        wanted = definition.upgrade if upgrade is None else upgrade
+        if wanted is True:
+            newest = self.newest(name)
+            return version if newest is None else newest.version
+        return wanted or version
+
     def versions(self, name: str) -> list[str | None]:
         """Return the versions of a name, the newest last."""
         return list(self._definitions.get(name, {}))

@@ -12,7 +12,7 @@ from ..engine.listing import InstanceRecord
 from ..engine.propagation import context_of
 from ..engine.runtime import Runtime
 
-__all__ = ["StatusFields", "record_of", "runtime_of_handle"]
+__all__ = ["StatusFields", "json_output_of", "record_of", "runtime_of_handle"]
 
 
 class StatusFields:
@@ -90,12 +90,9 @@ class StatusFields:
         Raises:
             PayloadError: it does not fit that type any more.
         """
-        record = self._full()
-        if record.output is None:
-            return None
-        value = self._runtime.codec.decode(record.output)
+        record, value = self._full(), json_output_of(self)
         definition = self._runtime.registry.get(record.name, record.version)
-        if definition is None:
+        if definition is None or record.output is None:
             return value
         return self._runtime.codec.types_of(definition.function).result(value)
 
@@ -154,6 +151,12 @@ class StatusFields:
 
 def _moment(micros: int | None) -> datetime | None:
     return None if micros is None else EPOCH + timedelta(microseconds=micros)
+
+
+def json_output_of(run: StatusFields) -> Any:
+    """Return what the orchestrator returned as it is stored, without its type; None before that."""
+    payload = run._full().output
+    return None if payload is None else run._runtime.codec.decode(payload)
 
 
 def record_of(run: StatusFields) -> InstanceRecord:

@@ -11,6 +11,7 @@ from ..azure import OrchestrationRuntimeStatus
 from ..azure.entities import shown_state
 from ..errors import PayloadError
 from ..handles.entity import Entity
+from ..handles.fields import json_output_of
 from ..handles.orchestration import Orchestration
 from ..inspection.views import timeline_view, without_message
 from .messages import Response, as_json
@@ -90,7 +91,7 @@ def status_body(
 
 def output_of(run: Orchestration) -> Any:
     """Return the result, or the text of the failure."""
-    return _readable(lambda: run.output if run.failure is None else str(run.failure))
+    return _readable(lambda: json_output_of(run) if run.failure is None else str(run.failure))
 
 
 def _given(arguments: Mapping[str, Any]) -> Any:

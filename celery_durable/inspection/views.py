@@ -18,7 +18,7 @@ from ..core.text import encodable
 from ..core.times import EPOCH
 from ..errors import PayloadError
 from ..handles.entity import Entity
-from ..handles.fields import record_of, runtime_of_handle
+from ..handles.fields import json_output_of, record_of, runtime_of_handle
 from ..handles.orchestration import Orchestration
 from ..handles.schedule import Schedule
 from .timeline_rows import moment_text
@@ -89,7 +89,7 @@ def instance_view(run: Orchestration, *, payloads: bool = False) -> dict[str, An
         shown |= {
             "custom_status": plain(run.custom_status),
             "input": plain(run.input),
-            "output": plain(run.output),
+            "output": plain(json_output_of(run)),
             "context": plain(dict(run.context)),
             "failure": (
                 None

@@ -5,7 +5,6 @@ Cold paths, so SQLAlchemy Core throughout.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,7 +14,6 @@ from ..core.history import EventKind
 from ..core.status import RuntimeStatus
 from ..engine.listing import Filters, InstanceRecord, Outstanding, OwedEnd, Pending, Waits
 from ..engine.records import TurnAddress
-from ..engine.writes import DEADLINE
 from . import instances as instances_table
 from . import queries
 from .filters import condition
@@ -24,12 +22,11 @@ from .pages import beyond, cursor_of, read_cursor
 from .runner import Cursor, Runner
 from .schema import history, inbox, instances, outbox, workers
 from .values import tags_of, text_of
-from .waits import gathered, waits_statement
+from .waits import OF_THE_RUN, gathered, is_awaited, waits_statement
 
 __all__ = ["Reads"]
 
 _MOST_SHOWN = 100
-_DEADLINE = json.dumps(DEADLINE)
 _BRIEF = [
     column
     for column in instances.c
@@ -50,7 +47,9 @@ class Reads:
         """Return one instance with its payloads and its deadline, or None."""
         m = inbox.c
         deadline = sa.select(sa.func.min(sa.func.abs(m.visible_at))).where(
-            m.instance == instances.c.id, m.kind == str(EventKind.TIMER_FIRED), m.facts == _DEADLINE
+            m.instance == instances.c.id,
+            m.kind == str(EventKind.TIMER_FIRED),
+            m.facts == OF_THE_RUN,
         )
         wanted = sa.select(instances, deadline.scalar_subquery().label("deadline"))
         rows = self._query(wanted.where(instances.c.id == instance_id))
@@ -200,10 +199,11 @@ class Reads:
             .limit(_MOST_SHOWN)
         )
         now = queries.now(self.database)
-        is_awaited = m.facts.is_distinct_from(_DEADLINE)
         times = sa.select(
             sa.func.min(
-                sa.case((sa.and_(m.visible_at > now, m.visible_at < FAR, is_awaited), m.visible_at))
+                sa.case(
+                    (sa.and_(m.visible_at > now, m.visible_at < FAR, is_awaited()), m.visible_at)
+                )
             ).label("timer"),
             sa.func.min(sa.case((m.visible_at <= now, m.wake_at))).label("overdue"),
         ).where(m.instance == instance_id)

@@ -15,9 +15,17 @@ from ..engine.writes import DEADLINE
 from .inbox import FAR
 from .schema import inbox, instances, outbox, waiting
 
-__all__ = ["gathered", "waits_statement"]
+__all__ = ["OF_THE_RUN", "gathered", "is_awaited", "waits_statement"]
 
+#: The facts of the timer that ends the time of a whole run, as they are stored.
+OF_THE_RUN = json.dumps(DEADLINE)
 _ENDED = [str(status) for status in RuntimeStatus if status.is_terminal]
+
+
+def is_awaited() -> sa.ColumnElement[bool]:
+    """Return the condition of a timer that the code waits for: not the one of the whole run."""
+    facts = inbox.c.facts
+    return sa.or_(facts.is_(None), facts != OF_THE_RUN)
 
 
 def waits_statement(executions: Sequence[str], ids: Sequence[str], now: int) -> sa.Executable:
@@ -29,7 +37,6 @@ def waits_statement(executions: Sequence[str], ids: Sequence[str], now: int) -> 
     none: sa.ColumnElement[Any] = sa.literal_column("0")
     nothing: sa.ColumnElement[Any] = sa.literal_column("''")
     due = sa.and_(m.instance.in_(ids), m.visible_at > now, m.visible_at < FAR)
-    is_awaited = m.facts.is_distinct_from(json.dumps(DEADLINE))
 
     def per(
         whose: sa.ColumnElement[Any],
@@ -53,7 +60,7 @@ def waits_statement(executions: Sequence[str], ids: Sequence[str], now: int) -> 
             c.parent_id.in_(ids), c.status.not_in(_ENDED)
         ),
         per(m.instance, "timer", moment=first, facts=sa.func.min(m.facts)).where(
-            due, is_awaited, m.kind == str(EventKind.TIMER_FIRED)
+            due, is_awaited(), m.kind == str(EventKind.TIMER_FIRED)
         ),
         per(m.instance, "start", moment=first).where(
             due, m.kind == str(EventKind.EXECUTION_STARTED)

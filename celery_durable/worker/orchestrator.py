@@ -85,7 +85,7 @@ class OrchestratorTask(Task):  # type: ignore[misc]
     def _run(self, *args: Any, **kwargs: Any) -> Any:
         request = self.request
         if request.called_directly:
-            return self._newest(*args, **kwargs)
+            return self._function()(*args, **kwargs)
         raise_pending(request)
         defer_soft_limit()
         with shielded(drops=True):  # a turn has a limit of its own
@@ -263,23 +263,25 @@ class OrchestratorTask(Task):  # type: ignore[misc]
         """
         self.map(it)
 
-    def check_arguments(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
-        """Refuse arguments that the orchestrator cannot take.
+    def check_arguments(
+        self, args: Sequence[Any], kwargs: Mapping[str, Any], version: str | None = None
+    ) -> None:
+        """Refuse arguments that the orchestrator cannot take, of its newest version if none is
+        named.
 
         Raises:
             TypeError: they do not fit its signature.
+            ConfigurationError: this process does not have the version.
         """
         try:
-            _signature_of(self._newest).bind(None, *args, **kwargs)
+            _signature_of(self._function(version)).bind(None, *args, **kwargs)
         except TypeError as error:
             raise TypeError(f"{self.name}(): {error}") from None
 
-    @property
-    def _newest(self) -> Callable[..., Any]:
-        """The function that new instances run."""
-        definition = (
-            self.app.durable.registry.newest(self.name) if hasattr(self.app, "durable") else None
-        )
+    def _function(self, version: str | None = None) -> Callable[..., Any]:
+        """Return the function that new instances run."""
+        durable = getattr(self.app, "durable", None)
+        definition = None if durable is None else durable.registry.chosen(self.name, version)
         own: Any = type(self)
         function: Callable[..., Any] = own.run if definition is None else definition.function
         return function

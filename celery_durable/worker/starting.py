@@ -39,7 +39,7 @@ def request_of(
     """
     refuse(options, REFUSED_BY_STARTS, f"{task.name}: the start of an orchestration")
     args, kwargs = tuple(args), dict(kwargs)
-    task.check_arguments(args, kwargs)
+    task.check_arguments(args, kwargs, own.get("version"))
     queue, routed = runtime.publisher.place(task.name, options, lambda: (args, kwargs))
     expires = options.get("expires")
     own.setdefault("instance_id", options.get("task_id"))

@@ -30,6 +30,9 @@ def run_all(world: World) -> dict[str, str]:
     world.client.start(StartRequest("order", (["a", "b"],), {"limit": 10}, instance_id="order"))
     world.start("generator", 1, id_="generator")
     world.start("cashier", id_="cashier")
+    world.start("typed", id_="typed")
+    world.raise_event("typed", "due", 60)
+    world.raise_event("typed", "due", "never")
     world.start("waiter", id_="canceled")
     world.start("waiter", id_="terminated")
     world.start("waiter", id_="running")
@@ -56,7 +59,7 @@ def run_all(world: World) -> dict[str, str]:
     )
     for id_ in ("order", child):
         world.raise_event(id_, "approved", {"by": "ada"})
-    world.pump_to_end("order", "generator", "cashier", "canceled", "exhausted", "parent")
+    world.pump_to_end("order", "generator", "cashier", "typed", "canceled", "exhausted", "parent")
     world.client.fork("running", 1, "fork", "what if")
     world.raise_event("fork", "go", 1)
     world.pump_to_end("fork")
@@ -64,6 +67,7 @@ def run_all(world: World) -> dict[str, str]:
         "order",
         "generator",
         "cashier",
+        "typed",
         "canceled",
         "terminated",
         "running",

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from datetime import timedelta
 from typing import Any
 
-from celery_durable import RetryPolicy
+from celery_durable import PayloadError, RetryPolicy
 from celery_durable.core.entity import declare, orchestrator_of, run_by
 from celery_durable.engine.registry import Definition
 from tests.contract.world import World, sig
@@ -23,6 +24,16 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {}
 def recorded(function: Callable[..., Any]) -> Callable[..., Any]:
     FUNCTIONS[function.__name__] = function
     return function
+
+
+@recorded
+async def typed(ctx: Any) -> Any:
+    """Events as a type: one that fits, one that does not."""
+    when = await ctx.wait_event("due", type=timedelta)
+    try:
+        await ctx.wait_event("due", type=timedelta)
+    except PayloadError:
+        return when.total_seconds()
 
 
 @recorded

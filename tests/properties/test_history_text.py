@@ -109,6 +109,7 @@ def test_stored_names_are_fixed():
         "ChildRevived",
         "RunRecorded",
         "PatchRecorded",
+        "PayloadRefused",
         "EventSent",
         "ExecutionCompleted",
         "ExecutionFailed",

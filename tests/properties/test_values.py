@@ -131,7 +131,7 @@ REFUSED: dict[str, Any] = {
     "one and one": {1: "a", "1": "b"},
     "true": [{True: 1, "true": 2}],
     "null": {"x": {None: 1, "null": 2}},
-    "set": {1, 2},
+    "class": [dict],
     "object": [object()],
     "half": {1.5: 1, "1.5": 2},
 }

@@ -267,6 +267,14 @@ def test_what_was_skipped_is_null(serializer):
     assert codec.decode(codec.encode({"found": [1, SKIPPED]})) == {"found": [1, None]}
 
 
+def test_keys_that_become_the_same_are_refused():
+    with pytest.raises(PayloadError, match="the same in JSON"):
+        PayloadCodec().encode([{Colour.RED: 1, "red": 2}])
+    assert PayloadCodec().encode({Colour.RED: 1, UUID(int=1): 2}) == (
+        '{"red": 1, "00000000-0000-0000-0000-000000000001": 2}'
+    )
+
+
 def test_a_class_itself_is_no_value():
     for odd in (Leaf, Model, Colour, object()):
         with pytest.raises(PayloadError):

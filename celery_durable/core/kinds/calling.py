@@ -50,7 +50,7 @@ def leaf(host: Host, signature: Mapping[str, Any], options: CallOptions) -> Call
     if host.is_orchestrator(name := str(signature["task"])):
         kind = ChildCall
         given = signature.get("args") or (), signature.get("kwargs") or {}
-        host.of(TypedPayloads).checked(lambda: host.check_call(name, *given))
+        host.of(TypedPayloads).checked(lambda: host.check_call(name, *given), is_of_call=True)
     call = kind(host, signature, options)
     host.of(Calls).open[call.command] = call
     due = None
