@@ -17,7 +17,7 @@ import base64
 import inspect
 import logging
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from typing import Any
 
@@ -149,7 +149,7 @@ class ValueCodec:
             where, culprit = "a value (nested too deeply, or holding itself)", value
             if not _is_endless(error):
                 with suppress(RecursionError):
-                    where, culprit = _culprit(value, self.serializer)
+                    where, culprit = _culprit(value, self._encode_part)
             if inspect.iscoroutine(culprit):
                 culprit.close()
                 raise PayloadError(
@@ -182,18 +182,26 @@ class ValueCodec:
             self._check(text)
         return text, encoder.has_converted
 
-    def _as_other(self, value: Any) -> tuple[str, bool]:
-        """Encode by a serializer of another name; what it refuses, as plain values."""
-        has_converted = False
+    def _encode_part(self, value: Any) -> object:
+        """Encode a part of a value as the whole is, unchecked: to find what is refused."""
+        if self.serializer == "json":
+            return Encoder(self.converters).encode(value)
+        return self._dumped(value)
+
+    def _dumped(self, value: Any) -> tuple[Any, bool]:
+        """Return what a serializer of another name makes of a value, and whether of a plain one."""
         try:
-            content_type, encoding, data = dumps(value, serializer=self.serializer)
+            return dumps(value, serializer=self.serializer), False
         except Exception as error:
             try:
                 plain = Encoder(self.converters).plain(value)
-                content_type, encoding, data = dumps(plain, serializer=self.serializer)
+                return dumps(plain, serializer=self.serializer), True
             except Exception:
                 raise error from None
-            has_converted = True
+
+    def _as_other(self, value: Any) -> tuple[str, bool]:
+        """Encode by a serializer of another name; what it refuses, as plain values."""
+        (content_type, encoding, data), has_converted = self._dumped(value)
         if content_type == _JSON:
             payload = data if isinstance(data, str) else data.decode()
         else:
@@ -294,7 +302,9 @@ def _is_endless(error: BaseException) -> bool:
     return any(isinstance(each, RecursionError) or "Circular" in str(each) for each in causes)
 
 
-def _culprit(value: Any, serializer: str, where: str = "a value") -> tuple[str, Any]:
+def _culprit(
+    value: Any, encode: Callable[[Any], object], where: str = "a value"
+) -> tuple[str, Any]:
     """Find the innermost part that cannot be encoded, and how to reach it."""
     parts: list[tuple[str, Any]] = []
     if isinstance(value, dict):
@@ -303,9 +313,9 @@ def _culprit(value: Any, serializer: str, where: str = "a value") -> tuple[str, 
         parts = [(f"{where}[{number}]", part) for number, part in enumerate(value)]
     for path, part in parts:
         try:
-            dumps(part, serializer=serializer)
+            encode(part)
         except Exception:
-            return _culprit(part, serializer, path)
+            return _culprit(part, encode, path)
     return where, value
 
 

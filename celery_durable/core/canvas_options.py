@@ -53,6 +53,11 @@ class CanvasOptions:
             raise PayloadError(f"stored options are {type(found).__name__}, not a dict")
         return cls(found)
 
+    @staticmethod
+    def may_have(text: str | None, name: str) -> bool:
+        """Tell, without decoding, whether what is stored may have a name in it."""
+        return text is not None and text != "" and (text[0] != "{" or f'"{name}"' in text)
+
     @classmethod
     def of_start(cls, options: Mapping[str, Any]) -> CanvasOptions:
         """Return what is kept of the options of a start."""

@@ -48,7 +48,7 @@ class DeclaredTypes(CallTypes):
             PayloadError: one does not fit.
         """
         here = self._definition
-        version = self._registry.next_version(here.name, here.version, here, upgrade)
+        version = self._registry.next_version(here, upgrade)
         if version == here.version:
             expect_fitting(self._codec, here, [list(args), dict(kwargs)])
 

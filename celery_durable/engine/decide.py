@@ -104,7 +104,7 @@ class Decider:
             DurableError: that one does not take its arguments.
         """
         registry, name = self.parts.registry, instance.name
-        version = registry.next_version(name, instance.version, definition, command.upgrade)
+        version = registry.next_version(definition, command.upgrade)
         following = registry.get(name, version)
         if version != instance.version and following is not None:
             args, kwargs = self.parts.codec.decode(command.input)
@@ -129,7 +129,9 @@ class Decider:
         if snapshot.instance.sequence or snapshot.history:
             return messages
         canvas = snapshot.instance.canvas
-        given = CanvasOptions.read(self.parts.codec, canvas).timeout if canvas else None
+        given = None
+        if CanvasOptions.may_have(canvas, "timeout"):
+            given = CanvasOptions.read(self.parts.codec, canvas).timeout
         timeout = definition.timeout if given is None else given
         if timeout is None:
             return messages

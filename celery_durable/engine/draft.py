@@ -60,7 +60,7 @@ class CommitDraft:
     def context(self) -> Mapping[str, Any]:
         """What travels with the instance: all that it starts and sends has it too."""
         canvas = self.snapshot.instance.canvas
-        if not canvas or (canvas[0] == "{" and '"context"' not in canvas):
+        if not CanvasOptions.may_have(canvas, "context"):
             return {}
         return CanvasOptions.read(self.codec, canvas).context
 
@@ -68,6 +68,6 @@ class CommitDraft:
     def stamps(self) -> Mapping[str, Any]:
         """With what Celery has stamped the start: all that it sends has the same stamps."""
         canvas = self.snapshot.instance.canvas
-        if not canvas or (canvas[0] == "{" and '"stamped_headers"' not in canvas):
+        if not CanvasOptions.may_have(canvas, "stamped_headers"):
             return {}
         return stamps_in(CanvasOptions.read(self.codec, canvas).options)

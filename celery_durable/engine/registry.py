@@ -125,22 +125,16 @@ class Registry:
         found.check()
         return found
 
-    def next_version(
-        self, name: str, version: str | None, definition: Definition, upgrade: bool | str | None
-    ) -> str | None:
-        """Return the version that an instance of this one has from its next execution on.
+    def next_version(self, definition: Definition, upgrade: bool | str | None) -> str | None:
+        """Return the version that an instance of this code has from its next execution on.
 
-        Args:
-            name: of its orchestrator.
-            version: which it has.
-            definition: its code.
-            upgrade: what ``ctx.continue_as_new`` was given.
+        ``upgrade`` is what ``ctx.continue_as_new`` was given.
         """
         wanted = definition.upgrade if upgrade is None else upgrade
         if wanted is True:
-            newest = self.newest(name)
-            return version if newest is None else newest.version
-        return wanted or version
+            newest = self.newest(definition.name)
+            return definition.version if newest is None else newest.version
+        return wanted or definition.version
 
     def versions(self, name: str) -> list[str | None]:
         """Return the versions of a name, the newest last."""

@@ -275,6 +275,12 @@ def test_keys_that_become_the_same_are_refused():
     )
 
 
+def test_the_part_that_is_refused_is_named_and_not_one_beside_it():
+    leaf = Leaf("a", Colour.RED, timedelta(1))
+    with pytest.raises(PayloadError, match=r"a value\[1\] of type builtins.object"):
+        PayloadCodec().encode([leaf, object()])
+
+
 def test_a_class_itself_is_no_value():
     for odd in (Leaf, Model, Colour, object()):
         with pytest.raises(PayloadError):

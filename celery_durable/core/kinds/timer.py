@@ -82,8 +82,7 @@ class Timers(Kind):
         return number
 
     def set_deadline(self, due: int, callback: Callable[[], None]) -> None:
-        """Create the timer that ends the time of the whole run, in the place of the one before."""
-        self.drop_deadline()
+        """Create the timer that ends the time of the whole run."""
         self.deadline = self.create(due, callback, is_deadline=True)
 
     def drop_deadline(self) -> None:
