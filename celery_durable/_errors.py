@@ -28,6 +28,7 @@ __all__ = [
     "PayloadError",
     "StoreError",
     "ConfigurationError",
+    "DeterminismWarning",
 ]
 
 
@@ -147,6 +148,10 @@ class ConfigurationError(DurableError):
     """The settings, the schema or the call's context do not fit."""
 
 
+class DeterminismWarning(DurableError, UserWarning):
+    """A line of an orchestrator does what a replay would do otherwise; see ``durable_guard``."""
+
+
 _PUBLIC = "celery_durable.errors"
 _rebuild.__module__ = _PUBLIC
 for _cls in (
@@ -167,5 +172,6 @@ for _cls in (
     PayloadError,
     StoreError,
     ConfigurationError,
+    DeterminismWarning,
 ):
     _cls.__module__ = _PUBLIC

@@ -15,6 +15,7 @@ from ._errors import (
     ActivityTimeout,
     CompensationFailed,
     ConfigurationError,
+    DeterminismWarning,
     DurableError,
     ForbiddenOperation,
     InstanceExists,
@@ -56,6 +57,8 @@ __all__ = [
     "PayloadError",
     "StoreError",
     "ConfigurationError",
+    # what a developer meets
+    "DeterminismWarning",
 ]
 
 

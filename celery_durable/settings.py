@@ -83,6 +83,9 @@ class Settings:
     payload_warning: int = 256 * 1024
     #: The size in bytes above which a payload is refused.
     payload_limit: int = 8 * 1024 * 1024
+    #: Whether an orchestrator's code is looked at while it runs, for what a replay would do
+    #: otherwise: ``"warn"`` or ``"raise"``. For development and tests.
+    guard: str = "off"
     #: Whether ``celery -A app flower`` shows the tab "Orchestrations".
     flower_tab: bool = True
 
@@ -121,6 +124,7 @@ class Settings:
                     "a list of names",
                     value,
                 )
+        _demand(self.guard in _GUARDS, "durable_guard", '"off", "warn" or "raise"', self.guard)
         read_retention(self.retention, "durable_retention")
         if self.worker_lease < 2 * self.heartbeat_interval:
             raise ConfigurationError(
@@ -138,6 +142,7 @@ class Settings:
         )
 
 
+_GUARDS = ("off", "warn", "raise")
 _MAY_BE_NONE = frozenset({"turn_queue"})
 _MAY_BE_ZERO = frozenset(
     {"cache_size", "max_instance_activities", "store_patience", "timer_horizon"}

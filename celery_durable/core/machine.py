@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from functools import partial
 from typing import Any, TypeVar
 
@@ -68,6 +69,7 @@ class Machine:
         checks_arguments: bool = False,
         kinds: Registry = KINDS,
         types: CallTypes | None = None,
+        running: Callable[[str], AbstractContextManager[None]] = running_orchestrator,
     ) -> None:
         determinism.expect_installed()
         # what it is given
@@ -75,6 +77,7 @@ class Machine:
         self.codec = codec
         self.is_orchestrator = is_orchestrator
         self._function = function
+        self._running = running
         self._types = UNTYPED if types is None else types
         self.check_call: Callable[[str, Sequence[Any], Mapping[str, Any]], None] = (
             self._types.check_call
@@ -274,7 +277,7 @@ class Machine:
         loop.now = max(loop.now, event.at)
         loop.owner = thread_of_turn()
         try:
-            with running_orchestrator(self.info.instance_id):
+            with self._running(self.info.instance_id):
                 self._by_event[event.kind].resolve(event)
                 loop.run_until_idle()
                 main = self._lifecycle.main

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 
+from ..core.guard import running_orchestrator
 from ..core.ports import Codec
 from ..settings import Settings
 from .cache import LiveExecutions
@@ -39,6 +42,8 @@ class Parts:
     clock: StoreClock = field(init=False)
     #: Interrupts code that does not come to an end.
     watchdog: Watchdog = field(init=False)
+    #: What an orchestrator's code is run in.
+    running: Callable[[str], AbstractContextManager[None]] = field(init=False)
     #: Who is told of each commit.
     observation: Observation = field(init=False)
 
@@ -46,3 +51,12 @@ class Parts:
         self.clock = StoreClock(self.store.now)
         self.watchdog = Watchdog(self.settings.turn_timeout)
         self.observation = Observation()
+        self.running = _running(self.settings.guard)
+
+
+def _running(guard: str) -> Callable[[str], AbstractContextManager[None]]:
+    if guard == "off":
+        return running_orchestrator
+    from ..guarding import guarded
+
+    return guarded(guard)

@@ -82,6 +82,7 @@ class Replayer:
             most_commands=self.parts.settings.max_turn_commands,
             traces=traces,
             types=DeclaredTypes(self.parts.codec, self.parts.registry, definition),
+            running=self.parts.running,
         )
         execution.is_dry = is_dry
         return execution

@@ -112,6 +112,8 @@ def test_exception_modules_may_be_any_sequence():
         ("exception_modules", "shop"),
         ("exception_modules", 3),
         ("serializer", None),
+        ("guard", "on"),
+        ("guard", None),
         ("serializer", 3),
         ("backend_url", None),
     ],
@@ -121,7 +123,7 @@ def test_a_setting_that_cannot_work_is_refused_by_name(name, value):
         read_settings({f"durable_{name}": value})
 
 
-def test_there_are_at_most_25_settings():
+def test_there_are_at_most_32_settings():
     assert len(fields(Settings)) <= 32
 
 
