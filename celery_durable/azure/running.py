@@ -111,6 +111,7 @@ def _renamed(wrapper: Function, function: Function) -> Function:
     del wrapper.__wrapped__  # type: ignore[attr-defined]  # the arguments are the wrapper's own
     returned = return_type(function)
     wrapper.__annotations__ = {} if returned is None else {"return": returned}
+    wrapper.durable_code = function  # type: ignore[attr-defined]  # for who reads it
     return wrapper
 
 
