@@ -18,6 +18,7 @@ PAGES = [
     ROOT / "README.md",
     *sorted((ROOT / "docs").rglob("*.md")),
     *sorted((ROOT / "example_project").rglob("*.md")),
+    *sorted((ROOT / "docs" / "examples").rglob("*.py")),
     *sorted((ROOT / "example_project").rglob("*.py")),
 ]
 PACKAGES = ("app", "broker", "core", "engine", "handles", "inspection", "store", "worker")
