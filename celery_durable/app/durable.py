@@ -32,6 +32,7 @@ from ..handles.entity import EntityReference
 from ..handles.orchestration import Orchestration
 from ..settings import Settings
 from .code_checks import CodeChecks
+from .completing import Completing
 from .declare import Declarations
 from .install import install
 from .looking import Looking, Page
@@ -53,7 +54,7 @@ T = TypeVar("T")
 __all__ = ["Durable", "Page", "install_again"]
 
 
-class Durable(Looking, Scheduling, Steering, CodeChecks):
+class Durable(Looking, Scheduling, Steering, Completing, CodeChecks):
     """Durable orchestrations for one Celery app.
 
     Args:

@@ -18,6 +18,7 @@ from ..engine.store_ports import ISOLATION_LEVELS
 from ..errors import ConfigurationError
 from ..interrupts import exposed
 from ..worker.activity import attempt_of
+from ..worker.deferral import enter_transaction
 
 __all__ = ["make_transactional"]
 
@@ -49,9 +50,11 @@ def _with_alias(durable: Any, function: Callable[..., Any], alias: str) -> Calla
 
     @functools.wraps(function)
     def run(*args: Any, **kwargs: Any) -> Any:
-        transact_on = import_module("celery_durable.contrib.django.effects").transact_on
+        effects = import_module("celery_durable.contrib.django.effects")
+        transact_on, hold_on = effects.transact_on, effects.hold_on
 
         def work() -> Any:
+            enter_transaction(functools.partial(hold_on, alias, durable.runtime.store))
             token = _open.set((durable, alias))
             try:
                 with exposed():
@@ -104,6 +107,8 @@ def _with_session(
             return function(*args[:place], session, *args[place:], **kwargs)
 
         def work(session: Any) -> Any:
+            hold = durable.runtime.store.outcomes.hold_in_session
+            enter_transaction(functools.partial(hold, session))
             token = _open.set((durable, session))
             try:
                 with exposed():

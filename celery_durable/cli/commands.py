@@ -8,6 +8,7 @@ from __future__ import annotations
 import click
 
 from .changing import export, lint, replay, verify
+from .completing import complete, fail
 from .declared import entities, orchestrators, schedules
 from .exporter import exporter
 from .installation import check, doctor, migrate
@@ -20,6 +21,8 @@ __all__ = ["commands"]
 
 _BEFORE_VERBS = (start, list_, count, show, history, watch, wait, result, explain)
 _AFTER_VERBS = (
+    complete,
+    fail,
     export,
     replay,
     verify,

@@ -31,6 +31,7 @@ class EventKind(StrEnum):
     EXECUTION_STARTED = "ExecutionStarted"
     ACTIVITY_COMPLETED = "ActivityCompleted"
     ACTIVITY_FAILED = "ActivityFailed"
+    ACTIVITY_DEFERRED = "ActivityDeferred"
     TIMER_FIRED = "TimerFired"
     CHILD_COMPLETED = "ChildCompleted"
     CHILD_FAILED = "ChildFailed"

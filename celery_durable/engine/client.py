@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from . import completion
 from .control import Control
 from .forecast import Forecast
 from .start import Started, StartRequest
@@ -51,6 +52,18 @@ class Client(Control):
     ) -> None:
         """Raise an external event, within the caller's transaction where there is one."""
         events.raise_event(self, instance_id, name, data, event_id, session)
+
+    def complete(self, token: str, value: Any, session: Any = None) -> bool:
+        """Give an activity its result, by its token."""
+        return completion.complete(self, token, value, session)
+
+    def fail(self, token: str, error: BaseException | str, session: Any = None) -> bool:
+        """Let an attempt of an activity have failed, by its token."""
+        return completion.fail(self, token, error, session)
+
+    def heartbeat(self, token: str, details: Any = None) -> bool:
+        """Note that an activity makes progress, by its token."""
+        return completion.heartbeat(self, token, details)
 
     def answer(self, instance_id: str, execution: str, name: str, data: Any, event_id: str) -> None:
         """Raise an external event if the instance still is in this execution."""

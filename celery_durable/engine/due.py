@@ -81,6 +81,8 @@ class DueActivity:
     crashes: int
     #: The store's clock.
     now: int
+    #: It waits for its completion by token.
+    is_deferred: bool = False
 
 
 @dataclass(frozen=True)

@@ -27,6 +27,7 @@ from .store_ports import Store
 __all__ = ["Explanation", "awaited_events", "explain"]
 
 _SECOND = 1_000_000
+_DEFERRED = " waits for its completion"
 
 
 @dataclass
@@ -45,7 +46,9 @@ class Explanation:
     state: str = ""
 
     def __str__(self) -> str:
-        lines = [self.state, *(f"  waits for {what}" for what in self.waits_for)]
+        # what is deferred says itself that it waits
+        waits = [what if _DEFERRED in what else f"waits for {what}" for what in self.waits_for]
+        lines = [self.state, *(f"  {what}" for what in waits)]
         lines += [f"  last error: {self.last_error}"] if self.last_error else []
         return "\n".join([*lines, f"  {self.advice}"])
 
@@ -87,7 +90,8 @@ def explain(store: Store, runner: Engine, record: InstanceRecord) -> Explanation
     failure = _last_failure(store, runner, record)
     found.last_error = None if failure is None else failure.text
     found.advice = _advice(record, found, pending, now, asked.stall)
-    if found.advice == _WAIT and (pending.activities or pending.overdue_since is not None):
+    needs_worker = any(row.deferred_at is None for row in pending.activities)
+    if found.advice == _WAIT and (needs_worker or pending.overdue_since is not None):
         lease = int(runner.settings.worker_lease * _SECOND)
         found.advice = (
             _WAIT
@@ -172,6 +176,8 @@ def _activity(row: Outstanding, now: int) -> str:
     what = f"activity {row.name} (call {row.command}, attempt {row.attempt})"
     if row.is_held:
         return f"{what}, which waits until others of its window are done"
+    if row.deferred_at is not None:
+        return _deferred(row, row.deferred_at, now)
     if row.holder is not None:
         seen = "a worker that is not seen any more" if row.worker is None else row.worker
         return f"{what}, which runs on {seen}"
@@ -184,8 +190,15 @@ def _activity(row: Outstanding, now: int) -> str:
     return f"{what}, sent {_ago(row.sent_at, now)}{queue}{again}, not seen running yet"
 
 
+def _deferred(row: Outstanding, since: int, now: int) -> str:
+    again = f", attempt {row.attempt}" if row.attempt > 1 else ""
+    at = (EPOCH + timedelta(microseconds=since)).strftime("%H:%M")
+    what = f"activity {row.command} ({row.name}{again})"
+    return f"{what}{_DEFERRED} since {at}, {_ago(since, now)}"
+
+
 def _is_unsent(row: Outstanding) -> bool:
-    return row.sent_at is None and row.holder is None and not row.is_held
+    return row.sent_at is None and row.holder is None and not (row.is_held or row.is_delegated)
 
 
 def _waits_long(row: Outstanding, now: int) -> bool:
@@ -322,7 +335,9 @@ def _advice(
             " and the serializer, a queue that does not exist, the limit of the broker). That is"
             " tried again until it is fixed"
         )
-    if any(row.sends >= 3 and row.holder is None for row in pending.activities):
+    if any(
+        row.sends >= 3 and row.holder is None and not row.is_delegated for row in pending.activities
+    ):
         return (
             "an activity is sent again and again and never runs: does a worker consume its queue?"
         )

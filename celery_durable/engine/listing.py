@@ -78,6 +78,8 @@ class Outstanding:
     sends: int
     #: Its body has ended with ``Ignore``: who it left its outcome to reports that later.
     is_delegated: bool = False
+    #: Since when it waits for its completion by token; None if it does not.
+    deferred_at: int | None = None
 
 
 @dataclass(frozen=True)
@@ -130,6 +132,8 @@ class Waits:
     activities: int = 0
     activity: str = ""
     attempt: int = 0
+    #: How many of the activities wait for their completion by token.
+    deferred: int = 0
     children: int = 0
     child: str = ""
     timer: int | None = None

@@ -54,6 +54,7 @@ class OutboxRecovery:
                 self._interrupt(activity, "its worker is gone, or runs it no more")
             elif (
                 activity.holder is None
+                and not activity.is_delegated
                 and counted_crashes(activity.crashes) >= self.settings.max_activity_crashes
             ):
                 self._give_up(activity)
@@ -129,10 +130,11 @@ class OutboxRecovery:
 
 def _time_out(activity: DueActivity) -> str | None:
     """Return which of its limits an activity has passed."""
+    is_under_way = activity.holder is not None or activity.is_deferred
     limits = {
         "timeout": activity.deadline_at,
-        "heartbeat_timeout": activity.beat_by if activity.holder is not None else None,
-        "start_timeout": activity.start_by if activity.holder is None else None,
+        "heartbeat_timeout": activity.beat_by if is_under_way else None,
+        "start_timeout": None if is_under_way else activity.start_by,
     }
     return next(
         (kind for kind, moment in limits.items() if moment is not None and moment <= activity.now),

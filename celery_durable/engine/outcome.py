@@ -21,7 +21,7 @@ from ..core.machine import Machine
 from .dispatch import Dispatcher, address_of
 from .inline_turns import InlineTurns
 from .parts import Parts
-from .records import ActivityStart, ActivityTicket, Outcome, Recorded
+from .records import ActivityStart, ActivityTicket, Deferral, Outcome, Recorded
 
 __all__ = ["AttemptView", "OutcomeDesk", "Patience", "Verdict"]
 
@@ -124,6 +124,16 @@ class OutcomeDesk:
                 exc_info=True,
             )
             return False
+
+    def defer(self, deferral: Deferral, attempt: AttemptView, patience: Patience) -> None:
+        """Record that a body has ended and its outcome comes by its token, and bring about what
+        that sets in motion: its instance notes it.
+
+        Raises:
+            StoreError: patience has run out; nothing is recorded.
+        """
+        defer = self.parts.store.outcomes.defer
+        self.follow(deferral.ticket, patience(lambda: defer(deferral)), attempt)
 
     def follow(
         self, ticket: ActivityTicket, recorded: Recorded | None, attempt: AttemptView | None = None

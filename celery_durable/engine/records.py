@@ -17,6 +17,7 @@ __all__ = [
     "ActivityRow",
     "ActivityStart",
     "ActivityTicket",
+    "Deferral",
     "InboxKind",
     "InboxRow",
     "InstanceEnd",
@@ -233,9 +234,19 @@ class Outcome:
         return {name: value for name, value in noted.items() if value is not None} or None
 
 
+class Deferral(NamedTuple):
+    """What the body of an attempt leaves in the place of an outcome: that comes by its token.
+
+    ``ran`` is how many microseconds the body took.
+    """
+
+    ticket: ActivityTicket
+    ran: int | None = None
+
+
 @dataclass(slots=True)
 class Recorded:
-    """An outcome that was recorded: whose it is, and what may follow."""
+    """An outcome, or a deferral, that was recorded: whose it is, and what may follow."""
 
     #: Whose outcome it is.
     instance: str

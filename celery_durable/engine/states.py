@@ -107,6 +107,7 @@ ACTIVITY = (
         (
             Move("waits", "it asked for a retry, or its worker is dead"),
             Move("delegated", "its task replaced itself"),
+            Move("deferred", "its body has returned, and its outcome comes by its token"),
             Move(GONE, "its outcome is in the inbox, or in the commit of a turn"),
             Move(GONE, "canceled: its outcome will be dropped"),
         ),
@@ -115,6 +116,11 @@ ACTIVITY = (
         "delegated",
         "is_delegated",
         (Move("runs", "the task in its place begins"), Move(GONE, "its outcome, or canceled")),
+    ),
+    State(
+        "deferred",
+        "deferred_at is set",
+        (Move(GONE, "its outcome by its token, timed out, or canceled"),),
     ),
 )
 

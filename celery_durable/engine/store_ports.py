@@ -17,6 +17,7 @@ from .records import (
     ActivityStart,
     ActivityTicket,
     Claim,
+    Deferral,
     Outcome,
     Recorded,
     ReplayPosition,
@@ -142,11 +143,29 @@ class Outcomes(Protocol):
     def record(self, outcome: Outcome, *, release: bool = True) -> Recorded | None:
         """Record an outcome once."""
 
-    def record_within(self, cursor: Cursor, outcome: Outcome) -> Recorded | None:
-        """Record an outcome on a cursor inside a caller's transaction.
+    def record_within(self, cursor: Cursor, outcome: Outcome | Deferral) -> Recorded | None:
+        """Record an outcome, or that it is deferred, on a cursor inside a caller's transaction.
 
         None if it is not wanted any more.
         """
+
+    def defer(self, deferral: Deferral) -> Recorded | None:
+        """Note that the body of an attempt has ended, and its outcome comes by its token; see
+        ``completion``.
+
+        None if the attempt is over, or deferred already.
+        """
+
+    def is_deferred(self, ticket: ActivityTicket) -> bool:
+        """Tell whether the body of an attempt has ended and its outcome is still to come."""
+
+    def hold_within(self, cursor: Cursor, ticket: ActivityTicket) -> None:
+        """Let those who bring the outcome of an attempt wait for the end of the transaction that
+        the cursor is in.
+        """
+
+    def hold_in_session(self, session: Session, ticket: ActivityTicket) -> None:
+        """Do the same for the transaction of a session that ``transact_with_session`` gave."""
 
     def finish_join(self, execution: str, instance_id: str, join_command: int) -> bool:
         """Wake a join whose last member is in."""
@@ -212,16 +231,22 @@ class Outcomes(Protocol):
     def heartbeat(self, ticket: ActivityTicket, details: str | None) -> bool:
         """Note that an activity makes progress; False if it is not wanted any more."""
 
+    def heartbeat_outside(self, ticket: ActivityTicket, details: str | None) -> bool:
+        """Do the same for one that makes progress elsewhere than in its worker."""
+
+    def heartbeat_within(self, cursor: Cursor, ticket: ActivityTicket, details: str | None) -> bool:
+        """Do that on a cursor inside a caller's transaction."""
+
     def transact_with_session(
         self,
         work: Callable[[Session], T],
-        outcome_of: Callable[[T], Outcome] | None,
+        outcome_of: Callable[[T], Outcome | Deferral] | None,
         *,
         isolation_level: str | None = None,
         repeats: bool = True,
     ) -> tuple[T, Recorded | None]:
         """Run ``work`` with a session, and commit what it wrote together with the outcome of what
-        it returned.
+        it returned, or with its deferral.
 
         The whole transaction is run again, a few times, if the database asks for that and
         ``repeats`` allows it. With no ``outcome_of`` it is a transaction like any other.
@@ -280,6 +305,11 @@ class Store(Protocol):
 
     def now(self) -> int:
         """Return the store's clock, microseconds since the epoch."""
+
+    def completion_key(self, *, makes: bool = False) -> str | None:
+        """Return the secret that this store's tokens are made with; None if it has none yet and
+        none is to be made.
+        """
 
     def dispose(self) -> None:
         """Close its connections."""

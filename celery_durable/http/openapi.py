@@ -136,8 +136,11 @@ def _operation(route: Route) -> dict[str, Any]:
             str(code): _response(route, code, text)
             for code, text in sorted(_answers(route).items())
         },
-        "x-permission": route.verb,
     }
+    if route.has_token:  # it is the permission
+        operation["security"] = []
+    else:
+        operation["x-permission"] = route.verb
     if route.takes_body:
         operation["requestBody"] = {
             "required": False,
@@ -147,7 +150,9 @@ def _operation(route: Route) -> dict[str, Any]:
 
 
 def _answers(route: Route) -> Mapping[int, str]:
-    return {**_FOR_ALL, **route.answers}
+    refused = (401, 403) if route.has_token else ()
+    for_all = {code: text for code, text in _FOR_ALL.items() if code not in refused}
+    return {**for_all, **route.answers}
 
 
 def _path_parameter(name: str) -> dict[str, Any]:

@@ -36,6 +36,7 @@ class Route:
         answers: what each code means; 401, 403 and the like are added for all.
         parameters: of the query and the headers.
         takes_body: whether a JSON body is read.
+        has_token: whether a token in the path is the permission, and no hook is asked.
     """
 
     method: str
@@ -46,6 +47,7 @@ class Route:
     answers: Mapping[int, str]
     parameters: Sequence[Parameter] = ()
     takes_body: bool = False
+    has_token: bool = False
 
     @property
     def segments(self) -> list[str]:

@@ -17,8 +17,9 @@ from ..errors import (
     PayloadError,
     StoreError,
 )
-from . import entities, instances, starting
+from . import completions, entities, instances, starting
 from .access import VIEW_PAYLOAD, Authorize, Verdict, verdict_of
+from .completions import without_token
 from .messages import Problem, Request, Response, as_json
 from .openapi import document
 from .parameters import read_query
@@ -41,6 +42,7 @@ def contract_routes() -> tuple[Route, ...]:
         # of the verbs, events are first: where only the decoded path is known,
         # "instances/a/raiseEvent/suspend" is an event of "a"
         *verb_routes(),
+        *completions.ROUTES,
         *starting.ROUTES,
         *entities.ROUTES,
         Route("GET", "openapi.json", "view", _describe, "This document.", {200: "OpenAPI 3.1."}),
@@ -77,7 +79,7 @@ class Service:
         except ConfigurationError:
             raise
         except PayloadError as error:  # its text may hold what was stored
-            log.error("%s %s: %s", request.method, request.path, error)
+            log.error("%s %s: %s", request.method, without_token(request.path), error)
             response = Problem(
                 503, "what is stored for it cannot be read; the log says why"
             ).response()
@@ -88,7 +90,7 @@ class Service:
                 "%s: %s %s was answered %d",
                 request.user,
                 request.method,
-                request.path,
+                without_token(request.path),
                 response.status,
             )
         return response.without_body() if request.method == "HEAD" else response
@@ -98,7 +100,8 @@ class Service:
         limit = self.durable.settings.payload_limit
         check_length(request, limit)
         instance_id = _instance_of(path)
-        self._admit(request, route.verb, instance_id, path)
+        if not route.has_token:
+            self._admit(request, route.verb, instance_id, path)
         query = read_query(request.query, route.parameters)
         return route.handler(
             Call(

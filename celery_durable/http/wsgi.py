@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from .access import Authorize
+from .completions import without_token
 from .messages import Problem, Request, Response
 from .routes import raw_suffix
 from .service import Service
@@ -65,7 +66,8 @@ class Application:
         except Problem as problem:
             response = problem.response()
         except Exception:
-            log.exception("%s %r failed", environ.get("REQUEST_METHOD"), environ.get("PATH_INFO"))
+            path = without_token(str(environ.get("PATH_INFO")))
+            log.exception("%s %r failed", environ.get("REQUEST_METHOD"), path)
             response = Problem(500, "this failed; the server's log says why").response()
         return response.wsgi(start_response)
 

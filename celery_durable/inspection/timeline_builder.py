@@ -258,6 +258,8 @@ def _under_way(row: Row, outstanding: Outstanding | None) -> tuple[str, str]:
         return "running", ""
     if outstanding.is_held:
         return "queued", "until others of its window are done"
+    if outstanding.deferred_at is not None:
+        return "waiting", "for its completion"
     if outstanding.holder is not None:
         worker = outstanding.worker
         return "running", f"on {worker}" if worker else "on a worker that is not seen any more"

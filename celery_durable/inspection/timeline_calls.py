@@ -91,6 +91,12 @@ def _run_recorded(builder: TimelineBuilder, event: Event) -> None:
 # -- outcomes --------------------------------------------------------------------------------------
 
 
+def _deferred(builder: TimelineBuilder, event: Event) -> None:
+    ran = fact(event, "ran")
+    if (row := builder.call(event.command)) is not None and row.attempt == event.attempt:
+        row.defer(event.at, ran if isinstance(ran, int) and ran >= 0 else None)
+
+
 def _completed(builder: TimelineBuilder, event: Event) -> None:
     builder.resolve(event, "completed", _by_hand(event))
 
@@ -136,6 +142,7 @@ def _timer_canceled(builder: TimelineBuilder, event: Event) -> None:
 
 CALL_HANDLERS: Handlers = {
     K.ACTIVITY_SCHEDULED: _activity_scheduled,
+    K.ACTIVITY_DEFERRED: _deferred,
     K.ACTIVITY_COMPLETED: _completed,
     K.ACTIVITY_FAILED: _failed,
     K.ACTIVITY_CANCELED: _canceled,

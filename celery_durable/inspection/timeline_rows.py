@@ -40,11 +40,19 @@ class Row:
     since: int | None = None
     #: Of what is under way, or was last.
     attempt: int = 0
+    #: Whether what is under way is waited for, as its body has ended.
+    is_deferred: bool = False
 
     def open(self, at: int, attempt: int = 0) -> None:
         """Begin the next attempt."""
         self.close(at, "canceled")
         self.since, self.attempt, self.outcome = at, attempt, "live"
+
+    def defer(self, at: int, ran: int | None = None) -> None:
+        """Let the attempt under way wait for its completion, as its body has ended."""
+        if self.since is not None and not self.is_deferred:
+            self.close(at, "live", ran=ran)
+            self.since, self.is_deferred = max(at, self.spans[-1].end), True
 
     def close(self, at: int, outcome: str, note: str = "", ran: int | None = None) -> None:
         """End the attempt under way, if there is one.
@@ -61,11 +69,11 @@ class Row:
             "failed"
             if outcome == "failed"
             else "waiting"
-            if self.kind in ("timer", "event")
+            if self.is_deferred or self.kind in ("timer", "event")
             else "running"
         )
         self.spans.append(Span(kind, began, at, self.attempt, note))
-        self.since, self.outcome = None, outcome
+        self.since, self.outcome, self.is_deferred = None, outcome, False
 
     def settle(self, at: int, outcome: str, note: str = "") -> None:
         """Record something that takes no time, or an outcome that came from elsewhere."""

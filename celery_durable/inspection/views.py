@@ -157,10 +157,11 @@ def _wait_in_words(record: Any, waits: Any) -> str:
     parts = []
     if waits.activities:
         again = f" (attempt {waits.attempt})" if waits.attempt > 1 else ""
+        end = "completion of " if waits.deferred == waits.activities else ""
         parts.append(
-            f"activity {waits.activity}{again}"
+            f"{end}activity {waits.activity}{again}"
             if waits.activities == 1
-            else f"{waits.activities} activities"
+            else f"{end}{waits.activities} activities"
         )
     if waits.children:
         parts.append(

@@ -49,8 +49,9 @@ INSTANCE_OF = Statement(
 )
 IS_FREE = (
     "execution = :execution AND command = :command AND attempt = :attempt AND kind = 'activity' AND"
-    " (holder IS NULL OR (:is_again = 1 AND holder = :worker) OR NOT EXISTS (SELECT 1 FROM"
-    " durable_workers w WHERE w.id = durable_outbox.holder AND w.last_seen > {now} - :lease))"
+    " deferred_at IS NULL AND (holder IS NULL OR (:is_again = 1 AND holder = :worker) OR NOT EXISTS"
+    " (SELECT 1 FROM durable_workers w WHERE w.id = durable_outbox.holder AND w.last_seen > {now} -"
+    " :lease))"
 )
 TAKE = (
     f"holder = :worker, start_by = NULL, check_at = {NEXT_LOOK}, beat_by = {{now}} + beat_timeout"
@@ -109,6 +110,23 @@ UNSEND = Statement(
 DELEGATE = Statement(
     "UPDATE durable_outbox SET is_delegated = {true}, holder = NULL, check_at = deadline_at "
     "WHERE execution = :execution AND command = :command AND attempt = :attempt"
+)
+# the body has ended, and another one brings the outcome: from here on no worker may begin it, and
+# recovery looks at its time limits alone; is_delegated says that to earlier releases too
+DEFER = Statement(
+    "UPDATE durable_outbox SET is_delegated = {true}, deferred_at = {now}, holder = NULL, start_by"
+    f" = NULL, beat_by = {{now}} + beat_timeout, check_at = {NEXT_LOOK} {_THIS} AND deferred_at IS"
+    " NULL"
+)
+# who brings the outcome waits for the transaction that this is a part of
+LOCK_ATTEMPT = Statement(f"UPDATE durable_outbox SET sends = sends {_THIS}")
+IS_DEFERRED = Statement(f"SELECT 1 FROM durable_outbox {_THIS} AND deferred_at IS NOT NULL")
+# one that lies in a queue again, as its worker is lost, is not kept there by this
+HEARTBEAT_OUTSIDE = Statement(
+    "UPDATE durable_outbox SET details = COALESCE(:details, details), check_at = CASE WHEN"
+    " beat_timeout IS NULL OR (holder IS NULL AND deferred_at IS NULL) THEN check_at ELSE"
+    f" {NEXT_LOOK} END, beat_by = CASE WHEN holder IS NULL AND deferred_at IS NULL THEN beat_by"
+    f" ELSE {{now}} + beat_timeout END {_THIS}"
 )
 HEARTBEAT_ACTIVITY = Statement(
     "UPDATE durable_outbox SET beat_by = {now} + beat_timeout, details = COALESCE(:details,"

@@ -68,6 +68,7 @@ def is_stuck(now: int) -> sa.ColumnElement[bool]:
         o.execution == c.execution,
         o.kind == "activity",
         o.holder.is_(None),
+        o.is_delegated.is_(sa.false()),
         o.sends >= 3,
         o.sent_at <= now - STUCK_AFTER,
     )
@@ -77,6 +78,7 @@ def is_stuck(now: int) -> sa.ColumnElement[bool]:
         o.sent_at.is_(None),
         o.holder.is_(None),
         o.is_held.is_(sa.false()),
+        o.is_delegated.is_(sa.false()),
         c.updated_at <= now - STUCK_AFTER,
     )
     is_alive = sa.exists().where(workers.c.id == o.holder, workers.c.last_seen > now - STUCK_AFTER)

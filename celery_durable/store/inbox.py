@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from ..engine.due import DueWake
-from ..engine.records import ActivityTicket, InboxKind, Outcome
+from ..engine.records import ActivityTicket, Deferral, InboxKind, Outcome
 from ..engine.writes import NewInbox, NewInstance, refused_request
 from .runner import Cursor, ManyRows, Runner
 from .statements import Shape, Statement
@@ -19,6 +19,7 @@ from .values import blob, facts_of, numbers, text_of
 
 __all__ = [
     "FAR",
+    "deferred_message",
     "delete",
     "inbox_values",
     "insert",
@@ -200,6 +201,22 @@ def outcome_message(outcome: Outcome, instance: str, wakes: bool, resend_after: 
         attempt=ticket.attempt,
         payload=outcome.payload,
         facts=outcome.facts,
+        wakes=wakes,
+        check_after=resend_after if wakes else None,
+    )
+
+
+def deferred_message(deferral: Deferral, instance: str, wakes: bool, resend_after: int) -> NewInbox:
+    """Return the inbox row that tells of an attempt whose outcome comes by its token."""
+    ticket, ran = deferral
+    return NewInbox(
+        instance,
+        "ActivityDeferred",
+        f"deferred:{ticket.execution}:{ticket.command}:{ticket.attempt}",
+        execution=ticket.execution,
+        command=ticket.command,
+        attempt=ticket.attempt,
+        facts=None if ran is None else {"ran": ran},
         wakes=wakes,
         check_after=resend_after if wakes else None,
     )

@@ -8,6 +8,7 @@ from __future__ import annotations
 import io
 import logging
 import os
+import secrets
 import threading
 import uuid
 from collections.abc import Iterator
@@ -23,6 +24,7 @@ from .database import Database, Runner, Statement
 __all__ = [
     "HEAD",
     "check_schema",
+    "completion_key",
     "downgrade",
     "found_revision",
     "make_revision",
@@ -35,7 +37,7 @@ __all__ = [
 ]
 
 #: The revision that this release works with.
-HEAD = "0005"
+HEAD = "0006"
 #: The revision of the oldest release that can work with tables at HEAD, as later ones only add to
 #: them: during an upgrade, its processes go on. What such a release must not meet raises this to
 #: HEAD.
@@ -51,6 +53,11 @@ _FORGET_WORKS_SINCE = "DELETE FROM durable_meta WHERE name = 'works_since'"
 _NAME_STORE = (
     "INSERT INTO durable_meta (name, value) SELECT 'store_id', '{}' FROM (SELECT 1 AS one) AS"
     " one_row WHERE NOT EXISTS (SELECT 1 FROM durable_meta WHERE name = 'store_id');"
+)
+# a script that makes the tables has no secret in it: there the key is made at its first use
+_KEY = Statement("SELECT value FROM durable_meta WHERE name = 'completion_key'")
+_NEW_KEY = Statement(
+    "INSERT INTO durable_meta (name, value) VALUES ('completion_key', :value) {if_new}"
 )
 _SCRIPTS = str(Path(__file__).parent / "alembic")
 
@@ -196,6 +203,19 @@ def store_id(database: Runner) -> str:
     return str(value)
 
 
+def completion_key(database: Runner, *, makes: bool = False) -> str | None:
+    """Return the secret of this very store that tokens of completion are made with.
+
+    None if it has none; with ``makes`` it is made then, once.
+    """
+    row = database.fetch_one(_KEY)
+    if row is None and makes:
+        values = {"value": secrets.token_hex(32)}
+        database.transact(lambda cursor: database.run(cursor, _NEW_KEY, **values))
+        row = database.fetch_one(_KEY)
+    return None if row is None else str(row[0])
+
+
 def found_revision(database: Runner) -> str | None:
     """Return the revision that the tables are at; None if there are none."""
     with _looking_at(database) as connection:
@@ -271,6 +291,9 @@ def _name_store(connection: sa.Connection) -> None:
     connection.execute(sa.text(_NOTE_WORKS_SINCE))
     if connection.execute(sa.text(_STORE_ID.sql)).first() is None:
         connection.execute(sa.text(_NEW_STORE_ID), {"value": uuid.uuid4().hex})
+    if connection.execute(sa.text(_KEY.sql)).first() is None:
+        new_key = _NEW_KEY.sql.replace("{if_new}", "")
+        connection.execute(sa.text(new_key), {"value": secrets.token_hex(32)})
 
 
 def _one_at_a_time(connection: Any) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
+import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from ..engine.at_most_once import is_begun, may_begin, waiting_mark
@@ -13,6 +14,7 @@ from ..engine.records import (
     ActivityStart,
     ActivityTicket,
     Claim,
+    Deferral,
     Outcome,
     Recorded,
     ReplayPosition,
@@ -108,11 +110,13 @@ class Outcomes:
         """Record an outcome once."""
         return self.database.transact(lambda cursor: self.record_within(cursor, outcome))
 
-    def record_within(self, cursor: Cursor, outcome: Outcome) -> Recorded | None:
-        """Record an outcome on a cursor inside a caller's transaction.
+    def record_within(self, cursor: Cursor, outcome: Outcome | Deferral) -> Recorded | None:
+        """Record an outcome, or that it is deferred, on a cursor inside a caller's transaction.
 
         None if it is not wanted any more.
         """
+        if isinstance(outcome, Deferral):
+            return self._defer_within(cursor, outcome)
         database, run, ticket = self.database, self.database.run, outcome.ticket
         # the lock of the attempt: of two that report an outcome, the second finds it gone
         row = run(cursor, outbox.LOCK_OUTCOME, **ticket._asdict()).fetchone()
@@ -148,7 +152,7 @@ class Outcomes:
     def transact_with_session(
         self,
         work: Callable[[Session], T],
-        outcome_of: Callable[[T], Outcome] | None,
+        outcome_of: Callable[[T], Outcome | Deferral] | None,
         *,
         isolation_level: str | None = None,
         repeats: bool = True,
@@ -160,9 +164,51 @@ class Outcomes:
         return joint.transact(self.database, work, record, isolation_level, repeats=repeats)
 
     def _recorder(
-        self, outcome_of: Callable[[T], Outcome]
+        self, outcome_of: Callable[[T], Outcome | Deferral]
     ) -> Callable[[Cursor, T], Recorded | None]:
         return lambda cursor, result: self.record_within(cursor, outcome_of(result))
+
+    # -- outcomes that come by a token -------------------------------------------------------------
+
+    def defer(self, deferral: Deferral) -> Recorded | None:
+        """Note that a body has ended, and its outcome comes by its token; see
+        ``engine.store_ports``.
+        """
+        return self.database.transact(lambda cursor: self._defer_within(cursor, deferral))
+
+    def _defer_within(self, cursor: Cursor, deferral: Deferral) -> Recorded | None:
+        run, database, ticket = self.database.run, self.database, deferral.ticket
+        row = run(cursor, outbox.LOCK_OUTCOME, **ticket._asdict()).fetchone()
+        if row is None or not run(cursor, attempts.DEFER, **ticket._asdict()).rowcount:
+            return None
+        instance, join, _, now = row
+        # a member of a join has no turn of its own, as with its outcome
+        wakes = join is None
+        message = inbox.deferred_message(deferral, instance, wakes, self.timing.resend_after)
+        inbox.insert(database, cursor, message, now)
+        return Recorded(instance, None, wakes)
+
+    def is_deferred(self, ticket: ActivityTicket) -> bool:
+        """Tell whether a body has ended and its outcome is still to come."""
+        return self.database.fetch_one(attempts.IS_DEFERRED, **ticket._asdict()) is not None
+
+    def hold_within(self, cursor: Cursor, ticket: ActivityTicket) -> None:
+        """Let those who bring an outcome wait for this transaction; see ``engine.store_ports``."""
+        self.database.run(cursor, attempts.LOCK_ATTEMPT, **ticket._asdict())
+
+    def hold_in_session(self, session: Session, ticket: ActivityTicket) -> None:
+        """Let those who bring an outcome wait for the transaction of a session."""
+        session.execute(sa.text(attempts.LOCK_ATTEMPT.sql), ticket._asdict())
+
+    def heartbeat_outside(self, ticket: ActivityTicket, details: str | None) -> bool:
+        """Note that an activity makes progress elsewhere than in its worker."""
+        return self.database.read(lambda cursor: self.heartbeat_within(cursor, ticket, details))
+
+    def heartbeat_within(self, cursor: Cursor, ticket: ActivityTicket, details: str | None) -> bool:
+        """Do that within a caller's transaction."""
+        kept = None if details is None else details.encode()
+        values = {**ticket._asdict(), "details": kept}
+        return bool(self.database.run(cursor, attempts.HEARTBEAT_OUTSIDE, **values).rowcount)
 
     # -- waiting, and being given up ---------------------------------------------------------------
 

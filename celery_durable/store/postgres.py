@@ -190,6 +190,12 @@ class FastOutcomes:
         self.find_instance_of = plain.find_instance_of
         self.interrupt = plain.interrupt
         self.heartbeat = plain.heartbeat
+        self.heartbeat_outside = plain.heartbeat_outside
+        self.heartbeat_within = plain.heartbeat_within
+        self.defer = plain.defer
+        self.is_deferred = plain.is_deferred
+        self.hold_within = plain.hold_within
+        self.hold_in_session = plain.hold_in_session
         self.transact_with_session = plain.transact_with_session
         self.unsend = plain.unsend
         self.note_refusal = plain.note_refusal

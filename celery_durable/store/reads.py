@@ -184,6 +184,7 @@ class Reads:
                 o.sent_at,
                 o.sends,
                 o.is_delegated,
+                o.deferred_at,
             )
             .select_from(outbox.outerjoin(workers, w.id == o.holder))
             .where(o.instance == instance_id, o.kind == "activity")

@@ -135,6 +135,7 @@ outbox: Any = sa.Table(
     sa.Column("beat_timeout", sa.BigInteger),
     sa.Column("details", PAYLOAD),
     sa.Column("crashes", sa.Integer),
+    sa.Column("deferred_at", sa.BigInteger),
     sa.Index(
         "durable_outbox_join", "execution", "join_command", "command", **_where("join_command")
     ),

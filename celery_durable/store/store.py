@@ -7,7 +7,7 @@ from . import queries
 from .arrivals import Inbox
 from .cleanup import Cleanup
 from .database import Database
-from .migrate import store_id
+from .migrate import completion_key, store_id
 from .outcomes import Outcomes
 from .reads import Reads
 from .recovery import RecoveryRows
@@ -41,6 +41,7 @@ class Store:
         self.database = database
         self.timing: Timing = Timing(resend_after, timer_horizon)
         self._id: str | None = None
+        self._key: str | None = None
         turns, inbox = Turns(database, self.timing), Inbox(database)
         starts = Starts(database, turns)
         # these have a faster form on some databases, see ``postgres``
@@ -61,6 +62,15 @@ class Store:
         if self._id is None:
             self._id = store_id(self.database)
         return self._id
+
+    def completion_key(self, *, makes: bool = False) -> str | None:
+        """Return the secret that tokens of completion are made with.
+
+        None if there is none yet; with ``makes`` it is made then.
+        """
+        if self._key is None:
+            self._key = completion_key(self.database, makes=makes)
+        return self._key
 
     @property
     def location(self) -> str:

@@ -31,7 +31,8 @@ def is_awaited() -> sa.ColumnElement[bool]:
 def waits_statement(executions: Sequence[str], ids: Sequence[str], now: int) -> sa.Executable:
     """Return the statement.
 
-    Its rows are (what, whose, how many, a name, an attempt, a moment, facts).
+    Its rows are (what, whose, how many, a name, an attempt, a moment, facts); of activities, in the
+    place of a moment, how many of them wait for their completion by token.
     """
     o, c, m, w = outbox.c, instances.c, inbox.c, waiting.c
     none: sa.ColumnElement[Any] = sa.literal_column("0")
@@ -54,7 +55,11 @@ def waits_statement(executions: Sequence[str], ids: Sequence[str], now: int) -> 
     first = sa.func.min(m.visible_at)
     return sa.union_all(
         per(
-            o.execution, "activity", name=sa.func.min(o.name), attempt=sa.func.max(o.attempt)
+            o.execution,
+            "activity",
+            name=sa.func.min(o.name),
+            attempt=sa.func.max(o.attempt),
+            moment=sa.func.count(o.deferred_at),
         ).where(o.execution.in_(executions), o.kind == "activity"),
         per(c.parent_id, "child", name=sa.func.min(c.id)).where(
             c.parent_id.in_(ids), c.status.not_in(_ENDED)
@@ -80,6 +85,7 @@ def gathered(rows: Iterable[Sequence[Any]], id_of: dict[str, str]) -> dict[str, 
         match what:
             case "activity":
                 waits.activities, waits.activity, waits.attempt = int(number), name, int(attempt)
+                waits.deferred = int(moment)
             case "child":
                 waits.children, waits.child = int(number), name
             case "timer":

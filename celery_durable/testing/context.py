@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
+from ..engine.completion_tokens import sealed
 from ..engine.records import ActivityTicket
 from ..worker.activity_context import ActivityContext, current
 
@@ -34,6 +35,12 @@ class FakeContext(ActivityContext):
     def cancelled(self) -> bool:
         """As the test says."""
         return self._is_canceled
+
+    def defer(self) -> str:
+        """Give a token of this test alone, which completes nothing."""
+        if not self.deferred:
+            self.deferred.append(sealed("of a test", self._ticket))
+        return self.deferred[0]
 
     def heartbeat(self, details: Any = None) -> None:
         """Keep what it gives."""

@@ -47,6 +47,8 @@ _NEXT_DUE = Statement(
     " ('PENDING', 'RUNNING')"
     " UNION ALL SELECT MIN(check_at) FROM durable_inbox WHERE check_at > {once} AND wake_at <="
     " {once}"
+    " UNION ALL SELECT MIN(check_at) FROM durable_outbox WHERE check_at > {once} AND is_delegated ="
+    " {true}"
     " UNION ALL SELECT MIN(ready_at) FROM durable_waiting WHERE ready_at > {once}"
     " UNION ALL SELECT MIN(expires_at) FROM durable_places WHERE expires_at > {once}"
     " UNION ALL SELECT MIN(check_at) FROM durable_schedules WHERE check_at > {once}) AS moments"

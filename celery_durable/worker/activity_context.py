@@ -57,6 +57,30 @@ class ActivityContext:
             self._is_canceled = find(self._ticket) is None
         return self._is_canceled
 
+    def defer(self) -> str:
+        """Let the activity be over not when this function returns, but when ``durable.complete`` or
+        ``durable.fail`` is called with the token that this returns.
+
+        What the function returns is dropped then; its slot in the worker is free. If it raises, the
+        attempt has failed, and the token is void. Time-outs hold on.
+
+        The token is URL-safe and has at most 200 characters. Every call of one attempt gives the
+        same, also when the attempt runs again because its worker was lost; another attempt has
+        another one. Who has it can end the activity: treat it as a password.
+
+        Raises:
+            StoreError: the store cannot be reached.
+            InvalidState: the function has returned already.
+
+        Example:
+            >>> @app.task
+            ... def encode(url):
+            ...     token = durable_context().defer()
+            ...     encoder.submit(url, callback=f"https://shop.example/hook/{token}")
+        """
+        token: str = self._attempt.defer()
+        return token
+
     def heartbeat(self, details: Any = None) -> None:
         """Say that the activity makes progress.
 

@@ -21,11 +21,12 @@ from ..core.endings import is_own
 from ..core.times import EPOCH
 from ..engine.outcome import AttemptView
 from ..engine.propagation import context_of
-from ..engine.records import ActivityStart, ActivityTicket, Outcome
+from ..engine.records import ActivityStart, ActivityTicket, Deferral, Outcome
 from ..engine.scope import Scope
 from ..errors import ActivityError, ConfigurationError, DurableError, PayloadError, StoreError
 from ..interrupts import exposed, shielded
 from .activity_context import ActivityContext, current
+from .deferral import BodyDeferral, Deferred, begin_deferral
 from .delivery import Delivery, delivery_of
 from .errbacks import spare_errbacks
 from .headers import MessageHeader, header_in
@@ -56,13 +57,15 @@ class Attempt:
         )
         self.delivery: Delivery = delivery_of(runtime, task, self.request, ticket)
         self.settlement: Settlement = Settlement(
-            runtime, ticket, self.success_of, repeats=self.delivery.repeats
+            runtime, ticket, self._end_of, repeats=self.delivery.repeats
         )
         #: When this run, its body began and ended: seconds, nanoseconds; 0 is not yet.
         self.began: float = time.monotonic()
         self.body_began = self.body_ended = 0
         #: Signatures that the body has added to its chord.
         self.added: list[dict[str, Any]] = []
+        #: Set once the body has said that its outcome comes by a token.
+        self.deferral: BodyDeferral | None = None
 
     def run(self, body: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Run the body between what the engine does for it, and return what it returned."""
@@ -90,8 +93,12 @@ class Attempt:
         if self.settlement.is_done:
             self._keep(view)
             self._follow(view)
+        elif self.deferral is not None and error is None:
+            self._defer(view)
         else:
             error = self._accept(view, result, error)
+        if self.deferral is not None and error is None:
+            raise Deferred("its outcome comes by its token")
         self.runtime.just_recorded.task_id = self.request.id
         if error is not None:
             heard = error if isinstance(error, Exception) else _as_exception(error)
@@ -259,6 +266,38 @@ class Attempt:
         """Whether Celery keeps a time limit for it, which ends it by a ``Timeout`` in greenlets."""
         given = self.request.timelimit or (None, None)
         return any((*given, self.task.time_limit, self.task.soft_time_limit))
+
+    # -- an outcome that comes by a token ----------------------------------------------------------
+
+    def defer(self) -> str:
+        """Return the token by which the outcome will come, not from the body.
+
+        Raises:
+            StoreError: the store cannot be reached.
+            InvalidState: the body has ended.
+        """
+        if self.deferral is None:
+            self.deferral = begin_deferral(self)
+        return self.deferral.token
+
+    def _defer(self, view: AttemptView) -> None:
+        """Leave the outcome of the attempt to those who have its token."""
+        self._keep(view)
+        try:
+            deferral = Deferral(self.ticket, self.ran)
+            self.runtime.runner.outcomes.defer(deferral, view, self._patiently)
+        except StoreError as problem:
+            raise self.delivery.unreachable(problem) from problem
+
+    def _end_of(self, result: Any) -> Outcome | Deferral:
+        """Return what a transactional body commits together with its rows.
+
+        Raises:
+            PayloadError: its result cannot be encoded.
+        """
+        if self.deferral is None:
+            return self.success_of(result)
+        return self.deferral.outcome or Deferral(self.ticket, self.ran)
 
     # -- encode and accept -------------------------------------------------------------------------
 

@@ -26,7 +26,8 @@ __all__ = ["DurableBackendMixin", "is_rpc", "make_backend"]
 
 log: logging.Logger = logging.getLogger("celery_durable.backend")
 _RESEND_UNKNOWN = 5_000_000
-_KILLED = (WorkerLostError, TimeLimitExceeded, TaskRevokedError)
+_DIED = (WorkerLostError, TimeLimitExceeded)
+_KILLED = (*_DIED, TaskRevokedError)
 
 
 class DurableBackendMixin:
@@ -89,9 +90,7 @@ class DurableBackendMixin:
         ):
             self._postpone_unknown(unknown)  # Celery keeps nothing of the message
         elif (ticket := ticket_of(request, task_id)) is not None:
-            if isinstance(exc, (WorkerLostError, TimeLimitExceeded)) and self._died_in_turn(
-                ticket, exc
-            ):
+            if isinstance(exc, _DIED) and self._died_in_turn(ticket, exc):
                 return None
             else:
                 spare_errbacks(self._task_of(request), request, exc)
@@ -132,6 +131,9 @@ class DurableBackendMixin:
             runtime.just_recorded.task_id = None
             return
         try:
+            if isinstance(error, _DIED) and runtime.store.outcomes.is_deferred(ticket):
+                log.info("activity %s had deferred its completion: it waits for that", task_id)
+                return
             if (
                 isinstance(error, _KILLED)
                 and (begun := runtime.store.outcomes.find_begun(ticket)) is not None

@@ -10,7 +10,7 @@ from typing import Any
 from celery.exceptions import Ignore, Reject
 
 from ..engine.at_most_once import CommitInDoubt, OutcomeRefused
-from ..engine.records import ActivityTicket, Outcome, Recorded
+from ..engine.records import ActivityTicket, Deferral, Outcome, Recorded
 from ..errors import StoreError
 from ..interrupts import shielded
 from .patience import with_patience
@@ -29,8 +29,8 @@ class Settlement:
 
     runtime: Runtime
     ticket: ActivityTicket
-    #: Makes the outcome of a result; raises ``PayloadError``.
-    outcome_of: Callable[[Any], Outcome]
+    #: Makes the outcome of a result, or says that it is deferred; raises ``PayloadError``.
+    outcome_of: Callable[[Any], Outcome | Deferral]
     #: Whether the body may run again after a transaction that failed.
     repeats: bool
     #: True while the transaction is open.
@@ -39,6 +39,8 @@ class Settlement:
     is_done: bool = False
     #: What the store said of the commit; None if its answer was lost.
     recorded: Recorded | None = None
+    #: Lets those who bring the outcome by a token wait for the transaction that is open.
+    hold: Callable[[ActivityTicket], None] | None = None
 
     def run(self, transact: Transact) -> Any:
         """Run a body in a transaction that also records its outcome, and return what it returned.
@@ -70,7 +72,7 @@ class Settlement:
         try:
             result, self.recorded = transact(outcome_of=self.outcome_of, repeats=self.repeats)
         except CommitInDoubt as doubt:
-            # the outbox row goes with the commit: while it is there, nothing was committed
+            # the outbox row goes with the commit, or is deferred by it: else nothing was committed
             if self._is_outstanding():
                 raise StoreError(
                     f"the transaction of activity {self.ticket.task_id} was not committed"
@@ -80,5 +82,7 @@ class Settlement:
         return result
 
     def _is_outstanding(self) -> bool:
-        begin = self.runtime.store.outcomes.begin
-        return with_patience(self.runtime, lambda: begin(self.ticket, None)) is not None
+        outcomes, ticket = self.runtime.store.outcomes, self.ticket
+        if with_patience(self.runtime, lambda: outcomes.begin(ticket, None)) is None:
+            return False
+        return not with_patience(self.runtime, lambda: outcomes.is_deferred(ticket))

@@ -24,7 +24,7 @@ from celery_durable.store.schema import metadata
 #: every command that a user may look for
 NAMED = set(
     "start list count show history watch wait result event suspend resume cancel terminate rewind"
-    " restart fork purge explain override export replay verify lint orchestrators schedules entities"
+    " restart fork purge explain override complete fail export replay verify lint orchestrators schedules entities"
     " migrate check doctor exporter".split()
 )
 

@@ -10,15 +10,34 @@ from pathlib import Path
 from celery_durable import __version__
 from celery_durable.core.status import RuntimeStatus
 from celery_durable.engine.at_most_once import new_mark
+from celery_durable.engine.completion_tokens import token_of
+from celery_durable.engine.records import Deferral
 from celery_durable.engine.start import StartRequest
 from celery_durable.engine.verify import export_history
 from celery_durable.settings import Settings
 from celery_durable.store import open_store
+from tests.conftest import wait_until
 from tests.contract.world import World
 
 from .orchestrators import make_world
 
 HERE = Path(__file__).parent
+
+
+def _complete(world: World, instance: str, value: int | None) -> None:
+    """Let the body of an activity defer, and complete it by its token; it fails with None."""
+    rows = world.publisher.activities
+    wait_until(lambda: world.runner.run(instance) and rows, 30, "an attempt")
+    (row,) = [row for row in rows if row.instance == instance]
+    rows.remove(row)
+    assert world.store.outcomes.defer(Deferral(row.ticket, ran=1500)) is not None
+    world.runner.run(instance)
+    token = token_of(world.store, row.ticket)
+    if value is None:
+        assert world.client.fail(token, "not yet")
+    else:
+        assert world.client.complete(token, value)
+    world.runner.run(instance)
 
 
 def run_all(world: World) -> dict[str, str]:
@@ -46,6 +65,9 @@ def run_all(world: World) -> dict[str, str]:
     ]
     world.store.outcomes.begin_once(begun.ticket, None, 0, new_mark(0))
     world.publisher.activities.remove(begun)
+    world.start("encodes", id_="encodes")
+    for value in (1, None, 2):
+        _complete(world, "encodes", value)
     world.start("parent", id_="parent")
     world.pump_until(is_("parent", RuntimeStatus.FAILED))
     world.pump_until(is_("exhausted", RuntimeStatus.SUSPENDED))
@@ -75,6 +97,7 @@ def run_all(world: World) -> dict[str, str]:
         "parent",
         "fork",
         "abandons",
+        "encodes",
     )
     trip = next(record.id for record in world.client.children("parent") if record.name == "trip")
     return {name: name for name in names} | {"trip": trip}

@@ -37,6 +37,13 @@ async def typed(ctx: Any) -> Any:
 
 
 @recorded
+async def encodes(ctx: Any) -> Any:
+    """An activity whose outcome comes by its token, and one that fails so first."""
+    policy = RetryPolicy(first_interval=0.001, max_attempts=2)
+    return [await ctx.call(sig("encode", n), retry=policy) for n in range(2)]
+
+
+@recorded
 async def order(ctx: Any, parts: list[str], *, limit: int) -> Any:
     """Fan-out, retry, time-out, race, inline function, dice, custom status, patch."""
     reserved = await asyncio.gather(*(ctx.call(sig("reserve", part)) for part in parts))

@@ -93,6 +93,7 @@ def test_stored_names_are_fixed():
         "ExecutionStarted",
         "ActivityCompleted",
         "ActivityFailed",
+        "ActivityDeferred",
         "TimerFired",
         "ChildCompleted",
         "ChildFailed",

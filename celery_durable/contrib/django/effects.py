@@ -17,7 +17,7 @@ import django.db
 from django.db import connections, transaction
 
 from ...engine.at_most_once import CommitInDoubt, OutcomeRefused
-from ...engine.records import Outcome, Recorded
+from ...engine.records import ActivityTicket, Deferral, Outcome, Recorded
 from ...errors import ConfigurationError
 from ...store import Store
 from ...store.joint import AgainError, repeated
@@ -25,7 +25,7 @@ from .database import is_same_database
 from .shared_connection import BorrowedConnection, driver_error
 from .transactions import borrowed_store
 
-__all__ = ["transact_on"]
+__all__ = ["hold_on", "transact_on"]
 
 log: logging.Logger = logging.getLogger("celery_durable.store")
 T = TypeVar("T")
@@ -35,7 +35,7 @@ def transact_on(
     alias: str,
     store: Store,
     work: Callable[[], T],
-    outcome_of: Callable[[T], Outcome] | None,
+    outcome_of: Callable[[T], Outcome | Deferral] | None,
     *,
     repeats: bool = True,
 ) -> tuple[T, Recorded | None]:
@@ -62,6 +62,14 @@ def transact_on(
     return repeated(lambda: _Joint(alias, store).run(work, outcome_of), repeats=repeats)
 
 
+def hold_on(alias: str, store: Store, ticket: ActivityTicket) -> None:
+    """Let those who bring the outcome of an attempt wait for the block that is open on an alias."""
+    borrowed = borrowed_store(store, alias)
+    assert isinstance(borrowed.database, BorrowedConnection)
+    with borrowed.database.cursor() as cursor:
+        borrowed.outcomes.hold_within(cursor, ticket)
+
+
 class _Joint:
     """One try of one transaction."""
 
@@ -74,7 +82,7 @@ class _Joint:
         self.is_begun = self.is_ending = self.is_committed = False
 
     def run(
-        self, work: Callable[[], T], outcome_of: Callable[[T], Outcome]
+        self, work: Callable[[], T], outcome_of: Callable[[T], Outcome | Deferral]
     ) -> tuple[T, Recorded | None]:
         self._connect()
         try:
@@ -141,7 +149,7 @@ class _Joint:
         finally:
             self.wrapper.transaction_mode = mode
 
-    def _record(self, outcome: Outcome) -> Recorded:
+    def _record(self, outcome: Outcome | Deferral) -> Recorded:
         with self.borrowed.cursor() as cursor:
             if self.borrowed.family == "postgresql":
                 cursor.execute("SET LOCAL idle_in_transaction_session_timeout = 30000")

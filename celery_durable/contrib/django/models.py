@@ -312,6 +312,7 @@ class OutboxMessage(_StoreModel):
     beat_timeout = models.BigIntegerField(null=True)
     details_data = models.BinaryField(db_column="details", null=True)
     crashes = models.IntegerField(null=True)
+    deferred_at: MomentField = MomentField(_("waits for its completion since"), null=True)
 
     class Meta(_StoreModel.Meta):
         abstract = False

@@ -105,9 +105,9 @@ CONFIRMATIONS = KINDS.confirmations
 #: Input -> the command that it resolves; a command is resolved at most once.
 RESOLUTIONS = KINDS.resolutions
 #: The inputs that tell how a call has ended; those of them that bring a result, or a failure.
-CALL_OUTCOMES = frozenset({*Activities.inputs, *Children.inputs})
 CALL_RESULTS = frozenset({Activities.completed, Children.completed})
 CALL_FAILURES = frozenset({Activities.failed, Children.failed})
+CALL_OUTCOMES = CALL_RESULTS | CALL_FAILURES
 #: The events that record a call.
 CALLS_ASKED = frozenset({ScheduleActivity.confirmed_by, StartChild.confirmed_by})
 #: The events that record a command which stays open until an input resolves it.

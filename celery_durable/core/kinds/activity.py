@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 from ..canvas import MAPS, NOT_SENT
 from ..commands import Command, shown_in
-from ..history import EventKind
+from ..history import Event, EventKind
 from ..names import checked_name
 from ..options import REFUSED_BY_ACTIVITIES, refuse
 from ..ports import Host
@@ -176,6 +176,12 @@ class Activities(CallKind):
     inputs: ClassVar[Mapping[str, type[Command] | None]] = {
         EventKind.ACTIVITY_COMPLETED: ScheduleActivity,
         EventKind.ACTIVITY_FAILED: ScheduleActivity,
+        EventKind.ACTIVITY_DEFERRED: None,
     }
     completed = EventKind.ACTIVITY_COMPLETED
     failed = EventKind.ACTIVITY_FAILED
+
+    def resolve(self, event: Event) -> None:
+        """Give the outcome to its call, which waits on for one that is deferred."""
+        if event.kind is not EventKind.ACTIVITY_DEFERRED:
+            super().resolve(event)
