@@ -17,6 +17,8 @@ from urllib.parse import quote, urlsplit
 import pytest
 import requests
 
+from celery_durable.engine.completion_tokens import sealed
+from celery_durable.engine.records import ActivityTicket
 from tests.conftest import wait_until
 from tests.preloaded import PATIENCE, Preloaded
 
@@ -24,6 +26,7 @@ from .conftest import Project, sqlite_settings
 
 APPROVAL = "tests.django.project.orders.tasks.approval"
 EVERYTHING = "a-token-that-may-everything"
+OF_ANOTHER_STORE = sealed("another store", ActivityTicket("0123456789abcdef0123", 1, 1))
 PERMISSIONS = (
     "view_instance view_entity view_payload start_instance raise_event_instance suspend_instance"
     " resume_instance terminate_instance rewind_instance restart_instance purge_instance"
@@ -299,6 +302,11 @@ def test_machines_need_a_token_and_no_csrf(site: Site) -> None:
     both.headers["Authorization"] = "Bearer a-token-that-is-forged"
     assert both.post(f"{url}/resume").status_code == 401
     assert site.browser("boss", csrf=False).post(f"{url}/resume").status_code == 403
+    for end in ("", "/fail"):  # there the token in the path is all that is needed, or looked at
+        for who in (site.browser(csrf=False), site.browser("nobody"), site.machine("wrong")):
+            for token, code in ((OF_ANOTHER_STORE, 410), (OF_ANOTHER_STORE[1:], 400)):
+                address = f"{site.origin}/durable/completions/{token}{end}"
+                assert who.post(address, json="x").status_code == code
     assert site.store.reads.status_of(id_) == "SUSPENDED"
     assert site.browser("boss").post(f"{url}/resume").status_code == 202
 

@@ -11,6 +11,8 @@ from hypothesis import HealthCheck, Phase, given, settings
 from schemathesis import GenerationMode
 from schemathesis.specs.openapi.checks import positive_data_acceptance
 
+from celery_durable.engine.completion_tokens import sealed
+from celery_durable.engine.records import ActivityTicket
 from celery_durable.http.access import VERBS
 from celery_durable.http.openapi import document
 from celery_durable.http.routes import Route
@@ -21,8 +23,13 @@ from .conftest import ALL, Shop
 
 BASE = "/durable"
 ROUTES = contract_routes()
-#: these answer 400 to a status that they do not fit, as the contract says
-BY_STATUS = ("instances/{id}/restart", "instances/{id}/rewind")
+#: these answer 400 to a status that they do not fit, as the contract says, or to a damaged token
+BY_STATUS = (
+    "instances/{id}/restart",
+    "instances/{id}/rewind",
+    "completions/{token}",
+    "completions/{token}/fail",
+)
 
 
 def test_every_route_is_in_the_document_and_nothing_else(client: Client) -> None:
@@ -47,7 +54,11 @@ def test_every_route_is_in_the_document_and_nothing_else(client: Client) -> None
         named = {parameter["name"] for parameter in operation["parameters"]}
         assert named == {*route.fields, *(parameter.name for parameter in route.parameters)}
         assert ("requestBody" in operation) == route.takes_body
-        assert operation["x-permission"] in VERBS
+        if route.has_token:
+            assert operation["security"] == [] and "x-permission" not in operation
+            assert not {"401", "403"} & operation["responses"].keys()
+        else:
+            assert operation["x-permission"] in VERBS
         assert route.method != "GET" or not route.takes_body
 
 
@@ -78,6 +89,7 @@ _KNOWN = {
     "instanceId": ["running", "completed", "new", "new/2", "\u00fc?%#"],
     "eventName": ["approved", "a/b", "\u00fc"],
     "key": ["k", "a/b", "unknown"],
+    "token": [sealed("of another store", ActivityTicket("0123456789abcdef0123", 1, 1)), "no-token"],
 }
 _ORCHESTRATORS = ["http.sale", "http.again"]
 
