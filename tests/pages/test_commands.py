@@ -4,12 +4,15 @@ that there is, with options that it has.
 
 from __future__ import annotations
 
+import configparser
+import json
 import re
 import shlex
 from pathlib import Path
 
 import click
 import pytest
+import yaml
 
 from celery_durable.cli import durable
 from tests.pages.blocks import ROOT
@@ -19,13 +22,17 @@ PAGES = [
     ROOT / "example_project" / "README.md",
     *sorted(path for path in (ROOT / "docs").rglob("*.md") if "internals" not in path.parts),
 ]
+LISTED = re.compile(r'\["celery", "-A", "shop", "durable", (.*?)\]')
+FENCE = re.compile(r"^```(yaml|ini)\n(.*?)^```", re.DOTALL | re.MULTILINE)
 COMMAND = re.compile(r"(?:celery -A [\w.]+|manage\.py) durable ([^`\n#]+)")
 
 WORD = re.compile(r"[a-z]+")
 
 
 def _commands(page: Path) -> list[str]:
-    return [found.strip() for found in COMMAND.findall(page.read_text())]
+    text = page.read_text()
+    listed = [shlex.join(json.loads(f"[{found}]")) for found in LISTED.findall(text)]
+    return [*(found.strip() for found in COMMAND.findall(text)), *listed]
 
 
 def _complaint(text: str) -> str | None:
@@ -50,6 +57,17 @@ def test_commands_are_there(page: Path) -> None:
         f"{text}: {complaint}" for text in _commands(page) if (complaint := _complaint(text))
     ]
     assert complaints == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_files_can_be_read(page: Path) -> None:
+    for language, text in FENCE.findall(page.read_text()):
+        if language == "yaml":
+            assert {"apiVersion", "kind", "spec"} <= set(yaml.safe_load(text))
+        else:
+            unit = configparser.ConfigParser(interpolation=None)
+            unit.read_string(text)
+            assert set(unit) >= {"Unit", "Service", "Install"}
 
 
 def test_a_wrong_command_is_found() -> None:
