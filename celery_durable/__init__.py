@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     )
     from .handles.entity import Entity, EntityPage
     from .handles.orchestration import Orchestration
+    from .handles.pause import Pause
     from .handles.schedule import Schedule
     from .worker.activity_context import ActivityContext, durable_context
 
@@ -58,6 +59,7 @@ __all__ = [
     "Orchestration",
     "OrchestrationContext",
     "Page",
+    "Pause",
     "Rate",
     "RetryPolicy",
     "RuntimeStatus",
@@ -104,6 +106,7 @@ _HOMES = dict.fromkeys(__all__, "errors") | {
     "RetryPolicy": "core.retry",
     "RuntimeStatus": "core.status",
     "Orchestration": "handles.orchestration",
+    "Pause": "handles.pause",
     "Schedule": "handles.schedule",
 }
 

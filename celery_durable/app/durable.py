@@ -39,6 +39,7 @@ from .looking import Looking, Page
 from .scheduling import Scheduling
 from .signatures import requested
 from .steering import Steering
+from .switching import Switching
 from .transactional import make_transactional
 from .typed import OrchestratorDecorator, OrchestratorOptions, Plain, TypedOrchestrator
 
@@ -54,7 +55,7 @@ T = TypeVar("T")
 __all__ = ["Durable", "Page", "install_again"]
 
 
-class Durable(Looking, Scheduling, Steering, Completing, CodeChecks):
+class Durable(Looking, Scheduling, Steering, Completing, Switching, CodeChecks):
     """Durable orchestrations for one Celery app.
 
     Args:

@@ -14,6 +14,7 @@ from .exporter import exporter
 from .installation import check, doctor, migrate
 from .reading import count, explain, history, list_, result, show, wait
 from .starting import start
+from .switching import pause, pauses, unpause
 from .verbs import verb_commands
 from .watching import watch
 
@@ -30,6 +31,9 @@ _AFTER_VERBS = (
     orchestrators,
     schedules,
     entities,
+    pause,
+    unpause,
+    pauses,
     migrate,
     check,
     doctor,

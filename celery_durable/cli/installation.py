@@ -195,6 +195,17 @@ def _check_schedules(durable: Any) -> str:
     return f"{len(found)}, none is late"
 
 
+def _check_pauses(durable: Any) -> str:
+    found = durable.pauses()
+    if not found:
+        return "nothing is paused"
+    return "; ".join(
+        f"{each.kind} {each.name} since {each.since:%Y-%m-%d %H:%M} UTC, which holds {each.held}"
+        + (f": {each.reason}" if each.reason else "")
+        for each in found
+    )
+
+
 def _check_stuck(durable: Any) -> str:
     number = durable.count(stuck=True)
     if number:
@@ -214,5 +225,6 @@ _CHECKS: dict[str, Callable[[Any], str]] = {
     "context": _check_context,
     "queues": check_queues,
     "schedules": _check_schedules,
+    "pauses": _check_pauses,
     "orchestrations": _check_stuck,
 }

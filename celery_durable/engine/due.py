@@ -126,6 +126,8 @@ class Backlog(NamedTuple):
     has_purges: bool = False
     now: int = 0
     has_held: bool = False
+    #: A pause was lifted that may still hold something.
+    has_lifted: bool = False
 
     @property
     def has_waiting(self) -> bool:

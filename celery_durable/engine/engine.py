@@ -11,6 +11,7 @@ from .inline_turns import InlineTurns
 from .lifecycle import Lifecycle
 from .outcome import OutcomeDesk
 from .parts import Parts
+from .pausing import Pausing
 from .records import Outcome
 from .replacing import Replacing
 from .replay import Replayer
@@ -34,6 +35,8 @@ class Engine(Parts):
     lifecycle: Lifecycle = field(init=False)
     #: Turns in one commit with a start or an outcome.
     inline: InlineTurns = field(init=False)
+    #: What pauses keep from beginning.
+    pausing: Pausing = field(init=False)
     #: Turns by message.
     turns: TurnRunner = field(init=False)
     #: How instances are created.
@@ -49,7 +52,8 @@ class Engine(Parts):
         self.lifecycle = Lifecycle(self, self.replayer, self.admission, self.dispatcher)
         decider = Decider(self, self.replayer, self.admission)
         self.inline = InlineTurns(self, decider, self.dispatcher, self.run)
-        self.turns = TurnRunner(self, self.lifecycle, decider, self.inline)
+        self.pausing = Pausing(self)
+        self.turns = TurnRunner(self, self.lifecycle, decider, self.inline, self.pausing)
         self.outcomes = OutcomeDesk(self, self.inline, self.dispatcher)
         replacing = Replacing(self, self.lifecycle, self.dispatcher)
         self.starter = Starter(self, self.admission, self.inline, replacing)

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import NamedTuple
 
@@ -21,8 +21,10 @@ from ..core.times import EPOCH
 from .admission import waits_in_words
 from .engine import Engine
 from .listing import InstanceRecord, Outstanding, OwedEnd, Pending
+from .pausing import paused_in_words
 from .replay import events_of, replay_rows
 from .store_ports import Store
+from .switches import Switch, Switched
 
 __all__ = ["Explanation", "awaited_events", "explain"]
 
@@ -65,9 +67,13 @@ def explain(store: Store, runner: Engine, record: InstanceRecord) -> Explanation
         _explain_end(found, store, runner, record)
         return found
     pending: Pending = store.reads.pending(record.id)
+    pauses = _Pauses(runner.switches.refresh())
+    if (pause := pauses.switched.of_turns(record.name, record.queue)) is not None:
+        found.waits_for.append(pauses.words(pause))
+        pending = replace(pending, overdue_since=None)
     if record.status is RuntimeStatus.PENDING:
         found.waits_for += _admission(store, runner, record, now)
-    found.waits_for += [_activity(row, now) for row in pending.activities]
+    found.waits_for += [_activity(row, now, pauses) for row in pending.activities]
     found.waits_for += [
         f"sub-orchestration {child.id!r} ({child.name}), which is {child.status}"
         for child in pending.children
@@ -91,7 +97,9 @@ def explain(store: Store, runner: Engine, record: InstanceRecord) -> Explanation
     found.last_error = None if failure is None else failure.text
     found.advice = _advice(record, found, pending, now, asked.stall)
     needs_worker = any(row.deferred_at is None for row in pending.activities)
-    if found.advice == _WAIT and (needs_worker or pending.overdue_since is not None):
+    if pauses.met and record.status is not RuntimeStatus.SUSPENDED:
+        found.advice = f"it continues once {' and '.join(sorted(pauses.met))} is unpaused"
+    elif found.advice == _WAIT and (needs_worker or pending.overdue_since is not None):
         lease = int(runner.settings.worker_lease * _SECOND)
         found.advice = (
             _WAIT
@@ -172,8 +180,29 @@ def _state(record: InstanceRecord, now: int) -> str:
     )
 
 
-def _activity(row: Outstanding, now: int) -> str:
+@dataclass
+class _Pauses:
+    """The pauses in force, and those that an instance was seen to wait for."""
+
+    switched: Switched
+    met: set[str] = field(default_factory=set)
+
+    def words(self, pause: Switch) -> str:
+        self.met.add(f"{pause.kind} {pause.name!r}")
+        return f"the end of a pause: {paused_in_words(pause)}"
+
+    def of(self, row: Outstanding) -> str | None:
+        """Say which pause keeps an activity from beginning; None if none does."""
+        if row.holder is not None or row.is_delegated:
+            return None
+        pause = self.switched.of_activity(row.name, lambda: row.queue)
+        return None if pause is None else self.words(pause)
+
+
+def _activity(row: Outstanding, now: int, pauses: _Pauses) -> str:
     what = f"activity {row.name} (call {row.command}, attempt {row.attempt})"
+    if (pause := pauses.of(row)) is not None:
+        return f"{what}, which waits for {pause}"
     if row.is_held:
         return f"{what}, which waits until others of its window are done"
     if row.deferred_at is not None:

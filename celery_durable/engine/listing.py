@@ -80,6 +80,8 @@ class Outstanding:
     is_delegated: bool = False
     #: Since when it waits for its completion by token; None if it does not.
     deferred_at: int | None = None
+    #: What else keeps it from beginning; None is nothing.
+    gate: str | None = None
 
 
 @dataclass(frozen=True)

@@ -46,6 +46,8 @@ class OutboxRecovery:
         lacking = list[DueActivity]()
         due = self.store.recovery.due_activities(limit, lost)
         for activity in due:
+            if self._is_held(activity):
+                continue
             if (kind := _time_out(activity)) is not None:
                 self._expire(activity, kind)
             elif (
@@ -64,6 +66,14 @@ class OutboxRecovery:
                 lacking.append(activity)
         self._send(lacking)
         return len(due)
+
+    def _is_held(self, activity: DueActivity) -> bool:
+        """Leave an attempt that is to begin, or begin again, to the end of a pause."""
+        row = activity.row
+        waits = activity.holder is None and not activity.is_delegated
+        if row.kind != "activity" or not waits or is_begun(activity.crashes):
+            return False
+        return self.engine.pausing.holds(row.ticket, row.name, lambda: row.queue)
 
     def _send(self, activities: Sequence[DueActivity]) -> None:
         taken = self.store.recovery.resend_activities(activities, back_off)

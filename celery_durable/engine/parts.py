@@ -16,6 +16,7 @@ from .ports import Publisher
 from .propagation import Propagators
 from .registry import Registry
 from .store_ports import Store
+from .switches import SwitchBoard
 from .watchdog import Watchdog
 
 __all__ = ["Parts"]
@@ -40,6 +41,8 @@ class Parts:
     propagators: Propagators = field(default_factory=Propagators)
     #: The store's clock, as far as it is known without asking.
     clock: StoreClock = field(init=False)
+    #: What operators have set for all workers, as this process knows it.
+    switches: SwitchBoard = field(init=False)
     #: Interrupts code that does not come to an end.
     watchdog: Watchdog = field(init=False)
     #: What an orchestrator's code is run in.
@@ -49,6 +52,7 @@ class Parts:
 
     def __post_init__(self) -> None:
         self.clock = StoreClock(self.store.now)
+        self.switches = SwitchBoard(self.store.switches, self.settings.heartbeat_interval)
         self.watchdog = Watchdog(self.settings.turn_timeout)
         self.observation = Observation()
         self.running = _running(self.settings.guard)

@@ -138,13 +138,15 @@ class Recovery:
         self._is_idle = not (
             due.has_wakes or due.has_activities or due.has_silent_workers or due.has_due_schedule
         )
-        self._is_idle = self._is_idle and not (due.has_waiting or due.has_held)
+        self._is_idle = self._is_idle and not (due.has_waiting or due.has_held or due.has_lifted)
         if due.has_held or self.membership.has_suspects:
             held = self.store.workers.held_by(self.worker_id)
             self.membership.free_not_run(held, set(running()))
             acknowledge(held)
         if due.has_due_schedule:
             run_due_schedules(self.runner.starter)
+        if due.has_lifted:
+            self.store.switches.release(self.batch)
         self._repair(due, now)
         if due.has_silent_workers:
             self._evict()

@@ -38,6 +38,8 @@ class Action(Enum):
     TERMINATE = auto()
     #: Nothing is to be done now; its messages stay.
     LEAVE = auto()
+    #: A pause keeps it from taking turns: its messages stay, and recovery leaves them alone.
+    HOLD = auto()
     #: This process does not have its code; another one is to take the turn.
     UNKNOWN_CODE = auto()
     #: Run it again from its whole history, without what failed.
@@ -55,6 +57,8 @@ class TurnView(NamedTuple):
     is_due: bool
     #: This process has the orchestrator, in the version of the instance.
     has_code: bool
+    #: A pause holds it.
+    is_paused: bool = False
 
 
 class Route(NamedTuple):
@@ -64,6 +68,7 @@ class Route(NamedTuple):
     request: Request | None
     is_due: bool | None
     has_code: bool | None
+    is_paused: bool | None
     action: Action
 
 
@@ -72,15 +77,16 @@ _ENDED = frozenset(status for status in RuntimeStatus if status.is_terminal)
 _LIVE = frozenset(RuntimeStatus) - _ENDED
 
 ROUTES = (
-    Route(frozenset({RuntimeStatus.FAILED}), Request.REWIND, None, None, Action.REOPEN),
-    Route(_ENDED, None, None, None, Action.DISCARD),
+    Route(frozenset({RuntimeStatus.FAILED}), Request.REWIND, None, None, None, Action.REOPEN),
+    Route(_ENDED, None, None, None, None, Action.DISCARD),
     # before everything else that concerns a live one: it needs neither its code nor its turn
-    Route(_LIVE, Request.TERMINATE, None, None, Action.TERMINATE),
-    Route(frozenset({RuntimeStatus.SUSPENDED}), None, None, None, Action.LEAVE),
-    Route(_MOVING, None, False, None, Action.LEAVE),
-    Route(_MOVING, None, True, False, Action.UNKNOWN_CODE),
-    Route(_MOVING, Request.REWIND, True, True, Action.REWIND),
-    Route(_MOVING, None, True, True, Action.TURN),
+    Route(_LIVE, Request.TERMINATE, None, None, None, Action.TERMINATE),
+    Route(frozenset({RuntimeStatus.SUSPENDED}), None, None, None, None, Action.LEAVE),
+    Route(_MOVING, None, False, None, None, Action.LEAVE),
+    Route(_MOVING, None, True, None, True, Action.HOLD),
+    Route(_MOVING, None, True, False, None, Action.UNKNOWN_CODE),
+    Route(_MOVING, Request.REWIND, True, True, None, Action.REWIND),
+    Route(_MOVING, None, True, True, None, Action.TURN),
 )
 
 
@@ -99,12 +105,13 @@ def request_of(status: RuntimeStatus, inbox: Sequence[InboxRow]) -> Request:
 @cache
 def route(view: TurnView) -> Action:
     """Return what to do: the action of the first row that matches."""
-    for statuses, request, is_due, has_code, action in ROUTES:
+    for statuses, request, is_due, has_code, is_paused, action in ROUTES:
         if (
             view.status in statuses
             and (request is None or request is view.request)
             and (is_due is None or is_due is view.is_due)
             and (has_code is None or has_code is view.has_code)
+            and (is_paused is None or is_paused is view.is_paused)
         ):
             return action
     raise AssertionError(f"no route for {view}")

@@ -89,7 +89,14 @@ ACTIVITY = (
     State(
         "unsent",
         "sent_at is null",
-        (Move("waits", "recovery sends its message"), Move(GONE, "canceled")),
+        (
+            Move("waits", "recovery sends its message"),
+            Move("paused", "its task or its queue is paused"),
+            Move(GONE, "canceled"),
+        ),
+    ),
+    State(
+        "paused", "gate is set", (Move("unsent", "its pause was lifted"), Move(GONE, "canceled"))
     ),
     State(
         "waits",
@@ -98,6 +105,7 @@ ACTIVITY = (
             Move("runs", "a worker claims it as its body begins"),
             Move("unsent", "the broker could not be reached"),
             Move("waits", "its message is lost: recovery sends it again"),
+            Move("paused", "its task or its queue is paused as its message arrives"),
             Move(GONE, "canceled, timed out, or it can never be sent"),
         ),
     ),
@@ -141,7 +149,7 @@ MESSAGE = (
         "visible, wake_at is set",
         (
             Move("waking", "its turn's message is lost: recovery sends it again"),
-            Move("parked", "its instance is suspended"),
+            Move("parked", "its instance is suspended, or paused"),
             Move(GONE, "a turn takes it into history"),
             Move(GONE, "its instance has ended: discarded"),
         ),
@@ -151,11 +159,15 @@ MESSAGE = (
         "visible, wake_at is null",
         (
             Move("waking", "the last member of its join has ended"),
-            Move("parked", "its instance is suspended"),
+            Move("parked", "its instance is suspended, or paused"),
             Move(GONE, "a turn takes it along"),
         ),
     ),
-    State("parked", "check_at is null", (Move("waking", "resume()"), Move(GONE, "terminate()"))),
+    State(
+        "parked",
+        "check_at is null",
+        (Move("waking", "resume(), or unpause()"), Move(GONE, "terminate()")),
+    ),
 )
 
 

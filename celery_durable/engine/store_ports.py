@@ -24,6 +24,7 @@ from .records import (
     Snapshot,
 )
 from .row_ports import AdmissionRows, Cleanup, Cursor, Reads, RecoveryRows, Schedules, Workers
+from .switches import SwitchRows
 from .writes import Committed, NewInbox, NewInstance, TurnCommit
 
 __all__ = [
@@ -39,6 +40,7 @@ __all__ = [
     "Schedules",
     "Starts",
     "Store",
+    "SwitchRows",
     "Turns",
     "Workers",
 ]
@@ -353,3 +355,7 @@ class Store(Protocol):
     @property
     def cleanup(self) -> Cleanup:
         """Deleting what has ended."""
+
+    @property
+    def switches(self) -> SwitchRows:
+        """What operators have set for all workers."""

@@ -31,6 +31,7 @@ from .intake import Message, in_order, leaves_more, portion, settle_inbox
 from .lifecycle import Lifecycle
 from .loaded_turn import LoadedTurn, TurnState
 from .parts import Parts
+from .pausing import Pausing
 from .records import InboxKind, InboxRow, Snapshot
 from .replay import StaleReadError, awaits_rewind, facts_of
 from .routes import Action, Request, TurnView, request_of, route
@@ -50,6 +51,7 @@ class TurnRunner:
     lifecycle: Lifecycle
     decider: Decider
     inline: InlineTurns
+    pausing: Pausing
 
     def run(self, instance_id: str, *, sends: int = 0) -> TurnState:
         """Take turns of an instance until nothing in its inbox wants one.
@@ -110,7 +112,8 @@ class TurnRunner:
             row.wake_at is not None or (takes_all and row.kind != InboxKind.JOIN) for row in inbox
         )
         request, has_code = request_of(status, inbox), turn.definition is not None
-        action = route(TurnView(status, request, is_due, has_code))
+        pause = self.pausing.of_turns(snapshot.instance)
+        action = route(TurnView(status, request, is_due, has_code, pause is not None))
         if status.is_terminal or request is Request.TERMINATE or not has_code:
             turn.abandon()
         match action:
@@ -129,6 +132,10 @@ class TurnRunner:
             case Action.LEAVE:
                 self.parts.live.put(turn.cached)
                 return TurnState.DONE
+            case Action.HOLD:
+                self.parts.live.put(turn.cached)
+                assert pause is not None
+                return _done_if(self.pausing.hold_turns(snapshot.instance, pause))
             case Action.UNKNOWN_CODE:
                 return TurnState.UNKNOWN
             case Action.REWIND:

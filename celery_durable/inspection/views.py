@@ -16,10 +16,12 @@ from ..core.history import Event
 from ..core.status import RuntimeStatus
 from ..core.text import encodable
 from ..core.times import EPOCH
+from ..engine.switches import Switched, SwitchKind
 from ..errors import PayloadError
 from ..handles.entity import Entity
 from ..handles.fields import json_output_of, record_of, runtime_of_handle
 from ..handles.orchestration import Orchestration
+from ..handles.pause import Pause
 from ..handles.schedule import Schedule
 from .timeline_rows import moment_text
 
@@ -30,6 +32,7 @@ __all__ = [
     "instance_view",
     "is_failure",
     "iso",
+    "pause_view",
     "plain",
     "schedule_view",
     "timeline_view",
@@ -100,6 +103,17 @@ def instance_view(run: Orchestration, *, payloads: bool = False) -> dict[str, An
     return shown
 
 
+def pause_view(pause: Pause) -> dict[str, Any]:
+    """Return what is known of a pause: kind, name, reason, since, held."""
+    return {
+        "kind": pause.kind,
+        "name": pause.name,
+        "reason": pause.reason,
+        "since": iso(pause.since),
+        "held": pause.held,
+    }
+
+
 def timeline_view(
     run: Orchestration, events: Iterable[Event], *, payloads: bool = False
 ) -> list[dict[str, Any]]:
@@ -144,13 +158,16 @@ def current_waits(durable: Any, runs: Sequence[Orchestration]) -> dict[str, str]
     records = [record_of(run) for run in runs]
     live = [record for record in records if not record.status.is_terminal]
     found = durable.runtime.store.reads.waits(live) if live else {}
-    words = {record.id: _wait_in_words(record, found.get(record.id)) for record in live}
+    switched = durable.runtime.runner.switches.current()
+    words = {record.id: _wait_in_words(record, found.get(record.id), switched) for record in live}
     return {record.id: words.get(record.id, "-") for record in records}
 
 
-def _wait_in_words(record: Any, waits: Any) -> str:
+def _wait_in_words(record: Any, waits: Any, switched: Switched) -> str:
     if record.status is RuntimeStatus.SUSPENDED:
         return "resume"
+    if (pause := switched.of_turns(record.name, record.queue)) is not None:
+        return _shortened(f"{pause.kind} {pause.name}, which is paused")
     if waits is None:
         is_entity = record.name.startswith(ORCHESTRATORS)
         return _shortened(record.reason or ("its next message" if is_entity else "event or code"))
@@ -158,6 +175,8 @@ def _wait_in_words(record: Any, waits: Any) -> str:
     if waits.activities:
         again = f" (attempt {waits.attempt})" if waits.attempt > 1 else ""
         end = "completion of " if waits.deferred == waits.activities else ""
+        if switched.pause(SwitchKind.TASK, waits.activity) is not None:
+            again += ", which is paused"
         parts.append(
             f"{end}activity {waits.activity}{again}"
             if waits.activities == 1

@@ -18,7 +18,7 @@ from ..engine.records import (
 )
 from . import history
 from .instances import INSTANCE
-from .runner import Cursor, Runner
+from .runner import Cursor, ManyRows, Runner
 from .statements import Statement
 from .values import text_of
 
@@ -49,7 +49,8 @@ INSTANCE_OF = Statement(
 )
 IS_FREE = (
     "execution = :execution AND command = :command AND attempt = :attempt AND kind = 'activity' AND"
-    " deferred_at IS NULL AND (holder IS NULL OR (:is_again = 1 AND holder = :worker) OR NOT EXISTS"
+    " deferred_at IS NULL AND gate IS NULL AND (holder IS NULL OR (:is_again = 1 AND holder ="
+    " :worker) OR NOT EXISTS"
     " (SELECT 1 FROM durable_workers w WHERE w.id = durable_outbox.holder AND w.last_seen > {now} -"
     " :lease))"
 )
@@ -67,7 +68,9 @@ _THIS = (
     "WHERE execution = :execution AND command = :command AND attempt = :attempt AND kind ="
     " 'activity'"
 )
-LOCK_MARK = Statement(f"SELECT COALESCE(crashes, 0) FROM durable_outbox {_THIS} {{lock}}")
+LOCK_MARK = Statement(
+    f"SELECT COALESCE(crashes, 0) FROM durable_outbox {_THIS} AND gate IS NULL {{lock}}"
+)
 MARK_OF = Statement(f"SELECT COALESCE(crashes, 0), instance, name FROM durable_outbox {_THIS}")
 BEGIN_ONCE = Statement(
     "UPDATE durable_outbox SET holder = :worker, crashes = :mark, start_by = NULL, is_delegated ="
@@ -132,6 +135,25 @@ HEARTBEAT_ACTIVITY = Statement(
     "UPDATE durable_outbox SET beat_by = {now} + beat_timeout, details = COALESCE(:details,"
     f" details), check_at = CASE WHEN beat_timeout IS NULL THEN check_at ELSE {NEXT_LOOK} END WHERE"
     " execution = :execution AND command = :command AND attempt = :attempt"
+)
+
+# -- a pause holds it ----------------------------------------------------------------------------
+
+QUEUE_OF = Statement(
+    "SELECT queue FROM durable_outbox WHERE execution = :execution AND command = :command AND"
+    " attempt = :attempt"
+)
+CLOSE_GATE = Statement(
+    "UPDATE durable_outbox SET gate = 'paused', holder = NULL, beat_by = NULL, check_at = NULL,"
+    " deadline_at = deadline_at - COALESCE(sent_at, {now}), start_by = start_by - COALESCE(sent_at,"
+    f" {{now}}) WHERE {IS_FREE}"
+)
+# recovery sends what was never sent, in the order of its time to look
+OPEN_GATES = ManyRows(
+    "UPDATE durable_outbox SET gate = NULL, check_at = COALESCE(sent_at, {now}), sent_at = NULL,"
+    " deadline_at = deadline_at + {now}, start_by = start_by + {now} WHERE gate = 'paused' AND"
+    " ({these})",
+    *ActivityTicket._fields,
 )
 
 # -- its worker is gone --------------------------------------------------------------------------

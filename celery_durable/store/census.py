@@ -163,7 +163,12 @@ def _activities(store: Store) -> tuple[list[Queue], int]:
             sa.func.min(sa.func.coalesce(o.sent_at, o.check_at)),
             sa.func.sum(o.sends),
         )
-        .where(o.kind == "activity", o.is_held.is_(sa.false()), o.is_delegated.is_(sa.false()))
+        .where(
+            o.kind == "activity",
+            o.is_held.is_(sa.false()),
+            o.is_delegated.is_(sa.false()),
+            o.gate.is_(None),
+        )
         .group_by(o.queue, is_held)
     )
     rows = [tuple(row) for row in _rows(store, statement)]

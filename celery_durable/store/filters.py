@@ -63,7 +63,10 @@ def is_stuck(now: int) -> sa.ColumnElement[bool]:
     another one to judge that.
     """
     c, m, o = instances.c, inbox.c, outbox.c
-    overdue = sa.exists().where(m.instance == c.id, m.wake_at <= now - STUCK_AFTER)
+    # what a pause holds has no time at which recovery looks
+    overdue = sa.exists().where(
+        m.instance == c.id, m.wake_at <= now - STUCK_AFTER, m.check_at.is_not(None)
+    )
     unseen = sa.exists().where(
         o.execution == c.execution,
         o.kind == "activity",
@@ -71,6 +74,7 @@ def is_stuck(now: int) -> sa.ColumnElement[bool]:
         o.is_delegated.is_(sa.false()),
         o.sends >= 3,
         o.sent_at <= now - STUCK_AFTER,
+        o.gate.is_(None),
     )
     unsent = sa.exists().where(
         o.execution == c.execution,
@@ -79,6 +83,7 @@ def is_stuck(now: int) -> sa.ColumnElement[bool]:
         o.holder.is_(None),
         o.is_held.is_(sa.false()),
         o.is_delegated.is_(sa.false()),
+        o.gate.is_(None),
         c.updated_at <= now - STUCK_AFTER,
     )
     is_alive = sa.exists().where(workers.c.id == o.holder, workers.c.last_seen > now - STUCK_AFTER)

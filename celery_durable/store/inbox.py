@@ -61,6 +61,11 @@ WAKE_INBOX = Statement(
     "UPDATE durable_inbox SET check_at = CASE WHEN visible_at > :far THEN visible_at - :horizon"
     " ELSE :check_at END WHERE instance = :id AND (wake_at IS NOT NULL OR kind = 'Join')"
 )
+WAKE_HELD = Statement(
+    "UPDATE durable_inbox SET check_at = CASE WHEN visible_at > :far THEN visible_at - :horizon"
+    " ELSE {now} END, sends = CASE WHEN visible_at > {now} THEN sends ELSE -1 END WHERE instance ="
+    " :instance AND (wake_at IS NOT NULL OR kind = 'Join')"
+)
 # a microsecond between two: they keep the order of their numbers
 SHOW_INBOX = Statement(
     "UPDATE durable_inbox SET visible_at = :sum - visible_at WHERE instance = :id AND visible_at >"

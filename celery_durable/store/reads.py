@@ -185,6 +185,7 @@ class Reads:
                 o.sends,
                 o.is_delegated,
                 o.deferred_at,
+                o.gate,
             )
             .select_from(outbox.outerjoin(workers, w.id == o.holder))
             .where(o.instance == instance_id, o.kind == "activity")

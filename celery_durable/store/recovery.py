@@ -26,8 +26,9 @@ LOOK = Statement(
     " MIN(check_at) FROM durable_outbox WHERE check_at IS NOT NULL), (SELECT MIN(last_seen) FROM"
     " durable_workers), (SELECT MAX(last_seen) FROM durable_workers), (SELECT MIN(check_at) FROM"
     " durable_schedules WHERE check_at IS NOT NULL), (SELECT MIN(ready_at) FROM durable_waiting),"
-    " (SELECT MIN(id) FROM durable_places), (SELECT MIN(purge_at) FROM durable_instances WHERE"
-    " purge_at IS NOT NULL), (SELECT MIN(holder) FROM durable_outbox WHERE holder = :worker)"
+    " (SELECT MIN(id) FROM durable_places), (SELECT MIN(lifted_at) FROM durable_switches), (SELECT"
+    " MIN(purge_at) FROM durable_instances WHERE purge_at IS NOT NULL), (SELECT MIN(holder) FROM"
+    " durable_outbox WHERE holder = :worker)"
 )
 
 
@@ -39,7 +40,7 @@ class RecoveryRows:
 
     def read_backlog(self, lease: int, worker: str = "") -> Backlog:
         """Tell what there is to repair; see ``engine.store_ports``."""
-        now, inbox, outbox, seen, latest, schedule, ready, place, purge, held = (
+        now, inbox, outbox, seen, latest, schedule, ready, place, lifted, purge, held = (
             self.database.fetch_one(LOOK, worker=worker)
         )
         return Backlog(
@@ -52,6 +53,7 @@ class RecoveryRows:
             has_purges=purge is not None and purge <= now,
             now=now,
             has_held=held is not None,
+            has_lifted=lifted is not None,
         )
 
     def look_sooner(self, most: int) -> None:

@@ -16,6 +16,7 @@ from .storage import STORAGE
 from .types import BIG_KEY, LONG_TEXT, PAYLOAD, ExactText
 
 __all__ = [
+    "held",
     "history",
     "inbox",
     "instances",
@@ -25,6 +26,7 @@ __all__ = [
     "outbox",
     "places",
     "schedules",
+    "switches",
     "waiting",
     "workers",
 ]
@@ -136,6 +138,7 @@ outbox: Any = sa.Table(
     sa.Column("details", PAYLOAD),
     sa.Column("crashes", sa.Integer),
     sa.Column("deferred_at", sa.BigInteger),
+    sa.Column("gate", ExactText(10)),
     sa.Index(
         "durable_outbox_join", "execution", "join_command", "command", **_where("join_command")
     ),
@@ -224,6 +227,30 @@ limits: Any = sa.Table(
     metadata,
     sa.Column("name", ExactText(200), primary_key=True),
     sa.Column("looked_at", sa.BigInteger, nullable=False),
+)
+
+switches: Any = sa.Table(
+    "durable_switches",
+    metadata,
+    sa.Column("kind", ExactText(20), primary_key=True),
+    sa.Column("name", ExactText(200), primary_key=True),
+    sa.Column("value", LONG_TEXT),
+    sa.Column("reason", LONG_TEXT),
+    sa.Column("since", sa.BigInteger, nullable=False),
+    sa.Column("lifted_at", sa.BigInteger),
+)
+
+held: Any = sa.Table(
+    "durable_held",
+    metadata,
+    sa.Column("execution", ExactText(32), primary_key=True),
+    sa.Column("command", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("attempt", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("instance", ExactText(150), nullable=False),
+    sa.Column("kind", ExactText(20), nullable=False),
+    sa.Column("name", ExactText(200), nullable=False),
+    sa.Column("since", sa.BigInteger, nullable=False),
+    sa.Index("durable_held_pause", "kind", "name", "since"),
 )
 
 _ddl: Any = sa.DDL  # it has no types

@@ -15,6 +15,7 @@ from .runner import Runner
 from .schedules import Schedules
 from .slots import AdmissionRows
 from .starts import Starts
+from .switches import SwitchRows
 from .timing import RESEND_AFTER, TIMER_HORIZON, Timing
 from .turns import Turns
 from .workers import Workers
@@ -55,6 +56,7 @@ class Store:
         self.schedules: ports.Schedules = Schedules(database, starts, inbox)
         self.admission: ports.AdmissionRows = AdmissionRows(database)
         self.cleanup: ports.Cleanup = Cleanup(database)
+        self.switches: ports.SwitchRows = SwitchRows(database, self.timing)
 
     @property
     def id(self) -> str:

@@ -251,6 +251,7 @@ class Driver:
         schedules are due.
         """
         runtime, publisher = self.runtime, self.publisher
+        runtime.store.switches.release(_BATCH)
         self._inbox().repair(_BATCH)
         self._outbox().repair(_BATCH)
         for name in runtime.store.admission.names_waiting(0):

@@ -27,7 +27,7 @@ from ..errors import ActivityError, ConfigurationError, DurableError, PayloadErr
 from ..interrupts import exposed, shielded
 from .activity_context import ActivityContext, current
 from .deferral import BodyDeferral, Deferred, begin_deferral
-from .delivery import Delivery, delivery_of
+from .delivery import Delivery, delivery_of, is_replacement
 from .errbacks import spare_errbacks
 from .headers import MessageHeader, header_in
 from .limits import defer_soft_limit
@@ -134,6 +134,8 @@ class Attempt:
         live = runtime.live.take(self.ticket.execution)
         try:
             refuse_foreign(runtime, self.header, self.request)
+            if self._is_paused():
+                raise Ignore
             start = self.delivery.begin(live, is_again=is_again)
         except BaseException as error:
             runtime.live.put(live)
@@ -156,6 +158,13 @@ class Attempt:
             shares_commit=self.delivery.repeats,
             marking=lambda: runtime.crash_markers.marking(self.request.id),
         )
+
+    def _is_paused(self) -> bool:
+        """Leave an attempt to the end of a pause; one that has begun ends as usual."""
+        if self.request.retries or is_replacement(self.request):
+            return False
+        holds = self.runtime.runner.pausing.holds
+        return with_patience(self.runtime, lambda: holds(self.ticket, self.task.name))
 
     def _put_back(self, error: BaseException) -> None:
         """Leave a message to another time, or another process, where that may help."""

@@ -25,7 +25,7 @@ from ..errors import ActivityInterrupted, StoreError
 from .patience import with_patience
 from .runtime import OutcomeLost, Runtime
 
-__all__ = ["AtLeastOnce", "AtMostOnce", "Delivery", "delivery_of"]
+__all__ = ["AtLeastOnce", "AtMostOnce", "Delivery", "delivery_of", "is_replacement"]
 
 log: logging.Logger = logging.getLogger("celery_durable.activity")
 _SECOND = 1_000_000

@@ -313,6 +313,7 @@ class OutboxMessage(_StoreModel):
     details_data = models.BinaryField(db_column="details", null=True)
     crashes = models.IntegerField(null=True)
     deferred_at: MomentField = MomentField(_("waits for its completion since"), null=True)
+    gate = models.CharField(max_length=10, null=True)
 
     class Meta(_StoreModel.Meta):
         abstract = False

@@ -121,6 +121,8 @@ class ListView:
 
     rows: list[Row]
     cursor: str | None
+    #: What is paused, as ``views.pause_view`` gives it.
+    pauses: list[dict[str, Any]] = field(default_factory=list)
 
 
 def read_list(durable: Any, query: ListQuery) -> ListView:
@@ -133,7 +135,11 @@ def read_list(durable: Any, query: ListQuery) -> ListView:
     announce(durable)
     page = durable.find(limit=PAGE, cursor=query.cursor or None, **query.filters)
     waits = views.current_waits(durable, page.items) if page.items else {}
-    return ListView([_row(run, waits.get(run.id, "")) for run in page.items], page.next_cursor)
+    return ListView(
+        [_row(run, waits.get(run.id, "")) for run in page.items],
+        page.next_cursor,
+        [views.pause_view(pause) for pause in durable._shown_pauses()],
+    )
 
 
 def announce(durable: Any) -> None:

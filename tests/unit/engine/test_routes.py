@@ -11,9 +11,9 @@ from celery_durable.engine.records import InboxKind, InboxRow
 from celery_durable.engine.routes import ROUTES, Action, Request, TurnView, request_of, route
 
 ALL = [
-    TurnView(status, request, is_due, has_code)
-    for status, request, is_due, has_code in itertools.product(
-        S, Request, (False, True), (False, True)
+    TurnView(status, request, is_due, has_code, is_paused)
+    for status, request, is_due, has_code, is_paused in itertools.product(
+        S, Request, (False, True), (False, True), (False, True)
     )
 ]
 
@@ -29,6 +29,8 @@ def test_every_view_has_one_action(view: TurnView) -> None:
         assert action is Action.TERMINATE
     elif view.status is S.SUSPENDED or not view.is_due:
         assert action is Action.LEAVE
+    elif view.is_paused:
+        assert action is Action.HOLD
     elif not view.has_code:
         assert action is Action.UNKNOWN_CODE
     else:

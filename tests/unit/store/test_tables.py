@@ -25,6 +25,7 @@ OWN = {
     "workers": {"durable_workers"},
     "schedules": {"durable_schedules"},
     "admission": {"durable_waiting", "durable_places", "durable_limits"},
+    "switches": {"durable_switches", "durable_held"},
     "migrate": {"durable_meta", "durable_alembic_version"},
 }
 #: What may name every table: whole transactions as one statement, and what declares the tables.
@@ -44,6 +45,9 @@ JOINED = {
     "attempts.START_COLUMNS": {"durable_inbox"},
     "attempts.BEGIN_ACTIVITY": {"durable_instances", "durable_inbox"},
     "attempts.IS_FREE": {"durable_workers"},
+    "attempts.CLOSE_GATE": {"durable_workers"},
+    "switches.NOTE_HELD": {"durable_outbox"},
+    "switches.HELD": {"durable_outbox", "durable_instances"},
     "attempts.CLAIM": {"durable_workers"},
     "attempts.RUN_UNCLAIMED": {"durable_workers"},
     "attempts.INTERRUPTED": {"durable_instances"},
@@ -61,6 +65,7 @@ JOINED = {
         "durable_schedules",
         "durable_waiting",
         "durable_places",
+        "durable_switches",
         "durable_instances",
     },
 }

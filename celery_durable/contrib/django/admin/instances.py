@@ -6,7 +6,9 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 from urllib.parse import urlencode
 
-from django.http import Http404, HttpRequest, HttpResponse
+from django.contrib import messages
+from django.core.exceptions import BadRequest
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBase, HttpResponseRedirect
 from django.utils.safestring import mark_safe
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
@@ -21,7 +23,7 @@ from .addresses import quoted, unquoted
 from .applying import ApplyingAdmin
 from .filters import STATUS_LABELS, FilterForm
 from .history import history_table
-from .pages import age_of
+from .pages import age_of, only_post
 from .payloads import pretty, shown_payload
 from .secrecy import without_messages, without_notes
 from .verbs import Verb, admin_verbs
@@ -30,6 +32,7 @@ __all__ = ["InstanceAdmin"]
 
 ROWS_PER_PAGE = 100
 _MOST_CHILDREN = 20
+_MAY_PAUSE = "suspend_instance"
 _MOST_EXAMPLES = 100
 _PAYLOADS = {
     "input": gettext_lazy("Input"),
@@ -49,6 +52,7 @@ class InstanceAdmin(ApplyingAdmin):
         """Return the addresses of the verbs and of the payloads."""
         return [
             self.own_path("apply/", self.apply_view, "apply"),
+            self.own_path("unpause/", self.unpause_view, "unpause"),
             self.own_path("<path:object_id>/payload/<slug:which>/", self.payload_view, "payload"),
         ]
 
@@ -68,6 +72,9 @@ class InstanceAdmin(ApplyingAdmin):
             "apply_url": self.address("apply"),
             "verbs": self._verbs(request),
             "rows": [],
+            "pauses": self.durable._shown_pauses(),
+            "may_unpause": self.may(request, _MAY_PAUSE),
+            "unpause_url": self.address("unpause"),
             "names": [
                 name for name in self.durable.registry.names() if not name.startswith(ORCHESTRATORS)
             ],
@@ -93,6 +100,21 @@ class InstanceAdmin(ApplyingAdmin):
             "previous_url": self._page_url(filters, page.previous_cursor),
             "next_url": self._page_url(filters, page.next_cursor),
         }
+
+    @only_post
+    def unpause_view(self, request: HttpRequest) -> HttpResponseBase:
+        """Let go of what a pause holds."""
+        self.require(request, _MAY_PAUSE)
+        kind, name = request.POST.get("kind", ""), request.POST.get("name", "")
+        try:
+            was_paused = self.durable.unpause(**{kind: name})
+        except (TypeError, ValueError) as error:
+            raise BadRequest(str(error)) from error
+        if was_paused:
+            messages.success(request, _("Unpaused: %(name)s") % {"name": name})
+        else:
+            messages.warning(request, _("%(name)s is not paused.") % {"name": name})
+        return HttpResponseRedirect(self.address("changelist"))
 
     def _page_url(self, filters: Mapping[str, Any], cursor: str | None) -> str | None:
         return (

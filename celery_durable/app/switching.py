@@ -1,0 +1,109 @@
+"""Switches on ``Durable``: pauses."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from ..handles.aio import twin
+from ..handles.pause import Pause, list_pauses, set_pause, target_of, unset_pause
+
+if TYPE_CHECKING:
+    from ..worker.runtime import Runtime
+
+__all__ = ["Switching"]
+
+
+class Switching:
+    """What is set for all workers, and kept in the store."""
+
+    if TYPE_CHECKING:
+
+        @property
+        def runtime(self) -> Runtime:
+            """The engine of this process."""
+
+    def pause(
+        self,
+        *,
+        task: Any = None,
+        queue: str | None = None,
+        orchestrator: Any = None,
+        reason: str | None = None,
+    ) -> Pause:
+        """Let nothing begin of a task, in a queue or of an orchestrator, until ``unpause``.
+
+        It is kept in the store, holds over restarts, and is in force everywhere within
+        ``durable_heartbeat_interval`` plus a second. What has begun ends as usual, and what is held
+        is neither lost nor timed out: the time limits of a held attempt count from when it is let
+        go. Plain ``.delay()`` is not held. Paused once more, it has the newer reason and the older
+        time.
+
+        Args:
+            task: its name, the task, or a pattern such as ``"shop.*"``: no attempt of it begins as
+                an activity, also none whose message is in a queue already.
+            queue: its name or a pattern: no activity in it begins, and no turn is taken of an
+                orchestration whose messages go there.
+            orchestrator: its name, the task, or a pattern: starts are accepted and stay PENDING,
+                and running ones take no turn. Events, outcomes and timers wait; activities under
+                way go on; ``terminate`` acts.
+            reason: for people to see.
+
+        Raises:
+            TypeError: not exactly one of ``task``, ``queue`` and ``orchestrator`` is given.
+            StoreError: the store cannot be reached.
+
+        Example:
+            >>> pause = durable.pause(task=charge, reason="the bank is down")
+            >>> durable.pauses()[0].reason
+            'the bank is down'
+            >>> durable.unpause(task=charge)
+            True
+        """
+        kind, name = target_of(task, queue, orchestrator, "durable.pause()")
+        return set_pause(self.runtime, kind, name, reason)
+
+    def unpause(
+        self, *, task: Any = None, queue: str | None = None, orchestrator: Any = None
+    ) -> bool:
+        """Let go of what a pause holds; it takes the keyword that ``pause`` was given.
+
+        What was held continues in its old order, in portions.
+
+        Returns:
+            Whether there was a pause of this very name or pattern: what a pattern holds, only
+            unpausing that pattern lets go.
+
+        Raises:
+            TypeError: not exactly one of ``task``, ``queue`` and ``orchestrator`` is given.
+            StoreError: the store cannot be reached.
+
+        Example:
+            >>> durable.unpause(queue="imports")
+            False
+        """
+        kind, name = target_of(task, queue, orchestrator, "durable.unpause()")
+        return unset_pause(self.runtime, kind, name)
+
+    def pauses(self) -> list[Pause]:
+        """Return the pauses in force, the oldest first.
+
+        Raises:
+            StoreError: the store cannot be reached.
+
+        Example:
+            >>> for pause in durable.pauses():
+            ...     print(pause.kind, pause.name, pause.since, pause.held)
+        """
+        return list_pauses(self.runtime)
+
+    def _shown_pauses(self) -> list[Pause]:
+        """Return the pauses in force for a page that is looked at often: nothing is read where this
+        process knows of none.
+        """
+        return self.pauses() if self.runtime.runner.switches.current().pauses else []
+
+    # -- twins for code that runs on an event loop -------------------------------------------------
+
+    apause = twin(pause)
+    aunpause = twin(unpause)
+    apauses = twin(pauses)

@@ -1,0 +1,66 @@
+"""Switches: pauses."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import click
+
+from ..inspection.views import pause_view
+from .entry import command
+from .output import formatted, show_lines, show_rows
+
+__all__ = ["pause", "pauses", "unpause"]
+
+F = TypeVar("F", bound=Callable[..., Any])
+_OPTIONS = (
+    click.option("--task", metavar="NAME", help="Of this task, or of all that match a pattern."),
+    click.option("--queue", metavar="NAME", help="In this queue: activities and turns."),
+    click.option("--orchestrator", metavar="NAME", help="Of this orchestrator."),
+)
+
+
+def _target(function: F) -> F:
+    for option in reversed(_OPTIONS):
+        function = option(function)
+    return function
+
+
+def _only(task: str | None, queue: str | None, orchestrator: str | None) -> dict[str, str]:
+    given = {"task": task, "queue": queue, "orchestrator": orchestrator}
+    chosen = {kind: name for kind, name in given.items() if name is not None}
+    if len(chosen) != 1:
+        raise click.UsageError("give exactly one of --task, --queue and --orchestrator")
+    return chosen
+
+
+@click.command()
+@_target
+@click.option("--reason", help="Shown while it is paused.")
+@command
+def pause(
+    durable: Any, task: str | None, queue: str | None, orchestrator: str | None, reason: str | None
+) -> None:
+    """Let nothing begin of a task, in a queue or of an orchestrator, until it is unpaused."""
+    durable.pause(**_only(task, queue, orchestrator), reason=reason)
+
+
+@click.command()
+@_target
+@command
+def unpause(durable: Any, task: str | None, queue: str | None, orchestrator: str | None) -> None:
+    """Let go of what a pause holds: the same name or pattern as that."""
+    chosen = _only(task, queue, orchestrator)
+    if not durable.unpause(**chosen):
+        ((kind, name),) = chosen.items()
+        show_lines(f"{kind} {name} is not paused; celery durable pauses lists what is")
+
+
+@click.command()
+@formatted(has_ids=False)
+@command
+def pauses(durable: Any, form: str | None) -> None:
+    """List what is paused: since when, why, and how much it holds."""
+    rows = [pause_view(each) for each in durable.pauses()]
+    show_rows(rows, ("kind", "name", "since", "reason", "held"), form, key="name")

@@ -1,0 +1,191 @@
+"""Switches: what operators have set for all workers, kept in the store.
+
+A *pause* keeps tasks, queues or orchestrators from beginning anything; a *ramp* gives a share of
+new starts a version. Each process reads them at most every ``durable_heartbeat_interval``, so they
+hold everywhere within that; what has never been set costs one small read in that time.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from fnmatch import fnmatchcase
+from typing import NamedTuple, Protocol
+
+from ..core.entity_names import ORCHESTRATORS
+from .records import ActivityTicket
+
+__all__ = [
+    "GATED",
+    "PAUSES",
+    "Ramp",
+    "Switch",
+    "SwitchBoard",
+    "SwitchKind",
+    "SwitchRows",
+    "Switched",
+]
+
+#: What the column ``gate`` of an activity says that a pause holds.
+GATED = "paused"
+
+
+class SwitchKind(StrEnum):
+    """What a switch is about."""
+
+    TASK = "task"
+    QUEUE = "queue"
+    ORCHESTRATOR = "orchestrator"
+    RAMP = "ramp"
+
+
+PAUSES = (SwitchKind.TASK, SwitchKind.QUEUE, SwitchKind.ORCHESTRATOR)
+
+
+class Switch(NamedTuple):
+    """A row of ``durable_switches``."""
+
+    kind: str
+    #: Of what it is about; of a pause also a pattern, as of ``fnmatch``.
+    name: str
+    #: JSON; of a ramp, its version and share.
+    value: str | None
+    reason: str | None
+    #: Microseconds since the epoch.
+    since: int
+    #: From when on it holds nothing more; None while it is in force.
+    lifted_at: int | None
+
+
+class Ramp(NamedTuple):
+    """A share of the new starts of a name gets a version."""
+
+    version: str | None
+    share: float
+
+    def has(self, name: str, instance_id: str) -> bool:
+        """Tell whether a start is in the share: always alike for the same id, and a larger share
+        takes none out.
+        """
+        digest = hashlib.sha256(json.dumps([name, instance_id]).encode()).digest()
+        return int.from_bytes(digest[:8], "big") < self.share * 2**64
+
+    def to_text(self) -> str:
+        """Return what is stored."""
+        return json.dumps({"version": self.version, "share": self.share})
+
+    @classmethod
+    def parse(cls, text: str | None) -> Ramp:
+        """Return what was stored."""
+        facts = json.loads(text or "{}")
+        return cls(facts.get("version"), float(facts.get("share", 0)))
+
+
+class SwitchRows(Protocol):
+    """The switches in the store, and what pauses hold."""
+
+    def read(self) -> list[Switch]:
+        """Return all switches, also those that are lifted and still hold something."""
+
+    def set(self, kind: str, name: str, value: str | None, reason: str | None) -> Switch:
+        """Set a switch; one that is in force keeps its time."""
+
+    def lift(self, kind: str, name: str) -> bool:
+        """Let a pause hold nothing more; False if none of this name is in force."""
+
+    def delete(self, kind: str, name: str) -> bool:
+        """Delete a switch that holds nothing; False if there is none."""
+
+    def held(self) -> Mapping[tuple[str, str], int]:
+        """Return how much each pause holds, by kind and name."""
+
+    def queue_of(self, ticket: ActivityTicket) -> str | None:
+        """Return where the messages of an activity go."""
+
+    def hold_activity(self, ticket: ActivityTicket, pause: Switch, lease: int) -> bool:
+        """Keep an attempt from beginning; False if the pause is lifted, or it is not free."""
+
+    def hold_turns(self, instance_id: str, execution: str, pause: Switch) -> bool:
+        """Keep an instance from taking turns; False if the pause is lifted."""
+
+    def release(self, limit: int) -> int:
+        """Let so much of what lifted pauses hold go on, the oldest first; return how much."""
+
+
+@dataclass(frozen=True, slots=True)
+class Switched:
+    """What was read, as it is asked for."""
+
+    pauses: Mapping[str, Sequence[Switch]] = field(default_factory=dict)
+    ramps: Mapping[str, Ramp] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, rows: Sequence[Switch]) -> Switched:
+        """Return what holds by these rows."""
+        pauses: dict[str, list[Switch]] = {}
+        for row in rows:
+            if row.kind in PAUSES and row.lifted_at is None:
+                pauses.setdefault(row.kind, []).append(row)
+        ramps = {row.name: Ramp.parse(row.value) for row in rows if row.kind == SwitchKind.RAMP}
+        return cls(pauses, ramps)
+
+    def pause(self, kind: SwitchKind, name: str | None) -> Switch | None:
+        """Return the pause that holds a name; one of this very name first."""
+        found = self.pauses.get(kind)
+        if not found or name is None:
+            return None
+        matching = [each for each in found if each.name == name or fnmatchcase(name, each.name)]
+        return min(matching, key=lambda each: (each.name != name, each.name), default=None)
+
+    def of_turns(self, name: str, queue: str | None) -> Switch | None:
+        """Return the pause that keeps instances of a name from taking turns."""
+        if not self.pauses:
+            return None
+        is_entity = name.startswith(ORCHESTRATORS)
+        own = None if is_entity else self.pause(SwitchKind.ORCHESTRATOR, name)
+        return own or self.pause(SwitchKind.QUEUE, queue)
+
+    def of_activity(self, task: str, queue: Callable[[], str | None]) -> Switch | None:
+        """Return the pause that keeps attempts of a task from beginning."""
+        if not self.pauses:
+            return None
+        own = self.pause(SwitchKind.TASK, task)
+        if own is None and SwitchKind.QUEUE in self.pauses:
+            own = self.pause(SwitchKind.QUEUE, queue())
+        return own
+
+
+@dataclass(slots=True)
+class SwitchBoard:
+    """The switches as this process knows them."""
+
+    rows: SwitchRows
+    #: They are read again after so many seconds.
+    interval: float
+    _switched: Switched = field(default_factory=Switched, init=False)
+    _read_at: float = field(default=float("-inf"), init=False)
+
+    def current(self) -> Switched:
+        """Return what holds now.
+
+        Raises:
+            StoreError: it is to be read, and the store cannot be reached.
+        """
+        if time.monotonic() - self._read_at >= self.interval:
+            return self.refresh()
+        return self._switched
+
+    def refresh(self) -> Switched:
+        """Read the switches.
+
+        Raises:
+            StoreError: the store cannot be reached.
+        """
+        began = time.monotonic()
+        self._switched = Switched.of(self.rows.read())
+        self._read_at = began
+        return self._switched

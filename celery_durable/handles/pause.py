@@ -1,0 +1,113 @@
+"""The handle of a pause: what is kept from beginning, since when and why."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any, Literal, cast
+
+from ..core.guard import refuse_inside_orchestrator
+from ..core.names import check_text, checked_name
+from ..core.times import EPOCH
+from ..engine.runtime import Runtime
+from ..engine.switches import PAUSES, Switch, SwitchKind
+from .aio import twin
+
+__all__ = ["Pause", "PauseKind", "list_pauses", "set_pause", "target_of", "unset_pause"]
+
+PauseKind = Literal["task", "queue", "orchestrator"]
+
+
+@dataclass(frozen=True)
+class Pause:
+    """A task, a queue or an orchestrator that begins nothing, as ``durable.pauses()`` found it.
+
+    Example:
+        >>> pause = durable.pause(task="shop.charge", reason="the bank is down")
+        >>> pause.kind, pause.name, pause.reason
+        ('task', 'shop.charge', 'the bank is down')
+        >>> pause.unpause()
+        True
+    """
+
+    #: What is paused: "task", "queue" or "orchestrator".
+    kind: PauseKind
+    #: Its name, or the pattern.
+    name: str
+    reason: str | None
+    #: Since when, aware UTC.
+    since: datetime
+    #: How many attempts and orchestrations it was seen to hold when this was read.
+    held: int
+    _unset: Callable[[], bool] = field(repr=False, compare=False)
+
+    def unpause(self) -> bool:
+        """Let go of what it holds; False if it is not in force any more.
+
+        Raises:
+            StoreError: the store cannot be reached.
+        """
+        return self._unset()
+
+    aunpause = twin(unpause)
+
+
+def target_of(task: Any, queue: Any, orchestrator: Any, verb: str) -> tuple[SwitchKind, str]:
+    """Return what the one keyword names.
+
+    Raises:
+        TypeError: none is given, or more than one, or no name.
+        ValueError: the name is empty or too long.
+    """
+    given = {SwitchKind.TASK: task, SwitchKind.QUEUE: queue, SwitchKind.ORCHESTRATOR: orchestrator}
+    chosen = [(kind, each) for kind, each in given.items() if each is not None]
+    if len(chosen) != 1:
+        raise TypeError(f"{verb} takes exactly one of task=, queue= and orchestrator=")
+    ((kind, target),) = chosen
+    name = target if isinstance(target, str) else getattr(target, "name", None)
+    if not isinstance(name, str):
+        raise TypeError(f"{verb}: {kind}= takes a name or a pattern, not {target!r}")
+    return kind, checked_name(name, f"{verb}: {kind}=")
+
+
+def set_pause(runtime: Runtime, kind: SwitchKind, name: str, reason: str | None) -> Pause:
+    """Pause something, or say once more why."""
+    refuse_inside_orchestrator("durable.pause()")
+    if reason is not None:
+        check_text("a reason", reason)
+    row = runtime.store.switches.set(kind, name, None, reason)
+    runtime.runner.switches.refresh()
+    return _pause(runtime, row, runtime.store.switches.held().get((kind, name), 0))
+
+
+def unset_pause(runtime: Runtime, kind: str, name: str) -> bool:
+    """Let go of what a pause holds."""
+    refuse_inside_orchestrator("durable.unpause()")
+    was_in_force = runtime.store.switches.lift(kind, name)
+    runtime.runner.switches.refresh()
+    return was_in_force
+
+
+def list_pauses(runtime: Runtime) -> list[Pause]:
+    """Return the pauses in force, the oldest first."""
+    refuse_inside_orchestrator("durable.pauses()")
+    rows = [
+        row for row in runtime.store.switches.read() if row.kind in PAUSES and row.lifted_at is None
+    ]
+    held = runtime.store.switches.held() if rows else {}
+    return [
+        _pause(runtime, row, held.get((row.kind, row.name), 0))
+        for row in sorted(rows, key=lambda row: (row.since, row.kind, row.name))
+    ]
+
+
+def _pause(runtime: Runtime, row: Switch, held: int) -> Pause:
+    return Pause(
+        cast(PauseKind, str(row.kind)),
+        row.name,
+        row.reason,
+        EPOCH + timedelta(microseconds=row.since),
+        held,
+        lambda: unset_pause(runtime, row.kind, row.name),
+    )

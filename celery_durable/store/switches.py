@@ -1,0 +1,196 @@
+"""The tables of switches: what is paused or ramped, and what pauses hold.
+
+An activity that a pause holds has its ``gate`` set and no time of recovery, and its time limits are
+kept relative; an instance that is held has its inbox parked. For each of both there is a row in
+``durable_held``. A hold locks the row of its pause, shared: so nothing is held by a pause any more
+once lifting it is committed, and what it holds then is all there is to let go.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from ..engine.records import ActivityTicket
+from ..engine.switches import GATED, Switch
+from . import attempts, clock, inbox
+from .runner import Cursor, ManyRows, Runner
+from .statements import Shape, Statement
+from .timing import Timing
+from .values import portions
+
+__all__ = ["SwitchRows"]
+
+_SHAPE = Shape(Switch)
+READ_SWITCHES = Statement(f"SELECT {_SHAPE.columns} FROM durable_switches ORDER BY kind, name")
+INSERT_SWITCH = Statement(
+    "INSERT INTO durable_switches (kind, name, value, reason, since, lifted_at) VALUES (:kind,"
+    " :name, :value, :reason, {now}, NULL) {if_new}"
+)
+CHANGE_SWITCH = Statement(
+    "UPDATE durable_switches SET value = :value, reason = :reason, since = CASE WHEN lifted_at IS"
+    " NULL THEN since ELSE {now} END, lifted_at = NULL WHERE kind = :kind AND name = :name"
+)
+GET_SWITCH = Statement(
+    f"SELECT {_SHAPE.columns} FROM durable_switches WHERE kind = :kind AND name = :name"
+)
+LIFT_SWITCH = Statement(
+    "UPDATE durable_switches SET lifted_at = {now} WHERE kind = :kind AND name = :name AND"
+    " lifted_at IS NULL"
+)
+DELETE_SWITCH = Statement("DELETE FROM durable_switches WHERE kind = :kind AND name = :name")
+LOCK_PAUSE = Statement(
+    "SELECT 1 FROM durable_switches WHERE kind = :kind AND name = :name AND lifted_at IS NULL"
+    " {share}"
+)
+HELD = Statement(
+    "SELECT h.kind, h.name, COUNT(*) FROM durable_held h WHERE EXISTS (SELECT 1 FROM"
+    " durable_outbox o WHERE o.execution = h.execution AND o.command = h.command AND o.attempt ="
+    " h.attempt AND o.gate = 'paused') OR (h.command = 0 AND EXISTS (SELECT 1 FROM"
+    " durable_instances i WHERE i.id = h.instance AND i.execution = h.execution AND i.status IN"
+    " ('PENDING', 'RUNNING', 'SUSPENDED'))) GROUP BY h.kind, h.name"
+)
+
+# -- holding -------------------------------------------------------------------------------------
+
+NOTE_HELD = Statement(
+    "INSERT INTO durable_held (execution, command, attempt, instance, kind, name, since) SELECT"
+    " o.execution, o.command, o.attempt, o.instance, :kind, :name, COALESCE(o.sent_at, {now}) FROM"
+    " durable_outbox o WHERE o.execution = :execution AND o.command = :command AND o.attempt ="
+    " :attempt {if_new}"
+)
+NOTE_HELD_TURNS = Statement(
+    "INSERT INTO durable_held (execution, command, attempt, instance, kind, name, since) VALUES"
+    " (:execution, 0, 0, :instance, :kind, :name, {now}) {if_new}"
+)
+
+# -- letting go ----------------------------------------------------------------------------------
+
+LIFTED = Statement(
+    "SELECT kind, name FROM durable_switches WHERE lifted_at IS NOT NULL ORDER BY lifted_at"
+)
+OLDEST_HELD = Statement(
+    "SELECT execution, command, attempt, instance FROM durable_held WHERE kind = :kind AND name ="
+    " :name ORDER BY since, execution, command LIMIT :limit {skip_locked}"
+)
+HAS_HELD = Statement("SELECT 1 FROM durable_held WHERE kind = :kind AND name = :name LIMIT 1")
+FORGET_HELD = ManyRows("DELETE FROM durable_held WHERE {these}", *ActivityTicket._fields)
+FORGET_SWITCH = Statement(
+    "DELETE FROM durable_switches WHERE kind = :kind AND name = :name AND lifted_at IS NOT NULL"
+)
+
+
+class SwitchRows:
+    """Switches (``engine.switches.SwitchRows``)."""
+
+    def __init__(self, database: Runner, timing: Timing) -> None:
+        self.database = database
+        self.timing = timing
+
+    def read(self) -> list[Switch]:
+        """Return all switches; see ``engine.switches``."""
+        rows = self.database.read(
+            lambda cursor: self.database.run(cursor, READ_SWITCHES).fetchall()
+        )
+        return [_SHAPE.read(row) for row in rows]
+
+    def set(self, kind: str, name: str, value: str | None, reason: str | None) -> Switch:
+        """Set a switch; one that is in force keeps its time."""
+        run, values = self.database.run, {"value": value, "reason": reason}
+
+        def change(cursor: Cursor) -> Switch:
+            if not run(cursor, INSERT_SWITCH, kind=kind, name=name, **values).rowcount:
+                run(cursor, CHANGE_SWITCH, kind=kind, name=name, **values)
+            return _SHAPE.read(run(cursor, GET_SWITCH, kind=kind, name=name).fetchone())
+
+        return self.database.transact(change)
+
+    def lift(self, kind: str, name: str) -> bool:
+        """Let a pause hold nothing more; False if none of this name is in force."""
+        return self.database.change_one(LIFT_SWITCH, kind=kind, name=name)
+
+    def delete(self, kind: str, name: str) -> bool:
+        """Delete a switch that holds nothing; False if there is none."""
+        return self.database.change_one(DELETE_SWITCH, kind=kind, name=name)
+
+    def held(self) -> Mapping[tuple[str, str], int]:
+        """Return how much each pause holds, by kind and name."""
+        rows = self.database.read(lambda cursor: self.database.run(cursor, HELD).fetchall())
+        return {(kind, name): int(count) for kind, name, count in rows}
+
+    def queue_of(self, ticket: ActivityTicket) -> str | None:
+        """Return where the messages of an activity go."""
+        row = self.database.fetch_one(attempts.QUEUE_OF, **ticket._asdict())
+        return None if row is None else row[0]
+
+    # -- holding -----------------------------------------------------------------------------------
+
+    def hold_activity(self, ticket: ActivityTicket, pause: Switch, lease: int) -> bool:
+        """Keep an attempt from beginning; see ``engine.switches``."""
+        run, of = self.database.run, {"kind": pause.kind, "name": pause.name}
+        attempt = ticket._asdict()
+        free = {**attempt, "worker": None, "lease": lease, "is_again": 0}
+
+        def hold(cursor: Cursor) -> bool:
+            if run(cursor, LOCK_PAUSE, **of).fetchone() is None:
+                return False
+            if not run(cursor, attempts.CLOSE_GATE, **free).rowcount:
+                return False
+            run(cursor, NOTE_HELD, **attempt, **of)
+            return True
+
+        return self.database.transact(hold)
+
+    def hold_turns(self, instance_id: str, execution: str, pause: Switch) -> bool:
+        """Keep an instance from taking turns; see ``engine.switches``."""
+        run, of = self.database.run, {"kind": pause.kind, "name": pause.name}
+
+        def hold(cursor: Cursor) -> bool:
+            if run(cursor, LOCK_PAUSE, **of).fetchone() is None:
+                return False
+            run(cursor, NOTE_HELD_TURNS, execution=execution, instance=instance_id, **of)
+            run(cursor, inbox.PARK_INBOX, id=instance_id)
+            return True
+
+        return self.database.transact(hold)
+
+    # -- letting go --------------------------------------------------------------------------------
+
+    def release(self, limit: int) -> int:
+        """Let so much of what lifted pauses hold go on; see ``engine.switches``."""
+        lifted = self.database.read(lambda cursor: self.database.run(cursor, LIFTED).fetchall())
+        released = 0
+        for kind, name in lifted:
+            if released < limit:
+                released += self._release(kind, name, limit - released)
+        return released
+
+    def _release(self, kind: str, name: str, limit: int) -> int:
+        run, of = self.database.run, {"kind": kind, "name": name}
+
+        def release(cursor: Cursor) -> int:
+            rows = run(cursor, OLDEST_HELD, limit=limit, **of).fetchall()
+            tickets = [ActivityTicket(*row[:3]) for row in rows]
+            activities = [ticket for ticket in tickets if ticket.command]
+            for part in portions(activities):
+                attempts.OPEN_GATES.run(self.database, cursor, part)
+            self._wake(cursor, sorted(row[3] for row in rows if not row[1]))
+            for part in portions(tickets):
+                FORGET_HELD.run(self.database, cursor, part)
+            if not rows and run(cursor, HAS_HELD, **of).fetchone() is None:
+                run(cursor, FORGET_SWITCH, **of)
+            return len(rows)
+
+        return self.database.transact(release)
+
+    def _wake(self, cursor: Cursor, instances: list[Any]) -> None:
+        if not instances:
+            return
+        horizon = self.timing.timer_horizon
+        far = clock.now(self.database, cursor) + horizon
+        for instance in instances:
+            values = {"instance": instance, "far": far, "horizon": horizon}
+            self.database.run(cursor, inbox.WAKE_HELD, **values)
+
+
+assert GATED == "paused"
