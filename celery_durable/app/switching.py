@@ -1,11 +1,11 @@
-"""Switches on ``Durable``: pauses."""
+"""Switches on ``Durable``: pauses, and ramps of versions."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
 from ..handles.aio import twin
-from ..handles.pause import Pause, list_pauses, set_pause, target_of, unset_pause
+from ..handles.pause import Pause, list_pauses, set_pause, set_ramp, target_of, unset_pause
 
 if TYPE_CHECKING:
     from ..worker.runtime import Runtime
@@ -96,6 +96,29 @@ class Switching:
         """
         return list_pauses(self.runtime)
 
+    def ramp(self, name: Any, version: str | None, *, share: float = 1.0) -> None:
+        """Let a share of the new starts of an orchestrator have a version.
+
+        Which start is in the share depends on its id alone: the same id gets the same version, and
+        a larger share takes none out. The others get the newest version but this one. It holds for
+        every start without ``version=``, on all processes, within about two seconds, and replaces
+        the ramp that the name has; ``share=0`` is the way back at once.
+
+        Args:
+            name: of the orchestrator, or the task.
+            version: of its code; None removes the ramp, so that starts get the newest version.
+            share: 0 to 1.
+
+        Raises:
+            ConfigurationError: this process does not have the version.
+            ValueError: ``share`` is not between 0 and 1.
+            StoreError: the store cannot be reached.
+
+        Example:
+            >>> durable.ramp(fulfil, None)
+        """
+        set_ramp(self.runtime, name, version, share)
+
     def _shown_pauses(self) -> list[Pause]:
         """Return the pauses in force for a page that is looked at often: nothing is read where this
         process knows of none.
@@ -107,3 +130,4 @@ class Switching:
     apause = twin(pause)
     aunpause = twin(unpause)
     apauses = twin(pauses)
+    aramp = twin(ramp)

@@ -14,7 +14,7 @@ from .exporter import exporter
 from .installation import check, doctor, migrate
 from .reading import count, explain, history, list_, result, show, wait
 from .starting import start
-from .switching import pause, pauses, unpause
+from .switching import pause, pauses, ramp, unpause
 from .verbs import verb_commands
 from .watching import watch
 
@@ -34,6 +34,7 @@ _AFTER_VERBS = (
     pause,
     unpause,
     pauses,
+    ramp,
     migrate,
     check,
     doctor,

@@ -29,6 +29,7 @@ def orchestrators(durable: Any, form: str | None) -> None:
             {
                 "name": use.name,
                 "version": use.version,
+                "share": use.share,
                 "live": use.live,
                 "registered": use.is_registered,
                 "safe_to_remove": use.is_safe_to_remove,
@@ -37,7 +38,7 @@ def orchestrators(durable: Any, form: str | None) -> None:
         )
     show_rows(
         rows,
-        ("name", "version", "live", "registered", "safe_to_remove", "source"),
+        ("name", "version", "share", "live", "registered", "safe_to_remove", "source"),
         form,
         key="name",
     )

@@ -1,4 +1,4 @@
-"""Switches: pauses."""
+"""Switches: pauses, and ramps of versions."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ..inspection.views import pause_view
 from .entry import command
 from .output import formatted, show_lines, show_rows
 
-__all__ = ["pause", "pauses", "unpause"]
+__all__ = ["pause", "pauses", "ramp", "unpause"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 _OPTIONS = (
@@ -64,3 +64,16 @@ def pauses(durable: Any, form: str | None) -> None:
     """List what is paused: since when, why, and how much it holds."""
     rows = [pause_view(each) for each in durable.pauses()]
     show_rows(rows, ("kind", "name", "since", "reason", "held"), form, key="name")
+
+
+@click.command()
+@click.argument("name")
+@click.argument("version", required=False)
+@click.option("--share", type=float, default=1.0, help="Of the new starts, 0 to 1.")
+@click.option("--remove", is_flag=True, help="Starts get the newest version again.")
+@command
+def ramp(durable: Any, name: str, version: str | None, share: float, remove: bool) -> None:
+    """Let a share of the new starts of the orchestrator NAME have VERSION."""
+    if (version is None) is not remove:
+        raise click.UsageError("give either VERSION or --remove")
+    durable.ramp(name, version, share=share)

@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..core.ports import CallTypes, Codec
-from .registry import Definition, Registry
+from .registry import Definition
+from .version_choice import VersionChoice
 
 __all__ = ["DeclaredTypes", "expect_fitting"]
 
@@ -14,9 +15,12 @@ __all__ = ["DeclaredTypes", "expect_fitting"]
 class DeclaredTypes(CallTypes):
     """The annotations of one orchestrator, and of those that it calls."""
 
-    def __init__(self, codec: Codec, registry: Registry, definition: Definition) -> None:
+    def __init__(
+        self, codec: Codec, versions: VersionChoice, instance_id: str, definition: Definition
+    ) -> None:
         self._codec = codec
-        self._registry = registry
+        self._versions = versions
+        self._instance_id = instance_id
         self._definition = definition
 
     def arguments(
@@ -35,7 +39,7 @@ class DeclaredTypes(CallTypes):
         Raises:
             PayloadError: one does not fit.
         """
-        definition = self._registry.newest(name)
+        definition = self._versions.registry.newest(name)
         if definition is not None:
             expect_fitting(self._codec, definition, [list(args), dict(kwargs)])
 
@@ -48,7 +52,7 @@ class DeclaredTypes(CallTypes):
             PayloadError: one does not fit.
         """
         here = self._definition
-        version = self._registry.next_version(here, upgrade)
+        version = self._versions.following(here, self._instance_id, upgrade)
         if version == here.version:
             expect_fitting(self._codec, here, [list(args), dict(kwargs)])
 

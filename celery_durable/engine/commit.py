@@ -17,6 +17,7 @@ from .draft import CommitDraft
 from .observers import PropagatedContext
 from .ports import Publisher
 from .records import ActivityRow, ActivityTicket, InboxKind, Snapshot
+from .version_choice import VersionChoice
 from .writes import NewInbox, TurnCommit
 
 __all__ = ["activity_rows", "compile_decision"]
@@ -29,6 +30,7 @@ def compile_decision(
     settings: Settings,
     publisher: Publisher,
     codec: Codec,
+    versions: VersionChoice,
     max_activities: int | None = None,
     carried: PropagatedContext | None = None,
 ) -> TurnCommit:
@@ -48,6 +50,7 @@ def compile_decision(
         settings,
         publisher,
         codec,
+        versions,
         execution.has_outstanding,
         max_activities or settings.max_instance_activities or None,
         carried or PropagatedContext(),

@@ -84,6 +84,7 @@ class Decider:
                 parts.settings,
                 parts.publisher,
                 parts.codec,
+                parts.versions,
                 definition.max_activities,
                 carried,
             )
@@ -104,7 +105,7 @@ class Decider:
             DurableError: that one does not take its arguments.
         """
         registry, name = self.parts.registry, instance.name
-        version = registry.next_version(definition, command.upgrade)
+        version = self.parts.versions.following(definition, instance.id, command.upgrade)
         following = registry.get(name, version)
         if version != instance.version and following is not None:
             args, kwargs = self.parts.codec.decode(command.input)

@@ -16,6 +16,7 @@ from ..settings import Settings
 from .observers import PropagatedContext
 from .ports import Publisher
 from .records import Snapshot
+from .version_choice import VersionChoice
 from .writes import TurnCommit
 
 __all__ = ["CHECK_AFTER", "CommitDraft", "new_execution_id"]
@@ -42,6 +43,8 @@ class CommitDraft:
     #: Is asked where things go; sends nothing.
     publisher: Publisher
     codec: Codec
+    #: Which version a child gets.
+    versions: VersionChoice
     #: Whether calls, timers or joins are still under way in the store.
     leaves_rest: bool
     #: How many activities of the instance may be under way at a time; None: any number.

@@ -115,11 +115,14 @@ class VersionUse:
     version: str | None
     live: int
     is_registered: bool
+    #: Of the new starts of the name, 0 to 1, that get it.
+    share: float = 0.0
+    is_ramped: bool = False
 
     @property
     def is_safe_to_remove(self) -> bool:
-        """True once no instance needs it any more."""
-        return self.live == 0
+        """True once no instance needs it any more, and no ramp names it."""
+        return self.live == 0 and not self.is_ramped
 
 
 @dataclass(slots=True)

@@ -17,6 +17,7 @@ from .propagation import Propagators
 from .registry import Registry
 from .store_ports import Store
 from .switches import SwitchBoard
+from .version_choice import VersionChoice
 from .watchdog import Watchdog
 
 __all__ = ["Parts"]
@@ -43,6 +44,8 @@ class Parts:
     clock: StoreClock = field(init=False)
     #: What operators have set for all workers, as this process knows it.
     switches: SwitchBoard = field(init=False)
+    #: Which version of its code a start gets.
+    versions: VersionChoice = field(init=False)
     #: Interrupts code that does not come to an end.
     watchdog: Watchdog = field(init=False)
     #: What an orchestrator's code is run in.
@@ -53,6 +56,7 @@ class Parts:
     def __post_init__(self) -> None:
         self.clock = StoreClock(self.store.now)
         self.switches = SwitchBoard(self.store.switches, self.settings.heartbeat_interval)
+        self.versions = VersionChoice(self.registry, self.switches)
         self.watchdog = Watchdog(self.settings.turn_timeout)
         self.observation = Observation()
         self.running = _running(self.settings.guard)

@@ -70,9 +70,6 @@ class Routing(Protocol):
     def knows_task(self, name: str) -> bool:
         """Tell whether this process has the task."""
 
-    def newest_version(self, name: str) -> str | None:
-        """Return the version that new instances of this orchestrator get."""
-
     def needs_finish(self, name: str, canvas: str | None, status: RuntimeStatus) -> bool:
         """Tell whether Celery must be notified of such an end: there is a result to store, there
         are callbacks to call, or a handler listens.

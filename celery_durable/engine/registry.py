@@ -73,9 +73,10 @@ class Registry:
 
     def add(self, definition: Definition) -> None:
         """Register a definition; one that is there already is replaced."""
-        if definition.version == "":
+        if definition.version in ("", "?"):
             raise ConfigurationError(
-                f"orchestrator {definition.name}: version='' is not a version; leave it out"
+                f"orchestrator {definition.name}: version={definition.version!r} is not a version;"
+                " leave it out"
             )
         self._definitions.setdefault(definition.name, {})[definition.version] = definition
 
@@ -83,14 +84,14 @@ class Registry:
         """Return the definition of exactly this name and version."""
         return self._definitions.get(name, {}).get(version)
 
-    def newest(self, name: str) -> Definition | None:
-        """Return the definition that new instances get: the last registered.
+    def newest(self, name: str, *, but: str | None = "") -> Definition | None:
+        """Return the definition that was registered last, of another version than ``but``.
 
         Raises:
             ConfigurationError: its name or its version is longer than the store keeps.
         """
-        versions = self._definitions.get(name)
-        definition = next(reversed(versions.values())) if versions else None
+        versions = reversed(self._definitions.get(name, {}).values())
+        definition = next((each for each in versions if each.version != but), None)
         if definition is not None:
             definition.check()
         return definition
@@ -124,17 +125,6 @@ class Registry:
             )
         found.check()
         return found
-
-    def next_version(self, definition: Definition, upgrade: bool | str | None) -> str | None:
-        """Return the version that an instance of this code has from its next execution on.
-
-        ``upgrade`` is what ``ctx.continue_as_new`` was given.
-        """
-        wanted = definition.upgrade if upgrade is None else upgrade
-        if wanted is True:
-            newest = self.newest(definition.name)
-            return definition.version if newest is None else newest.version
-        return wanted or definition.version
 
     def versions(self, name: str) -> list[str | None]:
         """Return the versions of a name, the newest last."""

@@ -18,7 +18,6 @@ from ..core.history import EventKind
 from ..core.times import EPOCH
 from .draft import new_execution_id
 from .due import DueSchedule, Move, ScheduleRow
-from .registry import Definition
 from .start import Starter
 from .store_ports import Store
 from .writes import CHECK_MESSAGE_AFTER, NewInbox, NewInstance
@@ -134,12 +133,11 @@ class _Pass:
     def take(self, due: DueSchedule) -> None:
         """Move one schedule on, and send what that started."""
         row, parts = due.row, self.starter.parts
-        definition = parts.registry.newest(row.orchestrator)
-        if definition is None:
+        if row.orchestrator not in parts.registry:
             self._leave_to_others(due)
             return
         move = next_move(row, due.now, is_running=due.is_running)
-        instances = [self._instance(due, tick, definition) for tick in move.starts]
+        instances = [self._instance(due, tick) for tick in move.starts]
         request = _cancel_request(row) if move.cancels_last else None
         started = parts.store.schedules.advance(row, move, instances, request)
         if started is None:
@@ -151,9 +149,11 @@ class _Pass:
             for address in parts.store.reads.turn_addresses([request.instance]):
                 parts.publisher.publish_turn(address)
 
-    def _instance(self, due: DueSchedule, tick: int, definition: Definition) -> NewInstance:
+    def _instance(self, due: DueSchedule, tick: int) -> NewInstance:
         row = due.row
-        new = instance_of(row, tick_id(row.name, tick), definition.version)
+        instance_id = tick_id(row.name, tick)
+        version, definition = self.starter.parts.versions.of_start(row.orchestrator, instance_id)
+        new = instance_of(row, instance_id, version)
         start_at = tick + jitter_of(row.name, tick, row.jitter)
         if start_at > due.now:
             new.start_at = start_at

@@ -65,7 +65,7 @@ class StartRequest:
     root_id: str | None = None
     #: It does not begin after this time; microseconds by the store's clock.
     expires: int | None = None
-    #: Of its code; None is the newest.
+    #: Of its code; None is what the ramp says, or the newest.
     version: str | None = None
 
 
@@ -102,7 +102,7 @@ class Starter:
         refuse_inside_orchestrator("durable.start()")
         _check(request)
         parts, instance_id = self.parts, new_id(request.instance_id, request.name)
-        definition = parts.registry.chosen(request.name, request.version)
+        version, definition = parts.versions.of_start(request.name, instance_id, request.version)
         try:
             call = [list(request.args), dict(request.kwargs)]
             payload = parts.codec.encode(call)
@@ -118,7 +118,7 @@ class Starter:
             instance_id,
             new_execution_id(),
             request.name,
-            definition.version if definition else None,
+            version,
             payload,
             queue=request.queue,
             canvas=canvas,

@@ -76,6 +76,11 @@ class Turns(Protocol):
         Return how many in a row there were.
         """
 
+    def choose_version(
+        self, instance_id: str, execution: str, old: str, version: str | None
+    ) -> bool:
+        """Set the version of an instance that has ``old`` as yet; False if it has not."""
+
     def note_waiting(self, instance_id: str, reason: str) -> None:
         """Let people see what an instance waits for."""
 

@@ -32,10 +32,11 @@ from .lifecycle import Lifecycle
 from .loaded_turn import LoadedTurn, TurnState
 from .parts import Parts
 from .pausing import Pausing
-from .records import InboxKind, InboxRow, Snapshot
+from .records import InboxKind, InboxRow, InstanceRow, Snapshot
 from .replay import StaleReadError, awaits_rewind, facts_of
 from .routes import Action, Request, TurnView, request_of, route
 from .scope import at_turn
+from .version_choice import OPEN
 
 __all__ = ["TurnRunner", "TurnState"]
 
@@ -137,11 +138,21 @@ class TurnRunner:
                 assert pause is not None
                 return _done_if(self.pausing.hold_turns(snapshot.instance, pause))
             case Action.UNKNOWN_CODE:
-                return TurnState.UNKNOWN
+                return self._choose_version(snapshot.instance)
             case Action.REWIND:
                 return self._rewind(turn)
             case Action.TURN:
                 return self._take(turn, None)
+
+    def _choose_version(self, instance: InstanceRow) -> TurnState:
+        """Choose the version of an instance that was started where its code is not known."""
+        if instance.version != OPEN:
+            return TurnState.UNKNOWN
+        version, definition = self.parts.versions.of_start(instance.name, instance.id)
+        if definition is None and version == OPEN:
+            return TurnState.UNKNOWN
+        self.parts.store.turns.choose_version(instance.id, instance.execution, OPEN, version)
+        return TurnState.HAS_MOVED
 
     def _rewind(self, turn: LoadedTurn) -> TurnState:
         if turn.cached is not None:  # it needs the whole history

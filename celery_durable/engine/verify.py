@@ -23,6 +23,7 @@ from .listing import Filters, InstanceRecord, VersionUse
 from .registry import Registry
 from .replay import replay_rows
 from .store_ports import Store
+from .version_choice import OPEN
 
 __all__ = ["Problem", "Verification", "Verifier", "export_history"]
 
@@ -206,15 +207,23 @@ class Verifier:
         """Return how many instances that are not over need each name and version, and whether this
         process has it.
         """
-        live = {
-            (name, version): count
-            for name, version, count in self.store.reads.count_versions(_LIVE)
-        }
+        versions, live = self.runner.versions, dict[tuple[str, str | None], int]()
+        for name, version, count in self.store.reads.count_versions(_LIVE):
+            newest = self.registry.newest(name) if version == OPEN else None
+            chosen = newest.version if newest is not None else version
+            live[name, chosen] = live.get((name, chosen), 0) + count
         for name in self.registry.names():
             for version in self.registry.versions(name):
                 live.setdefault((name, version), 0)
         return [
-            VersionUse(name, version, count, self.registry.get(name, version) is not None)
+            VersionUse(
+                name,
+                version,
+                count,
+                self.registry.get(name, version) is not None,
+                versions.share(name, version),
+                versions.is_ramped(name, version),
+            )
             for (name, version), count in sorted(
                 live.items(), key=lambda item: (item[0][0], item[0][1] or "")
             )

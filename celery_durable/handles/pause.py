@@ -1,4 +1,4 @@
-"""The handle of a pause: what is kept from beginning, since when and why."""
+"""The handle of a pause: what is kept from beginning, since when and why; and setting switches."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from ..core.guard import refuse_inside_orchestrator
 from ..core.names import check_text, checked_name
 from ..core.times import EPOCH
 from ..engine.runtime import Runtime
-from ..engine.switches import PAUSES, Switch, SwitchKind
+from ..engine.switches import PAUSES, Ramp, Switch, SwitchKind
 from .aio import twin
 
-__all__ = ["Pause", "PauseKind", "list_pauses", "set_pause", "target_of", "unset_pause"]
+__all__ = ["Pause", "PauseKind", "list_pauses", "set_pause", "set_ramp", "target_of", "unset_pause"]
 
 PauseKind = Literal["task", "queue", "orchestrator"]
 
@@ -100,6 +100,21 @@ def list_pauses(runtime: Runtime) -> list[Pause]:
         _pause(runtime, row, held.get((row.kind, row.name), 0))
         for row in sorted(rows, key=lambda row: (row.since, row.kind, row.name))
     ]
+
+
+def set_ramp(runtime: Runtime, orchestrator: Any, version: str | None, share: float) -> None:
+    """Let a share of the new starts of an orchestrator have a version; None removes the ramp."""
+    refuse_inside_orchestrator("durable.ramp()")
+    name = checked_name(orchestrator, "durable.ramp(): a name")
+    if not isinstance(share, (int, float)) or not 0 <= share <= 1:
+        raise ValueError(f"durable.ramp(): share is between 0 and 1, not {share!r}")
+    rows = runtime.store.switches
+    if version is None:
+        rows.delete(SwitchKind.RAMP, name)
+    else:
+        runtime.registry.chosen(name, version)
+        rows.set(SwitchKind.RAMP, name, Ramp(version, float(share)).to_text(), None)
+    runtime.runner.switches.refresh()
 
 
 def _pause(runtime: Runtime, row: Switch, held: int) -> Pause:

@@ -258,14 +258,14 @@ class Schedule:
 
     def _start(self, instance_id: str) -> tuple[Orchestration, bool]:
         runtime, row = self._runtime, self._row
-        definition = runtime.registry.newest(row.orchestrator)
-        if definition is None:
+        if row.orchestrator not in runtime.registry:
             raise ConfigurationError(
                 f"schedule {row.name!r} starts the orchestrator {row.orchestrator!r}, which this"
                 " process does not know: import the module that defines it"
             )
         starter = runtime.runner.starter
-        new = starter.complete(instance_of(row, instance_id, definition.version), definition)
+        version, definition = runtime.runner.versions.of_start(row.orchestrator, instance_id)
+        new = starter.complete(instance_of(row, instance_id, version), definition)
         is_new = runtime.store.starts.insert(new)
         if is_new:
             starter.announce(new)

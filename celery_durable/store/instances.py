@@ -45,6 +45,10 @@ RENEW_INSTANCE = Statement(
 REOPEN_INSTANCE = Statement(
     "UPDATE durable_instances SET output = NULL, failure = NULL, completed_at = NULL WHERE id = :id"
 )
+CHOOSE_VERSION = Statement(
+    "UPDATE durable_instances SET version = :version WHERE id = :id AND execution = :execution AND"
+    " version = :old"
+)
 NOTE_WAITING = Statement(
     "UPDATE durable_instances SET reason = :reason WHERE id = :id AND status IN ('PENDING',"
     " 'RUNNING') AND (reason IS NULL OR reason <> :reason)"

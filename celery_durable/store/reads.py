@@ -14,6 +14,7 @@ from ..core.history import EventKind
 from ..core.status import RuntimeStatus
 from ..engine.listing import Filters, InstanceRecord, Outstanding, OwedEnd, Pending, Waits
 from ..engine.records import TurnAddress
+from ..engine.version_choice import OPEN
 from . import instances as instances_table
 from . import queries
 from .filters import condition
@@ -251,7 +252,7 @@ def _record(row: sa.Row[Any]) -> InstanceRecord:
         id=values["id"],
         execution=values["execution"],
         name=values["name"],
-        version=values["version"],
+        version=None if values["version"] == OPEN else values["version"],
         status=RuntimeStatus(values["status"]),
         reason=values["reason"],
         sequence=values["sequence"],

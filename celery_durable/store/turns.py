@@ -91,6 +91,13 @@ class Turns:
             statement = inbox.discarding(rows[start : start + 500])
             self.database.change_one(statement, id=instance_id, execution=execution)
 
+    def choose_version(
+        self, instance_id: str, execution: str, old: str, version: str | None
+    ) -> bool:
+        """Set the version of an instance; see ``engine.store_ports``."""
+        values = {"id": instance_id, "execution": execution, "old": old, "version": version}
+        return self.database.change_one(instances.CHOOSE_VERSION, **values)
+
     def note_waiting(self, instance_id: str, reason: str) -> None:
         """Let people see what an instance waits for that no turn can tell."""
         values = {"id": instance_id, "reason": readable(reason)}

@@ -144,11 +144,6 @@ class CeleryRouting:
         """Tell whether this process has the task."""
         return name in self.app.tasks
 
-    def newest_version(self, name: str) -> str | None:
-        """Return the version that new instances of this orchestrator get."""
-        definition = self.registry.newest(name)
-        return definition.version if definition is not None else None
-
     def needs_messages(self, name: str) -> bool:
         """Tell whether each turn of this orchestrator needs a message: the application's task class
         wants to be around it, or handlers of ``task_prerun`` its headers.

@@ -128,6 +128,7 @@ BY_THE_DATABASE = {
     "test_protocol",
     "test_sessions",
     "test_stress",
+    "test_switches",
     "test_turns",
     "test_waits",
 }

@@ -80,10 +80,6 @@ class RecordingPublisher:
     def knows_task(self, name: str) -> bool:
         return True
 
-    def newest_version(self, name: str) -> str | None:
-        definition = self.registry.newest(name)
-        return None if definition is None else definition.version
-
     def needs_finish(self, name: str, canvas: str | None, status: RuntimeStatus) -> bool:
         return canvas is not None
 

@@ -35,12 +35,13 @@ def start_child(draft: CommitDraft, command: StartChild) -> None:
         **draft.carried.child,
         **({} if command.expires is None else {EXPIRES: command.expires}),
     }
+    version, _ = draft.versions.of_start(command.name, command.child_id)
     draft.commit.children.append(
         ChildInstance(
             command.child_id,
             new_execution_id(),
             command.name,
-            _newest_version(draft, command.name),
+            version,
             command.input,
             queue=queue,
             canvas=draft.codec.encode(canvas) if canvas else None,
@@ -85,10 +86,6 @@ def _placed(
 def _arguments(draft: CommitDraft, payload: str) -> tuple[Sequence[Any], Mapping[str, Any]]:
     args, kwargs = draft.codec.decode(payload)
     return args, kwargs
-
-
-def _newest_version(draft: CommitDraft, name: str) -> str | None:
-    return draft.publisher.newest_version(name)
 
 
 def child_reply(

@@ -1,0 +1,82 @@
+"""Which version of its code a start gets: the one that it names, else by the ramp, else the newest.
+
+A process that cannot tell stores ``OPEN``: the worker that is to take the first turn chooses.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from .registry import Definition, Registry
+from .switches import Ramp, SwitchBoard
+
+__all__ = ["OPEN", "VersionChoice"]
+
+#: Stored in place of a version that is still to be chosen; no version is called that.
+OPEN = "?"
+
+
+@dataclass(slots=True)
+class VersionChoice:
+    """Chooses, as this process knows the code and the ramps."""
+
+    registry: Registry
+    board: SwitchBoard
+
+    def of_start(
+        self, name: str, instance_id: str, version: str | None = None
+    ) -> tuple[str | None, Definition | None]:
+        """Return the version of a new instance, and its code where this process has it.
+
+        Args:
+            name: of the orchestrator.
+            instance_id: the choice of a ramp depends on it.
+            version: what the start names.
+
+        Raises:
+            ConfigurationError: this process does not have the version that is named.
+            StoreError: the ramps cannot be read.
+        """
+        if version is not None:
+            return version, self.registry.chosen(name, version)
+        ramp = self._ramps.get(name)
+        if ramp is None:
+            definition = self.registry.newest(name)
+        elif ramp.has(name, instance_id):
+            return ramp.version, self.registry.get(name, ramp.version)
+        else:
+            definition = self.registry.newest(name, but=ramp.version)
+        return (OPEN, None) if definition is None else (definition.version, definition)
+
+    def following(
+        self, definition: Definition, instance_id: str, upgrade: bool | str | None
+    ) -> str | None:
+        """Return the version that an instance of this code has from its next execution on.
+
+        ``upgrade`` is what ``ctx.continue_as_new`` was given.
+        """
+        wanted = definition.upgrade if upgrade is None else upgrade
+        if wanted is True:
+            version, _ = self.of_start(definition.name, instance_id)
+            return definition.version if version == OPEN else version
+        return wanted or definition.version
+
+    def share(self, name: str, version: str | None) -> float:
+        """Return which share of the new starts of a name gets a version."""
+        ramp = self._ramps.get(name)
+        if ramp is not None and ramp.version == version:
+            return ramp.share
+        other = self.registry.newest(name, but=ramp.version) if ramp else self.registry.newest(name)
+        if other is None or other.version != version:
+            return 0.0
+        return 1.0 if ramp is None else 1.0 - ramp.share
+
+    def is_ramped(self, name: str, version: str | None) -> bool:
+        """Tell whether a ramp names a version."""
+        ramp = self._ramps.get(name)
+        return ramp is not None and ramp.version == version
+
+    @property
+    def _ramps(self) -> Mapping[str, Ramp]:
+        return self.board.current().ramps

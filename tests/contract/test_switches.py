@@ -1,0 +1,110 @@
+"""Switches in each store: one row a name, holds under the lock of their pause, and letting go."""
+
+from __future__ import annotations
+
+from celery_durable.engine.records import ActivityTicket
+from celery_durable.engine.switches import Switch
+from celery_durable.store import Store
+
+from .builders import SECOND, activity, at_once, begin, commit, event, record, rows, succeeded, take
+
+LEASE = 60 * SECOND
+TASK = ("task", "task")
+
+
+def paused(store: Store, kind: str = "task", name: str = "task") -> Switch:
+    return store.switches.set(kind, name, None, "why")
+
+
+def tickets(execution: str, number: int) -> list[ActivityTicket]:
+    return [ActivityTicket(execution, command, 1) for command in range(1, number + 1)]
+
+
+def due(store: Store) -> list[int]:
+    """Return the commands that recovery would send now, in its order."""
+    return [each.row.ticket.command for each in store.recovery.due_activities(100)]
+
+
+def test_a_switch_is_one_row_and_keeps_its_time_while_it_is_in_force(store: Store) -> None:
+    first, second = paused(store), store.switches.set(*TASK, None, "later")
+    assert (second.since, second.reason) == (first.since, "later")
+    assert store.switches.lift(*TASK) and not store.switches.lift(*TASK)
+    assert [row.lifted_at is None for row in store.switches.read()] == [False]
+    assert paused(store).since > first.since
+    assert [row.lifted_at for row in store.switches.read()] == [None]
+    assert store.switches.delete(*TASK) and not store.switches.delete(*TASK)
+
+
+def test_what_is_held_begins_nowhere_and_is_let_go_in_its_order(store: Store) -> None:
+    pause = paused(store)
+    made = [activity(number, is_sent=True, timeout=5 * SECOND) for number in range(1, 7)]
+    each = tickets(begin(store, activities=made), 6)
+    assert all(store.switches.hold_activity(ticket, pause, LEASE) for ticket in reversed(each[:5]))
+    assert not store.switches.hold_activity(each[0], pause, LEASE)
+    assert not take(store, each[0], "w", LEASE)
+    assert store.outcomes.begin_once(each[0], "w", 1, 1) is None
+    assert store.switches.held() == {TASK: 5}
+    assert store.switches.release(10) == 0
+    store.switches.lift(*TASK)
+    assert [store.switches.release(3) for _ in range(3)] == [3, 2, 0]
+    assert due(store)[:5] == [1, 2, 3, 4, 5]  # the sixth may be taken for lost meanwhile
+    assert store.switches.read() == [] and store.switches.held() == {}
+    now = store.now()
+    for row in rows(store, "outbox"):
+        assert now + 4 * SECOND < row["deadline_at"] <= now + 5 * SECOND, row
+    assert take(store, each[0], "w", LEASE)
+
+
+def test_what_runs_is_not_held_and_what_is_lifted_holds_nothing(store: Store) -> None:
+    pause = paused(store)
+    first, second = tickets(begin(store, activities=[activity(1), activity(2)]), 2)
+    store.workers.beat("w", "host")
+    assert take(store, first, "w", LEASE)
+    assert not store.switches.hold_activity(first, pause, LEASE)
+    store.switches.lift(*TASK)
+    assert not store.switches.hold_activity(second, pause, LEASE)
+    assert store.switches.held() == {}
+
+
+def test_what_ends_while_it_is_held_counts_no_more(store: Store) -> None:
+    pause = paused(store)
+    execution = begin(store, activities=[activity(1), activity(2)])
+    for ticket in tickets(execution, 2):
+        assert store.switches.hold_activity(ticket, pause, LEASE)
+    commit(store, canceled_commands=[1])
+    assert store.switches.held() == {TASK: 1}
+    assert record(store, succeeded(execution, 2)) is not None
+    assert store.switches.held() == {}
+    store.switches.lift(*TASK)
+    assert [store.switches.release(10), store.switches.release(10)] == [2, 0]
+    assert store.switches.read() == []
+
+
+def test_the_messages_of_a_held_instance_wait_without_a_time(store: Store) -> None:
+    pause = paused(store, "orchestrator", "orchestrator")
+    execution = begin(store)
+    store.inbox.put([event(check_after=SECOND), event(visible_at=store.now() + 3_600 * SECOND)])
+    assert store.switches.hold_turns("i", execution, pause)
+    assert store.switches.hold_turns("i", execution, pause)
+    assert {row["check_at"] for row in rows(store, "inbox")} == {None}
+    assert store.switches.held() == {("orchestrator", "orchestrator"): 1}
+    store.switches.lift("orchestrator", "orchestrator")
+    assert not store.switches.hold_turns("i", execution, pause)
+    assert store.switches.release(10) == 1
+    now = store.now()
+    soon, later = sorted(row["check_at"] for row in rows(store, "inbox"))
+    assert soon <= now < later
+    assert [wake.instance for wake in store.recovery.due_wakes(10)] == ["i"]
+
+
+def test_holding_and_lifting_at_once_leaves_nothing_behind(store: Store) -> None:
+    made = [activity(number, is_sent=True) for number in range(1, 13)]
+    each = tickets(begin(store, activities=made), 12)
+    pause = paused(store)
+    holds = [
+        lambda ticket=ticket: store.switches.hold_activity(ticket, pause, LEASE) for ticket in each
+    ]
+    at_once([*holds[:6], lambda: store.switches.lift(*TASK), *holds[6:]])
+    while store.switches.read():
+        store.switches.release(5)
+    assert {row["gate"] for row in rows(store, "outbox")} == {None}
