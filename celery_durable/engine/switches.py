@@ -100,8 +100,8 @@ class SwitchRows(Protocol):
     def delete(self, kind: str, name: str) -> bool:
         """Delete a switch that holds nothing; False if there is none."""
 
-    def held(self) -> Mapping[tuple[str, str], int]:
-        """Return how much each pause holds, by kind and name."""
+    def held(self, kind: str, name: str) -> int:
+        """Return how many attempts and instances a pause holds."""
 
     def queue_of(self, ticket: ActivityTicket) -> str | None:
         """Return where the messages of an activity go."""

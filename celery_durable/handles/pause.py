@@ -78,7 +78,7 @@ def set_pause(runtime: Runtime, kind: SwitchKind, name: str, reason: str | None)
         check_text("a reason", reason)
     row = runtime.store.switches.set(kind, name, None, reason)
     runtime.runner.switches.refresh()
-    return _pause(runtime, row, runtime.store.switches.held().get((kind, name), 0))
+    return _pause(runtime, row)
 
 
 def unset_pause(runtime: Runtime, kind: str, name: str) -> bool:
@@ -95,9 +95,8 @@ def list_pauses(runtime: Runtime) -> list[Pause]:
     rows = [
         row for row in runtime.store.switches.read() if row.kind in PAUSES and row.lifted_at is None
     ]
-    held = runtime.store.switches.held() if rows else {}
     return [
-        _pause(runtime, row, held.get((row.kind, row.name), 0))
+        _pause(runtime, row)
         for row in sorted(rows, key=lambda row: (row.since, row.kind, row.name))
     ]
 
@@ -117,12 +116,12 @@ def set_ramp(runtime: Runtime, orchestrator: Any, version: str | None, share: fl
     runtime.runner.switches.refresh()
 
 
-def _pause(runtime: Runtime, row: Switch, held: int) -> Pause:
+def _pause(runtime: Runtime, row: Switch) -> Pause:
     return Pause(
         cast(PauseKind, str(row.kind)),
         row.name,
         row.reason,
         EPOCH + timedelta(microseconds=row.since),
-        held,
+        runtime.store.switches.held(row.kind, row.name),
         lambda: unset_pause(runtime, row.kind, row.name),
     )

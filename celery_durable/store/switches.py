@@ -8,7 +8,6 @@ once lifting it is committed, and what it holds then is all there is to let go.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 from ..engine.records import ActivityTicket
@@ -44,11 +43,11 @@ LOCK_PAUSE = Statement(
     " {share}"
 )
 HELD = Statement(
-    "SELECT h.kind, h.name, COUNT(*) FROM durable_held h WHERE EXISTS (SELECT 1 FROM"
-    " durable_outbox o WHERE o.execution = h.execution AND o.command = h.command AND o.attempt ="
-    " h.attempt AND o.gate = 'paused') OR (h.command = 0 AND EXISTS (SELECT 1 FROM"
-    " durable_instances i WHERE i.id = h.instance AND i.execution = h.execution AND i.status IN"
-    " ('PENDING', 'RUNNING', 'SUSPENDED'))) GROUP BY h.kind, h.name"
+    "SELECT COUNT(*) FROM durable_held h LEFT JOIN durable_outbox o ON o.execution = h.execution"
+    " AND o.command = h.command AND o.attempt = h.attempt AND o.gate = 'paused' LEFT JOIN"
+    " durable_instances i ON h.command = 0 AND i.id = h.instance AND i.execution = h.execution AND"
+    " i.status IN ('PENDING', 'RUNNING', 'SUSPENDED') WHERE h.kind = :kind AND h.name = :name AND"
+    " (o.execution IS NOT NULL OR i.id IS NOT NULL)"
 )
 
 # -- holding -------------------------------------------------------------------------------------
@@ -113,10 +112,10 @@ class SwitchRows:
         """Delete a switch that holds nothing; False if there is none."""
         return self.database.change_one(DELETE_SWITCH, kind=kind, name=name)
 
-    def held(self) -> Mapping[tuple[str, str], int]:
-        """Return how much each pause holds, by kind and name."""
-        rows = self.database.read(lambda cursor: self.database.run(cursor, HELD).fetchall())
-        return {(kind, name): int(count) for kind, name, count in rows}
+    def held(self, kind: str, name: str) -> int:
+        """Return how much a pause holds."""
+        (count,) = self.database.fetch_one(HELD, kind=kind, name=name)
+        return int(count)
 
     def queue_of(self, ticket: ActivityTicket) -> str | None:
         """Return where the messages of an activity go."""

@@ -199,7 +199,13 @@ FINISHED, WAITING = 60_000, 6_000
 # what is due is found by an index on its time
 MUST_RANGE = ("inbox.DUE_WAKES", "outbox.DUE_ACTIVITIES", "postgres_statements.LOAD")
 # a few rows: reading all of them is the quickest way
-SMALL = ("durable_workers", "durable_schedules", "durable_meta", "durable_alembic_version")
+SMALL = (
+    "durable_workers",
+    "durable_schedules",
+    "durable_switches",
+    "durable_meta",
+    "durable_alembic_version",
+)
 
 
 def hot_statements() -> dict[str, Statement]:

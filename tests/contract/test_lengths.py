@@ -21,6 +21,7 @@ from celery_durable.core.history import EventKind
 from celery_durable.core.status import RuntimeStatus
 from celery_durable.engine.draft import new_execution_id
 from celery_durable.engine.records import InboxKind
+from celery_durable.engine.switches import SwitchKind
 from celery_durable.errors import ConfigurationError, StoreError
 from celery_durable.store import Store
 from celery_durable.store.schema import metadata
@@ -86,6 +87,7 @@ DOORS: dict[str, Callable[[Any, str], Any]] = {
     "schedules.name": lambda app, text: app.durable.schedule(
         text, app.tasks["plain"].s(), interval=60
     ),
+    "switches.name": lambda app, text: app.durable.pause(task=text),
     "schedules.queue": lambda app, text: app.durable.schedule(
         "s", app.tasks["plain"].s().set(queue=text), interval=60
     ),
@@ -103,6 +105,9 @@ OURS = {
     "workers.hostname": "x" * 200,
     "schedules.timezone": max(zoneinfo.available_timezones(), key=len),
     "schedules.overlap": "buffer",
+    "outbox.gate": "paused",
+    "switches.kind": max(SwitchKind, key=len),
+    "held.kind": max(SwitchKind, key=len),
     "waiting.lane": "0" * 40,
     "waiting.debounce": "0" * 40,
     "places.scope": "x" * 190,
@@ -114,6 +119,7 @@ OURS |= {
         ("inbox", "execution"),
         ("outbox", "execution"),
         ("waiting", "execution"),
+        ("held", "execution"),
         ("instances", "execution"),
         ("instances", "parent_execution"),
     ]
@@ -128,7 +134,9 @@ COPIES = {
         "schedules.last_id",
         "waiting.instance",
         "places.instance",
+        "held.instance",
     ],
+    "switches.name": ["held.name"],
     "instances.name": ["schedules.orchestrator", "waiting.name", "places.name", "limits.name"],
 }
 COLUMNS = {

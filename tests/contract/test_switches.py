@@ -43,12 +43,12 @@ def test_what_is_held_begins_nowhere_and_is_let_go_in_its_order(store: Store) ->
     assert not store.switches.hold_activity(each[0], pause, LEASE)
     assert not take(store, each[0], "w", LEASE)
     assert store.outcomes.begin_once(each[0], "w", 1, 1) is None
-    assert store.switches.held() == {TASK: 5}
+    assert store.switches.held(*TASK) == 5
     assert store.switches.release(10) == 0
     store.switches.lift(*TASK)
     assert [store.switches.release(3) for _ in range(3)] == [3, 2, 0]
     assert due(store)[:5] == [1, 2, 3, 4, 5]  # the sixth may be taken for lost meanwhile
-    assert store.switches.read() == [] and store.switches.held() == {}
+    assert store.switches.read() == []
     now = store.now()
     for row in rows(store, "outbox"):
         assert now + 4 * SECOND < row["deadline_at"] <= now + 5 * SECOND, row
@@ -63,7 +63,7 @@ def test_what_runs_is_not_held_and_what_is_lifted_holds_nothing(store: Store) ->
     assert not store.switches.hold_activity(first, pause, LEASE)
     store.switches.lift(*TASK)
     assert not store.switches.hold_activity(second, pause, LEASE)
-    assert store.switches.held() == {}
+    assert store.switches.held(*TASK) == 0
 
 
 def test_what_ends_while_it_is_held_counts_no_more(store: Store) -> None:
@@ -72,9 +72,9 @@ def test_what_ends_while_it_is_held_counts_no_more(store: Store) -> None:
     for ticket in tickets(execution, 2):
         assert store.switches.hold_activity(ticket, pause, LEASE)
     commit(store, canceled_commands=[1])
-    assert store.switches.held() == {TASK: 1}
+    assert store.switches.held(*TASK) == 1
     assert record(store, succeeded(execution, 2)) is not None
-    assert store.switches.held() == {}
+    assert store.switches.held(*TASK) == 0
     store.switches.lift(*TASK)
     assert [store.switches.release(10), store.switches.release(10)] == [2, 0]
     assert store.switches.read() == []
@@ -87,7 +87,7 @@ def test_the_messages_of_a_held_instance_wait_without_a_time(store: Store) -> No
     assert store.switches.hold_turns("i", execution, pause)
     assert store.switches.hold_turns("i", execution, pause)
     assert {row["check_at"] for row in rows(store, "inbox")} == {None}
-    assert store.switches.held() == {("orchestrator", "orchestrator"): 1}
+    assert store.switches.held("orchestrator", "orchestrator") == 1
     store.switches.lift("orchestrator", "orchestrator")
     assert not store.switches.hold_turns("i", execution, pause)
     assert store.switches.release(10) == 1

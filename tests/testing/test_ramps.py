@@ -24,7 +24,7 @@ def application(*versions: str | None):
         @durable.orchestrator(name=NAME, version=version, upgrade=True)
         async def flow(ctx, cycle=0):
             if cycle == 0:
-                await ctx.wait_event("next", timeout=60)
+                await ctx.sleep(60)
             if cycle == 1:
                 ctx.continue_as_new(2)
             return ctx.version
