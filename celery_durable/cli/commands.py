@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import click
 
+from .adopting import adopt
 from .changing import export, lint, replay, verify
 from .completing import complete, fail
 from .declared import entities, orchestrators, schedules
@@ -38,6 +39,7 @@ _AFTER_VERBS = (
     migrate,
     check,
     doctor,
+    adopt,
     exporter,
 )
 

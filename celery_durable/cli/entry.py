@@ -21,7 +21,15 @@ from ..errors import (
     StoreError,
 )
 
-__all__ = ["FAILED", "NOT_POSSIBLE", "TIMED_OUT", "command", "durable_of", "leave"]
+__all__ = [
+    "FAILED",
+    "NOT_POSSIBLE",
+    "TIMED_OUT",
+    "application_command",
+    "command",
+    "durable_of",
+    "leave",
+]
 
 NOT_POSSIBLE, FAILED, TIMED_OUT = 4, 5, 6
 _EXIT_CODES: Sequence[tuple[type[BaseException] | tuple[type[BaseException], ...], int]] = (
@@ -65,7 +73,11 @@ def durable_of(ctx: click.Context) -> Any:
         whose = (
             "there is no application" if app is None else f"{app!r} has no durable orchestrations"
         )
-        raise _Failure(f"{whose}: make a Durable(app), and name the app by -A", 78)
+        raise _Failure(
+            f"{whose}: make a Durable(app), and name the app by -A."
+            " What to look at before: celery -A ... durable adopt",
+            78,
+        )
     app.loader.import_default_modules()
     return app.durable
 
@@ -83,6 +95,32 @@ def command(function: Callable[..., Any]) -> Callable[..., Any]:
             raise _Failure(str(error), code) from error
 
     return run
+
+
+def application_command(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a command the application first, whose modules are imported; it need not have a
+    ``Durable``.
+    """
+
+    @click.pass_context
+    @functools.wraps(function)
+    def run(ctx: click.Context, *args: Any, **options: Any) -> Any:
+        return function(_imported(app_of(ctx)), *args, **options)
+
+    return run
+
+
+def _imported(app: Any) -> Any:
+    if app is None or getattr(app, "main", None) == "default":
+        raise _Failure("there is no application: name it by celery -A ... durable adopt", 2)
+    try:
+        app.loader.import_default_modules()
+        app.finalize()
+    except Exception as error:
+        raise _Failure(
+            f"the modules of {app!r} cannot be imported: {type(error).__name__}: {error}", 78
+        ) from error
+    return app
 
 
 def leave(exit_code: int) -> NoReturn:

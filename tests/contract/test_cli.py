@@ -25,7 +25,7 @@ from celery_durable.store.schema import metadata
 NAMED = set(
     "start list count show history watch wait result event suspend resume cancel terminate rewind"
     " restart fork purge explain override complete fail export replay verify lint orchestrators"
-    " schedules entities pause unpause pauses ramp migrate check doctor exporter".split()
+    " schedules entities pause unpause pauses ramp migrate check doctor adopt exporter".split()
 )
 
 
