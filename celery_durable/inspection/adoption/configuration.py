@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
 from dataclasses import fields
 from datetime import timedelta
 from types import FunctionType
@@ -68,8 +68,17 @@ def longest_wait(conf: Any) -> float | None:
     return _RABBITMQ if scheme in ("amqp", "amqps", "pyamqp") else None
 
 
-def about_configuration(app: Any, known: Known, tasks: Iterable[Any]) -> Iterator[Item]:
-    """Return what to look at, at the lines where it is said."""
+def about_configuration(
+    app: Any, known: Known, tasks: Iterable[Any], files: Container[str]
+) -> Iterator[Item]:
+    """Return what to look at, at the lines where it is said.
+
+    Args:
+        app: the application.
+        known: what its files say.
+        tasks: its own tasks.
+        files: the application's, by their paths.
+    """
     tasks = list(tasks)
     yield from _about_namespace(app, known)
     yield from _about_values(app.conf, known)
@@ -77,7 +86,7 @@ def about_configuration(app: Any, known: Known, tasks: Iterable[Any]) -> Iterato
     yield from _about_retries(known, tasks)
     yield from _about_ignored(app.conf, known, tasks)
     yield from _about_beat(app.conf, known)
-    yield from _about_signals()
+    yield from _about_signals(files)
 
 
 def _line(known: Known, *names: str) -> Place:
@@ -193,12 +202,12 @@ def _spoken(when: Any, seconds: float | None) -> str:
     return f"every {seconds:g} s" if seconds is not None else f"by {when}"
 
 
-def _about_signals() -> Iterator[Item]:
+def _about_signals(files: Container[str]) -> Iterator[Item]:
     for name in _SIGNALS:
         for _, receiver in list(getattr(signals, name).receivers or ()):
             function = receiver() if hasattr(receiver, "__callback__") else receiver
             function = inspect.unwrap(getattr(function, "__func__", function))
             code = getattr(function, "__code__", None)
-            if code is not None and is_own(code.co_filename):
-                file = os.path.realpath(code.co_filename)
+            file = None if code is None else os.path.realpath(code.co_filename)
+            if file is not None and file in files:
                 yield Item("signals", file, code.co_firstlineno, f"{function.__name__} of {name}")

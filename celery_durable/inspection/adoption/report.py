@@ -45,7 +45,7 @@ def adoption_of(app: Any) -> Adoption:
     sources = sources_of(app, tasks)
     known = _known(app, tasks)
     items = list(_in_files(sources, known))
-    items += about_configuration(app, known, tasks)
+    items += about_configuration(app, known, tasks, {str(source.path) for source in sources.files})
     ignored = {place for source in sources.files for place in source.ignored}
     items = [each for each in dict.fromkeys(items) if (each.file, each.line) not in ignored]
     items.sort(key=lambda each: (_ORDER[each.kind], each.file, each.line, each.found))

@@ -1,0 +1,3 @@
+"""The corpus is read, not run: it has tests of its own."""
+
+collect_ignore = ["corpus"]
