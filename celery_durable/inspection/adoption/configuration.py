@@ -208,6 +208,5 @@ def _about_signals(files: Container[str]) -> Iterator[Item]:
             function = receiver() if hasattr(receiver, "__callback__") else receiver
             function = inspect.unwrap(getattr(function, "__func__", function))
             code = getattr(function, "__code__", None)
-            file = None if code is None else os.path.realpath(code.co_filename)
-            if file is not None and file in files:
+            if code is not None and (file := os.path.realpath(code.co_filename)) in files:
                 yield Item("signals", file, code.co_firstlineno, f"{function.__name__} of {name}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 import os
 import re
@@ -10,7 +9,6 @@ import shutil
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -45,28 +43,13 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Where no directory above is called ``tests``."""
     place = tmp_path_factory.mktemp("adoptable") / "project"
     shutil.copytree(CORPUS, place, ignore=shutil.ignore_patterns("__pycache__"))
+    (place / "clinic" / "broken.py").write_text("def f(:\n")
     return place
 
 
 @pytest.fixture(scope="module")
 def clinic(corpus: Path) -> Any:
     return adopted(corpus, "clinic.app")
-
-
-@pytest.fixture
-def here(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Callable[..., Any]]:
-    """Runs the command in this process, on an application that leaves nothing behind in it."""
-    before = set(sys.modules)
-
-    def invoke(place: Path, module: str, *arguments: str) -> Any:
-        monkeypatch.syspath_prepend(str(place))
-        app = importlib.import_module(module).app
-        return CliRunner().invoke(commands, ["adopt", *arguments], obj=app)
-
-    yield invoke
-    for name in set(sys.modules) - before:
-        if name.partition(".")[0] in ("calm", "adopted_shop"):
-            del sys.modules[name]
 
 
 def marked(place: Path) -> Counter[tuple[str, int, str]]:
@@ -92,15 +75,17 @@ def test_important_things_come_first_and_are_counted(clinic) -> None:
     assert order == sorted(order)
     assert clinic["summary"] == dict(Counter(each["kind"] for each in clinic["items"]))
     assert all(each["why"] and each["action"] and each["found"] for each in clinic["items"])
-    assert (clinic["schema"], clinic["app"], clinic["unread"]) == (1, "clinic", [])
+    assert (clinic["schema"], clinic["app"], clinic["tasks"]) == (1, "clinic", 11)
 
 
-def test_there_is_no_false_alarm(tmp_path: Path, here) -> None:
+def test_there_is_no_false_alarm(tmp_path: Path) -> None:
     shutil.copytree(CORPUS / "calm", tmp_path / "calm")
-    found = json.loads(here(tmp_path, "calm.app", "--json").stdout)
-    assert [(each["kind"], each["line"], each["found"]) for each in found["items"]] == []
-    assert found["tasks"] == 4
-    assert "Nothing to look at" in here(tmp_path, "calm.app").stdout
+    found = run_celery(tmp_path, "-A", "calm.app", "durable", "adopt")
+    assert found.splitlines()[0] == "calm: 4 tasks, 3 files read"
+    assert found.splitlines()[1:] == [
+        "",
+        "Nothing to look at: your tasks can be called by orchestrations as they are.",
+    ]
 
 
 def test_the_example_has_two_things_to_know() -> None:
@@ -131,20 +116,14 @@ def test_a_django_project_without_the_namespace_is_told(tmp_path: Path) -> None:
     assert places["namespace"] == ("shop.py", 2)
 
 
-MAKES = "from celery import Celery\napp = Celery('shop', set_as_current=False, include={})\n"
+def test_a_file_that_cannot_be_read_is_named(clinic) -> None:
+    assert len(clinic["unread"]) == 1 and "broken.py: " in clinic["unread"][0]
 
 
-def test_a_file_that_cannot_be_read_is_named(tmp_path: Path, here) -> None:
-    (tmp_path / "adopted_shop.py").write_text(MAKES.format([]))
-    (tmp_path / "broken.py").write_text("def f(:\n")
-    found = json.loads(here(tmp_path, "adopted_shop", "--json").stdout)
-    assert found["files"] == 1 and "broken.py" in found["unread"][0]
-
-
-def test_modules_that_cannot_be_imported_are_told_of(tmp_path: Path, here) -> None:
-    (tmp_path / "adopted_shop.py").write_text(MAKES.format(["missing"]))
-    done = here(tmp_path, "adopted_shop")
-    assert done.exit_code == 78 and "No module named 'missing'" in done.stderr
+def test_modules_that_cannot_be_imported_are_told_of() -> None:
+    app = Celery("shop", set_as_current=False, include=["missing_module"])
+    done = CliRunner().invoke(commands, ["adopt"], obj=app)
+    assert done.exit_code == 78 and "No module named 'missing_module'" in done.stderr
 
 
 def test_without_an_application_it_says_how_to_name_one(tmp_path: Path) -> None:
