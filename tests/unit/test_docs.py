@@ -29,3 +29,11 @@ def test_the_page_of_all_names_has_all_names() -> None:
     assert len(listed) == len(set(listed))
     kit = set(celery_durable.testing.__all__)
     assert set(listed) == set(celery_durable.__all__) | kit
+
+
+def test_figures_of_the_comparison_are_measured_ones() -> None:
+    explanation = DOCS / "explanation"
+    told = re.findall(r"\b\d+\.\d+\b(?!\.)", (explanation / "which-engine.md").read_text())
+    measured = (explanation / "guarantees.md").read_text()
+    assert len(told) >= 4
+    assert [figure for figure in told if figure not in measured] == []
