@@ -1,0 +1,1 @@
+"""What the page on adopting takes for granted: nothing. ``tests/unit/cli`` runs its command."""
