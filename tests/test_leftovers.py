@@ -1,5 +1,8 @@
 """A run that is interrupted, killed, or fails leaves nothing behind: no process, server, database,
 queue, key or folder.
+
+In the full tier a run is killed with all of these at once, and one fails; the long tier ends it by
+other signals, and in one process.
 """
 
 from __future__ import annotations
@@ -69,6 +72,14 @@ def is_tidy(made: dict[str, Any]) -> bool:
     return not Path(made["ledger"]).exists() and not processes(made["ledger"])
 
 
+def test_a_failure_takes_its_processes_along_and_the_run_says_what_was_left(tmp_path: Path) -> None:
+    with run("test_with_a_process", tmp_path, DURABLE_FORGETFUL_FAILS="1") as (process, made):
+        output, _ = process.communicate(timeout=300)
+        assert process.returncode == 1
+        assert "left behind" in output and "sleep 600" in output, output
+        wait_until(lambda: is_tidy(made), what=f"the end of {made}")
+
+
 @pytest.mark.parametrize(
     ("number", "options"),
     [
@@ -83,41 +94,19 @@ def is_tidy(made: dict[str, Any]) -> bool:
         ),
     ],
 )
-def test_its_workers_are_gone(
-    number: signal.Signals, options: tuple[str, ...], tmp_path: Path
-) -> None:
-    with run("test_with_a_worker", tmp_path, *options) as (process, made):
-        assert set(made["processes"]) <= set(processes(made["ledger"])), (
-            "the mark is on all that it has started"
-        )
-        process.send_signal(number)
-        wait_until(lambda: is_tidy(made), what=f"the end of {made}")
-
-
-def test_a_failure_takes_its_workers_along_and_the_run_says_what_was_left(tmp_path: Path) -> None:
-    with run("test_with_a_worker", tmp_path, DURABLE_FORGETFUL_FAILS="1") as (process, made):
-        output, _ = process.communicate(timeout=300)
-        assert process.returncode == 1
-        assert "left behind" in output and "sleep 600" in output, output
-        wait_until(lambda: is_tidy(made), what=f"the end of {made}")
-
-
-@pytest.mark.parametrize(
-    "number",
-    [
-        pytest.param(signal.SIGKILL, id="SIGKILL"),
-        pytest.param(signal.SIGINT, id="SIGINT", marks=pytest.mark.long),
-    ],
-)
-def test_its_servers_databases_and_keys_are_gone(
+def test_its_workers_servers_databases_and_keys_are_gone(
     number: signal.Signals,
+    options: tuple[str, ...],
     tmp_path: Path,
     redis_url: str,
     rabbitmq_url: str,
     postgres_url: str,
     mariadb_url: str,
 ) -> None:
-    with run("test_with_servers", tmp_path) as (process, made):
+    with run("test_with_everything", tmp_path, *options) as (process, made):
+        assert set(made["processes"]) <= set(processes(made["ledger"])), (
+            "the mark is on all that it has started"
+        )
         assert databases(POSTGRES) | databases(MARIADB) >= {
             sa.make_url(url).database for url in made["databases"]
         }

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import random
 import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from enum import IntEnum
 from typing import TypeVar
@@ -70,11 +71,15 @@ def configure(config: pytest.Config) -> None:
         "markers", "full: needs a server or much time, and runs with --tier=full"
     )
     config.addinivalue_line("markers", "long: a long form, which runs with --tier=long")
+    config.addinivalue_line(
+        "markers", "sparse(n): of each n cases of the test one, and all of them with --tier=long"
+    )
 
 
 def choose(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Give each test its tier, and leave those out that are of a higher one than is asked for."""
     chosen = tier()
+    _thin_out(items)
     for item in items:
         if not any(item.get_closest_marker(each.name.lower()) for each in Tier):
             item.add_marker("full" if _asks_for_a_server(item) else "quick")
@@ -82,6 +87,24 @@ def choose(config: pytest.Config, items: list[pytest.Item]) -> None:
     if out:
         config.hook.pytest_deselected(items=list(out))
         items[:] = [item for item in items if item not in out]
+
+
+def _thin_out(items: list[pytest.Item]) -> None:
+    """Leave most cases of a test that is marked ``sparse`` to the long tier.
+
+    The one that stays is at another place in each row of n, so that of two parameters that are
+    crossed each value stays with some other.
+    """
+    seen: Counter[str] = Counter()
+    for item in items:
+        mark = item.get_closest_marker("sparse")
+        if mark is None or item.get_closest_marker("long") is not None:
+            continue
+        test, each = item.nodeid.partition("[")[0], mark.args[0]
+        row, place = divmod(seen[test], each)
+        seen[test] += 1
+        if place != row % each:
+            item.add_marker("long")
 
 
 def _tier_of(item: pytest.Item) -> Tier:

@@ -50,6 +50,7 @@ def is_cleaned_up(project):
     return [path.name for path in project.directory.iterdir() if path.name != "data"] == []
 
 
+@pytest.mark.long  # the package's own demo, and the project's own tests, are of the full tier
 def test_the_demo_needs_no_server(project):
     check_demo(project.printed("manage.py", "demo"))
     assert is_cleaned_up(project)

@@ -46,7 +46,7 @@ def contract(scene: Scene) -> dict:
         "-p",
         "tests.chaos.unprepared",
         "-k",
-        "postgres",
+        "postgres" if is_long() else "postgres and not long-way",
         f"--basetemp={scene.path() / 'pytest'}",
         *(f"tests/contract/{name}.py" for name in modules),
     ]
@@ -63,13 +63,13 @@ def contract(scene: Scene) -> dict:
 def test_the_contract_of_the_store_holds_through_a_bouncer(outcome):
     assert outcome["code"] == 0, outcome["output"][-10_000:]
     passed = re.search(r"(\d+) passed", outcome["output"])
-    assert passed is not None and int(passed[1]) >= 50, outcome["output"][-2000:]
+    assert passed is not None and int(passed[1]) >= 30, outcome["output"][-2000:]
     own = {
         name: count
         for name, count in outcome["transactions"].items()
         if name.startswith("durable_")
     }
-    assert sum(own.values()) > 1000, "the tests did not go through the bouncer"
+    assert sum(own.values()) > 300, "the tests did not go through the bouncer"
 
 
 def chaos_behind_a_bouncer(scene: Scene) -> Figures:

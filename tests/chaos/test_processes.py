@@ -32,7 +32,7 @@ def processes_that_die(scene: Scene) -> Figures:
         "SIGKILL of a worker": (2, cluster.kill_worker),
         "warm shutdown and redeploy": (1, cluster.redeploy),
     }
-    return cluster.storm(24, 9, faults)
+    return cluster.storm(16, 7, faults)
 
 
 @plays(processes_that_die)

@@ -34,7 +34,7 @@ def postgres_that_stops(scene: Scene) -> Figures:
         "immediate shutdown of PostgreSQL": (1, lambda: stop("immediate")),
         "crash of PostgreSQL": (1, lambda: stop("crash")),
     }
-    return cluster.storm(24, 8, faults)
+    return cluster.storm(16, 6, faults)
 
 
 @plays(postgres_that_stops)
@@ -57,7 +57,7 @@ def redis_that_forgets(scene: Scene) -> Figures:
         redis.start()
 
     faults = {"Redis restarted empty": (2, restart)}
-    return cluster.storm(24, 6, faults)
+    return cluster.storm(16, 5, faults)
 
 
 @plays(redis_that_forgets)
@@ -75,7 +75,7 @@ def rabbit_that_restarts(scene: Scene) -> Figures:
         rabbit.start()
 
     faults = {"RabbitMQ killed and restarted": (1, restart)}
-    return cluster.storm(24, 4, faults)
+    return cluster.storm(16, 4, faults)
 
 
 @plays(rabbit_that_restarts)
@@ -103,7 +103,7 @@ def cut_cables(scene: Scene, broker: str) -> Figures:
         "cable pulled": (1, pull),
         "cable silent": (1, silence),
     }
-    figures = cluster.storm(24, 8, faults)
+    figures = cluster.storm(16, 6, faults)
     figures.facts["cuts"] = cable.cuts
     return figures
 
@@ -169,7 +169,7 @@ def storm(scene: Scene) -> Figures:
         "connections to PostgreSQL cut": (2, store.cut),
         "connections to Redis cut": (1, broker.cut),
     }
-    return cluster.storm(32, 10, faults)
+    return cluster.storm(24, 8, faults)
 
 
 @plays(storm)

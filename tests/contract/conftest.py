@@ -114,7 +114,7 @@ def open_url() -> Iterator[Callable[..., Store]]:
 
 
 #: What these test depends on how a database locks, isolates and fails: each case runs on every one.
-#: Cases of all other modules run on SQLite, half of them on a server too, and in the long tier all
+#: Cases of all other modules run on SQLite, a quarter of them on a server too, and in the long tier all
 #: on both.
 BY_THE_DATABASE = {
     "test_idle_cost",
@@ -138,7 +138,7 @@ _MEETS = {0: "postgres", 1: "mariadb"}
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Let every other case that is above the store meet one server, beside SQLite, which all meet.
+    """Let every fourth case that is above the store meet one server, beside SQLite, which all meet.
 
     A case that there is for one server only stays.
     """
@@ -156,7 +156,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     out: set[pytest.Item] = set()
     for (_, case), both in cases.items():
         if len(both) == 2:
-            chosen = zlib.crc32(case.encode()) % 4
+            chosen = zlib.crc32(case.encode()) % 8
             out |= {item for server, item in both.items() if server != _MEETS.get(chosen)}
     if out:
         config.hook.pytest_deselected(items=list(out))

@@ -166,6 +166,7 @@ def stored(store: Store, column: str) -> list[Any]:
         return list(connection.scalars(sa.select(metadata.tables[f"durable_{table}"].c[name])))
 
 
+@pytest.mark.sparse(2)
 @pytest.mark.parametrize("door", DOORS)
 @pytest.mark.parametrize("character", ["x", WIDE], ids=["narrow", "wide"])
 def test_the_longest_text_is_kept_whole_and_a_longer_one_refused(

@@ -25,6 +25,7 @@ from celery_durable.store.migrate import HEAD, downgrade, migrate
 from celery_durable.store.migrate import _run as step
 from celery_durable.store.schema import metadata
 from celery_durable.store.storage import STORAGE
+from tests.tiers import is_long
 
 from .builders import at_once, begin, commit, new_instance
 
@@ -179,7 +180,7 @@ def test_several_processes_migrate_at_once(store_url: str, database: Database) -
             stderr=subprocess.PIPE,
             text=True,
         )
-        for _ in range(4)
+        for _ in range(4 if is_long() else 2)
     ]
     for process in processes:
         assert process.stdout.readline() == "ready\n"

@@ -139,6 +139,7 @@ BEGINNINGS: dict[Callable[[Family], None], bool] = {
 }
 
 
+@pytest.mark.sparse(2)
 @pytest.mark.parametrize("depth", [1, 2])
 @pytest.mark.parametrize(
     ("begin_anew", "left"),

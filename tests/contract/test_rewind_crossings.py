@@ -1022,6 +1022,7 @@ TWINS = {"a lambda", "the lambda on other lines"}
 WITH_VALUE = {"a lambda of a value", "named arguments", "a partial with a value", "a method"}
 
 
+@pytest.mark.sparse(2)
 @pytest.mark.parametrize("before", RUNS)
 def test_only_the_function_that_was_run_is_taken_for_it(store: Store, before: str) -> None:
     shop = Shop(store)

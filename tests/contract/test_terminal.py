@@ -125,6 +125,7 @@ def test_without_rich_there_are_lines_and_a_hint(
 COLOUR = re.compile("\x1b\\[[0-9;]*m")
 
 
+@pytest.mark.long  # from the wheel: tests/packaging
 def test_a_live_view_shows_progress_waits_and_events_until_the_end(
     shop: Any, terminal: Callable[..., Terminal]
 ) -> None:

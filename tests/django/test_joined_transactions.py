@@ -55,6 +55,7 @@ assert nudged[-1] == "e", "outside a block as ever"
     )
 
 
+@pytest.mark.sparse(3)
 @on_mariadb_too
 def test_a_savepoint_that_is_undone_takes_its_starts_along_and_sends_nothing(
     project: Project,
@@ -155,6 +156,7 @@ assert nudged == ["b"]
     )
 
 
+@pytest.mark.sparse(2)
 def test_statements_go_through_djangos_cursor(project: Project) -> None:
     project.run(
         NUDGES
@@ -175,6 +177,7 @@ assert run.input["args"] == ["100% sure"]
     )
 
 
+@pytest.mark.sparse(2)
 def test_transactions_without_autocommit_are_joined_and_found_by_recovery(project: Project) -> None:
     project.run(
         NUDGES
@@ -192,6 +195,7 @@ assert nudged == ["b"]
     )
 
 
+@pytest.mark.sparse(2)
 def test_a_block_on_another_database_is_not_joined(project: Project, tmp_path: object) -> None:
     project.run(
         NUDGES
@@ -231,6 +235,7 @@ assert ids() == ["b"] and nudged == ["b"]
     )
 
 
+@pytest.mark.sparse(2)
 def test_a_crash_between_commit_and_publish_and_a_broker_that_is_down_lose_nothing(
     project: Project, start_worker: Callable[..., object]
 ) -> None:

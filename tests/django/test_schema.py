@@ -49,6 +49,7 @@ def test_each_revision_has_a_migration_and_none_is_missing(project: Project) -> 
     assert "No changes detected" in project.manage("makemigrations", "--check", "--dry-run")
 
 
+@pytest.mark.sparse(3)
 @pytest.mark.full
 @pytest.mark.changes_tables
 @on_mariadb_too
@@ -72,7 +73,7 @@ assert len(durable.runtime.store.id) == 32
     assert found_revision(store) == HEAD
 
 
-@pytest.mark.parametrize("kind", ["sqlite", "postgres"])
+@pytest.mark.parametrize("kind", ["sqlite", pytest.param("postgres", marks=pytest.mark.long)])
 def test_a_schema_that_is_behind_is_told(
     kind: str, python: Preloaded, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:

@@ -6,12 +6,16 @@ import json
 
 import pytest
 
-from .conftest import Project, on_mariadb_too
+from .conftest import Project
 
 
 @pytest.mark.full
 @pytest.mark.changes_tables
-@on_mariadb_too
+@pytest.mark.parametrize(
+    "project",
+    ["sqlite", "postgres", pytest.param("mariadb", marks=pytest.mark.long)],
+    indirect=True,
+)
 def test_a_projects_tests_pass_on_the_connection_that_they_have(project: Project) -> None:
     """Over SQLite in memory, which is migrated before.
 

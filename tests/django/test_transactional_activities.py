@@ -14,6 +14,7 @@ from tests.preloaded import PATIENCE, Process
 from .conftest import Project, on_mariadb_too
 
 
+@pytest.mark.sparse(2)
 @pytest.mark.parametrize("place", ["before commit", "after commit"])
 def test_a_worker_that_is_killed_around_the_commit_leaves_rows_and_outcome_once(
     project: Project, start_worker: Callable[..., Process], place: str
@@ -143,6 +144,7 @@ assert str(durable.get("b").runtime_status) == "FAILED" and keys() == ["k"]
     )
 
 
+@pytest.mark.sparse(2)
 def test_what_follows_the_commit_may_fail_and_starts_join(project: Project) -> None:
     project.run(
         ATTEMPT
@@ -161,6 +163,7 @@ assert not [run for run in durable.find().items if run.id == "gone"]
     )
 
 
+@pytest.mark.sparse(2)
 def test_what_cannot_be_one_commit_is_refused(project: Project) -> None:
     project.run(
         ATTEMPT

@@ -141,7 +141,7 @@ def walk(laboratory: Laboratory, program: Program, *modes: Mode, share: float) -
         numbers = list(range(len(calls))) if is_long() else points(calls, mode)
         key = f"{program.name} {mode.name}"
         for number in some(
-            numbers, quick=5 * stride, full=3 * stride, key=key, share=share / len(modes)
+            numbers, quick=6 * stride, full=6 * stride, key=key, share=share / len(modes)
         ):
             try_plan(laboratory, program, {number: mode}, expected, report)
     return report

@@ -23,12 +23,13 @@ programs = pytest.mark.parametrize("program", PROGRAMS, ids=lambda program: prog
 
 @programs
 def test_one_call_fails(laboratory: Laboratory, program: Program, record_property: Any) -> None:
-    report = sweep(laboratory, program, Mode.FAILS_BEFORE, quick=6, full=3, share=1 / len(PROGRAMS))
+    report = sweep(laboratory, program, Mode.FAILS_BEFORE, quick=8, full=6, share=1 / len(PROGRAMS))
     assert report.cases >= 2
     record_property("cases", report.cases)
     assert not report.failures, report.text()
 
 
+@pytest.mark.sparse(2)
 @programs
 def test_two_calls_in_a_row_fail(
     laboratory: Laboratory, program: Program, record_property: Any
@@ -39,7 +40,7 @@ def test_two_calls_in_a_row_fail(
         Mode.FAILS_BEFORE,
         together=2,
         quick=20,
-        full=12,
+        full=20,
         share=1 / len(PROGRAMS),
     )
     assert report.cases > 0

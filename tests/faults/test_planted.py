@@ -29,6 +29,7 @@ def table() -> Iterator[list[str]]:
     print("\n" + "\n".join(lines))
 
 
+@pytest.mark.sparse(2)
 @pytest.mark.parametrize("bug", BUGS, ids=lambda bug: bug.name)
 def test_a_planted_bug_is_found(laboratory: Laboratory, bug: Bug, table: list[str]) -> None:
     program, options = by_name[bug.program], {"places": bug.places} if bug.places else {}

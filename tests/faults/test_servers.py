@@ -59,7 +59,7 @@ def test_calls_may_go_wrong_on_a_server(
     for offset, mode in enumerate(MODES):
         chosen = points(calls, mode)[offset:]
         for number in some(
-            chosen, quick=20, full=20, key=mode.name, share=1 / len(PROGRAMS) / len(MODES)
+            chosen, quick=40, full=40, key=mode.name, share=1 / len(PROGRAMS) / len(MODES)
         ):
             try_plan(server, program, {number: mode}, expected, report)
     turns = [number for number, call in enumerate(calls) if call.name == "commit"]

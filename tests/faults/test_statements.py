@@ -47,7 +47,7 @@ def test_every_statement_may_be_the_last(
     calls, expected = undisturbed(laboratory, program, places=SQL)
     last, report = [number for number in range(len(calls)) if changes(calls, number)], Report()
     is_thorough = program in map(by_name.get, FEW)
-    steps = {"quick": 3, "full": 1} if is_thorough else {"quick": 24, "full": 12}
+    steps = {"quick": 4, "full": 3} if is_thorough else {"quick": 24, "full": 24}
     for number in some(last, **steps, key=program.name, share=SHARE):
         try_plan(laboratory, program, {number: Mode.DIES_BEFORE}, expected, report, places=SQL)
     assert report.cases > 0
@@ -55,6 +55,7 @@ def test_every_statement_may_be_the_last(
     assert not report.failures, report.text()
 
 
+@pytest.mark.sparse(2)
 @pytest.mark.parametrize("program", PROGRAMS, ids=lambda program: program.name)
 def test_every_statement_may_fail(
     laboratory: Laboratory, program: Program, record_property: Any
@@ -63,10 +64,10 @@ def test_every_statement_may_fail(
     report = Report()
     for mode in (Mode.FAILS_BEFORE, Mode.IS_REFUSED):
         for number in some(
-            range(len(calls)), quick=60, full=40, key=f"{program.name} {mode.name}", share=SHARE / 3
+            range(len(calls)), quick=80, full=80, key=f"{program.name} {mode.name}", share=SHARE / 3
         ):
             try_plan(laboratory, program, {number: mode}, expected, report, places=SQL)
-    for number in some(commits(calls), quick=12, full=6, key=program.name, share=SHARE / 3):
+    for number in some(commits(calls), quick=12, full=12, key=program.name, share=SHARE / 3):
         try_plan(laboratory, program, {number: Mode.FAILS_AFTER}, expected, report, places=SQL)
     assert report.cases > 1
     record_property("cases", report.cases)

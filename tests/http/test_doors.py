@@ -271,6 +271,7 @@ def test_a_body_that_is_cut_off_starts_nothing(client: Client, shop: Shop) -> No
 # -- addresses -------------------------------------------------------------------------------------
 
 
+@pytest.mark.sparse(3)
 @pytest.mark.parametrize("id_", [*STRANGE, "x" * 150, "\U0001f600" * 150])
 def test_any_id_can_be_started_seen_and_steered(any_server: Client, shop: Shop, id_: str) -> None:
     client = any_server

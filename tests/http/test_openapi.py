@@ -17,6 +17,7 @@ from celery_durable.http.access import VERBS
 from celery_durable.http.openapi import document
 from celery_durable.http.routes import Route
 from celery_durable.http.service import contract_routes
+from tests.tiers import is_long
 
 from .client import Client
 from .conftest import ALL, Shop
@@ -147,7 +148,7 @@ def test_generated_requests_are_answered_as_described(
     seen = []
 
     @settings(
-        max_examples=10,
+        max_examples=10 if is_long() else 4,
         deadline=None,
         phases=[Phase.generate],
         suppress_health_check=list(HealthCheck),

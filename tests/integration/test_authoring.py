@@ -326,6 +326,7 @@ def test_map_tolerates_failures_up_to_its_limit(stage):
         stage.outcome(stage.testapp.map_with_failures.s(0.25))
 
 
+@pytest.mark.long  # hundreds: test_no_copies.py; thousands without a worker: tests/contract
 def test_a_thousand_activities_run_once_each(stage):
     before = len(stage.runs("double"))
     run = stage.start(stage.testapp.sum_of_doubles.s(1000))

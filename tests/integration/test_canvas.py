@@ -124,6 +124,7 @@ def test_a_chain_whose_worker_is_killed(new_stage, redis_url, postgres_url):
     assert len(stage.runs("hold", "theirs")) == 1
 
 
+@pytest.mark.long  # ours without a worker: tests/contract/test_canvas.py
 def test_a_chord_that_fails_inside_the_header_of_another(stage):
     """Celery 5.7 on Redis: the outer chord waits for ever for the inner one, and calls
     nobody back.

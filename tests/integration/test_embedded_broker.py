@@ -195,7 +195,7 @@ def test_prefork_worker(shop: Shop, tmp_path: Path, capsys: pytest.CaptureFixtur
     assert latency[0.1] < 0.2
 
 
-@pytest.mark.full
+@pytest.mark.long  # tests/chaos/test_matrix.py has it under each pool
 @pytest.mark.parametrize("pool", ["threads", "solo", "gevent"])
 def test_other_pools(pool: str, shop: Shop, tmp_path: Path) -> None:
     if pool == "gevent":
@@ -215,12 +215,13 @@ def test_other_pools(pool: str, shop: Shop, tmp_path: Path) -> None:
 def test_pool_processes_may_be_replaced_at_every_task(shop: Shop, tmp_path: Path) -> None:
     shop.start("-P", "prefork", "-c", "2", "--max-tasks-per-child", "1")
     noted = tmp_path / "noted"
-    for number in range(30):
+    for number in range(8):
         shop.app.send_task("note", (str(noted), number))
-    wait(lambda: len(lines(noted)) >= 30, what=shop.log)
-    assert sorted(map(int, lines(noted))) == list(range(30))
+    wait(lambda: len(lines(noted)) >= 8, what=shop.log)
+    assert sorted(map(int, lines(noted))) == list(range(8))
 
 
+@pytest.mark.long  # tests/chaos/test_matrix.py kills one over this broker
 def test_nothing_is_lost_when_a_worker_is_killed(shop: Shop, tmp_path: Path) -> None:
     held, gate, count = tmp_path / "held", tmp_path / "gate", 12
     first = shop.start("-P", "prefork", "-c", "2")

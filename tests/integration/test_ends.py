@@ -5,14 +5,10 @@ which ended once.
 from __future__ import annotations
 
 import itertools
-import json
 import logging
-import subprocess
-import sys
 import uuid
 from collections import defaultdict
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -352,23 +348,3 @@ def test_a_failure_that_no_tracer_logs_is_logged_as_an_error(
     assert [
         record.levelname for record in caplog.records if record.levelno >= logging.ERROR
     ] == [], "it is expected"
-
-
-def test_sentry_hears_of_a_failure_once(tmp_path: Any) -> None:
-    """Sentry wraps Celery for good, so it gets a process of its own."""
-    told = subprocess.run(
-        [
-            sys.executable,
-            str(Path(__file__).with_name("sentryapp.py")),
-            f"sqlite:///{tmp_path / 'store.db'}",
-        ],
-        capture_output=True,
-        text=True,
-        timeout=600,
-        check=True,
-    )
-    events = json.loads(told.stdout.splitlines()[-1])
-    assert [event["type"] for event in events] == ["ValueError", "ValueError"], told.stderr
-    plain, durable = events
-    assert (plain["mechanism"], durable["mechanism"]) == ("celery", "celery")
-    assert durable["job"] == {**plain["job"], "task_name": "sentry.durable"}

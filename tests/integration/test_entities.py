@@ -1,4 +1,7 @@
-"""Entities with real workers: nothing is lost or doubled, whatever dies."""
+"""Entities with real workers: nothing is lost or doubled, whatever dies.
+
+In the long tier over each broker; what the store decides is in ``tests/contract/test_entities.py``.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,13 @@ import pytest
 from tests.conftest import wait_until
 
 
-@pytest.fixture(params=["redis-postgres", "rabbitmq-mariadb", "embedded-sqlite"])
+@pytest.fixture(
+    params=[
+        "embedded-sqlite",
+        pytest.param("redis-postgres", marks=pytest.mark.long),
+        pytest.param("rabbitmq-mariadb", marks=pytest.mark.long),
+    ]
+)
 def servers(request):
     """A pair of a broker and a store in turn."""
     broker, store = request.param.split("-")

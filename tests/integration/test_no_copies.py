@@ -1,5 +1,8 @@
 """A message is sent once, however long it waits: on the queue, in the worker, for a rate limit,
 beside countdowns.
+
+In the full tier each server meets one prefetch, and a backlog is passed on the embedded broker; in
+the long tier each meets each.
 """
 
 from __future__ import annotations
@@ -13,6 +16,7 @@ from celery_durable.cli.queues import check_queues
 from tests.conftest import wait_until
 
 
+@pytest.mark.sparse(3)
 @pytest.mark.parametrize("servers", ["embedded-sqlite", "redis-postgres", "rabbitmq-mariadb"])
 @pytest.mark.parametrize("prefetch", [1, 4, 0], ids=["prefetch one", "prefetch four", "no limit"])
 def test_what_waits_is_not_sent_again(request, new_stage, servers, prefetch):
@@ -43,9 +47,9 @@ def test_what_waits_is_not_sent_again(request, new_stage, servers, prefetch):
     ("servers", "turn_queue"),
     [
         ("embedded-sqlite", "turns"),
-        ("embedded-sqlite", "{queue}.turns"),
-        ("redis-postgres", "{queue}.turns"),
-        ("rabbitmq-mariadb", "{queue}.turns"),
+        pytest.param("embedded-sqlite", "{queue}.turns", marks=pytest.mark.long),
+        pytest.param("redis-postgres", "{queue}.turns", marks=pytest.mark.long),
+        pytest.param("rabbitmq-mariadb", "{queue}.turns", marks=pytest.mark.long),
     ],
 )
 def test_turns_with_a_queue_of_their_own_pass_a_backlog(request, new_stage, servers, turn_queue):

@@ -1,4 +1,7 @@
-"""One orchestration with a bit of everything, on every pool."""
+"""One orchestration with a bit of everything, on every pool.
+
+With gevent in the long tier; ``tests/chaos/test_matrix.py`` has gevent in the full one.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,10 @@ import pytest
 from .conftest import make_stage
 
 
-@pytest.fixture(scope="module", params=["prefork", "threads", "solo", "gevent"])
+@pytest.fixture(
+    scope="module",
+    params=["prefork", "threads", "solo", pytest.param("gevent", marks=pytest.mark.long)],
+)
 def stage(request, redis_url, module_postgres_url, tmp_path_factory):
     """A stage with one worker of each pool in turn."""
     made = make_stage(

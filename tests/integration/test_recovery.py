@@ -1,5 +1,11 @@
 """Nothing is lost and nothing finished runs again, whatever dies: workers, children, brokers, the
 store.
+
+In the full tier each loss comes once, and each broker and each store is met by some of them. The
+long tier has the other pairs, and what a test elsewhere in the full tier shows too: that a worker
+takes over from a killed one (``tests/chaos/test_matrix.py``), a Redis, a RabbitMQ and a
+PostgreSQL that restart under load (``tests/chaos/test_servers.py``), a warm shutdown
+(``test_embedded_broker.py``), a process that dies in a turn (``test_poison.py``).
 """
 
 from __future__ import annotations
@@ -25,8 +31,14 @@ def servers(request):
     return url, request.getfixturevalue(f"{store}_url")
 
 
-def on(*pairs):
-    """Run a test with these brokers and stores: all together lose each of them in each way once."""
+long = pytest.mark.long
+
+
+def on(pair, then):
+    """Run a test with a broker and a store, and in the long tier with a second pair: all together
+    lose each of them in each way once.
+    """
+    pairs = [pair, pytest.param(then, marks=long)]
     return pytest.mark.parametrize("servers", pairs, indirect=True)
 
 
@@ -52,6 +64,7 @@ def test_a_worker_killed_in_an_activity(recovering):
     stage.assert_nothing_ran_after_its_completion(run.id)
 
 
+@long
 @on("embedded-sqlite", "rabbitmq-postgres")
 def test_a_worker_killed_in_its_first_turn_and_its_successor_in_a_later_one(recovering):
     stage = recovering
@@ -100,6 +113,7 @@ def test_a_pool_child_that_is_killed_is_a_failed_attempt(new_stage, redis_url, p
     assert answer["raised"] == "WorkerLostError"
 
 
+@long
 def test_a_pool_child_that_is_killed_in_a_turn(new_stage, redis_url, postgres_url):
     stage = new_stage(redis_url, postgres_url)
     worker = stage.worker(concurrency=1)
@@ -114,6 +128,7 @@ def test_a_pool_child_that_is_killed_in_a_turn(new_stage, redis_url, postgres_ur
     stage.assert_nothing_ran_after_its_completion(run.id)
 
 
+@long
 def test_progress_survives_the_worker(new_stage, redis_url, postgres_url):
     stage = new_stage(redis_url, postgres_url)
     first = stage.worker()
@@ -125,6 +140,7 @@ def test_progress_survives_the_worker(new_stage, redis_url, postgres_url):
     assert stage.finish(run) == {"done": 3}
 
 
+@long
 def test_another_worker_takes_over_from_a_killed_one(new_stage, redis_url, postgres_url):
     stage = new_stage(redis_url, postgres_url)
     first = stage.worker()
@@ -139,6 +155,7 @@ def test_another_worker_takes_over_from_a_killed_one(new_stage, redis_url, postg
     assert stage.finish(run) == ["a", "b"]
 
 
+@long
 def test_a_warm_shutdown_finishes_what_runs_and_hands_over_the_rest(
     new_stage, redis_url, postgres_url
 ):
@@ -203,6 +220,7 @@ def test_a_flushed_broker_under_a_running_worker(new_stage, tmp_path, postgres_u
         redis.stop()
 
 
+@long
 def test_a_redis_that_restarts_empty(new_stage, tmp_path, postgres_url):
     redis = OwnRedis(tmp_path)
     redis.start()
@@ -230,6 +248,7 @@ def test_a_redis_that_restarts_empty(new_stage, tmp_path, postgres_url):
         redis.stop()
 
 
+@long
 def test_a_rabbitmq_that_restarts(new_stage, postgres_url):
     rabbit = OwnRabbit()
     try:
@@ -251,6 +270,7 @@ def test_a_rabbitmq_that_restarts(new_stage, postgres_url):
 # -- the store -------------------------------------------------------------------------------------
 
 
+@long
 def test_a_store_that_is_down_while_activities_finish(new_stage, redis_url):
     postgres = OwnPostgres()
     try:
@@ -316,7 +336,7 @@ def test_messages_carry_ids_and_their_own_arguments_only(new_stage, redis_url, p
     run.terminate()
 
 
-@pytest.mark.parametrize("broker", ["redis", "rabbitmq"])
+@pytest.mark.parametrize("broker", ["redis", pytest.param("rabbitmq", marks=long)])
 def test_a_broker_that_does_not_answer_keeps_no_worker_from_saying_that_it_lives(
     request, new_stage, postgres_url, broker
 ):

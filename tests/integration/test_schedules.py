@@ -1,4 +1,8 @@
-"""A schedule goes on by itself with plain workers: whichever of them dies, each tick runs once."""
+"""A schedule goes on by itself with plain workers: whichever of them dies, each tick runs once.
+
+In the long tier also over Redis and PostgreSQL, which a death at the worst place meets in the full
+one.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +14,7 @@ from celery_durable import RuntimeStatus
 from tests.conftest import wait_until
 
 
-@pytest.fixture(params=["redis-postgres", "embedded-sqlite"])
+@pytest.fixture(params=["embedded-sqlite", pytest.param("redis-postgres", marks=pytest.mark.long)])
 def stage(request, new_stage):
     """A pair of a broker and a store in turn."""
     broker, store = request.param.split("-")

@@ -191,7 +191,7 @@ def time() -> Any:
 def test_an_orchestrator_ends_as_plain_python_does(
     sqlite_template: Path, time: VirtualTime, record_property: Any
 ) -> None:
-    for count in rounds(quick=60, full=120):
+    for count in rounds(quick=60, full=60):
 
         @settings(
             max_examples=count,

@@ -642,7 +642,7 @@ def test_any_walk_ends_as_the_model_says(
     with virtual_time() as time:
         monkeypatch.setattr(Machine, "template", sqlite_template, raising=False)
         monkeypatch.setattr(Machine, "time", time, raising=False)
-        for count in rounds(quick=60, full=120):
+        for count in rounds(quick=40, full=40):
             run_state_machine_as_test(
                 Machine,
                 settings=settings(

@@ -267,7 +267,7 @@ def test_nothing_is_lost_or_done_twice_by_rewinds(
     sqlite_template: Path, record_property: Any
 ) -> None:
     with virtual_time() as time:
-        for count in rounds(quick=20, full=120):
+        for count in rounds(quick=20, full=40):
 
             @settings(
                 max_examples=count,

@@ -3,7 +3,7 @@ nothing of this checkout.
 
 Each extra has a script in ``extras``, which uses one real thing of it, as a user would, and says in
 its last line what came out. It runs in an environment that holds the wheel with this extra and no
-other, in a directory of its own.
+other, in a directory of its own: one environment, which is brought to exactly that before each test.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import sys
 import uuid
 import zipfile
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -208,39 +208,41 @@ class Environment:
         return set(found)
 
 
-@contextmanager
-def installed(built: Built, directory: Path, extra: str = "") -> Iterator[Environment]:
-    """Give an environment that has the wheel, with an extra or without, and what these ask for.
+@pytest.fixture(scope="session")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """One environment for all extras in turn: what they share need be compiled only once."""
+    place = tmp_path_factory.mktemp("installed") / "environment"
+    done(sys.executable, "-m", "venv", "--without-pip", str(place))
+    yield place
+    shutil.rmtree(place, ignore_errors=True)
 
-    Take it away again.
+
+def install(built: Built, python: Path, extra: str = "") -> None:
+    """Let an environment have the wheel, with an extra or without, what these ask for, and nothing
+    else.
     """
-    place, work = directory / "environment", directory / "work"
-    work.mkdir()
-    try:
-        done(sys.executable, "-m", "venv", "--without-pip", str(place))
-        python = place / "bin" / "python"
-        what = f"celery-durable{extra and f'[{extra}]'} @ {built.wheel.as_uri()}"
-        done(*UV, "pip", "install", "--quiet", "--python", str(python), what)
-        done(*UV, "pip", "check", "--quiet", "--python", str(python))
-        yield Environment(python, work)
-    finally:
-        shutil.rmtree(place, ignore_errors=True)
+    what = f"celery-durable{extra and f'[{extra}]'} @ {built.wheel.as_uri()}"
+    done(*UV, "pip", "install", "--quiet", "--exact", "--python", str(python), what)
+    done(*UV, "pip", "check", "--quiet", "--python", str(python))
 
 
 @pytest.fixture
 def environment(
-    request: pytest.FixtureRequest, built: Built, tmp_path: Path
-) -> Iterator[Environment]:
+    request: pytest.FixtureRequest, built: Built, place: Path, tmp_path: Path
+) -> Environment:
     """An environment that has one extra, or none, and nothing of the others.
 
     What runs in it is in its directory.
     """
     extra = request.param
-    with installed(built, tmp_path, extra) as environment:
-        assert environment.modules() == expected(extra)
-        for name in ("beside.py", "shop.py"):
-            shutil.copy(EXTRAS / name, environment.directory)
-        yield environment
+    python, work = place / "bin" / "python", tmp_path / "work"
+    install(built, python, extra)
+    work.mkdir()
+    environment = Environment(python, work)
+    assert environment.modules() == expected(extra)
+    for name in ("beside.py", "shop.py"):
+        shutil.copy(EXTRAS / name, work)
+    return environment
 
 
 def expected(extra: str) -> set[str]:

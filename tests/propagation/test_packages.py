@@ -70,12 +70,15 @@ SENTRY = """
 import json
 import sentry_sdk
 from celery import Celery
+from sentry_sdk.integrations.celery import CeleryIntegration
 from celery_durable import Durable
 from celery_durable.testing import durable_environment
 
 app = Celery("shop", broker="memory://")
 app.conf.durable_propagate = ["sentry-trace", "baggage"]
-sentry_sdk.init(dsn="http://key@127.0.0.1:9/1", traces_sample_rate=1.0, transport=lambda _: None)
+# Sentry would import whatever else it knows of that is installed here
+sentry_sdk.init(dsn="http://key@127.0.0.1:9/1", traces_sample_rate=1.0, transport=lambda _: None,
+    auto_enabling_integrations=False, integrations=[CeleryIntegration()])
 durable = Durable(app)
 
 @app.task

@@ -10,6 +10,8 @@ from celery import Celery, _state, chain, chord, group
 from hypothesis import HealthCheck, given, note, settings
 from hypothesis import strategies as st
 
+from tests.tiers import is_long
+
 Make = Callable[[Any], Any]
 
 numbers = st.integers(0, 9)
@@ -69,7 +71,10 @@ def tell(new_app: Callable[..., Celery], monkeypatch: pytest.MonkeyPatch) -> Any
     return tell
 
 
-@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=150 if is_long() else 50,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
 @given(make=canvases, args=st.lists(numbers, max_size=2))
 def test_it_gives_what_celery_gives(tell: Any, make: Make, args: list[int]) -> None:
     note(repr(make(tell)))

@@ -231,6 +231,7 @@ def all_of_text(run: Any) -> str:
     return str(run.export_history())
 
 
+@pytest.mark.sparse(4)  # each comes as the failure of a child above
 @pytest.mark.parametrize("name", MAKERS)
 def test_whatever_an_orchestrator_raises_is_its_failure(seen: dict[str, Any], name: str) -> None:
     run = seen["durable"].start(seen["app"].tasks["child"].s(name), instance_id="i").refresh()

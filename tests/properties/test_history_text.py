@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 
 from celery_durable.core.history import NOTES, Event, EventKind, dump_events, load_events
 from celery_durable.core.kinds import CONFIRMATIONS, INPUTS, RESOLUTIONS
+from tests.tiers import is_long
 
 PROMISED = (ValueError, TypeError, KeyError, IndexError)
-plain = settings(max_examples=200, deadline=None)
+plain = settings(max_examples=200 if is_long() else 80, deadline=None)
 
 texts = st.text(max_size=20)
 values = st.recursive(

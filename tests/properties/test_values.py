@@ -289,13 +289,14 @@ def check(house: House, value: Any) -> None:
         assert is_same(came, expected), (door, value, came)
 
 
+@pytest.mark.sparse(2)
 @pytest.mark.parametrize("name", ODD)
 def test_odd_values_come_out_of_every_door_as_they_went_in(house: House, name: str) -> None:
     check(house, ODD[name])
 
 
 def test_any_value_comes_out_of_every_door_as_it_went_in(house: House) -> None:
-    for examples in rounds(quick=10, full=60):
+    for examples in rounds(quick=10, full=20):
 
         @settings(deadline=None, suppress_health_check=list(HealthCheck), max_examples=examples)
         @given(values)

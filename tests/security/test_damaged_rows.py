@@ -117,6 +117,7 @@ BROKEN = [
 ]
 
 
+@pytest.mark.sparse(3)
 @pytest.mark.parametrize("row", BROKEN, ids=lambda row: repr(row)[:14])
 def test_a_resumption_that_comes_before_the_repair_does_no_harm(
     sqlite_store: Store, row: bytes
@@ -130,6 +131,7 @@ def test_a_resumption_that_comes_before_the_repair_does_no_harm(
         assert error is None or isinstance(error, DurableError), repr(error)
 
 
+@pytest.mark.sparse(2)
 @pytest.mark.parametrize("row", BROKEN, ids=lambda row: repr(row)[:14])
 def test_damaged_history_suspends_its_own_instance(sqlite_store: Store, row: bytes) -> None:
     check_damaged_history(sqlite_store, row)
@@ -182,6 +184,7 @@ ODD_TYPES = [
 ]
 
 
+@pytest.mark.sparse(2)
 @pytest.mark.parametrize("changes", ODD_TYPES, ids=str)
 def test_history_of_wrong_types_is_harmless_or_suspends(
     sqlite_store: Store, changes: dict[str, Any]
@@ -221,6 +224,7 @@ def test_history_of_wrong_types_suspends_with_a_reason_for_people(
     is_suspended(world, "history of 'bad' is damaged at row 2")
 
 
+@pytest.mark.sparse(2)
 @pytest.mark.parametrize("row", BROKEN, ids=lambda row: repr(row)[:14])
 def test_looking_at_damaged_history_is_a_payload_error(sqlite_store: Store, row: bytes) -> None:
     world = make_world(sqlite_store)
@@ -258,6 +262,7 @@ def test_a_damaged_event_suspends_on_every_database(store: Store) -> None:
     check_damaged_event(store, NOT_TEXT)
 
 
+@pytest.mark.sparse(3)
 @pytest.mark.parametrize("payload", DAMAGED_PAYLOADS, ids=lambda payload: repr(payload)[:14])
 def test_a_damaged_event_suspends_its_own_instance(sqlite_store: Store, payload: bytes) -> None:
     check_damaged_event(sqlite_store, payload)
@@ -279,6 +284,7 @@ def check_damaged_event(store: Store, payload: bytes) -> None:
     )
 
 
+@pytest.mark.sparse(3)
 @pytest.mark.parametrize("payload", DAMAGED_PAYLOADS, ids=lambda payload: repr(payload)[:14])
 def test_a_damaged_outcome_suspends_its_own_instance(sqlite_store: Store, payload: bytes) -> None:
     world, store = make_world(sqlite_store), sqlite_store
@@ -331,6 +337,7 @@ def test_a_damaged_failure_suspends_its_own_instance(sqlite_store: Store, value:
     assert world.output("bad") == "integer division or modulo by zero"
 
 
+@pytest.mark.sparse(3)
 @pytest.mark.parametrize("payload", DAMAGED_PAYLOADS, ids=lambda payload: repr(payload)[:14])
 def test_a_damaged_input_suspends_its_own_instance(sqlite_store: Store, payload: bytes) -> None:
     world, store = make_world(sqlite_store), sqlite_store
@@ -389,6 +396,7 @@ INBOX_DAMAGE = [
 ]
 
 
+@pytest.mark.sparse(3)
 @pytest.mark.parametrize(("column", "value"), INBOX_DAMAGE, ids=lambda value: repr(value)[:16])
 def test_a_damaged_inbox_row_suspends_its_own_instance(
     store: Store, column: str, value: str
@@ -401,6 +409,7 @@ def test_a_damaged_inbox_row_suspends_its_own_instance(
     finish(world, "good")
 
 
+@pytest.mark.sparse(3)
 @pytest.mark.parametrize(
     ("column", "value"),
     [pytest.param("facts", "{"), ("kind", "NoSuchKind"), ("payload", b"{")],
@@ -548,6 +557,7 @@ MESSAGES = [
 ]
 
 
+@pytest.mark.sparse(2)
 @pytest.mark.parametrize("message", MESSAGES, ids=lambda message: repr(message)[:20])
 def test_a_damaged_message_in_the_outbox_does_not_stop_the_others(
     new_app: Any, message: bytes
@@ -600,6 +610,7 @@ def test_publishing_a_turn_never_raises(new_app: Any, canvas: bytes) -> None:
     assert error is None, repr(error)
 
 
+@pytest.mark.sparse(2)
 @pytest.mark.parametrize("canvas", CANVASES, ids=lambda canvas: repr(canvas)[:20])
 def test_damaged_canvas_options_do_not_stop_others(new_app: Any, canvas: bytes) -> None:
     """Recovery may stumble over one of them in a round, but comes to each instance in the next

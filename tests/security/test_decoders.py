@@ -32,10 +32,15 @@ from celery_durable.store.pages import read_cursor
 from celery_durable.store.reads import _record
 from celery_durable.store.schema import instances
 from celery_durable.store.values import text_of
+from tests.tiers import is_long
 
 from .garbage import BOMBS, DANGEROUS, DEEP, FACTOR, as_cursor, events, failures, hostile, raised_by
 
-fuzz = settings(max_examples=150 * FACTOR, deadline=None, suppress_health_check=list(HealthCheck))
+fuzz = settings(
+    max_examples=(150 if is_long() else 50) * FACTOR,
+    deadline=None,
+    suppress_health_check=list(HealthCheck),
+)
 CODEC: Codec = PayloadCodec(exception_modules=lambda: ["celery", "celery_durable"])
 HISTORY = [
     dump_events(
@@ -385,7 +390,7 @@ def test_a_message_of_any_bytes_is_delivered_or_moved_aside(
     sample = sample_of(path)
     channel = connection.default_channel
 
-    @settings(fuzz, max_examples=100 * FACTOR)
+    @settings(fuzz, max_examples=(100 if is_long() else 40) * FACTOR)
     @given(hostile([sample]))
     def check(data: bytes) -> None:
         alter(path, "DELETE FROM message")

@@ -121,6 +121,7 @@ DOORS: dict[str, Callable[[Any, str], Any]] = {
 }
 
 
+@pytest.mark.sparse(3)
 @pytest.mark.parametrize("door", DOORS)
 @pytest.mark.parametrize("kind", ["ticket", "entity", "entity without a key"])
 def test_an_id_of_another_kind_is_refused_at_every_door(app: Any, door: str, kind: str) -> None:
@@ -167,6 +168,7 @@ ENDS: dict[str, Callable[[Any, str, Any], Any]] = {
 }
 
 
+@pytest.mark.sparse(2)
 @pytest.mark.parametrize("message", MESSAGES)
 @pytest.mark.parametrize("end", ENDS)
 def test_an_outcome_is_taken_from_a_message_that_says_it_is_ours(
@@ -178,6 +180,7 @@ def test_an_outcome_is_taken_from_a_message_that_says_it_is_ours(
     assert app.durable.runtime.store.outcomes.was_recorded(ticket, "victim") is is_ours
 
 
+@pytest.mark.sparse(2)
 @pytest.mark.parametrize("message", MESSAGES)
 @pytest.mark.parametrize("task", ["pay", "plain"])
 def test_a_body_that_was_not_sent_by_us_gives_no_outcome(app: Any, message: str, task: str) -> None:

@@ -24,6 +24,7 @@ from celery_durable.store.schema import metadata
 from celery_durable.store.values import readable
 from tests.contract.builders import new_instance
 from tests.contract.world import World
+from tests.tiers import is_long
 
 from .damage import values_of
 from .garbage import (
@@ -40,7 +41,7 @@ from .garbage import (
 
 _numbers = itertools.count()
 fuzz = settings(
-    max_examples=15 * FACTOR,
+    max_examples=(15 if is_long() else 6) * FACTOR,
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
@@ -153,6 +154,7 @@ def test_an_event_is_delivered_exactly_or_refused(
     deliver_event(shared_store, name, event_id, data)
 
 
+@pytest.mark.sparse(3)
 @pytest.mark.parametrize(
     "text",
     [text for text in ODD_TEXTS if not has_surrogate(text)],
@@ -213,6 +215,7 @@ def test_a_reason_is_kept_exactly_in_history_and_legibly_in_the_status(
         )
 
 
+@pytest.mark.sparse(3)
 @pytest.mark.parametrize("reason", ODD_TEXTS, ids=lambda text: ascii(text)[:20])
 def test_a_termination_keeps_its_reason(sqlite_store: Store, reason: str) -> None:
     world = listening(sqlite_store)
@@ -295,6 +298,7 @@ def test_a_filter_selects_what_equals_it_and_nothing_else(known: Store, text: st
     check_filters(known, text)
 
 
+@pytest.mark.sparse(3)
 @pytest.mark.parametrize("text", INJECTIONS)
 def test_a_filter_is_never_sql(known: Store, text: str) -> None:
     before = counts(known)

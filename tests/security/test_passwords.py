@@ -125,6 +125,7 @@ def assert_hidden(text: str) -> None:
 # -- errors, logs, tracebacks ----------------------------------------
 
 
+@pytest.mark.sparse(2)
 @every_url
 def test_an_unreachable_store_is_named_without_its_password(
     make: Callable[..., Any], url: str
@@ -148,6 +149,7 @@ def test_an_unreachable_store_is_named_without_its_password(
     assert_hidden(said)
 
 
+@pytest.mark.sparse(2)
 @every_url
 def test_recovery_and_activities_speak_of_the_store_without_its_password(
     make: Callable[..., Any], url: str

@@ -217,6 +217,7 @@ def plant_history(app: Any, bomb: str) -> Any:
     return run(app)
 
 
+@pytest.mark.sparse(3)
 @configured
 @pytest.mark.parametrize(
     "plant",

@@ -176,6 +176,7 @@ def test_a_store_that_cannot_be_read_is_down_and_no_error(
     assert samples(registry) == {("celery_durable_up", ()): 0.0}
 
 
+@pytest.mark.sparse(3)
 def test_the_page_is_in_the_format_that_was_asked_for(app: Any) -> None:
     body, content_type = metrics(app.durable)
     assert b"\ncelery_durable_up 1.0" in body and content_type.startswith("text/plain")
@@ -291,6 +292,7 @@ def test_the_number_of_labels_is_limited(registry: CollectorRegistry) -> None:
 # -- both ------------------------------------------------------------------------------------------
 
 
+@pytest.mark.sparse(3)
 def test_all_metrics_of_the_list_exist_and_no_others(app: Any, registry: CollectorRegistry) -> None:
     """In one registry, as in Flower's: no two families clash."""
     durable = app.durable

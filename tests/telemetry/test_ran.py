@@ -68,6 +68,7 @@ def test_success_and_failure_tell_how_long_the_body_ran(
     assert found[1].facts["rebuilt"] is True, "the other facts of a failure stay"
 
 
+@pytest.mark.sparse(3)
 def test_members_of_a_fan_out_tell_it_too(app: Any, begin: Callable[..., Any]) -> None:
     @app.task(name="busy")
     def busy(number: int) -> int:
@@ -83,6 +84,7 @@ def test_members_of_a_fan_out_tell_it_too(app: Any, begin: Callable[..., Any]) -
     assert [event.facts["ran"] >= LONG * 1e6 * 0.9 for event in outcomes(run)] == [True] * 3
 
 
+@pytest.mark.sparse(3)
 def test_an_outcome_that_nobody_saw_running_does_not_tell_it(
     app: Any, begin: Callable[..., Any]
 ) -> None:
@@ -107,6 +109,7 @@ def test_an_outcome_that_nobody_saw_running_does_not_tell_it(
     assert [event.facts for event in outcomes(run)] == [None]
 
 
+@pytest.mark.sparse(3)
 def test_replay_does_not_depend_on_it(app: Any, begin: Callable[..., Any]) -> None:
     """The same history with another duration, or none, leads to the same end."""
     from celery_durable.core.history import dump_events

@@ -454,6 +454,7 @@ def test_what_is_not_sampled_stays_so(app: Any, spans: Spans, begin: Begin) -> N
     assert run.history()[0].facts["trace"]["traceparent"].endswith("-00")
 
 
+@pytest.mark.sparse(2)
 @pytest.mark.parametrize(
     "forged",
     [

@@ -142,6 +142,7 @@ def test_an_orchestration_over_several_workers_is_one_span_and_its_lines_name_it
     assert outside and all(parts[2:7] == ["None"] * 5 for parts in outside)
 
 
+@pytest.mark.long  # in one process: test_tracing.py
 def test_a_crash_doubles_no_span(stage: Stage) -> None:
     stage.worker()
     stage.worker()

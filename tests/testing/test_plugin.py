@@ -7,8 +7,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-
 APPLICATION = """
 from celery import Celery
 from celery_durable import Durable
@@ -37,28 +35,38 @@ def test_two(durable_env):
 """
 
 
-@pytest.mark.parametrize(
-    "names",
-    [
-        pytest.param(False, id="the current app"),
-        pytest.param(True, id="a fixture of its own", marks=pytest.mark.full),
-    ],
-)
-def test_an_application_uses_the_fixture(tmp_path: Path, names: bool) -> None:
+OVERRIDE = """
+import pytest
+import own
+
+@pytest.fixture
+def durable_app():
+    return own.durable
+"""
+
+
+def test_an_application_uses_the_fixture(tmp_path: Path) -> None:
+    """In one folder it is of the current app, in the other of the app that the folder names.
+
+    pytest finds the plug-in by its entry point; others that are installed here stay away.
+    """
     (tmp_path / "own.py").write_text(APPLICATION)
-    override = (
-        "import pytest\nimport own\n@pytest.fixture\ndef durable_app():\n    return own.durable\n"
-    )
-    (tmp_path / "conftest.py").write_text(override if names else "")
-    (tmp_path / "test_own.py").write_text(TESTS)
+    for folder, override in (("current", ""), ("named", OVERRIDE)):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "conftest.py").write_text(override)
+        (tmp_path / folder / f"test_{folder}.py").write_text(TESTS)
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(tmp_path)],
+        [sys.executable, "-m", "pytest", "-q", "-p", "celery_durable", str(tmp_path)],
         cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), *sys.path])},
+        env={
+            **os.environ,
+            "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
+            "PYTHONPATH": os.pathsep.join([str(tmp_path), *sys.path]),
+        },
         capture_output=True,
         text=True,
     )
-    assert "2 passed" in done.stdout, done.stdout + done.stderr
+    assert "4 passed" in done.stdout, done.stdout + done.stderr
 
 
 def test_who_does_not_use_it_imports_nothing_for_it() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import doctest
 import inspect
+import shutil
 import socket
 import textwrap
 from collections.abc import Callable, Iterator
@@ -133,7 +134,8 @@ def _declare(app: Celery, durable: Durable) -> dict[str, Any]:
 
 
 @pytest.fixture
-def shop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Shop]:
+def shop(tmp_path: Path, sqlite_template: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Shop]:
+    shutil.copy(sqlite_template, tmp_path / "store.db")
     monkeypatch.setattr(_state._tls, "current_app", _state._tls.current_app)
     shared = set(_state._on_app_finalizers)
     app = Celery("shop", broker="memory://", set_as_current=False)

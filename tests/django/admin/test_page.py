@@ -275,6 +275,7 @@ HOSTILE = [
 ]
 
 
+@pytest.mark.sparse(3)
 @pytest.mark.parametrize("instance_id", HOSTILE)
 def test_any_id_has_a_page_and_can_be_steered(site: Site, instance_id: str) -> None:
     from tests.django.project.orders import tasks

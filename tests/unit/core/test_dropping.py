@@ -356,7 +356,7 @@ async def leave(ctx, inner, cleanup, is_cyclic):
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.timeout(0 if is_long() else 600)
 def test_generated_code_is_dropped_after_each_of_its_turns_and_goes_on_from_history():
-    for count in rounds(quick=80, full=160):
+    for count in rounds(quick=60, full=60):
 
         @settings(
             max_examples=count,

@@ -187,6 +187,7 @@ def test_every_setting_has_a_value_here() -> None:
     assert _OPTIONS.keys() <= known, f"Celery has more settings: {sorted(_OPTIONS.keys() - known)}"
 
 
+@pytest.mark.sparse(2)
 @pytest.mark.parametrize("key", sorted(_OPTIONS))
 def test_with_each_setting_messages_are_those_of_celery(
     new_app: Any, celerys_way: Any, key: str
@@ -202,6 +203,7 @@ def test_with_each_setting_messages_are_those_of_celery(
         assert send() == expected, "a later one"
 
 
+@pytest.mark.sparse(2)
 @pytest.mark.parametrize("key", sorted(_OPTIONS.keys() - {"broker_url"}))
 def test_a_setting_that_changes_later_counts_as_it_does_for_celery(
     new_app: Any, celerys_way: Any, key: str
