@@ -98,51 +98,55 @@ def test_read_only(stage: Stage, new_flower: Callable[..., Any]) -> None:
     run.terminate(reason="done")
 
 
-def python(code: str) -> str:
-    """Run code in a process of its own; return what it prints."""
+CODE = """
+import json, sys
+from celery import Celery
+from celery_durable import Durable
+
+def loaded():
+    return list(sys.modules)
+
+one, two = Celery("one", broker="memory://"), Celery("two", broker="memory://")
+Durable(one)
+one.loader.import_default_modules()
+without = loaded()
+import celery.bin.celery
+Durable(Celery("another", broker="memory://"))
+with_commands = loaded()
+from flower.app import Flower
+from flower.options import options
+from flower.urls import settings
+options.port = 0
+first, second = (Flower(capp=app, options=options, **settings) for app in (one, two))
+Durable(two)
+urls = []
+for flower in (first, second):
+    flower.io_loop.add_callback(flower.io_loop.stop)
+    flower.start()
+    urls.append(flower.reverse_url("durable-list"))
+print(json.dumps([without, with_commands, urls]))
+"""
+
+
+def ours(loaded: list[str]) -> list[str]:
+    return [name for name in loaded if name.startswith("celery_durable.contrib")]
+
+
+def test_who_does_not_run_flower_loads_next_to_nothing_of_it() -> None:
+    """Nothing without Celery's commands, and with them the entrance: ``celery worker`` imports
+    Flower's command where it is installed, for that is a plug-in of celery's.
+
+    Flower may be imported after the app, and even be made before the app has its orchestrations.
+    """
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(HERE), str(ROOT)])}
     done = subprocess.run(
-        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=300
+        [sys.executable, "-c", CODE], env=environment, capture_output=True, text=True, timeout=300
     )
     assert done.returncode == 0, done.stderr
-    return done.stdout
-
-
-def test_without_flower_nothing_of_it_is_imported() -> None:
-    loaded = python(
-        "import sys; from celery import Celery; from celery_durable import Durable; app = Celery();"
-        " Durable(app);app.loader.import_default_modules(); print(*sys.modules)"
-    ).split()
-    assert "celery_durable.app" in loaded
-    assert not [
-        name for name in loaded if name.startswith(("flower", "tornado", "celery_durable.contrib"))
-    ]
-
-
-@pytest.mark.full
-def test_other_commands_load_next_to_nothing_of_the_tab() -> None:
-    """``celery worker`` imports Flower's command where it is installed, for that is a plug-in of
-    celery's.
-    """
-    loaded = python(
-        "import sys, celery.bin.celery; from celery import Celery; from celery_durable import"
-        " Durable; Durable(Celery());print(*sys.modules)"
-    ).split()
-    assert "flower.app" in loaded
-    ours = [name for name in loaded if name.startswith("celery_durable.contrib")]
-    assert ours == ["celery_durable.contrib", "celery_durable.contrib.flower"]
-
-
-@pytest.mark.full
-def test_flower_may_be_imported_after_the_app() -> None:
-    """And even be made before the app has its orchestrations."""
-    printed = python(
-        "from celery import Celery; from celery_durable import Durable\none = Celery('one',"
-        " broker='memory://'); Durable(one)\ntwo = Celery('two', broker='memory://')\nfrom"
-        " flower.app import Flower; from flower.urls import settings; from flower.options import"
-        " options\noptions.port = 0\nfirst, second = (Flower(capp=app, options=options, **settings)"
-        " for app in (one, two))\nDurable(two)\nfor flower in (first, second):\n   "
-        " flower.io_loop.add_callback(flower.io_loop.stop)\n    flower.start()\n   "
-        " print(flower.reverse_url('durable-list'))\n"
-    )
-    assert printed.split() == ["/orchestrations", "/orchestrations"]
+    without, with_commands, urls = json.loads(done.stdout.splitlines()[-1])
+    assert "celery_durable.app" in without
+    assert not ours(without)
+    assert not [name for name in without if name.startswith(("flower", "tornado"))]
+    assert "flower.app" in with_commands
+    assert ours(with_commands) == ["celery_durable.contrib", "celery_durable.contrib.flower"]
+    assert urls == ["/orchestrations", "/orchestrations"]

@@ -1,7 +1,7 @@
 """A schedule goes on by itself with plain workers: whichever of them dies, each tick runs once.
 
-In the long tier also over Redis and PostgreSQL, which a death at the worst place meets in the full
-one.
+In the long tier also over Redis and PostgreSQL; what a store decides of it is in
+``tests/contract/test_schedules.py``.
 """
 
 from __future__ import annotations
@@ -71,6 +71,7 @@ def test_each_second_runs_once_though_workers_are_killed(stage):
     assert len(started(stage)) == len(expected) >= 3 + 5 + 3
 
 
+@pytest.mark.long  # without a worker, on each store: tests/contract/test_schedules.py
 def test_a_worker_that_dies_between_the_commit_and_the_message(new_stage, redis_url, postgres_url):
     stage = new_stage(redis_url, postgres_url)
     place = "celery_durable.worker.publisher:CeleryPublisher.publish_turn"
