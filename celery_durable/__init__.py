@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from .app.shared import entity, orchestrator
     from .core.context import OrchestrationContext
     from .core.futures import SKIPPED
+    from .core.kinds.request import Request
     from .core.limits import Debounce, Limit, Rate
     from .core.retry import RetryPolicy
     from .core.status import RuntimeStatus
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
         OrchestrationRevoked,
         OrchestrationTimeout,
         PayloadError,
+        RequestRejected,
         ScheduleNotFound,
         StoreError,
         TurnLimitExceeded,
@@ -61,6 +63,7 @@ __all__ = [
     "Page",
     "Pause",
     "Rate",
+    "Request",
     "RetryPolicy",
     "RuntimeStatus",
     "SKIPPED",
@@ -83,6 +86,7 @@ __all__ = [
     "OrchestrationRevoked",
     "OrchestrationTimeout",
     "PayloadError",
+    "RequestRejected",
     "ScheduleNotFound",
     "StoreError",
     "TurnLimitExceeded",
@@ -102,6 +106,7 @@ _HOMES = dict.fromkeys(__all__, "errors") | {
     **dict.fromkeys(("Entity", "EntityPage"), "handles.entity"),
     **dict.fromkeys(("ActivityContext", "durable_context"), "worker.activity_context"),
     "OrchestrationContext": "core.context",
+    "Request": "core.kinds.request",
     "SKIPPED": "core.futures",
     "RetryPolicy": "core.retry",
     "RuntimeStatus": "core.status",

@@ -15,6 +15,7 @@ __all__ = [
     "InstanceExists",
     "InvalidState",
     "ScheduleNotFound",
+    "RequestRejected",
     "OrchestrationFailed",
     "OrchestrationTimeout",
     "ActivityError",
@@ -67,6 +68,10 @@ class InvalidState(DurableError):
 
 class ScheduleNotFound(DurableError, LookupError):
     """There is no schedule with this name (``name``)."""
+
+
+class RequestRejected(DurableError):
+    """The orchestrator refused a request (``instance_id``, ``request_id``)."""
 
 
 class OrchestrationFailed(DurableError):
@@ -154,24 +159,5 @@ class DeterminismWarning(DurableError, UserWarning):
 
 _PUBLIC = "celery_durable.errors"
 _rebuild.__module__ = _PUBLIC
-for _cls in (
-    DurableError,
-    InstanceNotFound,
-    InstanceExists,
-    InvalidState,
-    ScheduleNotFound,
-    OrchestrationFailed,
-    ActivityError,
-    ActivityTimeout,
-    ActivityInterrupted,
-    CompensationFailed,
-    ForbiddenOperation,
-    LockLost,
-    NonDeterminismError,
-    TurnLimitExceeded,
-    PayloadError,
-    StoreError,
-    ConfigurationError,
-    DeterminismWarning,
-):
-    _cls.__module__ = _PUBLIC
+for _name in __all__:
+    globals()[_name].__module__ = _PUBLIC

@@ -16,6 +16,7 @@ from ..core.limits import read_retention
 from ..core.options import NEEDLESS_FOR_ORCHESTRATORS, REFUSED_BY_ORCHESTRATORS, refuse
 from ..core.retry import run_timeout
 from ..engine.admission_policy import declared_policy
+from ..engine.query_declaration import QueryDeclaration
 from ..engine.registry import Definition, Registry, refuse_another
 from ..errors import ConfigurationError
 from ..worker.activity import wrap_tasks
@@ -26,12 +27,22 @@ __all__ = [
     "Declarations",
     "Declared",
     "declared_entity",
+    "offer_queries",
     "orchestrator_base",
     "task_options",
     "watch_active_apps",
 ]
 
-_OWN_OPTIONS = ("version", "max_activities", "limit", "debounce", "retention", "timeout", "upgrade")
+_OWN_OPTIONS = (
+    "version",
+    "max_activities",
+    "limit",
+    "debounce",
+    "retention",
+    "timeout",
+    "upgrade",
+    "queries",
+)
 
 
 class Declarations:
@@ -136,6 +147,16 @@ class Declared:
             *(each for each in kept if each[1]["version"] != own["version"]),
             (function, own),
         ]
+        offer_queries(self.task, function, own["queries"])
+
+
+def offer_queries(task: Any, function: Any, queries: dict[str, Callable[..., Any]]) -> None:
+    """Give a task, or a proxy that has not made one yet, ``.query`` for its newest version.
+
+    That makes no task, and so reads no settings, while the module is imported.
+    """
+    name = getattr(function, "__name__", type(function).__name__)
+    object.__setattr__(task, "query", QueryDeclaration(name, queries))
 
 
 def _refuse_plain_task(app: Celery, name: str) -> None:
@@ -183,6 +204,7 @@ def task_options(
         "timeout": run_timeout(options.get("timeout")),
         "upgrade": _checked_flag(options.get("upgrade", False), "upgrade"),
         "retention": read_retention(options["retention"]) if "retention" in options else None,
+        "queries": options.get("queries", {}),
     }
 
 

@@ -33,7 +33,7 @@ from ..handles.orchestration import Orchestration
 from ..settings import Settings
 from .code_checks import CodeChecks
 from .completing import Completing
-from .declare import Declarations
+from .declare import Declarations, offer_queries
 from .install import install
 from .looking import Looking, Page
 from .scheduling import Scheduling
@@ -238,7 +238,10 @@ class Durable(Looking, Scheduling, Steering, Completing, Switching, CodeChecks):
         if not callable(function):
             raise TypeError(f"an orchestrator is a function, not {type(function).__name__}")
         if self._app is None:
-            self._pending.append((function, options))
+            queries: dict[str, Callable[..., Any]] = {}
+            with suppress(AttributeError, TypeError):  # of a bound method, say
+                offer_queries(function, function, queries)
+            self._pending.append((function, {**options, "queries": queries}))
             return function
         return self.declarations.orchestrator(self.app, function, options)
 

@@ -30,7 +30,9 @@ def entity(cls: Any = None, *, name: str | None = None, **options: Any) -> Any:
     declaration = declared_entity(_shared_entities, cls, name, options)
     orchestrator_name = orchestrator_of(declaration.name)
     if (shared := _shared.get(orchestrator_name)) is not None:
-        _add_shared_version(shared, run_by(declaration), {"version": None, "max_activities": None})
+        _add_shared_version(
+            shared, run_by(declaration), {"version": None, "max_activities": None, "queries": {}}
+        )
     else:
         orchestrator(run_by(declaration), name=orchestrator_name, **options)
     return cls

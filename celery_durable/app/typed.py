@@ -19,6 +19,7 @@ __all__ = ["Filters", "Plain", "OrchestratorDecorator", "OrchestratorOptions", "
 
 P = ParamSpec("P")
 R = TypeVar("R")
+F = TypeVar("F", bound=Callable[..., Any])
 #: What a plain function may return, for type checkers to tell it from a generator.
 Plain = TypeVar("Plain", None, bool, int, float, str, bytes, list[Any], dict[str, Any])
 
@@ -53,6 +54,14 @@ class TypedOrchestrator(Generic[P, R]):
         **options: Any,
     ) -> Orchestration[R]:
         """Start it, with Celery's options."""
+        raise NotImplementedError
+
+    @overload
+    def query(self, function: F, /) -> F: ...
+    @overload
+    def query(self, function: None = None, *, name: str | None = None) -> Callable[[F], F]: ...
+    def query(self, function: Any = None, *, name: str | None = None) -> Any:
+        """Declare a query: a plain function that says something of ``ctx.state``."""
         raise NotImplementedError
 
     def __getattr__(self, name: str) -> Any: ...

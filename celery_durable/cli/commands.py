@@ -8,6 +8,7 @@ from __future__ import annotations
 import click
 
 from .adopting import adopt
+from .asking import ask, query
 from .changing import export, lint, replay, verify
 from .completing import complete, fail
 from .declared import entities, orchestrators, schedules
@@ -21,7 +22,7 @@ from .watching import watch
 
 __all__ = ["commands"]
 
-_BEFORE_VERBS = (start, list_, count, show, history, watch, wait, result, explain)
+_BEFORE_VERBS = (start, list_, count, show, history, watch, wait, result, explain, ask, query)
 _AFTER_VERBS = (
     complete,
     fail,

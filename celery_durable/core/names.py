@@ -28,6 +28,7 @@ __all__ = [
     "next_id",
     "parts_of_id",
     "parts_of_ticket",
+    "request_key",
 ]
 
 LONGEST_ID = 150
@@ -70,6 +71,11 @@ def checked_name(name: Any, what: str, limit: int = LONGEST_NAME) -> str:
             f"{what} has 1 to {limit} characters and no NUL; {text[:40]!r} does not fit"
         )
     return text
+
+
+def request_key(request_id: str) -> str:
+    """Return the key of a request, of fixed length, by the id that its asker gave."""
+    return hashlib.sha256(request_id.encode()).hexdigest()[:48]
 
 
 # -- ids -------------------------------------------------------------------------------------------

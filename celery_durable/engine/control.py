@@ -49,6 +49,8 @@ class Control:
     runner: Engine
     #: Tells which transaction of the caller's an event joins.
     transactions: Transactions = field(default_factory=NoTransactions)
+    #: When this process, by its own clock, looks at old answers next.
+    drops_answers_at: float = field(default=0.0, init=False)
 
     def __post_init__(self) -> None:
         self.runner.starter.transactions = self.transactions  # starts and events join the same one

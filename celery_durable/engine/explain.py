@@ -14,7 +14,7 @@ from .._errors import DurableError
 from ..core.canvas_options import CanvasOptions
 from ..core.entity import ORCHESTRATORS
 from ..core.history import Event, EventKind
-from ..core.kinds import CALL_FAILURES, CALLS_ASKED, ExternalEvents
+from ..core.kinds import CALL_FAILURES, CALLS_ASKED, ExternalEvents, Requests
 from ..core.status import RuntimeStatus
 from ..core.text import encodable
 from ..core.times import EPOCH
@@ -26,7 +26,7 @@ from .replay import events_of, replay_rows
 from .store_ports import Store
 from .switches import Switch, Switched
 
-__all__ = ["Explanation", "awaited_events", "explain"]
+__all__ = ["Explanation", "awaited_from_outside", "explain"]
 
 _SECOND = 1_000_000
 _DEFERRED = " waits for its completion"
@@ -84,11 +84,10 @@ def explain(store: Store, runner: Engine, record: InstanceRecord) -> Explanation
         asked = _asked(store, runner, record)
     found.waits_for += asked.waits_for
     if pending.next_timer is not None:
-        has_events = any(what.startswith("event ") for what in found.waits_for)
-        rows = store.reads.waits([record]).get(record.id) if has_events else None
-        _add_timer(
-            found.waits_for, "" if rows is None else rows.event, _ahead(pending.next_timer, now)
-        )
+        may_be_bounded = any(map(_is_from_outside, found.waits_for))
+        rows = store.reads.waits([record]).get(record.id) if may_be_bounded else None
+        awaits = None if rows is None else rows.awaits
+        _add_timer(found.waits_for, awaits, _ahead(pending.next_timer, now))
     if pending.overdue_since is not None and record.status is not RuntimeStatus.SUSPENDED:
         found.waits_for.append(
             f"a worker to take its next turn, which was due {_ago(pending.overdue_since, now)}"
@@ -159,11 +158,15 @@ def _hides_arguments(runner: Engine, record: InstanceRecord) -> bool:
         return True
 
 
-def _add_timer(waits_for: list[str], event: str, due: str) -> None:
-    """Add the next timer: to the line of the event that it bounds the wait for, or in a line of its
-    own.
-    """
-    bounded = f"event {event!r}"
+def _is_from_outside(what: str) -> bool:
+    """Tell whether something that is waited for is an event or a request."""
+    return what.startswith(("event ", "a request "))
+
+
+def _add_timer(waits_for: list[str], awaits: tuple[str, str] | None, due: str) -> None:
+    """Add the next timer: to the line of what it bounds the wait for, or in a line of its own."""
+    noun, name = awaits or ("", "")
+    bounded = f"{'a request' if noun == 'request' else noun} {name!r}"
     if bounded in waits_for:
         waits_for[waits_for.index(bounded)] += f", until a timer that is due {due}"
     else:
@@ -237,21 +240,24 @@ def _waits_long(row: Outstanding, now: int) -> bool:
     return not (row.is_held or row.is_delegated) and now - row.sent_at > 60 * _SECOND
 
 
-def awaited_events(store: Store, runner: Engine, record: InstanceRecord) -> list[str]:
-    """Return the names of the external events that the code of an instance waits for.
+def awaited_from_outside(
+    store: Store, runner: Engine, record: InstanceRecord
+) -> list[tuple[str, str]]:
+    """Return the external events and the requests that the code of an instance waits for: "event"
+    or "request", and the name.
 
     None where it is not registered.
     """
-    return (
-        [] if record.name.startswith(ORCHESTRATORS) else list(_asked(store, runner, record).events)
-    )
+    if record.name.startswith(ORCHESTRATORS):
+        return []
+    return list(_asked(store, runner, record).from_outside)
 
 
 class _PendingWaits(NamedTuple):
     """What the code was seen to wait for."""
 
-    #: Names of external events.
-    events: Sequence[str] = ()
+    #: External events and requests: "event" or "request", and the name.
+    from_outside: Sequence[tuple[str, str]] = ()
     #: All that only the code knows of, in words: events first.
     waits_for: Sequence[str] = ()
     #: Why nothing that could come would wake it; None if something would.
@@ -267,10 +273,14 @@ def _asked(store: Store, runner: Engine, record: InstanceRecord) -> _PendingWait
     execution = runner.replayer.new(snapshot.instance, definition)
     try:
         runner.watchdog.watch(record.id, lambda: replay_rows(execution, snapshot.history))
-        events = execution.of(ExternalEvents)
+        events, requests = execution.of(ExternalEvents), execution.of(Requests)
         parts = [events, *(part for part in execution.parts() if part is not events)]
         words = [text for part in parts for text in part.waits_for()]
-        return _PendingWaits(events.awaited, words, execution.stall)
+        from_outside = [
+            *(("event", name) for name in events.awaited),
+            *(("request", name) for name in requests.awaited),
+        ]
+        return _PendingWaits(from_outside, words, execution.stall)
     except DurableError:
         return _PendingWaits()  # its reason says that already
     finally:

@@ -131,7 +131,7 @@ class Waits:
 
     ``activity`` and ``child`` are one of them.
 
-    ``event`` is what the one timer bounds the wait for.
+    ``awaits`` is what the one timer bounds the wait for: "event" or "request", and its name.
     """
 
     activities: int = 0
@@ -142,7 +142,7 @@ class Waits:
     children: int = 0
     child: str = ""
     timer: int | None = None
-    event: str = ""
+    awaits: tuple[str, str] | None = None
     start: int | None = None
     turn: int | None = None
     is_waiting_for_admission: bool = False

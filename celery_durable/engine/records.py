@@ -14,9 +14,12 @@ from ..core.status import RuntimeStatus
 
 __all__ = [
     "CARRIED_OVER",
+    "UNANSWERED",
     "ActivityRow",
     "ActivityStart",
     "ActivityTicket",
+    "Answer",
+    "Asked",
     "Deferral",
     "InboxKind",
     "InboxRow",
@@ -42,7 +45,14 @@ class InboxKind:
     REWIND = "RewindRequested"
 
     #: What an instance that has failed keeps of what it had not heard: a rewind hears it.
-    KEPT = ("EventRaised", "ActivityCompleted", "ActivityFailed", "ChildCompleted", "ChildFailed")
+    KEPT = (
+        "EventRaised",
+        "RequestReceived",
+        "ActivityCompleted",
+        "ActivityFailed",
+        "ChildCompleted",
+        "ChildFailed",
+    )
     #: What a parent tells a child that it does not want any more.
     ENDING = (TERMINATE, "CancelRequested")
 
@@ -267,6 +277,26 @@ class TurnAddress:
     queue: str | None
     canvas: str | None
     root_id: str | None = None
+
+
+class Answer(NamedTuple):
+    """How a request was answered: by a value or a failure, encoded; by neither if the execution
+    that had it continued as new.
+    """
+
+    payload: str | None
+    has_failed: bool
+
+
+#: What is told of a request that an execution has left without an answer, and continued as new.
+UNANSWERED = Answer(None, True)
+
+
+class Asked(NamedTuple):
+    """How a request stands: the status of its instance, and the answer, if there is one."""
+
+    status: RuntimeStatus
+    answer: Answer | None
 
 
 class Claim(NamedTuple):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from .._errors import ConfigurationError
@@ -34,6 +34,8 @@ class Definition:
     timeout: int | None = None
     #: Status -> microseconds after which an ended instance is purged; None is the setting's.
     retention: Mapping[str, int] | None = None
+    #: Name -> what looks at ``ctx.state`` under it; filled after the declaration.
+    queries: dict[str, Callable[..., Any]] = field(default_factory=dict, compare=False)
 
     def check(self) -> None:
         """Refuse what no column holds.
@@ -129,6 +131,14 @@ class Registry:
     def versions(self, name: str) -> list[str | None]:
         """Return the versions of a name, the newest last."""
         return list(self._definitions.get(name, {}))
+
+    def queries_of(self, definition: Definition) -> Mapping[str, Callable[..., Any]]:
+        """Return the queries of an orchestrator: its own, and those of its other versions under
+        names that it has none of.
+        """
+        versions = self._definitions.get(definition.name, {}).values()
+        others = {name: each for version in versions for name, each in version.queries.items()}
+        return {**others, **definition.queries}
 
     def __contains__(self, name: object) -> bool:
         return name in self._definitions

@@ -34,7 +34,7 @@ from .registry import Definition
 from .replacing import Replacing
 from .writes import CHECK_MESSAGE_AFTER, EXPIRES, AlreadyWaitsError, NewInstance
 
-__all__ = ["IfExists", "StartRequest", "Started", "Starter", "new_id"]
+__all__ = ["IfExists", "StartRequest", "Nudge", "Started", "Starter", "new_id"]
 
 log: logging.Logger = logging.getLogger("celery_durable.client")
 IfExists = Literal["return", "raise", "restart", "replace"]
@@ -67,6 +67,24 @@ class StartRequest:
     expires: int | None = None
     #: Of its code; None is what the ramp says, or the newest.
     version: str | None = None
+
+
+@dataclass(slots=True, eq=False)
+class Nudge:
+    """Sends the first turn of an orchestration that joined a transaction."""
+
+    announce: Callable[[], None]
+    #: Whether that has committed, where it can be told.
+    has_committed: bool = False
+
+    def __call__(self) -> None:
+        """Send it now."""
+        self.announce()
+
+    def note_commit(self) -> None:
+        """The transaction has committed."""
+        self.has_committed = True
+        self.announce()
 
 
 class Started(NamedTuple):
@@ -201,8 +219,9 @@ class Starter:
             )
         is_new = transaction.write(lambda store, cursor: store.starts.insert_within(cursor, new))
         if is_new:
-            transaction.after_commit(lambda: self.announce(new))
-            return Started(new.id, lambda: self.announce(new))
+            nudge = Nudge(lambda: self.announce(new))
+            transaction.after_commit(nudge.note_commit)
+            return Started(new.id, nudge)
         if request.if_exists == "raise":
             raise InstanceExists(
                 f"there is an orchestration {new.id!r} already", instance_id=new.id

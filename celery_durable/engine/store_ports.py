@@ -16,6 +16,7 @@ from .records import (
     ActivityRow,
     ActivityStart,
     ActivityTicket,
+    Asked,
     Claim,
     Deferral,
     Outcome,
@@ -30,6 +31,7 @@ from .writes import Committed, NewInbox, NewInstance, TurnCommit
 __all__ = [
     "ISOLATION_LEVELS",
     "AdmissionRows",
+    "Answers",
     "Cleanup",
     "Cursor",
     "ReleaseLocks",
@@ -295,6 +297,16 @@ class Inbox(Protocol):
         """
 
 
+class Answers(Protocol):
+    """What orchestrations have said to requests."""
+
+    def look(self, instance_id: str, request: str) -> Asked | None:
+        """Tell how a request stands, by its key; None if there is no such instance."""
+
+    def drop_old(self) -> bool:
+        """Delete answers that are an hour old; True if there may be more of them."""
+
+
 class Store(Protocol):
     """All parts of a store."""
 
@@ -336,6 +348,10 @@ class Store(Protocol):
     @property
     def inbox(self) -> Inbox:
         """Messages to instances."""
+
+    @property
+    def answers(self) -> Answers:
+        """What was said to requests."""
 
     @property
     def reads(self) -> Reads:

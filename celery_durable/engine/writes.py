@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from ..core.status import RuntimeStatus
-from .records import ActivityRow, ActivityTicket, InstanceEnd
+from .records import ActivityRow, ActivityTicket, Answer, InstanceEnd
 
 __all__ = [
     "CHECK_MESSAGE_AFTER",
@@ -21,6 +21,7 @@ __all__ = [
     "ChildInstance",
     "Committed",
     "NewActivity",
+    "NewAnswer",
     "NewInbox",
     "NewInstance",
     "Place",
@@ -64,6 +65,13 @@ class NewInbox:
     creates: NewInstance | None = None
     since: int | None = None
     aside: int | None = None
+
+
+class NewAnswer(NamedTuple):
+    """An answer to a request, under the request's key, as a turn decides it."""
+
+    request: str
+    answer: Answer
 
 
 @dataclass(slots=True)
@@ -268,6 +276,8 @@ class TurnCommit:
     own_inbox: list[NewInbox] = field(default_factory=list)
     #: Messages to other instances.
     other_inboxes: list[NewInbox] = field(default_factory=list)
+    #: Answers to requests, for their askers to read.
+    answers: list[NewAnswer] = field(default_factory=list)
     #: Instances to start.
     children: list[ChildInstance] = field(default_factory=list)
     #: Children of a rewound instance that are asked for their outcomes.
@@ -333,6 +343,7 @@ class TurnCommit:
             or self.canceled_dedups
             or self.own_inbox
             or self.other_inboxes
+            or self.answers
             or self.children
             or self.revivals
             or self.join_changes

@@ -14,6 +14,7 @@ from ..core.status import RuntimeStatus
 from ..engine.listing import InstanceRecord
 from ..errors import OrchestrationFailed, OrchestrationRevoked, WaitTimeout
 from .aio import in_thread, twin, wait_for_end_async
+from .asking import Asking
 from .fields import StatusFields
 from .waiting import wait_for_end
 
@@ -33,7 +34,7 @@ else:
     R = TypeVar("R")
 
 
-class Orchestration(StatusFields, AsyncResult, Generic[R]):  # type: ignore[misc]
+class Orchestration(Asking, StatusFields, AsyncResult, Generic[R]):  # type: ignore[misc]
     """One orchestration.
 
     Status fields are read from the store at first use, and again by ``refresh()``.

@@ -1,14 +1,14 @@
-"""Waiting for the end of an orchestration, by reading its status again and again."""
+"""Waiting for what an orchestration comes to, by reading the store again and again."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from ..core.status import RuntimeStatus
 from ..errors import DurableError, WaitTimeout
 
-__all__ = ["drivers", "wait_for_end"]
+__all__ = ["drivers", "pauses", "wait_for_end", "wait_until"]
 
 #: Of a test that plays the worker: lets what is due happen, and as much time pass as a wait may
 #: take (seconds; None is any), until a condition holds.
@@ -43,33 +43,72 @@ def wait_for_end(
         WaitTimeout: it has not ended in time.
         DurableError: it cannot move while this thread waits.
     """
+    statuses: list[RuntimeStatus | None] = [None]
+
+    def is_over() -> bool:
+        statuses[0], is_last = read()
+        return is_last
+
+    wait_until(
+        is_over,
+        timeout,
+        is_eager=is_eager,
+        is_draining=is_draining,
+        stuck=lambda: DurableError(
+            f"orchestration {instance_id!r} is waited for where it cannot go on meanwhile"
+            " (task_always_eager):"
+            f" {'it has not begun' if statuses[0] is None else waits_for()}",
+            instance_id=instance_id,
+        ),
+        late=lambda: WaitTimeout(
+            f"orchestration {instance_id!r} is {statuses[0] or 'not started'} after {timeout}"
+            " seconds",
+            instance_id=instance_id,
+            status=statuses[0],
+            timeout=timeout,
+        ),
+    )
+
+
+def wait_until(
+    is_over: Callable[[], bool],
+    timeout: float | None,
+    *,
+    is_eager: bool,
+    is_draining: Callable[[], bool],
+    stuck: Callable[[], Exception],
+    late: Callable[[], Exception],
+) -> None:
+    """Return when a look at the store says so.
+
+    Args:
+        is_over: looks.
+        timeout: seconds; None waits for ever.
+        is_eager: see ``wait_for_end``.
+        is_draining: see ``wait_for_end``.
+        stuck: makes the error of a wait for what cannot come while this thread waits.
+        late: makes the error of a wait that ran out.
+    """
     left, patience = timeout, _EAGER_PATIENCE
     if drivers:  # no time passes after that
-        drivers[-1](timeout, lambda: read()[1])
+        drivers[-1](timeout, is_over)
         left, patience = None if timeout is None else 0.0, 0.0
     began = time.monotonic()
     end = None if left is None else began + left
-    pause = _FIRST_PAUSE
-    while True:
-        status, is_last = read()
-        if is_last:
+    for pause in pauses():
+        if is_over():
             return
         if is_draining() or (is_eager and end is None and time.monotonic() - began > patience):
-            raise DurableError(
-                f"orchestration {instance_id!r} is waited for where it cannot go on meanwhile"
-                " (task_always_eager):"
-                f" {'it has not begun' if status is None else waits_for()}",
-                instance_id=instance_id,
-            )
-        if end is not None and time.monotonic() + pause > end:
-            if (left := end - time.monotonic()) <= 0:
-                raise WaitTimeout(
-                    f"orchestration {instance_id!r} is {status or 'not started'} after {timeout}"
-                    " seconds",
-                    instance_id=instance_id,
-                    status=status,
-                    timeout=timeout,
-                )
-            pause = left
-        time.sleep(pause)
+            raise stuck()
+        left = pause if end is None else end - time.monotonic()
+        if left <= 0:
+            raise late()
+        time.sleep(min(pause, left))
+
+
+def pauses() -> Iterator[float]:
+    """Give how many seconds lie between two looks: few at first."""
+    pause = _FIRST_PAUSE
+    while True:
+        yield pause
         pause = min(pause * _GROWTH, _LONGEST_PAUSE)

@@ -86,6 +86,8 @@ _BODIES: Mapping[tuple[str, str, int], Any] = {
         for path in ("orchestrators/{name}", "orchestrators/{name}/{instanceId}")
     },
     **{("GET", "instances/{id}", code): _ref("Status") for code in (200, 202, 500)},
+    ("POST", "instances/{id}/requests/{name}", 200): _ANY,
+    ("GET", "instances/{id}/queries/{name}", 200): _ANY,
     ("GET", "instances", 200): {"type": "array", "items": _ref("Status")},
     ("DELETE", "instances/{id}", 200): _ref("Deleted"),
     ("DELETE", "instances", 200): _ref("Deleted"),

@@ -17,7 +17,7 @@ from ..errors import (
     PayloadError,
     StoreError,
 )
-from . import completions, entities, instances, starting
+from . import asking, completions, entities, instances, starting
 from .access import VIEW_PAYLOAD, Authorize, Verdict, verdict_of
 from .completions import without_token
 from .messages import Problem, Request, Response, as_json
@@ -38,6 +38,8 @@ def _describe(call: Call) -> Response:
 def contract_routes() -> tuple[Route, ...]:
     """Return the whole contract: what is served and the OpenAPI document are both made from it."""
     return (
+        # before all whose ids may hold what follows an id here
+        *asking.ROUTES,
         *instances.ROUTES,
         # of the verbs, events are first: where only the decoded path is known,
         # "instances/a/raiseEvent/suspend" is an event of "a"

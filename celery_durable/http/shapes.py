@@ -131,7 +131,15 @@ _ENDS = {
     "ExecutionCanceled": OrchestrationRuntimeStatus.Canceled,
     "ExecutionTerminated": OrchestrationRuntimeStatus.Terminated,
 }
-_OUTCOMES = ("ActivityCompleted", "ChildCompleted", "ExecutionCompleted", "RunRecorded")
+_OUTCOMES = (
+    "ActivityCompleted",
+    "ChildCompleted",
+    "ExecutionCompleted",
+    "RunRecorded",
+    "RequestAnswered",
+)
+#: What has a name that is no task's.
+_NAMED = ("EventRaised", "EventSent", "RequestReceived", "RequestAnswered")
 
 
 def history_body(
@@ -175,7 +183,7 @@ def _event_body(
     if kind == "ExecutionStarted":
         body["FunctionName"] = name
     elif called:
-        body["Name" if kind in ("EventRaised", "EventSent") else "FunctionName"] = called
+        body["Name" if kind in _NAMED else "FunctionName"] = called
     if event["attempt"]:
         body["Attempt"] = event["attempt"]
     if first is not None and first is not event:

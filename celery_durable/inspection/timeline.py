@@ -14,7 +14,7 @@ from datetime import datetime, timedelta
 from ..core import kinds
 from ..core.status import RuntimeStatus
 from ..core.times import EPOCH, as_microseconds
-from ..engine.explain import awaited_events
+from ..engine.explain import awaited_from_outside
 from ..engine.listing import InstanceRecord
 from ..handles.fields import record_of, runtime_of_handle
 from ..handles.orchestration import Orchestration
@@ -49,8 +49,9 @@ class Lane:
     """One thing that was asked for, with all its attempts.
 
     ``kind`` is "orchestration" (the whole, always first), "activity", "child", "timer", "event",
-    "entity", "signal" or "run"; ``number`` is the command number, 0 for the orchestration and for
-    events; ``outcome`` is "completed", "failed", "canceled", or "live" while there is none.
+    "request", "entity", "signal" or "run"; ``number`` is the command number, 0 for the
+    orchestration, for events and for requests; ``outcome`` is "completed", "failed", "canceled",
+    or "live" while there is none.
     """
 
     kind: str
@@ -112,9 +113,9 @@ def timeline_of(run: Orchestration, *, now: datetime | None = None) -> Timeline:
         return _timeline(record, rows, None)
     moment = int(runtime.store.now()) if now is None else as_microseconds(now)
     moment = max(moment, rows.last_at)
-    awaited = []
+    awaited: list[tuple[str, str]] = []
     if rows.whole.is_started:
-        awaited = awaited_events(runtime.store, runtime.runner, record)
+        awaited = awaited_from_outside(runtime.store, runtime.runner, record)
     rows.end_live(moment, runtime.store.reads.pending(record.id), awaited, record.reason or "")
     return _timeline(record, rows, moment)
 

@@ -204,13 +204,16 @@ class TimelineBuilder:
         row.outcome = _OUTCOMES.get(status, row.outcome)
         self.last_at = max(self.last_at, at)
 
-    def end_live(self, now: int, pending: Pending, awaited: Iterable[str], reason: str) -> None:
+    def end_live(
+        self, now: int, pending: Pending, awaited: Iterable[tuple[str, str]], reason: str
+    ) -> None:
         """Let what is under way reach to now.
 
         Args:
             now: microseconds since the epoch.
             pending: what the store holds for it.
-            awaited: the names of the events that its code waits for.
+            awaited: the events and requests that its code waits for: "event" or "request", and
+                the name.
             reason: why it is in its status, or nothing.
         """
         out = {(row.command, row.attempt): row for row in pending.activities}
@@ -218,8 +221,8 @@ class TimelineBuilder:
             kind, note = _under_way(row, out.get((row.number, row.attempt)))
             row.spans.append(Span(kind, row.since or now, now, row.attempt, note))
         since = self.last_at if self.whole.is_started else now
-        for name in awaited:
-            row = self.row("event", 0, name)
+        for kind, name in awaited:
+            row = self.row(kind, 0, name)
             row.spans.append(Span("waiting", since, now, note="at least since then"))
             row.outcome = "live"
         self.whole.split(now)

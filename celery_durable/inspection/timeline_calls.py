@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from ..core.entity import MESSAGE, REPLY
 from ..core.history import Event, EventKind
 from ..core.names import parts_of_id
@@ -123,23 +125,43 @@ def _event_raised(builder: TimelineBuilder, event: Event) -> None:
         note = builder.failure_text(failure) if failure else ""
         builder.resolve(event, "failed" if failure else "completed", note)
         return
-    row = builder.row("event", 0, "message" if event.name == MESSAGE else event.name)
+    _arrived(builder, "event", event, "message" if event.name == MESSAGE else event.name)
+
+
+def _arrived(builder: TimelineBuilder, kind: str, event: Event, label: str) -> None:
+    row = builder.row(kind, 0, label)
     if not builder.has_live and builder.before is not None:
         row.open(builder.before.at)  # nothing else was under way: the code has waited for it
     row.settle(event.at, "completed")
 
 
+def _request_received(builder: TimelineBuilder, event: Event) -> None:
+    _arrived(builder, "request", event, event.name)
+
+
+def _request_answered(builder: TimelineBuilder, event: Event) -> None:
+    """Let the row of a request reach to its answer."""
+    has_failed = bool(fact(event, "failed"))
+    row = builder.row("request", 0, event.name)
+    if row.spans and row.since is None:
+        row.spans.append(Span("running", row.spans[-1].end, event.at, note="until its answer"))
+    row.outcome = "failed" if has_failed else "completed"
+    row.note = builder.failure_text(event.payload) if has_failed else ""
+
+
 def _timer_canceled(builder: TimelineBuilder, event: Event) -> None:
     """Cancel a timer; the event that canceled it was waited for as long as the timer ran."""
     timer, before = builder.call(event.command), builder.before
-    ends_it = before is not None and before.kind is K.EVENT_RAISED and before.at == event.at
-    if before is not None and ends_it and timer is not None and timer.since is not None:
-        row = builder.find("event", 0, before.name)
+    kind = None if before is None or before.at != event.at else _FROM_OUTSIDE.get(before.kind)
+    if before is not None and kind and timer is not None and timer.since is not None:
+        row = builder.find(kind, 0, before.name)
         if row is not None and row.spans[-1].end == event.at:
             row.spans[-1].begin = min(row.spans[-1].begin, timer.since)
     _canceled(builder, event)
 
 
+#: What code waits for from outside -> the kind of its row.
+_FROM_OUTSIDE: Mapping[str, str] = {K.EVENT_RAISED: "event", K.REQUEST_RECEIVED: "request"}
 CALL_HANDLERS: Handlers = {
     K.ACTIVITY_SCHEDULED: _activity_scheduled,
     K.ACTIVITY_DEFERRED: _deferred,
@@ -156,5 +178,7 @@ CALL_HANDLERS: Handlers = {
     K.TIMER_CANCELED: _timer_canceled,
     K.EVENT_SENT: _event_sent,
     K.EVENT_RAISED: _event_raised,
+    K.REQUEST_RECEIVED: _request_received,
+    K.REQUEST_ANSWERED: _request_answered,
     K.RUN_RECORDED: _run_recorded,
 }

@@ -69,7 +69,7 @@ class Row:
             "failed"
             if outcome == "failed"
             else "waiting"
-            if self.is_deferred or self.kind in ("timer", "event")
+            if self.is_deferred or self.kind in ("timer", "event", "request")
             else "running"
         )
         self.spans.append(Span(kind, began, at, self.attempt, note))

@@ -195,9 +195,9 @@ def _wait_in_words(record: Any, waits: Any, switched: Switched) -> str:
     if waits.start is not None:
         return f"start due {moment_text(waits.start)}"
     until = moment_text(waits.timer)
-    return (
-        _shortened(f"event {waits.event}, until {until}") if waits.event else f"timer due {until}"
-    )
+    if waits.awaits is None:
+        return f"timer due {until}"
+    return _shortened(f"{' '.join(waits.awaits)}, until {until}")
 
 
 def _shortened(text: str) -> str:

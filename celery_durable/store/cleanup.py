@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from . import history, inbox, instances, outbox
+from . import answers, history, inbox, instances, outbox
 from .faults import Undone
 from .runner import Cursor, Runner
 
@@ -44,6 +44,7 @@ class Cleanup:
                 raise _HasMovedError
             run(cursor, outbox.PURGE_OUTBOX, execution=execution)
             run(cursor, inbox.CLEAR_INBOX, id=instance_id)
+            run(cursor, answers.CLEAR_ANSWERS, id=instance_id)
             run(cursor, history.CLEAR_HISTORY, id=instance_id)
             if not run(cursor, instances.PURGE_INSTANCE, **key).rowcount:
                 raise _HasMovedError
@@ -71,6 +72,7 @@ class Cleanup:
             ]
             ids = [{"id": key["id"]} for key in keys]
             run_many(cursor, inbox.CLEAR_INBOX, ids)
+            run_many(cursor, answers.CLEAR_ANSWERS, ids)
             run_many(cursor, history.CLEAR_HISTORY, ids)
             run_many(cursor, instances.PURGE_INSTANCE, keys)
             return len(keys)

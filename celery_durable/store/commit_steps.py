@@ -12,7 +12,7 @@ from ..core.history import Event, dump_events, load_events
 from ..core.status import RuntimeStatus
 from ..engine.records import ActivityRow, ActivityTicket, InstanceEnd
 from ..engine.writes import ChildInstance, Committed, NewInbox, Revival, TurnCommit
-from . import admission, creation, history, inbox, instances, outbox
+from . import admission, answers, creation, history, inbox, instances, outbox
 from .creation import HeldError
 from .runner import Cursor, Runner
 from .timing import Timing
@@ -176,6 +176,13 @@ def put_own(work: Work) -> None:
     inbox.insert_many(work.database, work.cursor, work.commit.own_inbox, work.now)
 
 
+def put_answers(work: Work) -> None:
+    """Keep the answers to requests for their askers."""
+    commit = work.commit
+    if commit.answers:
+        answers.put(work.database, work.cursor, commit.instance_id, commit.answers, work.now)
+
+
 def show_aside(work: Work) -> None:
     """Show messages that were put aside."""
     commit = work.commit
@@ -331,6 +338,7 @@ STEPS: tuple[Step, ...] = (
     change_joins,
     add_activities,
     put_own,
+    put_answers,
     show_aside,
     park_inbox,
     wake_inbox,

@@ -16,6 +16,7 @@ from .storage import STORAGE
 from .types import BIG_KEY, LONG_TEXT, PAYLOAD, ExactText
 
 __all__ = [
+    "answers",
     "held",
     "history",
     "inbox",
@@ -251,6 +252,17 @@ held: Any = sa.Table(
     sa.Column("name", ExactText(200), nullable=False),
     sa.Column("since", sa.BigInteger, nullable=False),
     sa.Index("durable_held_pause", "kind", "name", "since"),
+)
+
+answers: Any = sa.Table(
+    "durable_answers",
+    metadata,
+    sa.Column("instance", ExactText(150), primary_key=True),
+    sa.Column("request", ExactText(48), primary_key=True),
+    sa.Column("outcome", sa.Integer, nullable=False),
+    sa.Column("payload", PAYLOAD),
+    sa.Column("answered_at", sa.BigInteger, nullable=False),
+    sa.Index("durable_answers_answered", "answered_at"),
 )
 
 _ddl: Any = sa.DDL  # it has no types

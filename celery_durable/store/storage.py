@@ -21,7 +21,8 @@ FOR_QUEUES = (
 STORAGE = {
     "durable_instances": FOR_UPDATES,
     **dict.fromkeys(
-        ("durable_inbox", "durable_outbox", "durable_waiting", "durable_places"), FOR_QUEUES
+        ("durable_inbox", "durable_outbox", "durable_waiting", "durable_places", "durable_answers"),
+        FOR_QUEUES,
     ),
 }
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ..engine import store_ports as ports
 from . import queries
+from .answers import Answers
 from .arrivals import Inbox
 from .cleanup import Cleanup
 from .database import Database
@@ -50,6 +51,7 @@ class Store:
         self.starts: ports.Starts = starts
         self.outcomes: ports.Outcomes = Outcomes(database, self.timing)
         self.inbox: ports.Inbox = inbox
+        self.answers: ports.Answers = Answers(database)
         self.reads: ports.Reads = Reads(database)
         self.recovery: ports.RecoveryRows = RecoveryRows(database)
         self.workers: ports.Workers = Workers(database)

@@ -89,7 +89,8 @@ def gathered(rows: Iterable[Sequence[Any]], id_of: dict[str, str]) -> dict[str, 
             case "child":
                 waits.children, waits.child = int(number), name
             case "timer":
-                waits.timer, waits.event = int(moment), _event_in(facts) if number == 1 else ""
+                waits.timer = int(moment)
+                waits.awaits = _awaited_in(facts) if number == 1 else None
             case "admission":
                 waits.is_waiting_for_admission = True
             case _:
@@ -97,8 +98,12 @@ def gathered(rows: Iterable[Sequence[Any]], id_of: dict[str, str]) -> dict[str, 
     return found
 
 
-def _event_in(facts: str | None) -> str:
+def _awaited_in(facts: str | None) -> tuple[str, str] | None:
+    """Return what the facts of a timer say that is waited for until it is due."""
     try:
-        return str(json.loads(facts or "{}").get("event", ""))
-    except (ValueError, AttributeError):  # damaged: the turn will say so
-        return ""
+        found = json.loads(facts or "{}")
+        return next(
+            ((noun, str(found[noun])) for noun in ("event", "request") if noun in found), None
+        )
+    except (ValueError, TypeError):  # damaged: the turn will say so
+        return None

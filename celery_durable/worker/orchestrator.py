@@ -286,6 +286,24 @@ class OrchestratorTask(Task):  # type: ignore[misc]
         function: Callable[..., Any] = own.run if definition is None else definition.function
         return function
 
+    def query(self, function: Callable[..., Any] | None = None, *, name: str | None = None) -> Any:
+        """Declare a query: a plain function of ``(state, *args, **kwargs)`` that says something of
+        ``ctx.state``, by its own name or another one.
+
+        Raises:
+            TypeError: it is no plain function.
+            ConfigurationError: there is another one of that name.
+
+        Example:
+            >>> @fulfil.query
+            ... def address(state):
+            ...     return state.address
+        """
+        from ..engine.query_declaration import QueryDeclaration
+
+        definition = self.app.durable.registry.newest(self.name)
+        return QueryDeclaration(self.name, definition.queries)(function, name=name)
+
     def AsyncResult(self, task_id: str, **kwargs: Any) -> Orchestration:  # noqa: N802
         """Return the handle of an orchestration of this task, which a canvas may start only
         later.

@@ -23,7 +23,8 @@ from celery_durable.store.schema import metadata
 
 #: every command that a user may look for
 NAMED = set(
-    "start list count show history watch wait result event suspend resume cancel terminate rewind"
+    "start list count show history watch wait result ask query event suspend resume cancel"
+    " terminate rewind"
     " restart fork purge explain override complete fail export replay verify lint orchestrators"
     " schedules entities pause unpause pauses ramp migrate check doctor adopt exporter".split()
 )

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from celery_durable import __version__
 from celery_durable.core.status import RuntimeStatus
+from celery_durable.engine.asking import ask
 from celery_durable.engine.at_most_once import new_mark
 from celery_durable.engine.completion_tokens import token_of
 from celery_durable.engine.records import Deferral
@@ -52,6 +53,9 @@ def run_all(world: World) -> dict[str, str]:
     world.start("typed", id_="typed")
     world.raise_event("typed", "due", 60)
     world.raise_event("typed", "due", "never")
+    world.start("clerk", id_="clerk")
+    for name, data in (("move", "Rome"), ("move", "nowhere"), ("due", "never")):
+        ask(world.client, "clerk", name, data, None)
     world.start("waiter", id_="canceled")
     world.start("waiter", id_="terminated")
     world.start("waiter", id_="running")
@@ -81,7 +85,9 @@ def run_all(world: World) -> dict[str, str]:
     )
     for id_ in ("order", child):
         world.raise_event(id_, "approved", {"by": "ada"})
-    world.pump_to_end("order", "generator", "cashier", "typed", "canceled", "exhausted", "parent")
+    world.pump_to_end(
+        "order", "generator", "cashier", "typed", "clerk", "canceled", "exhausted", "parent"
+    )
     world.client.fork("running", 1, "fork", "what if")
     world.raise_event("fork", "go", 1)
     world.pump_to_end("fork")
@@ -90,6 +96,7 @@ def run_all(world: World) -> dict[str, str]:
         "generator",
         "cashier",
         "typed",
+        "clerk",
         "canceled",
         "terminated",
         "running",

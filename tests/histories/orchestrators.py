@@ -134,6 +134,23 @@ async def exhausted(ctx: Any) -> Any:
     return await ctx.call(sig("flaky", "exhausted"), on_exhausted="suspend")
 
 
+@recorded
+async def clerk(ctx: Any) -> Any:
+    """Requests: one that is answered, one that is rejected, one that does not fit its type."""
+    ctx.state.moved = 0
+    for _ in range(2):
+        request = await ctx.wait_request("move", timeout=DAY)
+        if request.data == "nowhere":
+            request.reject("there is no such place")
+        else:
+            ctx.state.moved += await ctx.call(sig("add", 1, 0))
+            request.reply({"moved": ctx.state.moved})
+    try:
+        await ctx.wait_request("due", type=timedelta)
+    except PayloadError:
+        return ctx.state.moved
+
+
 class Till:
     """An entity that is called, signalled and locked."""
 

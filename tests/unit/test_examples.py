@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import doctest
 import inspect
 import shutil
@@ -37,7 +38,7 @@ IN_ORCHESTRATORS = (OrchestrationContext, Saga)
 OUTSIDE = (Durable, Orchestration, Schedule, EntityReference)
 VALUES = (RetryPolicy, Limit, Rate, celery_durable.Debounce)
 #: Another method's docstring says what they do.
-SAME_AS_OTHERS = {"aget", "arefresh", "get", "revoke", "skip"}
+SAME_AS_OTHERS = {"aask", "aget", "arefresh", "get", "revoke", "skip"}
 
 
 @dataclass
@@ -115,12 +116,23 @@ def _declare(app: Celery, durable: Durable) -> dict[str, Any]:
     @app.task(name="shop.ship", shared=False)
     def ship(order: str) -> None: ...
 
+    async def answer(ctx: OrchestrationContext) -> None:
+        request = await ctx.wait_request("change_address")
+        request.reply({"ok": True})
+
     @durable.orchestrator(name="shop.fulfil", shared=False)
     async def fulfil(ctx: OrchestrationContext, order: str) -> str:
         receipt: str = await ctx.call(charge.s(order))
         if order == "42":
+            ctx.state.address = "Rome"
+            answering = asyncio.ensure_future(answer(ctx))
             await ctx.wait_event("approved")
+            answering.cancel()
         return receipt
+
+    @fulfil.query
+    def address(state: Any) -> Any:
+        return state.address
 
     @durable.entity(shared=False)
     class Counter:
@@ -205,7 +217,9 @@ def test_it_runs_in_an_orchestrator(shop: Shop, example: Example) -> None:
     )
     orchestrator = shop.durable.orchestrator(names["body"], name="shop.example", shared=False)
     run = shop.durable.start(orchestrator.s("42"))
-    is_waiting = any(word in example.name for word in ("sleep", "wait_event", ".any"))
+    is_waiting = any(
+        word in example.name for word in ("sleep", "wait_event", "wait_request", ".any")
+    )
     expected = RuntimeStatus.RUNNING if is_waiting else RuntimeStatus.COMPLETED
     wait_until(lambda: run.refresh().runtime_status is expected, 10, str(run.failure))
     assert run.output == (None if is_waiting else "ran")

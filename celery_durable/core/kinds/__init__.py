@@ -24,7 +24,9 @@ from .execution import (
 from .external_event import ExternalEventContext, ExternalEvents, SendEvent
 from .kind import ContextPart, Kind, Registry, Reissue
 from .patch import PatchContext, Patches, RecordPatch
+from .request import AnswerRequest, Request, RequestContext, Requests
 from .side_effect import RecordRun, SideEffectContext, SideEffects
+from .state import State, StateContext
 from .timer import CancelTimer, CreateTimer, TimerContext, Timers
 from .typed_payload import RefusePayload, TypedPayloads
 
@@ -41,6 +43,7 @@ __all__ = [
     "RESOLUTIONS",
     "Activities",
     "ActivityCall",
+    "AnswerRequest",
     "Aside",
     "Call",
     "CallOptions",
@@ -68,12 +71,15 @@ __all__ = [
     "RefusePayload",
     "Registry",
     "Reissue",
+    "Request",
+    "Requests",
     "ReviveChild",
     "RunLimit",
     "ScheduleActivity",
     "SendEvent",
     "SideEffects",
     "StartChild",
+    "State",
     "Timers",
     "TypedPayloads",
     "call",
@@ -92,6 +98,7 @@ KINDS = Registry(
         Timers,
         EntityCalls,
         ExternalEvents,
+        Requests,
         SideEffects,
         Patches,
         TypedPayloads,
@@ -117,6 +124,12 @@ WITHDRAWN = frozenset(event for command, event in CONFIRMATIONS.items() if comma
 
 
 class KindsContext(
-    CallContext, TimerContext, ExternalEventContext, SideEffectContext, PatchContext
+    CallContext,
+    TimerContext,
+    ExternalEventContext,
+    RequestContext,
+    SideEffectContext,
+    PatchContext,
+    StateContext,
 ):
     """What the kinds add to ``ctx``."""

@@ -17,6 +17,7 @@ from ..tasks import ReplayTask
 from .entity_call import EntityCalls
 from .external_event import ExternalEvents
 from .kind import Kind, Reissue
+from .request import Requests
 from .timer import Timers
 
 __all__ = [
@@ -138,6 +139,8 @@ class ContinueAsNew(Command):
     upgrade: bool | str | None = None
     #: The time that the run may take, which its next execution has too; None is without limit.
     limit: RunLimit | None = None
+    #: The ids of the requests that get no answer any more.
+    unanswered: list[str] = field(default_factory=list)
 
     def _payload(self) -> str | None:
         return self.input
@@ -355,10 +358,15 @@ class Lifecycle(Kind):
             payload = host.codec.encode([list(request.call_args), request.call_kwargs])
         except PayloadError as problem:
             return self._fail(problem)
-        left = host.of(ExternalEvents).left() if request.keep_events else []
-        self.keeps_events = request.keep_events
-        number = host.next_number()
-        self._end(ContinueAsNew(number, payload, left, upgrade=request.upgrade, limit=self._limit))
+        requests = host.of(Requests)
+        kept = request.keep_events
+        left = [*host.of(ExternalEvents).left(), *requests.left()] if kept else []
+        self.keeps_events = kept
+        command = ContinueAsNew(
+            host.next_number(), payload, left, upgrade=request.upgrade, limit=self._limit
+        )
+        command.unanswered = requests.take_unanswered()
+        self._end(command)
 
     def go_to_rest(self, rest: Rest, decision: Decision) -> None:
         """End the turn of an entity: what it knows is the input of its next execution."""

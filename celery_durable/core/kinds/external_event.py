@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -23,7 +22,7 @@ from ..ports import Host
 from ..retry import Interval, in_microseconds
 from .entity_call import EntityCalls
 from .kind import ContextPart, Kind
-from .timer import Timers
+from .mailbox import Mailbox
 from .typed_payload import as_type
 
 __all__ = ["ExternalEventContext", "ExternalEvents", "SendEvent"]
@@ -98,22 +97,12 @@ class ExternalEvents(Kind):
 
     def __init__(self, host: Host) -> None:
         super().__init__(host)
-        self._arrivals = 0
-        #: Name -> what has come: its place in the order of arrival, the event, its value.
-        self._buffered: dict[str, deque[tuple[int, Event, Any]]] = {}
-        #: Name -> the futures that wait for the next one, in order.
-        self._waiters: dict[str, deque[asyncio.Future[Any]]] = {}
-        #: The ids that clients gave; an event is taken once only.
-        self._ids: set[str] = set()
+        self._mailbox = Mailbox(host, "event")
 
     @property
     def awaited(self) -> list[str]:
         """The names of the events that the code waits for now."""
-        return [
-            name
-            for name, waiters in self._waiters.items()
-            if any(not waiter.done() for waiter in waiters)
-        ]
+        return self._mailbox.awaited
 
     def waits_for(self) -> list[str]:
         """Return the events that the code waits for now, in words."""
@@ -121,42 +110,17 @@ class ExternalEvents(Kind):
 
     def wait(self, name: str, timeout: int | None) -> asyncio.Future[Any]:
         """Return a future of the next event of that name."""
-        host = self.host
-        if buffered := self._buffered.get(name):
-            return done_future(host.loop, buffered.popleft()[2])
-        future = host.loop.create_future()
-        if timeout == 0:
-            future.set_exception(TimeoutError(f"no event {name!r} is there"))
-            return future
-        self._waiters.setdefault(name, deque()).append(future)
-        if timeout is not None:
-
-            def ran_out() -> None:
-                if not future.done():
-                    future.set_exception(TimeoutError(f"no event {name!r} came in time"))
-
-            timers = host.of(Timers)
-            number = timers.create(host.now + timeout, ran_out, name)
-            future.add_done_callback(lambda _: timers.cancel(number))
-        return future
+        return self._mailbox.wait(name, timeout)
 
     def left(self) -> list[Event]:
         """Return what was not taken, in the order of arrival, for the next execution."""
-        kept: list[Event] = []
-        for _, event, _ in sorted(
-            (entry for queue in self._buffered.values() for entry in queue),
-            key=lambda entry: entry[0],
-        ):
-            # clocks may disagree: the order of arrival stays, and is told by the times alone
-            earliest = kept[-1].at + 1 if kept else 0
-            kept.append(event._replace(at=max(event.at, earliest)))
-        return kept
+        return self._mailbox.left()
 
     # -- what the machine asks ---------------------------------------------------------------------
 
     def is_wanted(self, event: Event) -> bool:
         """Tell whether it is no copy of an event that was taken."""
-        return _id_of(event) not in self._ids
+        return not self._mailbox.knows(event)
 
     def prepare(self, event: Event) -> Event:
         """Say which call an entity answers."""
@@ -166,21 +130,13 @@ class ExternalEvents(Kind):
 
     def resolve(self, event: Event) -> None:
         """Give the event to the first that waits for it, or keep it."""
-        if (event_id := _id_of(event)) is not None:
-            self._ids.add(event_id)
+        self._mailbox.note(event)
         # now: damage must not come up in the user's code
         value = self.host.codec.decode(event.payload or "null")
         if event.name.startswith(REPLY):
             self.host.of(EntityCalls).answer(event, value)
-            return
-        waiters = self._waiters.get(event.name)
-        while waiters:
-            waiter = waiters.popleft()
-            if not waiter.done():
-                waiter.set_result(value)
-                return
-        self._arrivals += 1
-        self._buffered.setdefault(event.name, deque()).append((self._arrivals, event, value))
+        else:
+            self._mailbox.put(event, value)
 
     def is_waiting(self) -> bool:
         """Tell whether the code waits for an event."""
@@ -227,8 +183,3 @@ class ExternalEventContext(ContextPart):
             )
         host.ask(SendEvent(host.next_number(), receiver, event, host.codec.encode(data)))
         return done_future(host.loop, None)
-
-
-def _id_of(event: Event) -> str | None:
-    event_id: str | None = (event.facts or {}).get("id")
-    return event_id

@@ -19,6 +19,9 @@ from .kind import ContextPart, Kind, Reissue
 
 __all__ = ["CancelTimer", "CreateTimer", "TimerContext", "Timers"]
 
+#: What is waited for from outside: "event" or "request", and its name.
+Awaited = tuple[str, str]
+
 
 @dataclass(slots=True)
 class CreateTimer(Command):
@@ -27,8 +30,8 @@ class CreateTimer(Command):
     confirmed_by: ClassVar[str] = EventKind.TIMER_CREATED
     #: Microseconds since the epoch.
     due: int
-    #: The name of what is waited for until then; empty for nothing.
-    event: str = ""
+    #: What is waited for until then: "event" or "request", and its name; None is nothing.
+    awaits: Awaited | None = None
     #: Whether it ends the time that the whole run may take.
     is_deadline: bool = False
 
@@ -57,8 +60,8 @@ class Timers(Kind):
 
     def __init__(self, host: Host) -> None:
         super().__init__(host)
-        #: Number -> when it is due, the name of what is waited for until then, what it calls.
-        self.open: dict[int, tuple[int, str, Callable[[], None]]] = {}
+        #: Number -> when it is due, what is waited for until then, what it calls.
+        self.open: dict[int, tuple[int, Awaited | None, Callable[[], None]]] = {}
         #: Those that this very turn has set, and when they are due.
         self._new: dict[int, int] = {}
         #: Handles of asyncio, by their identity -> the timer of each.
@@ -67,18 +70,23 @@ class Timers(Kind):
         self.deadline: int | None = None
 
     def create(
-        self, due: int, callback: Callable[[], None], event: str = "", *, is_deadline: bool = False
+        self,
+        due: int,
+        callback: Callable[[], None],
+        awaits: Awaited | None = None,
+        *,
+        is_deadline: bool = False,
     ) -> int:
         """Create a durable timer and return its command number.
 
-        ``event`` is the name of what is waited for until then.
+        ``awaits`` is what is waited for until then.
         """
         host = self.host
         number = host.next_number()
-        self.open[number] = due, event, callback
+        self.open[number] = due, awaits, callback
         if not host.is_replaying:
             self._new[number] = due
-        host.ask(CreateTimer(number, due, event, is_deadline))
+        host.ask(CreateTimer(number, due, awaits, is_deadline))
         return number
 
     def set_deadline(self, due: int, callback: Callable[[], None]) -> None:
@@ -156,9 +164,9 @@ class Timers(Kind):
 
     def reissue(self, plan: Reissue) -> None:
         """Ask again for the timers that were open before; calls have set new ones by now."""
-        for number, (due, awaited, _) in sorted(self.open.items(), key=lambda item: item[0]):
+        for number, (due, awaits, _) in sorted(self.open.items(), key=lambda item: item[0]):
             if number <= plan.last:
-                self.host.ask(CreateTimer(number, due, awaited))
+                self.host.ask(CreateTimer(number, due, awaits))
 
 
 class TimerContext(ContextPart):

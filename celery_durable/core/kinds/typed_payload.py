@@ -13,7 +13,7 @@ from ..history import Event, EventKind
 from ..ports import Host
 from .kind import Kind
 
-__all__ = ["RefusePayload", "TypedPayloads", "as_type"]
+__all__ = ["RefusePayload", "TypedPayloads", "as_type", "converted"]
 
 
 @dataclass(slots=True)
@@ -84,7 +84,20 @@ def as_type(host: Host, future: asyncio.Future[Any], wanted: Any, what: str) -> 
     """Return a future of the same value, decoded to a type; of itself if none is named."""
     if wanted is None:
         return future
-    task = host.loop.create_task(_decoded(host, future, wanted, what))
+    return converted(
+        host,
+        future,
+        lambda value: host.of(TypedPayloads).checked(
+            lambda: host.codec.as_type(value, wanted, what)
+        ),
+    )
+
+
+def converted(
+    host: Host, future: asyncio.Future[Any], convert: Callable[[Any], Any]
+) -> asyncio.Future[Any]:
+    """Return a future of what a function makes of the value of another one."""
+    task = host.loop.create_task(_converted(future, convert))
     task.add_done_callback(lambda done: _settle(done, future))
     return task
 
@@ -97,6 +110,5 @@ def _settle(task: asyncio.Future[Any], future: asyncio.Future[Any]) -> None:
         task.exception()
 
 
-async def _decoded(host: Host, future: asyncio.Future[Any], wanted: Any, what: str) -> Any:
-    value = await future
-    return host.of(TypedPayloads).checked(lambda: host.codec.as_type(value, wanted, what))
+async def _converted(future: asyncio.Future[Any], convert: Callable[[Any], Any]) -> Any:
+    return convert(await future)

@@ -7,6 +7,7 @@ from typing import Any
 
 from ...core.commands import Command
 from ...core.kinds import (
+    AnswerRequest,
     CancelActivity,
     CancelChild,
     CancelExecution,
@@ -25,6 +26,7 @@ from .activity import cancel_activity, schedule_activity
 from .child import cancel_child, revive_child, start_child
 from .execution import cancel, complete, continue_as_new, fail
 from .external_event import send_event
+from .request import answer_request
 from .timer import cancel_timer, create_timer
 
 __all__ = ["COMPILERS"]
@@ -39,6 +41,7 @@ COMPILERS: dict[type[Command], Callable[[CommitDraft, Any], None]] = {
     CancelChild: cancel_child,
     ReviveChild: revive_child,
     SendEvent: send_event,
+    AnswerRequest: answer_request,
     CompleteExecution: complete,
     FailExecution: fail,
     CancelExecution: cancel,

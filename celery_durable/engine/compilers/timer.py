@@ -36,7 +36,7 @@ def create_timer(draft: CommitDraft, command: CreateTimer) -> None:
 def _facts_of(command: CreateTimer) -> dict[str, Any] | None:
     if command.is_deadline:
         return DEADLINE
-    return {"event": command.event} if command.event else None
+    return None if command.awaits is None else dict([command.awaits])
 
 
 def cancel_timer(draft: CommitDraft, command: CancelTimer) -> None:

@@ -151,7 +151,7 @@ def test_what_is_under_way_is_told_by_its_rows() -> None:
         Outstanding("charge", 3, 1, None, True, None, None, None, 0),
         Outstanding("charge", 4, 1, None, False, None, None, None, 0),
     ]
-    lanes.end_live(700, Pending(rows, [], None, None), ["go"], "")
+    lanes.end_live(700, Pending(rows, [], None, None), [("event", "go")], "")
     told = [(lane.kind, lane.outcome, lane.spans[-1].kind, lane.spans[-1].note) for lane in lanes]
     assert told == [
         ("orchestration", "live", "running", ""),
@@ -264,7 +264,7 @@ def test_any_order_of_events_gives_lanes_within_their_time(
 ) -> None:
     lanes = lanes_of(*sorted(events, key=lambda event: event.at), created_at=100, started_at=105)
     if is_live and not lanes.has_ended:
-        lanes.end_live(130, Pending([], [], None, None), ["go"], "")
+        lanes.end_live(130, Pending([], [], None, None), [("event", "go")], "")
     else:
         lanes.end(lanes.last_at, RuntimeStatus.COMPLETED)
     for lane in lanes:

@@ -26,6 +26,7 @@ OWN = {
     "schedules": {"durable_schedules"},
     "admission": {"durable_waiting", "durable_places", "durable_limits"},
     "switches": {"durable_switches", "durable_held"},
+    "answers": {"durable_answers"},
     "migrate": {"durable_meta", "durable_alembic_version"},
 }
 #: What may name every table: whole transactions as one statement, and what declares the tables.
@@ -33,6 +34,8 @@ EVERY = {"postgres_statements", "schema", "storage"}
 #: The statements that read, or ask, another table beside their own.
 JOINED = {
     "history.LOAD_HISTORY": {"durable_instances"},
+    "answers.INSERT_ANSWER": {"durable_instances"},
+    "answers.LOOK": {"durable_instances"},
     "inbox.DISCARD": {"durable_instances"},
     "inbox.SEND_INBOX": {"durable_instances"},
     "inbox.SEND_ENDING": {"durable_instances"},

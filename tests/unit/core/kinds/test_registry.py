@@ -31,6 +31,6 @@ def test_what_is_said_of_calls_timers_and_their_ends():
 
 def test_only_what_the_commit_itself_carries_out_is_repeated_by_a_rewind():
     one_shot = {command.__name__ for command in CONFIRMATIONS if command.is_one_shot}
-    assert one_shot == {"SendEvent", "CancelChild", "RecordRun"}
+    assert one_shot == {"SendEvent", "CancelChild", "RecordRun", "AnswerRequest"}
     final = {command.__name__ for command in CONFIRMATIONS if command.is_final}
     assert final == {"CompleteExecution", "FailExecution", "CancelExecution", "ContinueAsNew"}
