@@ -6,9 +6,11 @@ from typing import Any
 
 import click
 
+from ..engine.querying import UnknownQueryError
+from ..errors import DurableError
 from ..handles.asking import answer_of, value_of
 from ..inspection.views import plain
-from .entry import FAILED, TIMED_OUT, command, leave
+from .entry import FAILED, NOT_FOUND, TIMED_OUT, command, leave
 from .output import print_json, report
 from .parameters import JSON, instance_id
 
@@ -53,4 +55,15 @@ def query(durable: Any, instance_id: str, name: str, args: Any, kwargs: Any) -> 
     """Print what the query NAME says of one orchestration, as JSON; needs its code here."""
     if not isinstance(args or [], list) or not isinstance(kwargs or {}, dict):
         raise ValueError("--args is a JSON list, --kwargs a JSON object")
-    print_json(plain(durable.get(instance_id).query(name, *(args or []), **(kwargs or {}))))
+    run = durable.get(instance_id)
+    try:
+        found = run.query(name, *(args or []), **(kwargs or {}))
+    except (DurableError, ValueError, TypeError):
+        raise
+    except UnknownQueryError as error:
+        report(str(error))
+        leave(NOT_FOUND)
+    except Exception as error:
+        report(f"the query failed: {type(error).__name__}: {error}")
+        leave(FAILED)
+    print_json(plain(found))

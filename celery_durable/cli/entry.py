@@ -23,6 +23,7 @@ from ..errors import (
 
 __all__ = [
     "FAILED",
+    "NOT_FOUND",
     "NOT_POSSIBLE",
     "TIMED_OUT",
     "application_command",
@@ -31,9 +32,9 @@ __all__ = [
     "leave",
 ]
 
-NOT_POSSIBLE, FAILED, TIMED_OUT = 4, 5, 6
+NOT_FOUND, NOT_POSSIBLE, FAILED, TIMED_OUT = 3, 4, 5, 6
 _EXIT_CODES: Sequence[tuple[type[BaseException] | tuple[type[BaseException], ...], int]] = (
-    ((InstanceNotFound, ScheduleNotFound), 3),
+    ((InstanceNotFound, ScheduleNotFound), NOT_FOUND),
     ((InvalidState, InstanceExists), NOT_POSSIBLE),
     (StoreError, 69),
     (ConfigurationError, 78),

@@ -5,12 +5,13 @@ from __future__ import annotations
 from ..engine.querying import UnknownQueryError
 from ..errors import ConfigurationError, DurableError, InvalidState, PayloadError
 from ..handles.asking import answer_of, value_of
+from . import starting
 from .access import VIEW_PAYLOAD
 from .instances import UNKNOWN, found
 from .messages import Problem, Response, as_json
 from .parameters import SECONDS, TEXT, Parameter
 from .routes import Call, Route
-from .starting import LONGEST_WAIT, too_large_or_bad
+from .starting import too_large_or_bad
 
 __all__ = ["ROUTES"]
 
@@ -18,7 +19,7 @@ __all__ = ["ROUTES"]
 def _ask(call: Call) -> Response:
     """Ask, and wait for the answer."""
     run, query = found(call), call.query
-    timeout = min(query["timeout"], LONGEST_WAIT)
+    timeout = min(query["timeout"], starting.LONGEST_WAIT)
     try:
         answer = answer_of(run, call.path["name"], call.body(), timeout, query["requestId"])
     except PayloadError as error:
@@ -70,7 +71,7 @@ ROUTES = (
             Parameter(
                 "timeout",
                 SECONDS,
-                f"Wait so long for the answer, {LONGEST_WAIT:.0f} at most.",
+                f"Wait so long for the answer, {starting.LONGEST_WAIT:.0f} at most.",
                 default=30.0,
             ),
             Parameter(

@@ -339,6 +339,36 @@ def test_events_and_verbs_for_one(shell: Shell) -> None:
     assert shell.status("s2") is RuntimeStatus.TERMINATED
 
 
+def test_asking(shell: Shell) -> None:
+    @shell.app.durable.orchestrator(name="cli.clerk")
+    async def clerk(ctx: Any) -> Any:
+        ctx.state.moves = []
+        while True:
+            request = await ctx.wait_request("move")
+            if request.data == "nowhere":
+                request.reject("there is no such place")
+            else:
+                ctx.state.moves.append(request.data)
+                request.reply({"n": len(ctx.state.moves)})
+
+    @clerk.query
+    def moves(state: Any, first: int = 0, *, last: int = 9) -> Any:
+        return state.moves[first:last]
+
+    shell.run("start", "cli.clerk", "--id", "c")
+    assert shell.json("ask", "c", "move", "--data", '"Rome"', "--request-id", "r") == {"n": 1}
+    assert shell.json("ask", "c", "move", "--data", '"other"', "--request-id", "r") == {"n": 1}
+    refused = shell.run("ask", "c", "move", "--data", '"nowhere"', code=5)
+    assert refused.stderr == "c rejected it: RequestRejected: there is no such place\n"
+    assert "has not answered" in shell.run("ask", "c", "go", "--timeout", "0", code=6).stderr
+    shell.run("ask", "none", "move", code=3)
+    assert shell.json("query", "c", "moves") == ["Rome"]
+    assert shell.json("query", "c", "moves", "-a", "[1]", "-k", '{"last": 2}') == []
+    assert "known are 'moves'" in shell.run("query", "c", "go", code=3).stderr
+    shell.run("terminate", "c")
+    shell.run("ask", "c", "move", code=4)
+
+
 def test_repairs(shell: Shell) -> None:
     shell.start("bad", "s1")
     assert (

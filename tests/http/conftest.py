@@ -43,6 +43,27 @@ class Shop:
                 return [receipt, await ctx.wait_event("approved")]
             return [receipt, order]
 
+        @durable.orchestrator(name="http.clerk")
+        async def clerk(ctx: Any) -> Any:
+            ctx.state.moves = 0
+            while True:
+                request = await ctx.wait_request("move")
+                if request.data == "nowhere":
+                    request.reject("there is no such place")
+                elif request.data == "stop":
+                    return ctx.state.moves
+                else:
+                    ctx.state.moves += 1
+                    request.reply({"to": request.data, "nan": float("nan")})
+
+        @clerk.query
+        def moves(state: Any) -> Any:
+            return state.moves
+
+        @clerk.query
+        def fails(state: Any) -> Any:
+            return state.nothing
+
         @durable.orchestrator(name="http.strict")
         async def strict(ctx: Any, a: int, b: int) -> int:
             return a + b
