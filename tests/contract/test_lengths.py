@@ -18,6 +18,7 @@ from celery import Celery
 
 from celery_durable import Durable
 from celery_durable.core.history import EventKind
+from celery_durable.core.names import request_key
 from celery_durable.core.status import RuntimeStatus
 from celery_durable.engine.draft import new_execution_id
 from celery_durable.engine.records import InboxKind
@@ -111,6 +112,7 @@ OURS = {
     "waiting.lane": "0" * 40,
     "waiting.debounce": "0" * 40,
     "places.scope": "x" * 190,
+    "answers.request": request_key("x"),
 }
 OURS |= {
     f"{table}.{column}": new_execution_id()
@@ -135,6 +137,7 @@ COPIES = {
         "waiting.instance",
         "places.instance",
         "held.instance",
+        "answers.instance",
     ],
     "switches.name": ["held.name"],
     "instances.name": ["schedules.orchestrator", "waiting.name", "places.name", "limits.name"],
