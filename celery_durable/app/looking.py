@@ -97,6 +97,9 @@ class Looking:
     def count(self, **filters: Unpack[Filters]) -> int:
         """Return how many orchestrations match; the same filters as ``find``.
 
+        The number is exact. Counting those that have completed, or all, takes as long as there are
+        many of them.
+
         Example:
             >>> waiting = durable.count(status=["PENDING", "RUNNING"])
         """

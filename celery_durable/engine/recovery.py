@@ -48,6 +48,8 @@ _SECOND = 1_000_000
 _SLOTS_INTERVAL = 60.0
 _PURGE_INTERVAL = 60.0
 _PURGED = 300
+_LIST_INTERVAL = 60.0
+_LISTED = 2_000
 _MOST_SKEW = 30
 _REST = 20  # so many times as long as rows that only wait took to read, they are left alone
 _LONGEST_REST = 5.0
@@ -89,6 +91,7 @@ class Recovery:
     _rests_until: float = field(default=-math.inf, init=False)
     _next_slots: float = field(default=-math.inf, init=False)
     _next_purge: float = field(default=-math.inf, init=False)
+    _next_list: float = field(default=-math.inf, init=False)
 
     def __post_init__(self) -> None:
         self.inquiry = Inquiry(
@@ -154,6 +157,9 @@ class Recovery:
         if due.has_purges and now >= self._next_purge:
             is_done = any(not self.store.cleanup.purge_due(_PURGED) for _ in range(_ROUNDS))
             self._next_purge = now + (_PURGE_INTERVAL if is_done else 0)
+        if now >= self._next_list:
+            may_be_more = self.store.upkeep.list_lasting(_LISTED)
+            self._next_list = now + (0 if may_be_more else _LIST_INTERVAL)
 
     def _repair(self, due: Backlog, now: float) -> None:
         """Read what is due, and do what it needs.

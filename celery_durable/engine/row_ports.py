@@ -15,7 +15,16 @@ from .listing import Filters, InstanceRecord, OwedEnd, Pending, Waits
 from .records import ActivityTicket, TurnAddress
 from .writes import NewInbox, NewInstance, Waiting
 
-__all__ = ["AdmissionRows", "Cleanup", "Cursor", "Reads", "RecoveryRows", "Schedules", "Workers"]
+__all__ = [
+    "AdmissionRows",
+    "Cleanup",
+    "Cursor",
+    "Reads",
+    "RecoveryRows",
+    "Schedules",
+    "Upkeep",
+    "Workers",
+]
 
 
 class Cursor(Protocol):
@@ -259,6 +268,16 @@ class AdmissionRows(Protocol):
 
     def free_lost_places(self) -> int:
         """Delete slots that no instance has any more; return how many."""
+
+
+class Upkeep(Protocol):
+    """Keeping lists of what lives short."""
+
+    def list_lasting(self, limit: int) -> bool:
+        """List those that have lived for a while, of the next ``limit`` that were created.
+
+        True if there may be more.
+        """
 
 
 class Cleanup(Protocol):

@@ -24,7 +24,16 @@ from .records import (
     ReplayPosition,
     Snapshot,
 )
-from .row_ports import AdmissionRows, Cleanup, Cursor, Reads, RecoveryRows, Schedules, Workers
+from .row_ports import (
+    AdmissionRows,
+    Cleanup,
+    Cursor,
+    Reads,
+    RecoveryRows,
+    Schedules,
+    Upkeep,
+    Workers,
+)
 from .switches import SwitchRows
 from .writes import Committed, NewInbox, NewInstance, TurnCommit
 
@@ -44,6 +53,7 @@ __all__ = [
     "Store",
     "SwitchRows",
     "Turns",
+    "Upkeep",
     "Workers",
 ]
 
@@ -372,6 +382,10 @@ class Store(Protocol):
     @property
     def admission(self) -> AdmissionRows:
         """Who waits for a slot."""
+
+    @property
+    def upkeep(self) -> Upkeep:
+        """Keeping lists of what lives short."""
 
     @property
     def cleanup(self) -> Cleanup:

@@ -1,11 +1,12 @@
 """A census of the store, for monitoring: how many live instances there are, and what is late.
 
-It counts only what lives. No index tells that apart, so on a large store one census reads the
-instances' table once; look at how long it took before you take it often.
+It counts only what lives, and reads all of that; look at how long it took before you take it
+often.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,16 +15,17 @@ import sqlalchemy as sa
 
 from ..core.history import EventKind
 from ..core.status import RuntimeStatus
-from .filters import is_stuck
+from .filters import is_stuck, parts_by_status
 from .migrate import found_revision
 from .schema import inbox, instances, outbox, workers
 from .store import Store
+from .upkeep import listed_until
 
 __all__ = ["Census", "Population", "Queue", "take_census", "waiting_activities"]
 
 #: How many microseconds after its time a timer counts as overdue.
 OVERDUE_AFTER = 5_000_000
-_LIVE = [str(status) for status in RuntimeStatus if not status.is_terminal]
+_LIVE = [status for status in RuntimeStatus if not status.is_terminal]
 
 
 @dataclass(frozen=True)
@@ -116,29 +118,27 @@ def _one(store: Store, statement: sa.Executable) -> int:
 
 
 def _populations(store: Store, now: int) -> list[Population]:
-    c = instances.c
-    live = (
-        sa.select(
-            c.name,
-            c.status,
-            c.created_at,
-            c.sequence,
-            sa.case((is_stuck(now), 1), else_=0).label("stuck"),
-        )
-        .where(c.status.in_(_LIVE))
-        .subquery()
-    )
+    c, stuck_ones = instances.c, Counter[tuple[str, str]]()
+    live = sa.select(c.name, c.status, c.created_at, c.sequence)
+    until = listed_until(store.database)
+    parts = sa.union_all(*(live.where(part) for part in parts_by_status(_LIVE, until))).subquery()
     found = sa.select(
-        live.c.name,
-        live.c.status,
+        parts.c.name,
+        parts.c.status,
         sa.func.count(),
-        sa.func.sum(live.c.stuck),
-        sa.func.min(live.c.created_at),
-        sa.func.max(live.c.sequence),
-    ).group_by(live.c.name, live.c.status)
+        sa.func.min(parts.c.created_at),
+        sa.func.max(parts.c.sequence),
+    ).group_by(parts.c.name, parts.c.status)
+    stuck = (
+        sa.select(c.name, c.status, sa.func.count())
+        .where(is_stuck(now, store.database.family))
+        .group_by(c.name, c.status)
+    )
+    for name, status, number in map(tuple, _rows(store, stuck)):
+        stuck_ones[name, status] += int(number)
     return [
-        Population(name, status, *map(int, numbers))
-        for name, status, *numbers in map(tuple, _rows(store, found))
+        Population(name, status, int(count), stuck_ones[name, status], int(oldest), int(turns))
+        for name, status, count, oldest, turns in map(tuple, _rows(store, found))
     ]
 
 

@@ -5,14 +5,15 @@ from __future__ import annotations
 import base64
 import binascii
 import json
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
 from ..engine.listing import InstanceRecord
 from .schema import instances
 
-__all__ = ["Place", "beyond", "cursor_of", "read_cursor"]
+__all__ = ["Place", "beyond", "cursor_of", "first_of", "read_cursor"]
 
 
 class Place(NamedTuple):
@@ -34,6 +35,22 @@ def beyond(place: Place) -> sa.ColumnElement[bool]:
         return sa.and_(c.created_at >= place.created_at, is_beyond)
     is_beyond = sa.or_(c.created_at < place.created_at, c.id < place.id)
     return sa.and_(c.created_at <= place.created_at, is_beyond)
+
+
+def first_of(
+    parts: Sequence[sa.Select[Any]], limit: int, *, goes_back: bool = False
+) -> sa.Select[Any]:
+    """Return the statement for the first rows of several together, each of which has an index."""
+
+    def ordered(statement: sa.Select[Any], c: Any) -> sa.Select[Any]:
+        order = (c.created_at, c.id) if goes_back else (c.created_at.desc(), c.id.desc())
+        return statement.order_by(*order).limit(limit)
+
+    first = [ordered(part, instances.c) for part in parts]
+    if len(first) == 1:
+        return first[0]
+    together = sa.union_all(*(sa.select(part.subquery()) for part in first)).subquery()
+    return ordered(sa.select(together), together.c)
 
 
 def cursor_of(record: InstanceRecord, *direction: str) -> str:

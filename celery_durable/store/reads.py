@@ -5,6 +5,7 @@ Cold paths, so SQLAlchemy Core throughout.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -16,10 +17,10 @@ from ..engine.listing import Filters, InstanceRecord, Outstanding, OwedEnd, Pend
 from ..engine.records import TurnAddress
 from ..engine.version_choice import OPEN
 from . import instances as instances_table
-from . import queries
-from .filters import condition
+from . import queries, upkeep
+from .filters import condition, parts_by_status
 from .inbox import FAR
-from .pages import beyond, cursor_of, read_cursor
+from .pages import beyond, cursor_of, first_of, read_cursor
 from .runner import Cursor, Runner
 from .schema import history, inbox, instances, outbox, workers
 from .values import tags_of, text_of
@@ -28,10 +29,12 @@ from .waits import OF_THE_RUN, gathered, is_awaited, waits_statement
 __all__ = ["Reads"]
 
 _MOST_SHOWN = 100
+_FOUND_BY_STATUS = frozenset(RuntimeStatus) - {RuntimeStatus.PENDING, RuntimeStatus.RUNNING}
 _BRIEF = [
     column
     for column in instances.c
-    if column.name not in ("input", "output", "failure", "custom_status", "canvas")
+    if column.name
+    not in ("input", "output", "failure", "custom_status", "canvas", "is_lasting", "listed_as")
 ]
 
 
@@ -106,18 +109,13 @@ class Reads:
         """Return a page, newest first, and the cursors of the next one (older) and of the one
         before (newer).
         """
-        c = instances.c
         place = None if cursor is None else read_cursor(cursor)
         goes_back = place is not None and place.goes_back
-        order = (c.created_at, c.id) if goes_back else (c.created_at.desc(), c.id.desc())
-        statement = (
-            sa.select(*(list(c) if with_payloads else _BRIEF))
-            .where(self._condition(filters))
-            .order_by(*order)
-        )
+        columns = list(instances.c) if with_payloads else _BRIEF
+        matching = self._matching(filters, columns)
         if place is not None:
-            statement = statement.where(beyond(place))
-        rows = self._query(statement.limit(limit + 1))
+            matching = [part.where(beyond(place)) for part in matching]
+        rows = self._query(first_of(matching, limit + 1, goes_back=goes_back))
         has_more, records = len(rows) > limit, [_record(row) for row in rows[:limit]]
         if goes_back:
             records.reverse()
@@ -130,29 +128,43 @@ class Reads:
 
     def count(self, filters: Filters) -> int:
         """Return how many instances match."""
-        matching = self._condition(filters)
-        statement = sa.select(sa.func.count()).select_from(instances).where(matching)
-        ((number,),) = self._query(statement)
-        return int(number)
+        numbers = self._matching(filters, [sa.func.count()])
+        return sum(int(number) for (number,) in self._query(sa.union_all(*numbers)))
 
-    def _condition(self, filters: Filters) -> sa.ColumnElement[bool]:
+    def _matching(
+        self, filters: Filters, columns: Sequence[sa.ColumnElement[Any]]
+    ) -> list[sa.Select[Any]]:
+        """Return statements that each read a part of what matches, by an index of its own."""
         now = 0 if filters.stuck is None else queries.now(self.database)
-        return condition(filters, self.database.family, now)
+        matching = condition(filters, self.database.family, now)
+        wanted = sa.select(*columns).select_from(instances).where(matching)
+        if not filters.statuses:
+            return [wanted]
+        parts = parts_by_status(filters.statuses, self._listed_until(filters.statuses))
+        return [wanted.where(part) for part in parts]
+
+    def _listed_until(self, statuses: Sequence[RuntimeStatus]) -> int:
+        if all(status in _FOUND_BY_STATUS for status in statuses):
+            return 0
+        return upkeep.listed_until(self.database)
 
     def count_versions(
         self, statuses: Sequence[RuntimeStatus]
     ) -> list[tuple[str, str | None, int]]:
         """Return names, versions and how many instances with one of these statuses have them."""
         c = instances.c
-        statement = (
-            sa.select(c.name, c.version, sa.func.count())
-            .where(c.status.in_([str(status) for status in statuses]))
-            .group_by(c.name, c.version)
+        numbers = sa.union_all(
+            *(
+                part.group_by(c.name, c.version)
+                for part in self._matching(
+                    Filters(statuses=tuple(statuses)), [c.name, c.version, sa.func.count()]
+                )
+            )
         )
-        return [
-            (name, version, int(count))
-            for name, version, count in map(tuple, self._query(statement))
-        ]
+        found = Counter[tuple[str, str | None]]()
+        for name, version, count in map(tuple, self._query(numbers)):
+            found[name, version] += int(count)
+        return [(*key, count) for key, count in found.items()]
 
     def events(self, instance_id: str) -> list[str]:
         """Return the history rows of the current execution, in order."""

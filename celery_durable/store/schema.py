@@ -12,6 +12,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from .lists import LISTED_AS, RESENT, TAG_DDL, UNSENT, Listed
 from .storage import STORAGE
 from .types import BIG_KEY, LONG_TEXT, PAYLOAD, ExactText
 
@@ -39,6 +40,14 @@ def _where(column: str) -> dict[str, Any]:
     """Return the options of an index that leaves NULLs out, where the database can."""
     clause = sa.text(f"{column} IS NOT NULL")
     return {"postgresql_where": clause, "sqlite_where": clause}
+
+
+def _only(index: Any, *families: str) -> Any:
+    """Return an index that is made in some databases only."""
+    index.info["only"] = families
+    return index.ddl_if(
+        callable_=lambda ddl, target, bind, *, dialect, **_: dialect.name in families
+    )
 
 
 meta: Any = sa.Table(
@@ -77,7 +86,13 @@ instances: Any = sa.Table(
     sa.Column("completed_at", sa.BigInteger),
     sa.Column("policy", LONG_TEXT),
     sa.Column("purge_at", sa.BigInteger),
+    sa.Column("is_lasting", sa.Boolean),
+    sa.Column("listed_as", ExactText(12), Listed(LISTED_AS)),
     sa.Index("durable_instances_created", "created_at", "id"),
+    sa.Index("durable_instances_name", "name", "created_at", "id"),
+    sa.Index(
+        "durable_instances_listed", "listed_as", "created_at", "id", "name", **_where("listed_as")
+    ),
     sa.Index("durable_instances_parent", "parent_id", **_where("parent_id")),
     sa.Index("durable_instances_purge", "purge_at", **_where("purge_at")),
 )
@@ -152,6 +167,26 @@ outbox: Any = sa.Table(
     ),
     sa.Index("durable_outbox_check", "check_at", **_where("check_at")),
     sa.Index("durable_outbox_holder", "holder", **_where("holder")),
+    _only(
+        sa.Index(
+            "durable_outbox_resent",
+            "execution",
+            postgresql_where=sa.text(RESENT),
+            sqlite_where=sa.text(RESENT),
+        ),
+        "postgresql",
+        "sqlite",
+    ),
+    _only(
+        sa.Index(
+            "durable_outbox_unsent",
+            "execution",
+            postgresql_where=sa.text(UNSENT),
+            sqlite_where=sa.text(UNSENT),
+        ),
+        "postgresql",
+        "sqlite",
+    ),
 )
 
 workers: Any = sa.Table(
@@ -269,3 +304,6 @@ _ddl: Any = sa.DDL  # it has no types
 for _name, _parameters in STORAGE.items():
     _set = _ddl(f"ALTER TABLE {_name} SET ({_parameters})").execute_if(dialect="postgresql")
     sa.event.listen(metadata.tables[_name], "after_create", _set)
+for _statement in TAG_DDL:
+    _make = _ddl(_statement).execute_if(dialect="postgresql")
+    sa.event.listen(instances, "after_create", _make)

@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ..engine.writes import AlreadyWaitsError, Committed, NewInbox, NewInstance, TurnCommit
-from . import admission, clock, creation, history, inbox, instances
+from . import admission, clock, creation, history, inbox, instances, upkeep
 from .creation import HeldError, ReleaseLocks
 from .runner import Cursor, Runner
 from .turns import Turns
@@ -26,12 +26,21 @@ class Starts:
         """Insert an orchestration with its start message; False if the id is taken."""
 
         def insert(cursor: Cursor) -> bool:
-            return self.insert_within(cursor, instance)
+            return self._insert(cursor, instance)
 
         return self.database.transact(insert) or self.is_ours(instance)
 
     def insert_within(self, cursor: Cursor, instance: NewInstance) -> bool:
-        """Insert an orchestration on a cursor inside a caller's transaction."""
+        """Insert an orchestration on a cursor inside a caller's transaction.
+
+        That may be open for long. Where transactions have no numbers (``upkeep``), it is listed.
+        """
+        is_new = self._insert(cursor, instance)
+        if is_new and self.database.family != "postgresql":
+            self.database.run(cursor, upkeep.LIST, id=instance.id)
+        return is_new
+
+    def _insert(self, cursor: Cursor, instance: NewInstance) -> bool:
         now = clock.now(self.database, cursor)
         return creation.insert_instance(self.database, cursor, instance, now)
 
@@ -62,7 +71,7 @@ class Starts:
         commit.canceled_dedups.append(inbox.start_message(instance).dedup)
 
         def start(cursor: Cursor) -> Committed | None:
-            if not self.insert_within(cursor, instance):
+            if not self._insert(cursor, instance):
                 return None
             return self.turns.commit_within(cursor, commit)
 

@@ -20,7 +20,8 @@ R = TypeVar("R")
 # What {if_new} ends is inserted unless it is there. MySQL says so by an error: its INSERT IGNORE
 # would also cut what is too long. {now} is the clock at the moment it is met, {once} the same for a
 # whole statement: only that can range an index. MySQL's is read in UTC: a connection of others has
-# the server's time zone, and an hour of local time comes twice a year
+# the server's time zone, and an hour of local time comes twice a year. {oldest} is the number of
+# the oldest transaction that is open, {coming} that of the next one, where these have numbers
 _MYSQL_ONCE = "TIMESTAMPDIFF(MICROSECOND, '1970-01-01', UTC_TIMESTAMP(6))"
 FRAGMENTS = {
     "postgresql": {
@@ -38,6 +39,8 @@ FRAGMENTS = {
         "true": "TRUE",
         "false": "FALSE",
         "least": "LEAST",
+        "oldest": "txid_snapshot_xmin(txid_current_snapshot())",
+        "coming": "txid_snapshot_xmax(txid_current_snapshot())",
     },
     "sqlite": {
         "now": "durable_now()",
@@ -54,6 +57,8 @@ FRAGMENTS = {
         "true": "1",
         "false": "0",
         "least": "MIN",
+        "oldest": "0",
+        "coming": "0",
     },
     "mysql": {
         "now": f"({_MYSQL_ONCE} + TIMESTAMPDIFF(MICROSECOND, NOW(6), SYSDATE(6)))",
@@ -70,6 +75,8 @@ FRAGMENTS = {
         "true": "TRUE",
         "false": "FALSE",
         "least": "LEAST",
+        "oldest": "0",
+        "coming": "0",
     },
 }
 

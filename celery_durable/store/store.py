@@ -19,6 +19,7 @@ from .starts import Starts
 from .switches import SwitchRows
 from .timing import RESEND_AFTER, TIMER_HORIZON, Timing
 from .turns import Turns
+from .upkeep import Upkeep
 from .workers import Workers
 
 __all__ = ["Store"]
@@ -59,6 +60,7 @@ class Store:
         self.admission: ports.AdmissionRows = AdmissionRows(database)
         self.cleanup: ports.Cleanup = Cleanup(database)
         self.switches: ports.SwitchRows = SwitchRows(database, self.timing)
+        self.upkeep: ports.Upkeep = Upkeep(database)
 
     @property
     def id(self) -> str:

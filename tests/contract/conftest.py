@@ -73,6 +73,9 @@ def empty() -> Iterator[Callable[[str], str]]:
             for table in metadata.sorted_tables:
                 if table.name != "durable_meta":
                     connection.execute(sa.delete(table))
+            connection.exec_driver_sql(
+                "UPDATE durable_meta SET value = '0' WHERE name = 'listed_until'"
+            )
         return url
 
     yield empty
@@ -121,6 +124,7 @@ BY_THE_DATABASE = {
     "test_inbox_machine",
     "test_interrupted",
     "test_lengths",
+    "test_lists",
     "test_lost_connections",
     "test_migration_sql",
     "test_migrations",

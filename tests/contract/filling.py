@@ -14,8 +14,13 @@ FILL = [
     ),
     (
         "INSERT INTO durable_instances (id, execution, name, status, sequence, crashes, input,"
-        " created_at, updated_at) SELECT 'w' || n, md5('w' || n), 'shop.order', 'RUNNING', 2, 0,"
-        " '[]', {finished} + n, {finished} + n FROM generate_series(1, {waiting}) n"
+        " created_at, updated_at, is_lasting) SELECT 'w' || n, md5('w' || n), 'shop.order',"
+        " 'RUNNING', 2, 0, '[]', {finished} + n, {finished} + n, TRUE FROM generate_series(1,"
+        " {waiting}) n"
+    ),
+    (
+        "UPDATE durable_meta SET value = CAST({finished} + {waiting} AS TEXT) WHERE name ="
+        " 'listed_until'"
     ),
     (
         "INSERT INTO durable_history (instance, execution, sequence, events) SELECT 'f' || n,"

@@ -93,7 +93,8 @@ def test_an_idle_second_costs_one_statement(
 
     ticks(recovery, clock, 300)
 
-    assert 200 <= len(statements) <= 300, statements[-10:]
+    # and one a minute: whether lists are to be kept short
+    assert 200 <= len(statements) <= 300 + 5, statements[-10:]
     beats = sum("UPDATE durable_workers" in sql for sql in statements)
     assert 100 <= beats <= 150
     looks = len(statements) - beats
@@ -170,7 +171,7 @@ def test_a_schedule_costs_nothing_until_it_is_due(
     ticks(recovery, clock, 40)
     statements.clear()
     ticks(recovery, clock, 300)
-    assert len(statements) <= 300, statements[-10:]
+    assert len(statements) <= 300 + 5, statements[-10:]
 
 
 def test_a_schedule_that_is_known_is_met_in_the_tick_after_its_time(
@@ -276,6 +277,10 @@ class Plans:
             "later": 2,
             "ahead": 1,
             "sent_at": 1,
+            "since": 1,
+            "until": 2,
+            "text": "2:2:0",
+            "known_text": "1:2:0",
         }
 
     def explain(self, statement: Statement) -> str:

@@ -50,12 +50,20 @@ def revisions(database: Database) -> list[str]:
         return list(connection.scalars(sa.text(f"SELECT version_num FROM {VERSION_TABLE}")))
 
 
+def _belongs(dialect: str, made: Any, name: str, kind: str, *_: Any) -> bool:
+    """Tell whether ``metadata`` says that a database of this kind has this."""
+    if kind != "index" or name == "durable_instances_tags":  # ``TAG_DDL``
+        return kind != "index"
+    return dialect in made.info.get("only", [dialect])
+
+
 def differences(database: Database) -> list[object]:
     with database.engine.connect() as connection:
         context = MigrationContext.configure(
             connection,
             opts={
                 "compare_type": True,
+                "include_object": partial(_belongs, connection.dialect.name),
                 "version_table": VERSION_TABLE,
                 "include_name": (
                     lambda name, kind, parents: kind != "table" or name != VERSION_TABLE

@@ -133,6 +133,8 @@ class Instance(_StoreModel):
     completed_at: MomentField = MomentField(_("completed at"), null=True)
     policy = models.TextField(null=True)
     purge_at: MomentField = MomentField(_("purge at"), null=True)
+    is_lasting = models.BooleanField(null=True)
+    listed_as = models.CharField(max_length=12, null=True)
 
     objects: _InstanceManager = _InstanceManager()
 

@@ -28,9 +28,10 @@ OWN = {
     "switches": {"durable_switches", "durable_held"},
     "answers": {"durable_answers"},
     "migrate": {"durable_meta", "durable_alembic_version"},
+    "upkeep": {"durable_meta", "durable_instances"},
 }
 #: What may name every table: whole transactions as one statement, and what declares the tables.
-EVERY = {"postgres_statements", "schema", "storage"}
+EVERY = {"postgres_statements", "schema", "storage", "lists"}
 #: The statements that read, or ask, another table beside their own.
 JOINED = {
     "history.LOAD_HISTORY": {"durable_instances"},
