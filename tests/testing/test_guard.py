@@ -144,6 +144,12 @@ class World:
             await asyncio.gather(one(), ctx.sleep(2))
             return "done"
 
+        @self.durable.orchestrator(name=f"guard.{mode}.replayed")
+        async def replayed(ctx: Any) -> str:
+            self.todo()
+            await ctx.sleep(1)
+            return "done"
+
         @self.durable.orchestrator(name=f"guard.{mode}.catches")
         async def catches(ctx: Any) -> str:
             with suppress(Exception):
@@ -152,7 +158,7 @@ class World:
 
         self.orchestrators = {
             each.name.rpartition(".")[2]: each
-            for each in (direct, aside, generator, tasks, catches)
+            for each in (direct, aside, generator, tasks, replayed, catches)
         }
 
     def run(self, name: str, todo: Callable[[], Any], env: DurableEnv) -> Any:
@@ -253,6 +259,26 @@ def test_raise_suspends_with_the_line(name: str) -> None:
         run.resume()
         env.advance(seconds=5)
         assert run.refresh().output == "done"
+
+
+def test_a_replay_names_the_line_and_not_what_follows_from_it() -> None:
+    world = WORLDS["raise"]
+    with durable_environment(world.durable) as env:
+        env.check_determinism(hash_seeds=0)  # each turn replays
+        world.todo = int
+        run = env.start(world.orchestrators["replayed"].s())
+        world.todo = lambda: time.time()
+        env.advance(seconds=5)
+        assert run.refresh().runtime_status is RuntimeStatus.SUSPENDED
+        assert run.reason.startswith("ForbiddenOperation"), run.reason
+
+
+def test_a_warning_can_be_made_an_error() -> None:
+    world = WORLDS["warn"]
+    with warnings.catch_warnings(), durable_environment(world.durable) as env:
+        warnings.simplefilter("error", DeterminismWarning)
+        with pytest.raises(DeterminismWarning, match="time.time"):
+            world.run("direct", lambda: time.time(), env)
 
 
 def test_raise_leaves_activities_alone() -> None:
