@@ -85,7 +85,8 @@ class Upkeep:
         progress = _parse(seen)
         if now - AFTER < progress.since:  # the clock was set back
             return self._move(seen, _Progress(now - AFTER, now - AFTER, 0))
-        if progress.until <= progress.since:
+        # numbers that are ahead are of another server, whose dump this was restored from
+        if progress.until <= progress.since or progress.gate > coming:
             if now - AFTER - _EVERY < progress.since:
                 return False
             return self._move(seen, progress._replace(until=now - AFTER, gate=coming))

@@ -179,6 +179,20 @@ def test_a_clock_that_is_set_back_hides_nothing(
     assert progress(store)[0] <= store.now() - MINUTE
 
 
+def test_numbers_of_another_server_hold_nothing_up(store: Store) -> None:
+    """A dump keeps the number of a transaction that this server may not see for years."""
+    past = store.now() - 5 * MINUTE
+    insert(store, [row(1, past)])
+    with store.database.cursor() as cursor:
+        cursor.execute(
+            f"UPDATE durable_meta SET value = '{past - 1}:{past + 1}:{2**60}'"
+            " WHERE name = 'listed_until'"
+        )
+    list_all(store)
+    assert progress(store)[0] >= store.now() - 2 * MINUTE
+    assert store.reads.count(Filters(LIVE)) == 1
+
+
 def test_damaged_progress_costs_time_and_nothing_else(store: Store) -> None:
     insert(store, [row(1, store.now() - 3 * MINUTE)])
     with store.database.cursor() as cursor:
