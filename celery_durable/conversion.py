@@ -180,8 +180,8 @@ class Encoder(JSONEncoder):
             return sorted(o, key=self._text_of)
         if dataclasses.is_dataclass(o) and not isinstance(o, type):
             return {field.name: getattr(o, field.name) for field in dataclasses.fields(o)}
-        if (dump := getattr(o, "model_dump", None)) is not None and not isinstance(o, type):
-            return dump(mode="json")
+        if hasattr(type(o), "model_dump"):  # of the class: a mock has every attribute
+            return o.model_dump(mode="json")
         raise TypeError(f"Object of type {type(o).__name__} is not JSON serializable")
 
     def _text_of(self, part: Any) -> str:

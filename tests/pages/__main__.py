@@ -2,7 +2,7 @@
 
 A page's scenery (``scenery/howto_entities.py``) holds the names that the page takes for granted. It
 may have ``begin(env)``, called before the first block, whose result are names, too;
-``check(names)`` and ``end(env, names)``, called after the last one; and ``SKIPPED``, the numbers of
+``prove(names)`` and ``end(env, names)``, called after the last one; and ``SKIPPED``, the numbers of
 blocks that are not run here, each with the reason.
 
 Beside running them, each name that a block uses is looked up, also those within functions that
@@ -34,7 +34,7 @@ def run(page: Path) -> None:
     scenery = importlib.import_module(f"tests.pages.scenery.{scenery_of(page)}")
     names.update({name: each for name, each in vars(scenery).items() if not name.startswith("__")})
     skipped = names.pop("SKIPPED", {})
-    begin, check, end = (names.pop(name, None) for name in ("begin", "check", "end"))
+    begin, prove, end = (names.pop(name, None) for name in ("begin", "prove", "end"))
     ran = [block for block in blocks_of(page) if block.number not in skipped]
     with ExitStack() as stack:
         if begin:
@@ -44,8 +44,8 @@ def run(page: Path) -> None:
             exec(compile(block.source, f"{page}", "exec"), names)
     for block in ran:
         _look_up(block, names)
-    if check:
-        check(names)
+    if prove:
+        prove(names)
     if end:
         with durable_environment(names["durable"]) as env:
             end(env, names)

@@ -13,6 +13,7 @@ from decimal import Decimal
 from enum import Enum, IntEnum
 from pathlib import Path
 from typing import Any, NamedTuple
+from unittest.mock import MagicMock, Mock
 from uuid import UUID
 
 import pytest
@@ -285,3 +286,11 @@ def test_a_class_itself_is_no_value():
     for odd in (Leaf, Model, Colour, object()):
         with pytest.raises(PayloadError):
             PayloadCodec().encode([odd])
+
+
+@pytest.mark.parametrize("kind", [Mock, MagicMock])
+def test_a_mock_is_refused_without_being_asked(kind: type[Mock]) -> None:
+    mock = kind()
+    with pytest.raises(PayloadError, match=kind.__name__):
+        PayloadCodec("json").encode(mock)
+    assert mock.mock_calls == []

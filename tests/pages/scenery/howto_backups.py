@@ -49,7 +49,7 @@ def _working():
     durable.runtime.store.dispose()
 
 
-def check(names):
+def prove(names):
     _application()[0].migrate()
     with _working() as (durable, fulfil_order):
         run = durable.start(fulfil_order.s("1"), instance_id="order-1")

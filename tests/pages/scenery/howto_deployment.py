@@ -3,5 +3,5 @@
 import celery.signals
 
 
-def check(names):
+def prove(names):
     assert celery.signals.worker_ready.receivers

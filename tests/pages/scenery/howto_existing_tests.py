@@ -60,7 +60,7 @@ def new_view(order):
     fulfil_order.delay(order, 99)
 
 
-def check(names):
+def prove(names):
     names["test_a_view_charges"]()
     names["test_a_view_starts_an_order"]()
     names["test_eagerly"]()

@@ -21,7 +21,7 @@ class Order(Base):
     amount: Mapped[int]
 
 
-def check(names):
+def prove(names):
     """Rows and start are one commit; the page's own test and the views do what they say."""
     names["test_an_order_expires"]()
     url = f"sqlite:///{tempfile.mkdtemp()}/shop.db"

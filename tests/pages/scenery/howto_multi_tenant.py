@@ -24,7 +24,7 @@ async def fulfil_order(ctx, order_id, amount):
     return await ctx.call(who.s())
 
 
-def check(names):
+def prove(names):
     """Two applications keep apart what has the same id."""
     for name, other in names["APPS"].items():
         other.conf.durable_backend_url = f"sqlite:///{name}.db"

@@ -27,7 +27,7 @@ app.conf.durable_backend_url = "sqlite:///shop.db"
 logging.disable()
 
 
-def check(names):
+def prove(names):
     from celery.contrib.testing.worker import start_worker
 
     app.conf.durable_propagate = ()
