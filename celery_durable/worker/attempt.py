@@ -306,7 +306,7 @@ class Attempt:
         """
         if self.deferral is None:
             return self.success_of(result)
-        return self.deferral.outcome or Deferral(self.ticket, self.ran)
+        return self.deferral.take() or Deferral(self.ticket, self.ran)
 
     # -- encode and accept -------------------------------------------------------------------------
 

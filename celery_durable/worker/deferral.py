@@ -39,6 +39,11 @@ class BodyDeferral:
             self.outcome = outcome
         return is_first
 
+    def take(self) -> Outcome | None:
+        """Return what was brought within the transaction; what comes from now on waits for it."""
+        self.is_held = False
+        return self.outcome
+
 
 def begin_deferral(attempt: Any) -> BodyDeferral:
     """Return the deferral of an attempt whose body runs; a transaction of its own keeps others from

@@ -583,7 +583,12 @@ def test_a_commit_whose_answer_is_lost_took_place_once(
     is_taken_already: bool,
 ) -> None:
     bench = open_bench(wire.url)
-    debit = declare_debit(bench)
+
+    def arm(session: Session) -> Any:
+        wire.cut_after_commit()  # now, or the answer to the claim would be lost
+        return session.scalar(sa.text("SELECT balance FROM accounts WHERE id = 1"))
+
+    debit = declare_debit(bench, arm)
     bench.orchestrate(debit.s(10))
     real = bench.store.outcomes.begin
 
@@ -593,7 +598,6 @@ def test_a_commit_whose_answer_is_lost_took_place_once(
         return real(*args)
 
     monkeypatch.setattr(bench.store.outcomes, "begin", begin)
-    wire.cut_after_commit()
     assert bench.perform(debit, 10).state == "SUCCESS"
     assert wire.cuts == 1
     assert bench.finish() == 90
