@@ -15,7 +15,7 @@ import pytest
 from click.shell_completion import ShellComplete
 from click.testing import CliRunner, Result
 
-from celery_durable import RuntimeStatus
+from celery_durable import RuntimeStatus, durable_context
 from celery_durable.cli import durable as group
 from celery_durable.cli.commands import commands
 from celery_durable.engine.registry import Definition
@@ -367,6 +367,34 @@ def test_asking(shell: Shell) -> None:
     assert "known are 'moves'" in shell.run("query", "c", "go", code=3).stderr
     shell.run("terminate", "c")
     shell.run("ask", "c", "move", code=4)
+
+
+def test_activities_are_ended_by_their_tokens(shell: Shell) -> None:
+    given: list[str] = []
+
+    @shell.app.task(name="cli.encode")
+    def encode() -> None:
+        given.append(durable_context().defer())
+
+    @shell.app.durable.orchestrator(name="cli.film")
+    async def film(ctx: Any) -> Any:
+        return await ctx.call(encode.s())
+
+    for id_ in ("s1", "s2"):
+        shell.run("start", "cli.film", "--id", id_)
+    assert shell.json("show", "s1")["waits_for"] == "completion of activity cli.encode"
+    assert "activity 1 (cli.encode) waits for its completion" in shell.run("explain", "s1").stdout
+    assert "waiting" in shell.run("show", "s1", "--mermaid").stdout
+    done = shell.run("complete", given[0], "--data", '{"size": 3}')
+    assert (done.stdout, done.stderr) == ("", "the activity is completed\n")
+    assert shell.app.durable.get("s1").get(timeout=300) == {"size": 3}
+    assert "over already" in shell.run("complete", given[0], code=4).stderr
+    assert "over already" in shell.run("fail", given[0], "--error", "late", code=4).stderr
+    assert "no token" in shell.run("complete", given[1][1:], code=2).stderr
+    shell.run("complete", given[1], "--data", "{", code=2)
+    shell.run("fail", given[1], code=2)
+    shell.run("fail", given[1], "--error", "bad codec")
+    assert str(shell.app.durable.get("s2").failure) == "bad codec"
 
 
 def test_repairs(shell: Shell) -> None:

@@ -112,6 +112,66 @@ for number, when in enumerate(("before", "after")):
 
 
 @on_mariadb_too
+def test_a_deferral_is_committed_with_the_rows_and_a_completion_with_those_of_a_view(
+    project: Project,
+) -> None:
+    project.run(
+        ATTEMPT
+        + """
+import threading
+from django.db import transaction
+from celery_durable import durable_context
+tokens, told = [], []
+@app.task(name="encode")
+@durable.transactional(using="default")
+def encode(key, way="defer"):
+    tokens.append(durable_context().defer())
+    Payment.objects.create(key=key, amount=1)
+    if way == "joint":
+        assert durable.complete(tokens[-1], way) and not durable.complete(tokens[-1], 2)
+    elif connection.vendor != "sqlite":   # there the only writer is this transaction anyway
+        call = threading.Thread(target=lambda: told.append((durable.complete(tokens[0], key), keys())))
+        call.start(); call.join(0.5)
+        assert not told, "the rows are not committed yet"
+    return "dropped"
+@durable.orchestrator(name="film")
+async def film(ctx, *args):
+    return await ctx.call(encode.s(*args))
+durable._watch_tasks()
+def deferred(id_, *args):
+    durable.start(film.s(*args), instance_id=id_)
+    durable.runtime.runner.run(id_)
+    row = OutboxMessage.objects.get(instance=id_)
+    ticket = ActivityTicket(row.execution, row.command, row.attempt)
+    assert encode.apply(args, task_id=ticket.task_id, headers={"durable": {"n": 0}}).state == "IGNORED"
+deferred("a", "k")
+import time
+while connection.vendor != "sqlite" and not told: time.sleep(0.05)
+if told:
+    assert told == [(True, ["k"])]
+else:
+    assert OutboxMessage.objects.get(instance="a").deferred_at is not None
+    for is_undone in (True, False):
+        try:
+            with transaction.atomic():
+                Payment.objects.create(key="view", amount=2)
+                assert durable.heartbeat(tokens[0])
+                assert durable.complete(tokens[0], "k")
+                assert not durable.fail(tokens[0], "second")
+                if is_undone: raise KeyError
+        except KeyError: pass
+        assert ("view" in keys()) is not is_undone
+durable.runtime.runner.run("a")
+assert durable.get("a").output == "k" and "k" in keys()
+deferred("b", "joint", "joint")
+durable.runtime.runner.run("b")
+assert durable.get("b").output == "joint" and "joint" in keys()
+assert not durable.complete(tokens[1])
+"""
+    )
+
+
+@on_mariadb_too
 def test_deadlocks_run_it_again_whole_and_errors_of_the_body_do_not(project: Project) -> None:
     project.run(
         ATTEMPT

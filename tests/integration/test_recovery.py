@@ -64,6 +64,36 @@ def test_a_worker_killed_in_an_activity(recovering):
     stage.assert_nothing_ran_after_its_completion(run.id)
 
 
+@on("embedded-sqlite", "redis-postgres")
+def test_workers_killed_before_and_after_the_return_of_a_body_that_has_deferred(recovering):
+    stage = recovering
+    first = stage.worker()
+    run = stage.start(stage.testapp.by_token.s("job"))
+    stage.wait_for_run("deferred", "job")
+    first.kill()
+    second = stage.worker()
+    stage.wait_for_run("deferred", "job", count=2)
+    stage.release("job")
+    wait_until(
+        lambda: any(event.kind == "ActivityDeferred" for event in run.history()), 60, "the deferral"
+    )
+    second.kill()
+    stage.worker()
+    wait_until(
+        lambda: len(stage.durable.runtime.store.workers.living_workers(10**12)) == 1,
+        60,
+        "the dead to be buried",
+    )
+    assert stage.outcome(stage.testapp.sum_of_doubles.s(4)) == 12
+    assert run.refresh().runtime_status is RuntimeStatus.RUNNING
+    (token,) = {deferred.facts[1] for deferred in stage.runs("deferred", "job")}
+    assert len(stage.runs("deferred", "job")) == 2, "nothing was sent again"
+    assert "since" in str(run.explain())
+    assert stage.durable.complete(token, {"size": 3})
+    assert stage.finish(run) == {"size": 3}
+    assert not stage.durable.complete(token)
+
+
 @long
 @on("embedded-sqlite", "rabbitmq-postgres")
 def test_a_worker_killed_in_its_first_turn_and_its_successor_in_a_later_one(recovering):

@@ -309,6 +309,14 @@ def hold(key):
 
 
 @app.task
+def defer_and_hold(key):
+    """Give a token away, and run until the test sets the marker."""
+    note("deferred", key, durable_context().defer())
+    wait_for_marker(key)
+    return "dropped"
+
+
+@app.task
 def hold_with_progress(key):
     """Run until the test sets the marker; a next attempt goes on where the last one said it was."""
     context = durable_context()
@@ -780,6 +788,11 @@ async def pipeline(ctx, key):
     await ctx.call(hold.s(key))
     doubled = await asyncio.gather(*(ctx.call(double.s(n)) for n in range(5)))
     return await ctx.call(add.s(first, sum(doubled)))
+
+
+@durable.orchestrator
+async def by_token(ctx, key):
+    return await ctx.call(defer_and_hold.s(key))
 
 
 @durable.orchestrator
