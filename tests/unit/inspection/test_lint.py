@@ -183,6 +183,15 @@ def test_code_without_a_text_is_left_alone() -> None:
     assert lint("builtin", print) == []
 
 
+def test_orchestrators_of_azures_are_read_below_their_wrapper() -> None:
+    from celery_durable.azure import running
+
+    def flow(context: Any) -> Any:
+        yield context.call_activity("charge", time.time())
+
+    assert [each.what for each in lint("a", running.orchestrator(flow))] == ["time.time()"]
+
+
 def test_what_calls_itself_is_read_once() -> None:
     def count(n: int) -> int:
         return count(n - 1) if n else helper_count()
