@@ -81,21 +81,21 @@ class Asking:
         Who is cancelled takes nothing back: the request stays.
         """
         refuse_inside_orchestrator("aask()")
-        seconds = _seconds(timeout)
+        left = seconds = _seconds(timeout)
         question = await in_thread(_asked, self, name, data, request_id)
         if drivers:
             drivers[-1](seconds, lambda: _is_answered(self, question))
-            seconds = None if seconds is None else 0.0
-        began = time.monotonic()
+            left = None if seconds is None else 0.0
+        end = None if left is None else time.monotonic() + left
         for pause in pauses():
             answer = await in_thread(_look, self, question)
             if answer is not None:
                 return value_of(self, answer)
-            left = None if seconds is None else began + seconds - time.monotonic()
+            left = None if end is None else end - time.monotonic()
             if left is not None and left <= 0:
                 break
             await asyncio.sleep(pause if left is None else min(pause, left))
-        raise _late(self, question, timeout)
+        raise _late(self, question, seconds)
 
     def query(self, name: str, *args: Any, **kwargs: Any) -> Any:
         """Return what a query says of the orchestration after its last committed turn.
@@ -149,7 +149,7 @@ def answer_of(
             f" (task_always_eager): {run._waits_for}",
             instance_id=run.id,
         ),
-        late=lambda: _late(run, question, timeout),
+        late=lambda: _late(run, question, seconds),
     )
     return found[0]
 
@@ -186,9 +186,9 @@ def _is_answered(run: Asking, question: Question) -> bool:
     return _look(run, question) is not None
 
 
-def _late(run: Asking, question: Question, timeout: Interval | None) -> TimeoutError:
+def _late(run: Asking, question: Question, seconds: float | None) -> TimeoutError:
     return TimeoutError(
         f"orchestration {run.id!r} has not answered request {question.request_id!r}"
-        f" ({question.name}) within {timeout} seconds. It may do so yet: ask again with this"
+        f" ({question.name}) within {seconds or 0:g} seconds. It may do so yet: ask again with this"
         " request_id"
     )

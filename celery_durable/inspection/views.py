@@ -170,7 +170,9 @@ def _wait_in_words(record: Any, waits: Any, switched: Switched) -> str:
         return _shortened(f"{pause.kind} {pause.name}, which is paused")
     if waits is None:
         is_entity = record.name.startswith(ORCHESTRATORS)
-        return _shortened(record.reason or ("its next message" if is_entity else "event or code"))
+        return _shortened(
+            record.reason or ("its next message" if is_entity else "event, request or code")
+        )
     parts = []
     if waits.activities:
         again = f" (attempt {waits.attempt})" if waits.attempt > 1 else ""

@@ -92,5 +92,6 @@ def put(
             "payload": blob(payload),
             "now": now,
         }
-        if not database.run(cursor, INSERT_ANSWER, **values).rowcount:
+        is_new = database.run(cursor, INSERT_ANSWER, **values).rowcount
+        if not is_new and payload is not None:  # a copy that is dropped takes no answer away
             database.run(cursor, CHANGE_ANSWER, **values)

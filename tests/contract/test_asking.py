@@ -47,7 +47,7 @@ def test_an_answer_is_read_by_its_key_and_outlives_the_end(store: Store) -> None
     begin(store)
     assert store.answers.look("i", "a") == Asked(RUNNING, None)
     said(store, ("a", '"x"', False), ("b", "\u00fc\x00", True), ("c", None, True))
-    said(store, ("a", '"y"', True), status=COMPLETED, clears=True)
+    said(store, ("a", '"y"', True), ("b", None, True), status=COMPLETED, clears=True)
     assert store.answers.look("i", "a") == Asked(COMPLETED, Answer('"y"', True))
     assert store.answers.look("i", "b") == Asked(COMPLETED, Answer("\u00fc\x00", True))
     assert store.answers.look("i", "c") == Asked(COMPLETED, UNANSWERED)

@@ -249,10 +249,10 @@ def test_lists_and_shows_say_what_each_waits_for(shell: Shell) -> None:
     shell.start("slow", "s1")
     shell.start("a", "s2")
     assert {item["id"]: item["waits_for"] for item in shell.json("list")["items"]} == {
-        "s1": "event or code",
+        "s1": "event, request or code",
         "s2": "-",
     }
-    assert shell.json("show", "s1")["waits_for"] == "event or code"
+    assert shell.json("show", "s1")["waits_for"] == "event, request or code"
 
 
 def test_one_is_drawn(shell: Shell, tmp_path: Path) -> None:

@@ -85,7 +85,7 @@ def test_every_wait_has_its_words(app: Any) -> None:
         "activity": "activity charge",
         "activities": "3 activities",
         "timer": "timer due 2999-01-02 03:04:05 UTC",
-        "event": "event or code",
+        "event": "event, request or code",
         "event in time": found["event in time"],
         "events in time": found["events in time"],
         "child": "child a-child",

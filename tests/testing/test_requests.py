@@ -107,6 +107,7 @@ async def both(ctx):
 async def again(ctx, keep, round=0):
     ctx.state.round = round
     if round == 0:
+        (await ctx.wait_request("said")).reply("said")
         taken = await ctx.wait_request("lost")
         assert taken.data == 0
         await ctx.wait_event("go")
@@ -237,13 +238,14 @@ def test_what_was_not_taken_stays_over_continue_as_new(env, keep):
     def scenario(env: DurableEnv) -> Any:
         run = env.start(again.s(keep), instance_id="a")
         assert run.query("rounds") == 0
+        assert run.ask("said", request_id="said") == "said"
         late(run, "lost", 0, "lost")
         late(run, "x", 1, "1")
         late(run, "x", 2, "2")
         env.event(run, "go")
         env.run_until_idle()
         said: list[Any] = []
-        for id_ in ("lost", "1", "2"):
+        for id_ in ("said", "lost", "1", "2"):
             try:
                 said.append(run.ask("x", request_id=id_, timeout=0))
             except InvalidState as error:
@@ -253,7 +255,7 @@ def test_what_was_not_taken_stays_over_continue_as_new(env, keep):
 
     env.crash_everywhere(scenario)
     kept = [[1, 1], [1, 2]] if keep else [None, None]
-    assert scenario(env) == ([None, *kept], keep, 1)
+    assert scenario(env) == (["said", None, *kept], keep, 1)
 
 
 def test_a_request_that_does_not_fit_its_type_is_used_up_and_rejected(env):

@@ -8,9 +8,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Generator
 from datetime import timedelta
+from types import SimpleNamespace
 from typing import Any, assert_type
 
-from celery_durable import Durable, Limit, Orchestration, OrchestrationContext, RetryPolicy
+from celery_durable import Durable, Limit, Orchestration, OrchestrationContext, Request, RetryPolicy
 
 durable = Durable()
 
@@ -18,6 +19,19 @@ durable = Durable()
 @durable.orchestrator
 async def fulfil(ctx: OrchestrationContext, order: str, amount: int = 1) -> list[str]:
     return [order] * amount
+
+
+@fulfil.query
+def amount(state: SimpleNamespace) -> int:
+    return len(state.orders)
+
+
+@fulfil.query(name="first")
+def _first(state: Any, default: str) -> str:
+    return state.orders[0] if state.orders else default
+
+
+assert_type(amount(SimpleNamespace()), int)
 
 
 @durable.orchestrator(version="2", max_activities=5, limit=Limit(3), queue="slow")
@@ -48,6 +62,12 @@ async def parent(ctx: OrchestrationContext) -> None:
     assert_type(await ctx.run(price, "tea", count=3), float)
     assert_type(await ctx.all([ctx.call(ship.s("a")), ctx.call(ship.s("b"))]), list[float])
     assert_type(await ctx.any([ctx.call(plain.s())]), bool)
+    request = await ctx.wait_request("change", timeout=60, type=dict[str, int])
+    assert_type(request, Request)
+    request.reply({"ok": True})
+    request.reject(ValueError("no"))
+    request.reject(404)  # expect: incompatible type "int"
+    ctx.state.orders = [request.data]
     await asyncio.gather(ctx.call(ship.s("c")), ctx.sleep(1))
     ctx.call(fulfil.s(1))  # expect: incompatible type "int"
     ctx.call(fulfil.s())  # expect: Missing positional argument "order"

@@ -46,6 +46,11 @@ def test_every_error_survives_pickle_with_its_facts(cls, protocol):
 
 
 @pytest.mark.parametrize("cls", ALL_ERRORS, ids=lambda cls: cls.__name__)
+def test_every_error_is_stored_under_its_public_name(cls):
+    assert cls.__module__ == "celery_durable.errors"
+
+
+@pytest.mark.parametrize("cls", ALL_ERRORS, ids=lambda cls: cls.__name__)
 def test_every_error_can_be_copied_and_made_without_arguments(cls):
     assert str(cls()) == ""
     assert copy.deepcopy(cls("x", n=[1])).n == [1]

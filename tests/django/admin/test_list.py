@@ -45,7 +45,7 @@ def test_the_list_shows_the_newest_first_and_no_entities(shop: Site) -> None:
         "COMPLETED",
     ]
     assert "tests.django.project.orders.tasks.approval" in page.text
-    assert "event or code" in page.text  # what open-1 waits for
+    assert "event, request or code" in page.text  # what open-1 waits for
     assert "4711" not in page.text
 
 
