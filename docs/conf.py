@@ -39,6 +39,8 @@ myst_enable_extensions = ["deflist"]
 myst_fence_as_directive = ["mermaid"]
 myst_heading_anchors = 3
 mermaid_d3_zoom = False
+mermaid_height = "auto"
+mermaid_fullscreen_button = "+"
 
 autodoc_typehints = "signature"
 autodoc_member_order = "bysource"

@@ -66,7 +66,7 @@ INSTANCE = (
     ),
     State(
         S.SUSPENDED,
-        "no turn is taken; messages are kept",
+        "no turn is taken, messages are kept",
         (
             Move(S.PENDING, "resume(), if its code has never begun"),
             Move(S.RUNNING, "resume()"),

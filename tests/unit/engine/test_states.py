@@ -24,6 +24,8 @@ def test_the_page_shows_the_tables() -> None:
     page = PAGE.read_text()
     assert page.count("stateDiagram-v2") == 3
     assert page_with_pictures(page) == page
+    pictures = page.split("```mermaid")[1:]
+    assert not any(";" in each.partition("```")[0] for each in pictures)  # it ends a statement
 
 
 def test_every_status_is_a_state() -> None:
