@@ -322,6 +322,14 @@ def test_no_token_outlives_its_attempt(durable_env: DurableEnv) -> None:
     assert not durable.complete(token_of("p"))
 
 
+def test_an_outcome_by_hand_voids_the_token(durable_env: DurableEnv) -> None:
+    run = durable_env.start(film.s("a"), instance_id="a")
+    run.override(1, "by hand")
+    durable_env.run_until_idle()
+    assert not durable.complete(token_of("a"), "late")
+    assert run.refresh().output == ["by hand", "plain a"]
+
+
 def test_a_suspended_one_keeps_the_outcome(durable_env: DurableEnv) -> None:
     run = durable_env.start(film.s("a"))
     run.suspend("lunch")
