@@ -20,6 +20,7 @@ from ..engine.query_declaration import QueryDeclaration
 from ..engine.registry import Definition, Registry, refuse_another
 from ..errors import ConfigurationError
 from ..worker.activity import wrap_tasks
+from ..worker.durable_tasks import make_durable
 from ..worker.orchestrator import OrchestratorTask
 from ..worker.request import hold_messages
 
@@ -90,6 +91,7 @@ class Declarations:
     def watch(self, app: Celery) -> None:
         """Let the tasks that an app has now run on the engine; safe to call again."""
         wrap_tasks(app)
+        make_durable(app)
         hold_messages(app)
         for task in list(app._tasks.values()):
             if isinstance(task, OrchestratorTask) and task.name not in self._declared:

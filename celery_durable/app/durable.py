@@ -18,7 +18,8 @@ from celery.app import base as celery_base
 from ..conversion import Converters
 from ..core.context import OrchestrationContext
 from ..core.guard import refuse_inside_orchestrator
-from ..core.retry import Interval
+from ..core.plain_task import CARRIER, refuse_start
+from ..core.retry import Interval, RetryPolicy
 from ..core.typed import TypedSignature
 from ..engine.propagation import Propagator, Propagators
 from ..engine.registry import Registry
@@ -37,7 +38,7 @@ from .declare import Declarations, offer_queries
 from .install import install
 from .looking import Looking, Page
 from .scheduling import Scheduling
-from .signatures import requested
+from .signatures import PlainChoice, requested
 from .steering import Steering
 from .switching import Switching
 from .transactional import make_transactional
@@ -110,6 +111,7 @@ class Durable(Looking, Scheduling, Steering, Completing, Switching, CodeChecks):
         pending, self._pending = self._pending, []
         # each app has one, of its own class
         self.orchestrator(run_canvas, name=CANVAS, shared=celery_base.USING_EXECV)
+        self.orchestrator(refuse_start, name=CARRIER, shared=celery_base.USING_EXECV)
         for function, options in pending:
             self.orchestrator(function, **options)
 
@@ -388,7 +390,10 @@ class Durable(Looking, Scheduling, Steering, Completing, Switching, CodeChecks):
         tags: Mapping[str, str] | None = None,
         if_exists: IfExists = "return",
         session: Any = None,
+        retry: RetryPolicy | None = None,
         timeout: Interval | None = None,
+        attempt_timeout: Interval | None = None,
+        heartbeat_timeout: Interval | None = None,
         version: str | None = None,
     ) -> Orchestration[R]: ...
     @overload
@@ -401,7 +406,10 @@ class Durable(Looking, Scheduling, Steering, Completing, Switching, CodeChecks):
         tags: Mapping[str, str] | None = None,
         if_exists: IfExists = "return",
         session: Any = None,
+        retry: RetryPolicy | None = None,
         timeout: Interval | None = None,
+        attempt_timeout: Interval | None = None,
+        heartbeat_timeout: Interval | None = None,
         version: str | None = None,
     ) -> Orchestration[Any]: ...
     def start(
@@ -413,29 +421,39 @@ class Durable(Looking, Scheduling, Steering, Completing, Switching, CodeChecks):
         tags: Mapping[str, str] | None = None,
         if_exists: IfExists = "return",
         session: Any = None,
+        retry: RetryPolicy | None = None,
         timeout: Interval | None = None,
+        attempt_timeout: Interval | None = None,
+        heartbeat_timeout: Interval | None = None,
         version: str | None = None,
     ) -> Orchestration[Any]:
-        """Start an orchestration.
+        """Start an orchestration, or a plain task as one.
+
+        A plain task is an orchestration of one activity: it runs at least once, whatever becomes of
+        workers and broker, and its output is its result.
 
         Args:
-            signature: of an orchestrator, such as ``fulfil_order.s(order)``; its options (queue,
-                link, ...) are honoured.
+            signature: of an orchestrator or of any task, such as ``fulfil_order.s(order)``; its
+                options (queue, link, ...) are honoured.
             instance_id: 1 to 150 characters; a random UUID if left out. Starting twice with one id
                 starts once.
             start_at: an aware ``datetime`` to begin at.
             tags: strings to find it by.
             if_exists: "return" the one there, "raise", "restart" a finished one, or "replace" any.
             session: an SQLAlchemy session or connection whose transaction the start joins.
+            retry: of a plain task: how often it is tried; once if left out. ``retry_if`` must be
+                importable.
             timeout: how long the whole run may take, from its first turn on, in seconds or as
                 ``timedelta``; in the place of what the orchestrator declares. After that it goes as
                 with ``cancel()``, and ends FAILED with ``OrchestrationTimeout``.
+            attempt_timeout, heartbeat_timeout: of a plain task: of each attempt, as ``timeout`` and
+                ``heartbeat_timeout`` of ``ctx.call``.
             version: which of the versions of its code it has; the newest if left out.
 
         Raises:
             InstanceExists, InvalidState: see ``if_exists``.
-            TypeError: ``signature`` is not of an orchestrator, its arguments do not fit, or it has
-                an option without meaning.
+            TypeError: ``signature`` is not of a task, its arguments do not fit, it has an option
+                without meaning, or an argument here is not for its kind.
             PayloadError: an argument cannot be encoded.
             StoreError: the store cannot be reached; nothing was started.
             ConfigurationError: this process does not have the version.
@@ -444,6 +462,7 @@ class Durable(Looking, Scheduling, Steering, Completing, Switching, CodeChecks):
             >>> run = durable.start(
             ...     fulfil.s("42"), instance_id="order-42", tags={"customer": "ada"}
             ... )
+            >>> payment = durable.start(charge.s("42"), retry=RetryPolicy(max_attempts=5))
         """
         runtime = self.runtime
         request = requested(
@@ -455,6 +474,7 @@ class Durable(Looking, Scheduling, Steering, Completing, Switching, CodeChecks):
             if_exists,
             timeout=timeout,
             version=version,
+            plain=PlainChoice(retry, attempt_timeout, heartbeat_timeout),
         )
         started = runtime.client.start(request, session)
         return Orchestration(started.id, app=self.app, nudge=started.nudge)

@@ -23,6 +23,7 @@ _KNOWN = frozenset(
         "parent_id",
         "stuck",
         "roots",
+        "tasks",
     }
 )
 
@@ -59,6 +60,7 @@ def filters_of(given: Mapping[str, Any]) -> Filters:
         parent_id=given.get("parent_id"),
         stuck=given.get("stuck"),
         roots=given.get("roots"),
+        tasks=given.get("tasks"),
         entities=None if chooses else False,
         **moments,
     )

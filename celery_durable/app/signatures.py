@@ -3,20 +3,49 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from ..core.canvas_options import CanvasOptions
-from ..core.retry import Interval, run_timeout
+from ..core.plain_task import TaskOptions
+from ..core.retry import Interval, RetryPolicy, run_timeout
 from ..core.times import as_microseconds
 from ..engine.start import IfExists, StartRequest
 from ..worker.orchestrator import OrchestratorTask
-from ..worker.starting import request_of
+from ..worker.starting import declared_of, plain_request_of, request_of
 
 if TYPE_CHECKING:
     from ..worker.runtime import Runtime
 
-__all__ = ["requested"]
+__all__ = ["PlainChoice", "requested"]
+
+
+@dataclass(frozen=True)
+class PlainChoice:
+    """What ``start`` was given that is for plain tasks alone."""
+
+    retry: RetryPolicy | None = None
+    attempt_timeout: Interval | None = None
+    heartbeat_timeout: Interval | None = None
+
+    @property
+    def given(self) -> list[str]:
+        """The names of what was given."""
+        return [each.name for each in fields(self) if getattr(self, each.name) is not None]
+
+    def over(self, declared: TaskOptions) -> TaskOptions:
+        """Return how a task is run that declares something."""
+        if self.retry is not None and not isinstance(self.retry, RetryPolicy):
+            raise TypeError(f"retry takes a RetryPolicy, not {self.retry!r}")
+        chosen: dict[str, Any] = {
+            "retry": self.retry,
+            "timeout": run_timeout(self.attempt_timeout),
+            "heartbeat_timeout": run_timeout(self.heartbeat_timeout),
+        }
+        return replace(
+            declared, **{name: value for name, value in chosen.items() if value is not None}
+        )
 
 
 def requested(
@@ -29,40 +58,50 @@ def requested(
     verb: str = "durable.start()",
     timeout: Interval | None = None,
     version: str | None = None,
+    plain: PlainChoice = PlainChoice(),
 ) -> StartRequest:
     """Return the request that a signature and the arguments of ``start`` make.
 
     Raises:
-        TypeError: it is no signature of an orchestrator, its arguments do not fit, or it has an
-            option without meaning.
+        TypeError: it is no signature of a task, its arguments do not fit, or it has an option
+            without meaning.
         ValueError: ``timeout`` is not positive.
     """
     if not isinstance(signature, Mapping) or "task" not in signature:
         given = "the orchestrator itself" if hasattr(signature, "s") else type(signature).__name__
         raise TypeError(f"{verb} takes a signature such as my_orchestrator.s(...), not {given}")
-    name = str(signature["task"])
-    task = runtime.app.tasks.get(name)
-    if not isinstance(task, OrchestratorTask):
-        what = (
-            f"the plain task {name!r}"
-            if task is not None
-            else f"{name!r}, which is not registered here"
-        )
-        raise TypeError(
-            f"{verb} takes an orchestrator, not {what}. Decorate it with @durable.orchestrator;"
-            " a plain task is started by .delay()"
-        )
-    options = dict(signature.get("options") or {})
+    task = _task_of(runtime, signature, verb)
     if version is not None and (not isinstance(version, str) or not version):
         raise TypeError(f"version is the name of one, not {version!r}")
-    own: dict[str, Any] = {"tags": tags, "if_exists": if_exists, "version": version}
+    own: dict[str, Any] = {"tags": tags, "if_exists": if_exists}
     if instance_id is not None:
         own["instance_id"] = instance_id
     if start_at is not None:
         own["start_at"] = as_microseconds(start_at)
-    request = request_of(
-        runtime, task, signature.get("args") or (), signature.get("kwargs") or {}, options, **own
-    )
-    if (limit := run_timeout(timeout)) is not None:
+    args, kwargs = signature.get("args") or (), signature.get("kwargs") or {}
+    options, limit = dict(signature.get("options") or {}), run_timeout(timeout)
+    if not isinstance(task, OrchestratorTask):
+        if version is not None:
+            raise TypeError(f"{task.name} is a plain task, and has no versions")
+        chosen = plain.over(declared_of(task)[0])
+        return plain_request_of(runtime, task, args, kwargs, options, chosen, limit, **own)
+    if plain.given:
+        raise TypeError(
+            f"{', '.join(plain.given)}: for plain tasks; {task.name} is an orchestrator, which says"
+            " such things of each call"
+        )
+    request = request_of(runtime, task, args, kwargs, options, version=version, **own)
+    if limit is not None:
         request.canvas = CanvasOptions(request.canvas).with_timeout(limit).kept
     return request
+
+
+def _task_of(runtime: Runtime, signature: Mapping[str, Any], verb: str) -> Any:
+    name = str(signature["task"])
+    task = runtime.app.tasks.get(name)
+    if task is None:
+        raise TypeError(f"{verb}: the task {name!r} is not registered here")
+    is_ours = name.startswith(("celery.", "celery_durable."))
+    if is_ours and not isinstance(task, OrchestratorTask):
+        raise TypeError(f"{verb} takes a task, not a canvas: use durable.canvas(...).start()")
+    return task

@@ -138,3 +138,5 @@ class Filters(TypedDict, total=False):
     roots: bool | None
     #: True: those that should move and do not.
     stuck: bool | None
+    #: True: plain tasks that were started durably; False: none of these.
+    tasks: bool | None

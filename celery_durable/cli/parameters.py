@@ -130,6 +130,9 @@ def filters(function: Callable[..., Any]) -> Callable[..., Any]:
         click.option("--until", callback=moment, metavar="WHEN", help="Created before."),
         click.option("--parent", "parent_id", type=ID, help="Sub-orchestrations of this one."),
         click.option(
+            "--tasks/--no-tasks", default=None, help="Plain tasks only, or none of these."
+        ),
+        click.option(
             "--stuck", is_flag=True, default=None, help="Those that should move and do not."
         ),
     ]

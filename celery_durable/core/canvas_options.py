@@ -9,6 +9,7 @@ writes:
 * ``ignore_result``: true if no result is to be stored;
 * ``shown``: how the caller wants the arguments to be shown;
 * ``context``: what travels with it: ``headers`` of messages, and ``values`` of propagators;
+* ``plain_task``: how a plain task is run (``plain_task.TaskOptions``);
 * ``timeout``: how long the whole run may take, in microseconds, where the start says so.
 """
 
@@ -122,6 +123,10 @@ class CanvasOptions:
         """Return the same, with how long the whole run may take, in microseconds."""
         return self if timeout is None else CanvasOptions({**self.kept, "timeout": timeout})
 
+    def with_task(self, task: Mapping[str, Any]) -> CanvasOptions:
+        """Return the same, with how a plain task is run."""
+        return CanvasOptions({**self.kept, "plain_task": dict(task)})
+
     def without_reply(self) -> CanvasOptions:
         """Return the same for a start whose result no client waits for."""
         return CanvasOptions({key: value for key, value in self.kept.items() if key != "reply"})
@@ -130,7 +135,7 @@ class CanvasOptions:
         """Return what holds for a new orchestration in place of this one: its callbacks are called
         once, so they are left out.
         """
-        kept = ("options", "ignore_result", "shown", "context", "timeout")
+        kept = ("options", "ignore_result", "shown", "context", "timeout", "plain_task")
         return CanvasOptions({key: self.kept[key] for key in kept if key in self.kept})
 
     # -- parts -------------------------------------------------------------------------------------
@@ -159,6 +164,16 @@ class CanvasOptions:
     def context(self) -> Mapping[str, Any]:
         """What travels with it: ``headers``, ``values``."""
         return self._part("context")
+
+    @property
+    def task(self) -> Mapping[str, Any]:
+        """How a plain task is run."""
+        return self._part("plain_task")
+
+    @property
+    def is_of_task(self) -> bool:
+        """Whether a plain task is started."""
+        return "plain_task" in self.kept
 
     @property
     def timeout(self) -> int | None:

@@ -14,9 +14,11 @@ __all__ = [
     "AT_THE_END",
     "NEEDLESS",
     "NEEDLESS_FOR_ORCHESTRATORS",
+    "NOT_OF_ATTEMPTS",
     "OF_THE_START",
     "REFUSED_BY_ACTIVITIES",
     "REFUSED_BY_ORCHESTRATORS",
+    "REFUSED_BY_PLAIN_STARTS",
     "REFUSED_BY_STARTS",
     "refuse",
     "stamped",
@@ -88,6 +90,13 @@ REFUSED_BY_STARTS = {
     "content_encoding": "use `serializer=`",
     "body": "its messages have bodies of their own",
 }
+REFUSED_BY_PLAIN_STARTS = {
+    name: why
+    for name, why in REFUSED_BY_STARTS.items()
+    if name not in ("time_limit", "soft_time_limit", "retries")
+}
+#: Of the options of a durable start of a plain task, those that are not for its attempts.
+NOT_OF_ATTEMPTS = OF_THE_START | NEEDLESS | frozenset(AT_THE_END)
 REFUSED_BY_ACTIVITIES = {
     "task_id": (
         "the engine tells attempts apart by their ids; use `durable_context().idempotency_key`, or"

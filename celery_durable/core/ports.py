@@ -99,6 +99,8 @@ class ExecutionInfo:
     context: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
     #: Those of it that are restored around code, by their keys.
     values: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
+    #: What is kept of a plain task's options (see ``plain_task``); empty for an orchestrator.
+    task: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
     #: Restores such values within a block: those of the caller of an entity.
     restored: Callable[[Mapping[str, Any]], AbstractContextManager[Any]] = field(
         default=lambda _: nullcontext(), compare=False

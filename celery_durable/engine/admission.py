@@ -10,7 +10,7 @@ What a crash leaves out between commit and try is found by recovery, once a seco
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Protocol
@@ -60,7 +60,12 @@ class AdmissionController:
     engine: _Engine
 
     def apply_policies(
-        self, new: NewInstance, definition: Definition | None, *, debounces: bool = False
+        self,
+        new: NewInstance,
+        definition: Definition | None,
+        *,
+        debounces: bool = False,
+        retention: Mapping[str, int] | None = None,
     ) -> None:
         """Give a new instance what its orchestrator declares.
 
@@ -68,6 +73,7 @@ class AdmissionController:
             ValueError: a key cannot be computed from its arguments, or it cannot be debounced.
         """
         declared = None if definition is None else definition.retention
+        declared = declared if retention is None else retention
         keep = self.engine.settings.kept if declared is None else declared
         if definition is not None and definition.flow is not None:
             args, kwargs = self.engine.codec.decode(new.input)

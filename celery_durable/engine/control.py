@@ -16,6 +16,7 @@ from ..core.canvas_options import CanvasOptions
 from ..core.guard import refuse_inside_orchestrator
 from ..core.history import Event
 from ..core.names import check_instance_id
+from ..core.plain_task import TASK
 from ..core.ports import Codec
 from ..core.status import RuntimeStatus
 from .engine import Engine
@@ -122,6 +123,7 @@ class Control:
             queue=old.queue,
             canvas=self.codec.decode(canvas) if canvas else None,
             if_exists="restart" if new_id is None else "raise",
+            version=TASK if old.version == TASK else None,
         )
         return self.runner.starter.start_alone(request).id
 

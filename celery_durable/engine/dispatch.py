@@ -13,6 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from .._errors import ActivityError, DurableError, PayloadError
+from ..core.plain_task import carrier_of
 from ..core.status import RuntimeStatus
 from .admission import AdmissionController
 from .commit import activity_rows
@@ -40,7 +41,11 @@ Accept = Callable[[Outcome], object]
 def address_of(instance: InstanceRow) -> TurnAddress:
     """Return where the turns of an instance are sent."""
     return TurnAddress(
-        instance.id, instance.name, instance.queue, instance.canvas, instance.root_id
+        instance.id,
+        carrier_of(instance.name, instance.version),
+        instance.queue,
+        instance.canvas,
+        instance.root_id,
     )
 
 

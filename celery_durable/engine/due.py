@@ -43,7 +43,7 @@ class DueWake:
     wake_at: int | None
     #: How often a turn message was sent for it; -1 is never.
     sends: int
-    #: Of the orchestrator; None when the instance is gone.
+    #: Of the Celery task that takes its turns; None when the instance is gone.
     name: str | None
     #: Where its turns are sent.
     queue: str | None

@@ -15,6 +15,7 @@ from ..core.canvas_options import CanvasOptions
 from ..core.entity import ORCHESTRATORS
 from ..core.history import Event, EventKind
 from ..core.kinds import CALL_FAILURES, CALLS_ASKED, ExternalEvents, Requests
+from ..core.plain_task import shown_version
 from ..core.status import RuntimeStatus
 from ..core.text import encodable
 from ..core.times import EPOCH
@@ -68,7 +69,7 @@ def explain(store: Store, runner: Engine, record: InstanceRecord) -> Explanation
         return found
     pending: Pending = store.reads.pending(record.id)
     pauses = _Pauses(runner.switches.refresh())
-    if (pause := pauses.switched.of_turns(record.name, record.queue)) is not None:
+    if (pause := pauses.switched.of_turns(record.name, record.version, record.queue)) is not None:
         found.waits_for.append(pauses.words(pause))
         pending = replace(pending, overdue_since=None)
     if record.status is RuntimeStatus.PENDING:
@@ -176,7 +177,8 @@ def _add_timer(waits_for: list[str], awaits: tuple[str, str] | None, due: str) -
 def _state(record: InstanceRecord, now: int) -> str:
     limit = "" if record.deadline is None else f"; its time is over {_ahead(record.deadline, now)}"
     reason = f": {record.reason.rstrip('.')}" if record.reason else ""
-    version = f" v{record.version}" if record.version is not None else ""
+    chosen = shown_version(record.version)
+    version = "" if chosen is None else f" v{chosen}"
     return (
         f"{record.id} ({record.name}{version}) is {record.status}{reason}; it last moved"
         f" {_ago(record.updated_at, now)}{limit}"

@@ -52,7 +52,7 @@ class InlineTurns:
         definition = self.parts.registry.get(new.name, new.version)
         if definition is None or new.start_at is not None or new.admission is not None:
             return False
-        if self.parts.switches.current().of_turns(new.name, new.queue) is not None:
+        if self.parts.switches.current().of_turns(new.name, new.version, new.queue) is not None:
             return False
         snapshot = _as_if_started(new, self.parts.clock.now())
         with at_turn(snapshot):
@@ -89,7 +89,9 @@ class InlineTurns:
         """
         instance = start.instance
         definition = self.parts.registry.get(instance.name, instance.version)
-        pause = self.parts.switches.current().of_turns(instance.name, instance.queue)
+        pause = self.parts.switches.current().of_turns(
+            instance.name, instance.version, instance.queue
+        )
         if definition is None or pause is not None or instance.status is not RuntimeStatus.RUNNING:
             if cached is not None:
                 cached.abandon()

@@ -58,6 +58,8 @@ class Filters:
     stuck: bool | None = None
     roots: bool | None = None
     entities: bool | None = None
+    #: False leaves plain tasks out, True is only these.
+    tasks: bool | None = None
 
 
 @dataclass(frozen=True)

@@ -56,7 +56,7 @@ class Parts:
     def __post_init__(self) -> None:
         self.clock = StoreClock(self.store.now)
         self.switches = SwitchBoard(self.store.switches, self.settings.heartbeat_interval)
-        self.versions = VersionChoice(self.registry, self.switches)
+        self.versions = VersionChoice(self.registry, self.switches, self.codec)
         self.watchdog = Watchdog(self.settings.turn_timeout)
         self.observation = Observation()
         self.running = _running(self.settings.guard)

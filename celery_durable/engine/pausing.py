@@ -29,7 +29,9 @@ class Pausing:
 
     def of_turns(self, instance: InstanceRow) -> Switch | None:
         """Return the pause that keeps an instance from taking turns."""
-        return self.parts.switches.current().of_turns(instance.name, instance.queue)
+        return self.parts.switches.current().of_turns(
+            instance.name, instance.version, instance.queue
+        )
 
     def hold_turns(self, instance: InstanceRow, pause: Switch) -> bool:
         """Leave the messages of an instance to the end of a pause; False if that has come."""

@@ -9,6 +9,7 @@ from typing import Any
 
 from .._errors import ConfigurationError
 from ..core.names import LONGEST_VERSION, checked_name
+from ..core.plain_task import TASK, run_plain_task
 from .admission_policy import AdmissionPolicy
 
 __all__ = ["Definition", "Registry", "refuse_another"]
@@ -75,7 +76,7 @@ class Registry:
 
     def add(self, definition: Definition) -> None:
         """Register a definition; one that is there already is replaced."""
-        if definition.version in ("", "?"):
+        if definition.version in ("", "?", TASK):
             raise ConfigurationError(
                 f"orchestrator {definition.name}: version={definition.version!r} is not a version;"
                 " leave it out"
@@ -83,7 +84,11 @@ class Registry:
         self._definitions.setdefault(definition.name, {})[definition.version] = definition
 
     def get(self, name: str, version: str | None) -> Definition | None:
-        """Return the definition of exactly this name and version."""
+        """Return the definition of exactly this name and version; any process has that of a plain
+        task.
+        """
+        if version == TASK:
+            return Definition(name, TASK, run_plain_task)
         return self._definitions.get(name, {}).get(version)
 
     def newest(self, name: str, *, but: str | None = "") -> Definition | None:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from .._errors import PayloadError
 from ..core import determinism
+from ..core.canvas_options import CanvasOptions
 from ..core.decision import Decision
 from ..core.history import Event, EventKind, load_events
 from ..core.machine import Machine
+from ..core.plain_task import TASK
 from ..core.ports import ExecutionInfo
 from ..core.rewind import Override, rewind
 from .call_types import DeclaredTypes
@@ -71,6 +73,7 @@ class Replayer:
             instance.parent_id,
             as_context(kept),
             kept.get("values") or {},
+            self._task_options(instance),
             self.parts.propagators.restored_values,
         )
         determinism.install()
@@ -86,6 +89,11 @@ class Replayer:
         )
         execution.is_dry = is_dry
         return execution
+
+    def _task_options(self, instance: InstanceRow) -> Mapping[str, Any]:
+        if instance.version != TASK or not CanvasOptions.may_have(instance.canvas, "plain_task"):
+            return {}
+        return CanvasOptions.read(self.parts.codec, instance.canvas).task
 
     def to_the_end(
         self,

@@ -133,7 +133,7 @@ class _Pass:
     def take(self, due: DueSchedule) -> None:
         """Move one schedule on, and send what that started."""
         row, parts = due.row, self.starter.parts
-        if row.orchestrator not in parts.registry:
+        if not parts.versions.has_code(row.orchestrator, row.canvas):
             self._leave_to_others(due)
             return
         move = next_move(row, due.now, is_running=due.is_running)
@@ -152,7 +152,8 @@ class _Pass:
     def _instance(self, due: DueSchedule, tick: int) -> NewInstance:
         row = due.row
         instance_id = tick_id(row.name, tick)
-        version, definition = self.starter.parts.versions.of_start(row.orchestrator, instance_id)
+        versions = self.starter.parts.versions
+        version, definition = versions.of_schedule(row.orchestrator, instance_id, row.canvas)
         new = instance_of(row, instance_id, version)
         start_at = tick + jitter_of(row.name, tick, row.jitter)
         if start_at > due.now:

@@ -23,6 +23,7 @@ from .._errors import ConfigurationError, DurableError, InstanceExists, PayloadE
 from ..core.entity import ORCHESTRATORS
 from ..core.guard import refuse_inside_orchestrator
 from ..core.names import check_new_id, check_text, checked_name
+from ..core.plain_task import TASK, carrier_of
 from .admission import AdmissionController
 from .call_types import expect_fitting
 from .draft import new_execution_id
@@ -67,6 +68,8 @@ class StartRequest:
     expires: int | None = None
     #: Of its code; None is what the ramp says, or the newest.
     version: str | None = None
+    #: Status -> microseconds after which it is purged; None is what its orchestrator declares.
+    retention: Mapping[str, int] | None = None
 
 
 @dataclass(slots=True, eq=False)
@@ -146,7 +149,7 @@ class Starter:
             check_after=CHECK_MESSAGE_AFTER,
             facts=None if request.expires is None else {EXPIRES: request.expires},
         )
-        return self.complete(new, definition, debounces=True)
+        return self.complete(new, definition, debounces=True, retention=request.retention)
 
     def complete(
         self,
@@ -155,6 +158,7 @@ class Starter:
         *,
         now: int | None = None,
         debounces: bool = False,
+        retention: Mapping[str, int] | None = None,
     ) -> NewInstance:
         """Give a new instance what its orchestrator declares, the caller's trace, and the time when
         recovery looks.
@@ -164,6 +168,7 @@ class Starter:
             definition: its code, where this process has it.
             now: the store's clock, if it is known.
             debounces: whether it may be merged into one that waits.
+            retention: in the place of what its orchestrator declares.
 
         Raises:
             ValueError: a limit's key cannot be told from its arguments, or it cannot be debounced.
@@ -172,7 +177,7 @@ class Starter:
             horizon = self._horizon
             if new.start_at - (self.parts.store.now() if now is None else now) > horizon:
                 new.check_after = -horizon  # too far ahead for a message: in time to send one
-        self.admission.apply_policies(new, definition, debounces=debounces)
+        self.admission.apply_policies(new, definition, debounces=debounces, retention=retention)
         self.parts.observation.starting(new)
         return new
 
@@ -199,8 +204,10 @@ class Starter:
     def start_alone(self, request: StartRequest) -> Started:
         """Start an orchestration at once, whatever transaction is open around the caller."""
         new, parts = self.build(request), self.parts
-        needs_message = parts.publisher.needs_messages(new.name)
-        if parts.settings.start_inline and not needs_message and self.inline.begin(new):
+        needs_message = parts.publisher.needs_messages(carrier_of(new.name, new.version))
+        # a first turn that sends one activity costs less than its message
+        is_short = parts.settings.start_inline or new.version == TASK
+        if is_short and not needs_message and self.inline.begin(new):
             return Started(new.id)
         return Started(self.insert(new, request.if_exists))
 
@@ -278,7 +285,8 @@ class Starter:
         if new.start_at is not None:
             delay = max(0, new.start_at - (parts.store.now() if now is None else now))
         if delay <= self._horizon:
-            address = TurnAddress(new.id, new.name, new.queue, new.canvas, new.root_id)
+            name = carrier_of(new.name, new.version)
+            address = TurnAddress(new.id, name, new.queue, new.canvas, new.root_id)
             due = new.start_at if delay else None
             parts.publisher.publish_turn(address, delay=delay, due=due)
 

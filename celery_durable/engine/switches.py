@@ -17,6 +17,7 @@ from fnmatch import fnmatchcase
 from typing import NamedTuple, Protocol
 
 from ..core.entity_names import ORCHESTRATORS
+from ..core.plain_task import TASK
 from .records import ActivityTicket
 
 __all__ = [
@@ -141,12 +142,12 @@ class Switched:
         matching = [each for each in found if each.name == name or fnmatchcase(name, each.name)]
         return min(matching, key=lambda each: (each.name != name, each.name), default=None)
 
-    def of_turns(self, name: str, queue: str | None) -> Switch | None:
+    def of_turns(self, name: str, version: str | None, queue: str | None) -> Switch | None:
         """Return the pause that keeps instances of a name from taking turns."""
         if not self.pauses:
             return None
-        is_entity = name.startswith(ORCHESTRATORS)
-        own = None if is_entity else self.pause(SwitchKind.ORCHESTRATOR, name)
+        is_other = version == TASK or name.startswith(ORCHESTRATORS)
+        own = None if is_other else self.pause(SwitchKind.ORCHESTRATOR, name)
         return own or self.pause(SwitchKind.QUEUE, queue)
 
     def of_activity(self, task: str, queue: Callable[[], str | None]) -> Switch | None:

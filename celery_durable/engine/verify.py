@@ -16,6 +16,7 @@ from typing import Any
 from .._errors import DurableError, NonDeterminismError, PayloadError
 from ..core import determinism
 from ..core.machine import Machine
+from ..core.plain_task import TASK
 from ..core.ports import ExecutionInfo
 from ..core.status import RuntimeStatus
 from .engine import Engine
@@ -209,6 +210,8 @@ class Verifier:
         """
         versions, live = self.runner.versions, dict[tuple[str, str | None], int]()
         for name, version, count in self.store.reads.count_versions(_LIVE):
+            if version == TASK:
+                continue
             newest = self.registry.newest(name) if version == OPEN else None
             chosen = newest.version if newest is not None else version
             live[name, chosen] = live.get((name, chosen), 0) + count

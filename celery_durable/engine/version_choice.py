@@ -8,6 +8,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from ..core.canvas_options import CanvasOptions
+from ..core.plain_task import TASK
+from ..core.ports import Codec
 from .registry import Definition, Registry
 from .switches import Ramp, SwitchBoard
 
@@ -23,6 +26,7 @@ class VersionChoice:
 
     registry: Registry
     board: SwitchBoard
+    codec: Codec
 
     def of_start(
         self, name: str, instance_id: str, version: str | None = None
@@ -48,6 +52,22 @@ class VersionChoice:
         else:
             definition = self.registry.newest(name, but=ramp.version)
         return (OPEN, None) if definition is None else (definition.version, definition)
+
+    def of_schedule(
+        self, name: str, instance_id: str, canvas: str | None
+    ) -> tuple[str | None, Definition | None]:
+        """Return the version of an instance that a schedule starts, and its code where this process
+        has it.
+        """
+        return self.of_start(name, instance_id, TASK if self._is_plain(canvas) else None)
+
+    def has_code(self, name: str, canvas: str | None) -> bool:
+        """Tell whether this process can start what a schedule names."""
+        return name in self.registry or self._is_plain(canvas)
+
+    def _is_plain(self, canvas: str | None) -> bool:
+        is_likely = CanvasOptions.may_have(canvas, "plain_task")
+        return is_likely and CanvasOptions.read(self.codec, canvas).is_of_task
 
     def following(
         self, definition: Definition, instance_id: str, upgrade: bool | str | None

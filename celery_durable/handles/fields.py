@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Self
 
+from ..core.plain_task import shown_version
 from ..core.status import RuntimeStatus
 from ..core.times import EPOCH
 from ..engine.listing import InstanceRecord
@@ -61,7 +62,7 @@ class StatusFields:
     @property
     def version(self) -> str | None:
         """The version of the orchestrator that it started with."""
-        return self._known.version
+        return shown_version(self._known.version)
 
     @property
     def runtime_status(self) -> RuntimeStatus:

@@ -258,13 +258,14 @@ class Schedule:
 
     def _start(self, instance_id: str) -> tuple[Orchestration, bool]:
         runtime, row = self._runtime, self._row
-        if row.orchestrator not in runtime.registry:
+        versions = runtime.runner.versions
+        if not versions.has_code(row.orchestrator, row.canvas):
             raise ConfigurationError(
                 f"schedule {row.name!r} starts the orchestrator {row.orchestrator!r}, which this"
                 " process does not know: import the module that defines it"
             )
         starter = runtime.runner.starter
-        version, definition = runtime.runner.versions.of_start(row.orchestrator, instance_id)
+        version, definition = versions.of_schedule(row.orchestrator, instance_id, row.canvas)
         new = starter.complete(instance_of(row, instance_id, version), definition)
         is_new = runtime.store.starts.insert(new)
         if is_new:

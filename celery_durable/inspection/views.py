@@ -166,7 +166,7 @@ def current_waits(durable: Any, runs: Sequence[Orchestration]) -> dict[str, str]
 def _wait_in_words(record: Any, waits: Any, switched: Switched) -> str:
     if record.status is RuntimeStatus.SUSPENDED:
         return "resume"
-    if (pause := switched.of_turns(record.name, record.queue)) is not None:
+    if (pause := switched.of_turns(record.name, record.version, record.queue)) is not None:
         return _shortened(f"{pause.kind} {pause.name}, which is paused")
     if waits is None:
         is_entity = record.name.startswith(ORCHESTRATORS)

@@ -10,6 +10,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import ARRAY
 
 from ..core.entity import ORCHESTRATORS
+from ..core.plain_task import TASK
 from ..core.status import RuntimeStatus
 from ..engine.listing import Filters
 from .lists import BLOCKED, LONG_TAGS, RESENT, TAG_KEYS, UNSENT
@@ -58,6 +59,9 @@ def condition(filters: Filters, family: str, now: int) -> sa.ColumnElement[bool]
     if filters.entities is not None:
         is_entity = sa.func.substr(c.name, 1, len(ORCHESTRATORS)) == ORCHESTRATORS
         found.append(is_entity if filters.entities else sa.not_(is_entity))
+    if filters.tasks is not None:
+        is_plain = sa.func.coalesce(c.version, "") == TASK
+        found.append(is_plain if filters.tasks else sa.not_(is_plain))
     if filters.stuck is not None:
         found.append(is_stuck(now, family) if filters.stuck else sa.not_(_is_stuck(now)))
     return sa.and_(*found)

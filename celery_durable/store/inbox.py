@@ -10,6 +10,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
+from ..core.plain_task import CARRIER, TASK
 from ..engine.due import DueWake
 from ..engine.records import ActivityTicket, Deferral, InboxKind, Outcome
 from ..engine.writes import NewInbox, NewInstance, refused_request
@@ -134,7 +135,8 @@ IS_TO_REWIND = Statement(
 
 DUE_WAKES_IF = (
     "SELECT b.id, b.kind, b.instance, b.execution, b.command, b.visible_at, b.wake_at, b.sends,"
-    " i.name, i.queue, i.canvas, i.status, {now}, b.check_at FROM durable_inbox b LEFT JOIN"
+    f" CASE WHEN i.version = '{TASK}' THEN '{CARRIER}' ELSE i.name END,"
+    " i.queue, i.canvas, i.status, {now}, b.check_at FROM durable_inbox b LEFT JOIN"
     " durable_instances i ON i.id = b.instance WHERE b.check_at <= {once} AND (b.sends < 0 OR"
     " b.visible_at > {once} OR b.wake_at IS NULL OR i.id IS NULL OR i.status NOT IN ('PENDING',"
     " 'RUNNING') OR {lost}) ORDER BY b.check_at, b.id LIMIT :limit"

@@ -12,6 +12,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from ..core.history import EventKind
+from ..core.plain_task import carrier_of
 from ..core.status import RuntimeStatus
 from ..engine.listing import Filters, InstanceRecord, Outstanding, OwedEnd, Pending, Waits
 from ..engine.records import TurnAddress
@@ -80,11 +81,17 @@ class Reads:
     def turn_addresses(self, ids: Sequence[str]) -> list[TurnAddress]:
         """Return where the turns of these instances are sent."""
         c = instances.c
-        wanted = sa.select(c.id, c.name, c.queue, c.canvas, c.root_id)
+        wanted = sa.select(c.id, c.name, c.version, c.queue, c.canvas, c.root_id)
         chunks = (list(ids[start : start + 500]) for start in range(0, len(ids), 500))
         rows = [row for chunk in chunks for row in self._query(wanted.where(c.id.in_(chunk)))]
         return [
-            TurnAddress(row.id, row.name, row.queue, text_of(row.canvas), row.root_id)
+            TurnAddress(
+                row.id,
+                carrier_of(row.name, row.version),
+                row.queue,
+                text_of(row.canvas),
+                row.root_id,
+            )
             for row in rows
         ]
 

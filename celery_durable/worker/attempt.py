@@ -18,6 +18,7 @@ from billiard.process import current_process
 from celery.exceptions import Ignore, Reject, Retry
 
 from ..core.endings import is_own
+from ..core.plain_task import carrier_of
 from ..core.times import EPOCH
 from ..engine.outcome import AttemptView
 from ..engine.propagation import context_of
@@ -193,7 +194,8 @@ class Attempt:
         limit = next(filter(None, limits), None)
         if limit is not None and time.monotonic() - self.began > limit - 2:
             return False
-        return bool(runtime.publisher.may_take_turns(start.instance.name, start.instance.queue))
+        name = carrier_of(start.instance.name, start.instance.version)
+        return bool(runtime.publisher.may_take_turns(name, start.instance.queue))
 
     # -- run ---------------------------------------------------------------------------------------
 

@@ -27,6 +27,7 @@ from celery.utils.nodenames import anon_nodename
 from celery.utils.saferepr import saferepr
 from kombu.entity import Queue
 
+from .headers import sender_of
 from .originals import is_celerys_own
 
 __all__ = ["FastPublisher"]
@@ -108,7 +109,7 @@ class FastPublisher:
             mould = _Mould()
             try:
                 # an orchestrator's own apply_async starts one
-                send = getattr(task, "publish", task.apply_async)
+                send = sender_of(task)
                 send(
                     args,
                     kwargs,

@@ -14,6 +14,7 @@ from celery import Celery
 from celery.backends.base import DisabledBackend
 
 from ..core.canvas_options import CanvasOptions
+from ..core.plain_task import carrier_of
 from ..core.status import RuntimeStatus
 from ..engine.listing import InstanceRecord
 from ..engine.records import ActivityRow, ActivityTicket, TurnAddress
@@ -129,7 +130,8 @@ class Finisher:
 
     def finish_owed(self, record: InstanceRecord, *, tries: int = 1) -> Exception | None:
         """Tell Celery of an end once more; return what went wrong."""
-        address = TurnAddress(record.id, record.name, record.queue, record.canvas, record.root_id)
+        name = carrier_of(record.name, record.version)
+        address = TurnAddress(record.id, name, record.queue, record.canvas, record.root_id)
         payloads = {"output": record.output, "failure": record.failure, "reason": record.reason}
         return self._queue.deliver(
             lambda: self._notify(address, record.execution, record.status, payloads, tries),

@@ -25,7 +25,7 @@ from typing import Any, Literal
 
 from ..engine.records import ActivityTicket
 
-__all__ = ["HEADER", "MessageHeader", "header_in", "ticket_in", "ticket_of"]
+__all__ = ["HEADER", "MessageHeader", "header_in", "sender_of", "ticket_in", "ticket_of"]
 
 #: The name of the header.
 HEADER = "durable"
@@ -93,6 +93,11 @@ class MessageHeader:
 def store_tag(store_id: str) -> str:
     """Return what a header says of the store."""
     return store_id[:_TAG]
+
+
+def sender_of(task: Any) -> Any:
+    """Return what sends a message of a task; the ``apply_async`` of some starts them durably."""
+    return getattr(task, "publish", task.apply_async)
 
 
 def header_in(request: Any, name: str) -> Any:

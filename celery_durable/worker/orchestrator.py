@@ -18,6 +18,7 @@ from celery import Task, states
 from celery.result import EagerResult
 
 from ..core.status import RuntimeStatus
+from ..engine.start import Started
 from ..errors import DurableError, InstanceNotFound, StoreError
 from ..handles.orchestration import Orchestration
 from ..interrupts import shielded
@@ -31,7 +32,7 @@ from .starting import request_of
 from .turn_queues import common_queue
 from .turn_tracer import QuietTracer, raise_pending
 
-__all__ = ["OrchestratorTask"]
+__all__ = ["OrchestratorTask", "end_of", "started_here"]
 
 log: logging.Logger = logging.getLogger("celery_durable.orchestrator")
 
@@ -157,7 +158,7 @@ class OrchestratorTask(Task):  # type: ignore[misc]
             and conf.task_eager_propagates
             and not runtime_of(self.app).publisher.is_draining
         ):
-            _end_of(result, throw=True)
+            end_of(result, throw=True)
         return result
 
     def _start(
@@ -185,11 +186,7 @@ class OrchestratorTask(Task):  # type: ignore[misc]
             given = {key: value for key, value in options.items() if value is not None}
             self.publish(tuple(request.args), dict(request.kwargs), task_id=task_id, **given)
             return Orchestration(task_id or "", app=self.app)
-        result = Orchestration(started.id, app=self.app, nudge=started.nudge)
-        parent = self.app.current_worker_task
-        if parent is not None and options.get("add_to_parent", True):
-            parent.add_trail(result)
-        return result
+        return started_here(self, started, options)
 
     def apply(
         self,
@@ -239,7 +236,7 @@ class OrchestratorTask(Task):  # type: ignore[misc]
         options.update(link=link, link_error=link_error, headers=headers)
         with runtime_of(self.app).publisher.at_once():
             run = self._start(args or (), kwargs or {}, task_id, options)
-        return _end_of(run, throw=self.app.conf.task_eager_propagates if throw is None else throw)
+        return end_of(run, throw=self.app.conf.task_eager_propagates if throw is None else throw)
 
     def map(self, it: Any) -> NoReturn:
         """Refuse: one message cannot run several orchestrations.
@@ -311,7 +308,16 @@ class OrchestratorTask(Task):  # type: ignore[misc]
         return Orchestration(task_id, app=self.app, may_come=True)
 
 
-def _end_of(run: Orchestration, *, throw: bool) -> EagerResult:
+def started_here(task: Any, started: Started, options: Mapping[str, Any]) -> Orchestration:
+    """Return the handle of what ``apply_async`` has started, and tell the task that runs here."""
+    result = Orchestration(started.id, app=task.app, nudge=started.nudge)
+    parent = task.app.current_worker_task
+    if parent is not None and options.get("add_to_parent", True):
+        parent.add_trail(result)
+    return result
+
+
+def end_of(run: Orchestration, *, throw: bool) -> EagerResult:
     """Return the result of an orchestration that was run here.
 
     Raises:

@@ -18,7 +18,7 @@ from ..errors import PayloadError
 from ..payload import PayloadCodec
 from .context_headers import ContextHeaders
 from .fast_publish import FastPublisher
-from .headers import HEADER, MessageHeader, store_tag
+from .headers import HEADER, MessageHeader, sender_of, store_tag
 from .send_queue import SendQueue
 from .tracing import Tracing
 
@@ -100,7 +100,7 @@ class ActivitySender:
                 if self._queue.is_draining:
                     self._run_activity(task, row.ticket, tuple(args), dict(kwargs), options)
                 else:
-                    task.apply_async(tuple(args), dict(kwargs), **options)
+                    sender_of(task)(tuple(args), dict(kwargs), **options)
 
     def _travels_as_json(self, task: Any, options: Mapping[str, Any]) -> bool:
         chosen = (
@@ -138,7 +138,7 @@ class ActivitySender:
         Celery runs what ``self.retry()`` asks for as well, but with ``task_eager_propagates`` it
         raises ``Retry`` instead.
         """
-        run = task.apply_async if self.app.conf.task_always_eager else task.apply
+        run = sender_of(task) if self.app.conf.task_always_eager else task.apply
         run = partial(run, args, kwargs, throw=False, **options)
         while True:
             try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
@@ -10,14 +11,28 @@ from celery import Task
 from celery.app.task import Context
 
 from ..core.canvas_options import CanvasOptions
-from ..core.options import REFUSED_BY_STARTS, refuse, stamps_in
+from ..core.limits import read_retention
+from ..core.options import (
+    NOT_OF_ATTEMPTS,
+    REFUSED_BY_PLAIN_STARTS,
+    REFUSED_BY_STARTS,
+    refuse,
+    stamps_in,
+)
+from ..core.plain_task import TASK, TaskOptions
+from ..core.retry import RetryPolicy, run_timeout
 from ..core.times import as_microseconds
 from ..engine.start import StartRequest
+from ..errors import ConfigurationError
 from .backend import is_rpc
 from .runtime import Runtime
 from .task_events import shown_otherwise
 
-__all__ = ["canvas_of_message", "moment", "request_of"]
+__all__ = ["canvas_of_message", "declared_of", "moment", "plain_request_of", "request_of"]
+
+#: Options of the messages of turns; all others of a plain task's are for its attempts.
+_OF_TURNS = frozenset({"queue", "exchange", "routing_key", "priority"})
+_NOT_SAID = object()
 
 
 def request_of(
@@ -56,6 +71,92 @@ def request_of(
         expires=moment(runtime, task.expires if expires is None else expires),
         **own,
     )
+
+
+def plain_request_of(
+    runtime: Runtime,
+    task: Any,
+    args: Sequence[Any],
+    kwargs: Mapping[str, Any],
+    options: Mapping[str, Any],
+    chosen: TaskOptions | None = None,
+    timeout: int | None = None,
+    **own: Any,
+) -> StartRequest:
+    """Return the request for a start of a plain task with these options of ``apply_async``.
+
+    Args:
+        runtime: of this process.
+        task: what is started.
+        args, kwargs: of its body.
+        options: of ``apply_async``.
+        chosen: how it is run, in the place of what the task declares.
+        timeout: of the whole run, the same.
+        **own: fields of the request.
+
+    Raises:
+        TypeError: the arguments do not fit the task, or an option has no meaning.
+        ConfigurationError: what the task declares cannot be used.
+    """
+    refuse(options, REFUSED_BY_PLAIN_STARTS, f"{task.name}: a durable start")
+    args, kwargs = tuple(args), dict(kwargs)
+    if task.typing and (check := getattr(task, "__header__", None)) is not None:
+        check(*args, **kwargs)
+    declared, declared_timeout, retention = declared_of(task)
+    queue, routed = runtime.publisher.place(task.name, options, lambda: (args, kwargs))
+    expires = moment(
+        runtime, task.expires if options.get("expires") is None else options["expires"]
+    )
+    own.setdefault("instance_id", options.get("task_id"))
+    own.setdefault(
+        "start_at", moment(runtime, options.get("eta") or options.get("countdown") or None)
+    )
+    kept = {name: value for name, value in routed.items() if name in NOT_OF_ATTEMPTS}
+    attempts = {
+        name: value
+        for name, value in routed.items()
+        if name not in NOT_OF_ATTEMPTS and value is not None
+    }
+    run_by = replace(chosen or declared, options=attempts, expires=expires)
+    context = _context(runtime, task, args, kwargs, options)
+    turns = {name: value for name, value in attempts.items() if name in _OF_TURNS}
+    canvas = CanvasOptions(_canvas(task, kept | turns, context)).with_task(run_by.to_kept())
+    return StartRequest(
+        task.name,
+        args,
+        kwargs,
+        queue=queue,
+        canvas=canvas.with_timeout(declared_timeout if timeout is None else timeout).kept,
+        root_id=options.get("root_id"),
+        expires=expires,
+        version=TASK,
+        retention=retention,
+        **own,
+    )
+
+
+def declared_of(task: Any) -> tuple[TaskOptions, int | None, Mapping[str, int] | None]:
+    """Return how a task says that it is run, for how long as a whole, and how long it is kept.
+
+    Raises:
+        ConfigurationError: what it declares cannot be used.
+    """
+    try:
+        kept = getattr(task, "durable_retention", _NOT_SAID)
+        retry = getattr(task, "durable_retry", None)
+        if retry is not None and not isinstance(retry, RetryPolicy):
+            raise TypeError(f"durable_retry takes a RetryPolicy, not {retry!r}")
+        return (
+            TaskOptions(
+                retry=retry,
+                timeout=run_timeout(getattr(task, "durable_attempt_timeout", None)),
+                heartbeat_timeout=run_timeout(getattr(task, "durable_heartbeat_timeout", None)),
+            ),
+            run_timeout(getattr(task, "durable_timeout", None)),
+            None if kept is _NOT_SAID else read_retention(kept, f"task {task.name}"),
+        )
+    except (TypeError, ValueError) as error:
+        raise ConfigurationError(f"task {task.name}: {error}") from error
 
 
 def moment(runtime: Runtime, value: Any) -> int | None:

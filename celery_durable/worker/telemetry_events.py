@@ -21,6 +21,7 @@ from typing import Any
 from celery import Celery, signals
 
 from ..core.history import EventKind
+from ..core.plain_task import shown_version
 from ..engine.observers import CommitNotice, PropagatedContext
 from ..engine.records import InstanceRow
 from ..engine.summary import ExecutionSummary
@@ -210,7 +211,7 @@ def _fields(seen: CommitNotice) -> dict[str, Any]:
     return {
         "instance": instance.id,
         "orchestration": instance.name,
-        "version": instance.version,
+        "version": shown_version(instance.version),
         "turn": commit.sequence + 1,
         "status": None if commit.status is None else str(commit.status),
         "begun": seen.begins,

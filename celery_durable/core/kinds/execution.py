@@ -11,6 +11,7 @@ from ..._errors import DurableError, ForbiddenOperation, OrchestrationTimeout, P
 from ..commands import Command
 from ..decision import Decision
 from ..history import Event, EventKind
+from ..plain_task import Expired
 from ..ports import Host
 from ..source_location import awaiting_line
 from ..tasks import ReplayTask
@@ -309,6 +310,8 @@ class Lifecycle(Kind):
         if main.cancelled() and self._has_timed_out:
             return self._fail(self._timed_out())
         error = _canceled_by_itself(main) if main.cancelled() else main.exception()
+        if isinstance(error, Expired):
+            return self._end(CancelExecution(host.next_number(), str(error)))
         if isinstance(error, ContinueAsNewRequested):
             return self._continue_as_new(error)
         if error is not None:

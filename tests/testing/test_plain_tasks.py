@@ -1,0 +1,265 @@
+"""Plain tasks, started durably: by ``durable.start``, by ``.delay()`` and by a schedule."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+from celery import Celery, group
+from celery.exceptions import Ignore
+
+from celery_durable import (
+    ActivityTimeout,
+    ConfigurationError,
+    Durable,
+    OrchestrationRevoked,
+    OrchestrationTimeout,
+    RetryPolicy,
+    RuntimeStatus,
+    durable_context,
+)
+from celery_durable.testing import DurableEnv, durable_environment
+
+app = Celery("plain", set_as_current=False)
+app.conf.durable_tasks = ("plain.listed.*",)
+durable = Durable(app)
+HOUR = timedelta(hours=1)
+ran: list[object] = []
+
+
+def is_odd(error: BaseException) -> bool:
+    return "odd" in str(error)
+
+
+@app.task(name="plain.add")
+def add(one, other):
+    ran.append((one, other))
+    return one + other
+
+
+@app.task(name="plain.shaky", bind=True)
+def shaky(self, failures, text="odd"):
+    ran.append(self.request.id)
+    if len(ran) <= failures:
+        raise ValueError(text)
+    return len(ran)
+
+
+@app.task(name="plain.durable", durable=True, durable_retry=RetryPolicy(max_attempts=3))
+def declared(failures=0):
+    context = durable_context()
+    ran.append((context.instance_id, context.attempt))
+    if len(ran) <= failures:
+        raise ValueError("once more")
+    return "done"
+
+
+@app.task(name="plain.listed.one")
+def listed():
+    return "listed"
+
+
+@app.task(name="plain.listed.not", durable=False)
+def unlisted():
+    return "not"
+
+
+@app.task(name="plain.retrying", bind=True, durable=True, max_retries=3)
+def retrying(self):
+    ran.append(self.request.retries)
+    if self.request.retries < 2:
+        raise self.retry(countdown=60)
+    return self.request.retries
+
+
+@app.task(name="plain.silent", durable=True)
+def silent():
+    raise Ignore
+
+
+@app.task(name="plain.replaced", bind=True, durable=True)
+def replaced(self):
+    return self.replace(declared.s())
+
+
+@durable.orchestrator(name="plain.parent")
+async def parent(ctx):
+    return await ctx.call(declared.s(1))
+
+
+@pytest.fixture
+def env():
+    ran.clear()
+    with durable_environment(durable) as env:
+        yield env
+
+
+def test_it_is_an_orchestration_of_one_activity(env):
+    run = env.start(add.s(1, other=2), instance_id="sum", tags={"kind": "sum"})
+    assert (run.refresh().output, run.name, run.version, run.tags) == (
+        3,
+        "plain.add",
+        None,
+        {"kind": "sum"},
+    )
+    assert run.get(timeout=1) == 3
+    assert ran == [(1, 2)]
+    assert env.start(add.s(5, 5), instance_id="sum").refresh().output == 3
+    again = run.restart()
+    env.run_until_idle()
+    assert durable.get(again.id).output == 3 and len(ran) == 2
+
+
+def test_tasks_and_orchestrations_are_told_apart(env):
+    task, orchestration = env.start(add.s(1, 2)), env.start(parent.s())
+    assert [run.id for run in durable.find(tasks=True).items] == [task.id]
+    assert [run.id for run in durable.find(tasks=False).items] == [orchestration.id]
+    assert durable.count(tasks=True) == 1
+    assert "plain.add" not in {use.name for use in durable.versions()}
+
+
+def test_a_policy_of_the_start_retries_from_the_store(env):
+    policy = RetryPolicy(max_attempts=5, first_interval=60, retry_on=(ValueError,), retry_if=is_odd)
+    run = env.start(shaky.s(2), retry=policy)
+    env.advance(HOUR)
+    assert run.refresh().output == 3 and len(set(ran)) == 3
+    ran.clear()
+    even = env.start(shaky.s(2, "even"), retry=policy)
+    env.advance(HOUR)
+    assert even.refresh().runtime_status is RuntimeStatus.FAILED and len(ran) == 1
+    with pytest.raises(ValueError, match="even"):
+        even.get(timeout=1)
+    even.rewind()
+    env.advance(HOUR)
+    assert even.refresh().runtime_status is RuntimeStatus.FAILED and len(ran) == 2
+
+
+@pytest.mark.parametrize(
+    ("given", "error"),
+    [
+        ({"retry": RetryPolicy(retry_if=lambda error: True)}, ConfigurationError),
+        ({"retry": 3}, TypeError),
+        ({"version": "1"}, TypeError),
+        ({"timeout": 0}, ValueError),
+        ({"attempt_timeout": -1}, ValueError),
+    ],
+)
+def test_what_cannot_be_is_refused_and_nothing_is_started(env, given, error):
+    with pytest.raises(error):
+        durable.start(add.s(1, 2), **given)
+    with pytest.raises(TypeError):
+        durable.start(add.s(1))
+    with pytest.raises(TypeError, match="is an orchestrator"):
+        durable.start(parent.s(), retry=RetryPolicy())
+    with pytest.raises(TypeError, match="canvas"):
+        durable.start(group(add.s(1, 2), add.s(3, 4)))
+    assert durable.count() == 0
+
+
+def test_delay_of_a_durable_task_is_a_durable_start(env):
+    run = declared.delay(2)
+    env.advance(HOUR)
+    assert durable.get(run.id).output == "done"
+    assert ran == [(run.id, 1), (run.id, 2), (run.id, 3)]
+    ran.clear()
+    chosen = declared.apply_async(task_id="chosen", countdown=3_600)
+    env.run_until_idle()
+    assert ran == [] and chosen.id == "chosen"
+    env.advance(2 * HOUR)
+    assert durable.get("chosen").output == "done"
+
+
+def test_a_pattern_makes_tasks_durable_but_those_that_say_no(env):
+    listed.delay()
+    unlisted.delay()
+    env.run_until_idle()
+    assert [run.name for run in durable.find().items] == ["plain.listed.one"]
+
+
+def test_a_direct_call_and_apply_run_the_body(env):
+    assert listed() == "listed" and listed.apply().get() == "listed"
+    assert durable.count() == 0
+
+
+def test_its_own_retries_are_one_attempt_of_one_instance(env):
+    run = retrying.delay()
+    env.advance(HOUR)
+    assert ran == [0, 1, 2] and durable.count() == 1
+    assert durable.get(run.id).output == 2
+
+
+def test_what_it_is_replaced_by_gives_its_outcome(env):
+    run = replaced.delay()
+    env.advance(HOUR)
+    assert durable.count() == 1
+    assert durable.get(run.id).output == "done"
+
+
+def test_ignore_is_no_result(env):
+    run = silent.delay()
+    env.run_until_idle()
+    assert durable.get(run.id).runtime_status is RuntimeStatus.COMPLETED
+    assert durable.get(run.id).output is None
+
+
+def test_within_an_orchestration_it_is_an_activity_without_its_defaults(env):
+    run = env.start(parent.s())
+    env.advance(HOUR)
+    assert run.refresh().runtime_status is RuntimeStatus.FAILED
+    assert len(ran) == 1 and durable.count() == 1
+
+
+def test_one_that_has_not_begun_by_its_expiry_is_canceled(env):
+    late = declared.apply_async(expires=60, countdown=3_600)
+    waiting = declared.apply_async(expires=60)
+    durable.runtime.publisher.activities.clear()  # its message lies behind others
+    env.advance(2 * HOUR)
+    for run in (late, waiting):
+        seen = durable.get(run.id)
+        assert (seen.runtime_status, seen.reason, ran) == (RuntimeStatus.CANCELED, "expired", [])
+        with pytest.raises(OrchestrationRevoked):
+            seen.get(timeout=1)
+
+
+def test_time_outs_of_an_attempt_and_of_all(env):
+    run = env.start(shaky.s(99), retry=RetryPolicy(max_attempts=None), timeout=600)
+    env.advance(HOUR)
+    with pytest.raises(OrchestrationTimeout):
+        run.refresh().get(timeout=1)
+    lost = durable.start(add.s(1, 2), attempt_timeout=60)
+    durable.runtime.publisher.activities.clear()
+    env.advance(HOUR)
+    with pytest.raises(ActivityTimeout):
+        lost.refresh().get(timeout=1)
+
+
+def test_a_schedule_starts_it(env):
+    durable.schedule("sums", add.s(1, 1), interval=600)
+    env.advance(HOUR)
+    runs = durable.find(tasks=True).items
+    assert len(runs) == 6 and {run.output for run in runs} == {2}
+    assert all(run.id.startswith("sums@") for run in runs)
+
+
+def test_a_pause_of_orchestrators_does_not_hold_it_and_one_of_tasks_does(env):
+    durable.pause(orchestrator="*")
+    assert env.start(add.s(1, 2)).refresh().output == 3
+    durable.pause(task=add)
+    run = env.start(add.s(1, 2))
+    assert run.refresh().runtime_status is RuntimeStatus.RUNNING
+    assert "is paused since" in str(run.explain())
+    durable.unpause(task=add)
+    env.run_until_idle()
+    assert run.refresh().output == 3
+
+
+def scenario(env: DurableEnv):
+    ran.clear()
+    run = env.start(shaky.s(1), retry=RetryPolicy(first_interval=60), instance_id="shaky")
+    declared.apply_async(task_id="declared", countdown=600)
+    env.advance(HOUR)
+    return [durable.get(id_).runtime_status for id_ in ("shaky", "declared")], run.name
+
+
+def test_nothing_is_lost_wherever_a_worker_dies(env):
+    assert env.crash_everywhere(scenario) > 10
