@@ -74,6 +74,9 @@ class Settings:
     #: The names of message headers that travel with an orchestration: captured where it is started,
     #: and in every message of its turns, activities and sub-orchestrations.
     propagate: tuple[str, ...] = ()
+    #: Names of tasks, or patterns as of ``fnmatch``, whose ``.delay()`` is a durable start, unless
+    #: they say ``durable=False``.
+    tasks: tuple[str, ...] = ()
     #: Whether activities store their results in Celery's result backend too.
     store_activity_results: bool = False
     #: Whether orchestrations and activities become spans of OpenTelemetry; needs the extra

@@ -7,10 +7,14 @@ from __future__ import annotations
 import asyncio
 import threading
 
-__all__ = ["is_own"]
+__all__ = ["Expired", "is_own"]
 
 _FOREIGN = ("celery_durable.", "celery.", "gevent.", "greenlet", "eventlet.")
 _PROCESS_ENDS = ("_shutdown_cleanup", "billiard.common")  # a signal to a child of the pool
+
+
+class Expired(Exception):
+    """An execution has not begun in time: it ends as canceled, for this reason."""
 
 
 def is_own(error: BaseException, *, is_worker: bool = False) -> bool:

@@ -7,19 +7,20 @@ a task of this package (``CARRIER``), for a message of the task itself would run
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from importlib import import_module
 from typing import Any
 
 from .._errors import ActivityError, ActivityTimeout, ConfigurationError
+from .endings import Expired
+from .kinds.call import CallOptions
+from .kinds.calling import leaf
 from .retry import Interval, RetryPolicy, in_microseconds
-from .times import EPOCH
 
 __all__ = [
     "CARRIER",
     "TASK",
-    "Expired",
     "TaskOptions",
     "carrier_of",
     "refuse_start",
@@ -34,10 +35,6 @@ CARRIER = "celery_durable.task"
 
 _INTERVALS = ("first_interval", "max_interval", "total_timeout")
 _CLASSES = ("retry_on", "give_up_on")
-
-
-class Expired(Exception):
-    """An execution has not begun in time: it ends as canceled, for this reason."""
 
 
 def carrier_of(name: str, version: str | None) -> str:
@@ -98,18 +95,19 @@ class TaskOptions:
 
 async def run_plain_task(ctx: Any, /, *args: Any, **kwargs: Any) -> Any:
     """Run one activity and return its result; None if it says by ``Ignore`` that it has none."""
-    chosen = TaskOptions.of_kept(ctx._host.info.task)
+    host = ctx._host
+    chosen = TaskOptions.of_kept(host.info.task)
     signature = {"task": ctx.name, "args": args, "kwargs": kwargs, "options": dict(chosen.options)}
+    options = CallOptions(
+        retry=chosen.retry, timeout=chosen.timeout, heartbeat_timeout=chosen.heartbeat_timeout
+    )
+    if chosen.expires is not None:
+        within = max(chosen.expires - host.now, 0)
+        options = replace(options, retry=_unless_late(chosen.retry), first_start_timeout=within)
     try:
-        return await ctx.call(
-            signature,
-            retry=chosen.retry,
-            timeout=_interval(chosen.timeout),
-            heartbeat_timeout=_interval(chosen.heartbeat_timeout),
-            start_timeout=_until(ctx, chosen.expires),
-        )
+        return await leaf(host, signature, options).future
     except ActivityTimeout as error:
-        if error.kind == "start_timeout" and chosen.expires is not None:
+        if _is_late(error):
             raise Expired("expired") from None
         raise
     except ActivityError as error:
@@ -117,6 +115,20 @@ async def run_plain_task(ctx: Any, /, *args: Any, **kwargs: Any) -> Any:
             raise
         ctx.logger.info("the task has no result, as it wishes: %s", error)
         return None
+
+
+def _is_late(error: BaseException) -> bool:
+    """Tell whether the body has not begun before it expired."""
+    is_timeout = isinstance(error, ActivityTimeout) and error.kind == "start_timeout"
+    return is_timeout and getattr(error, "attempt", None) == 1
+
+
+def _unless_late(policy: RetryPolicy | None) -> RetryPolicy | None:
+    """Return a policy that does not try again what has expired."""
+    if policy is None:
+        return None
+    own = policy.retry_if
+    return replace(policy, retry_if=lambda e: not _is_late(e) and (own is None or bool(own(e))))
 
 
 async def refuse_start(ctx: Any, /, *_: Any, **__: Any) -> None:
@@ -130,13 +142,6 @@ async def refuse_start(ctx: Any, /, *_: Any, **__: Any) -> None:
 
 def _interval(micros: int | None) -> timedelta | None:
     return None if micros is None else timedelta(microseconds=micros)
-
-
-def _until(ctx: Any, moment: int | None) -> timedelta | None:
-    if moment is None:
-        return None
-    left: timedelta = EPOCH + timedelta(microseconds=moment) - ctx.now()
-    return max(left, timedelta())
 
 
 # -- policies --------------------------------------------------------------------------------------

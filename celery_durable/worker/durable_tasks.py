@@ -12,6 +12,7 @@ from fnmatch import fnmatchcase
 from typing import Any
 
 from celery import Celery
+from celery.app.registry import TaskRegistry
 
 from ..handles.orchestration import Orchestration
 from .headers import HEADER
@@ -19,19 +20,45 @@ from .orchestrator import OrchestratorTask, end_of, started_here
 from .runtime import runtime_of
 from .starting import declared_of, plain_request_of
 
-__all__ = ["is_durable", "make_durable"]
+__all__ = ["is_durable", "make_durable", "watch_registry"]
 
 _OURS = ("celery.", "celery_durable.")
 
 
-def is_durable(task: Any, patterns: Sequence[str]) -> bool:
+def is_durable(task: Any, app: Celery) -> bool:
     """Tell whether a task is durable: as it declares, else as ``durable_tasks`` says."""
     if isinstance(task, OrchestratorTask) or task.name.startswith(_OURS):
         return False
     declared = getattr(task, "durable", None)
     if declared is not None:
         return bool(declared)
-    return any(fnmatchcase(task.name, pattern) for pattern in patterns)
+    patterns = app.conf.get("durable_tasks") or ()
+    several = (patterns,) if isinstance(patterns, str) else patterns
+    return any(fnmatchcase(task.name, pattern) for pattern in several)
+
+
+def watch_registry(app: Celery) -> None:
+    """Let each task of an app be durable from its first use on, if it is declared so.
+
+    Celery makes tasks when they are first used, which may be long before the app is finalized.
+    """
+    registry = app._tasks
+    if isinstance(registry, _Watched):
+        return
+    watched = _Watched(registry)
+    watched.app = app
+    app._tasks = watched
+
+
+class _Watched(TaskRegistry):  # type: ignore[misc]
+    """The tasks of an app, each of which is looked at when it comes."""
+
+    app: Celery
+
+    def __setitem__(self, name: str, task: Any) -> None:
+        """Keep a task."""
+        super().__setitem__(name, task)
+        _make_one_durable(self.app, task)
 
 
 def make_durable(app: Celery) -> None:
@@ -40,12 +67,16 @@ def make_durable(app: Celery) -> None:
     Raises:
         ConfigurationError: what one declares cannot be used.
     """
-    patterns = tuple(app.conf.get("durable_tasks") or ())
     for task in list(app._tasks.values()):
-        cls: Any = type(task)
-        if "_durable_start" not in cls.__dict__ and is_durable(task, patterns):
-            declared_of(task)
-            _give_start(cls, cls.apply_async)
+        _make_one_durable(app, task)
+
+
+def _make_one_durable(app: Celery, task: Any) -> None:
+    cls: Any = type(task)
+    if "_durable_start" in cls.__dict__ or not is_durable(task, app):
+        return
+    declared_of(task)
+    _give_start(cls, cls.apply_async)
 
 
 def _give_start(cls: Any, own: Callable[..., Any]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 
 import pytest
-from celery import Celery, group
+from celery import Celery, Task, group
 from celery.exceptions import Ignore
 
 from celery_durable import (
@@ -263,3 +263,22 @@ def scenario(env: DurableEnv):
 
 def test_nothing_is_lost_wherever_a_worker_dies(env):
     assert env.crash_everywhere(scenario) > 10
+
+
+def test_it_is_durable_from_its_first_use_on_before_the_app_is_finalized():
+    fresh = Celery("fresh", set_as_current=False)
+    Durable(fresh)
+    fresh.conf.durable_tasks = ["fresh.l*"]
+
+    @fresh.task(name="fresh.durable", durable=True)
+    def first(): ...
+
+    @fresh.task(name="fresh.listed")
+    def second(): ...
+
+    @fresh.task(name="fresh.plain")
+    def third(): ...
+
+    for task, is_it in ((first, True), (second, True), (third, False)):
+        assert (task.apply_async.__func__ is not Task.apply_async) is is_it
+    assert not fresh.finalized

@@ -119,7 +119,7 @@ class ActivityCall(Call):
             self.kwargs,
             self.task_options,
             timeout=chosen.timeout,
-            start_timeout=chosen.start_timeout,
+            start_timeout=chosen.start_timeout_of(self.attempt),
             heartbeat_timeout=chosen.heartbeat_timeout,
             window=chosen.window,
             is_held=self.is_held,

@@ -36,6 +36,8 @@ class CallOptions:
     timeout: int | None = None
     #: Until a worker is first seen to run it.
     start_timeout: int | None = None
+    #: The same for the first attempt alone, where it is not None.
+    first_start_timeout: int | None = None
     #: Between two heartbeats of the activity.
     heartbeat_timeout: int | None = None
     #: Suspend the instance after the last attempt, instead of raising.
@@ -51,6 +53,11 @@ class CallOptions:
     command_log: list[int] | None = None
     #: Of a member of a chord's header: where the signatures go that it adds to the chord.
     chord: list[Mapping[str, Any]] | None = None
+
+    def start_timeout_of(self, attempt: int) -> int | None:
+        """Return within how many microseconds a worker must begin an attempt."""
+        is_first = attempt == 1 and self.first_start_timeout is not None
+        return self.first_start_timeout if is_first else self.start_timeout
 
 
 @dataclass(slots=True)

@@ -10,8 +10,8 @@ from typing import Any, ClassVar
 from ..._errors import DurableError, ForbiddenOperation, OrchestrationTimeout, PayloadError
 from ..commands import Command
 from ..decision import Decision
+from ..endings import Expired
 from ..history import Event, EventKind
-from ..plain_task import Expired
 from ..ports import Host
 from ..source_location import awaiting_line
 from ..tasks import ReplayTask
