@@ -218,6 +218,11 @@ class Starter:
                 f" {request.if_exists!r}: that would lock the orchestration until the commit. Start"
                 " it after the commit"
             )
+        board = self.parts.switches
+        if board.is_due:  # no other connection is made for it
+            board.refresh(
+                transaction.write(lambda store, cursor: store.switches.read_within(cursor))
+            )
         new = self.build(request)
         if _is_debounced(new):
             raise ConfigurationError(

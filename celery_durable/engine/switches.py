@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from fnmatch import fnmatchcase
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from ..core.entity_names import ORCHESTRATORS
 from ..core.plain_task import TASK
@@ -91,6 +91,9 @@ class SwitchRows(Protocol):
 
     def read(self) -> list[Switch]:
         """Return all switches, also those that are lifted and still hold something."""
+
+    def read_within(self, cursor: Any) -> list[Switch]:
+        """Return the same on a cursor inside a caller's transaction."""
 
     def set(self, kind: str, name: str, value: str | None, reason: str | None) -> Switch:
         """Set a switch; one that is in force keeps its time."""
@@ -170,23 +173,26 @@ class SwitchBoard:
     _switched: Switched = field(default_factory=Switched, init=False)
     _read_at: float = field(default=float("-inf"), init=False)
 
+    @property
+    def is_due(self) -> bool:
+        """Whether the switches are to be read again."""
+        return time.monotonic() - self._read_at >= self.interval
+
     def current(self) -> Switched:
         """Return what holds now.
 
         Raises:
             StoreError: it is to be read, and the store cannot be reached.
         """
-        if time.monotonic() - self._read_at >= self.interval:
-            return self.refresh()
-        return self._switched
+        return self.refresh() if self.is_due else self._switched
 
-    def refresh(self) -> Switched:
-        """Read the switches.
+    def refresh(self, rows: Sequence[Switch] | None = None) -> Switched:
+        """Read the switches, unless ``rows`` are what somebody has read.
 
         Raises:
             StoreError: the store cannot be reached.
         """
         began = time.monotonic()
-        self._switched = Switched.of(self.rows.read())
+        self._switched = Switched.of(self.rows.read() if rows is None else rows)
         self._read_at = began
         return self._switched

@@ -13,6 +13,7 @@ from ..core.entity import ORCHESTRATORS
 from ..core.plain_task import TASK
 from ..core.status import RuntimeStatus
 from ..engine.listing import Filters
+from ..engine.version_choice import OPEN
 from .lists import BLOCKED, LONG_TAGS, RESENT, TAG_KEYS, UNSENT
 from .schema import inbox, instances, outbox, workers
 
@@ -33,6 +34,8 @@ def condition(filters: Filters, family: str, now: int) -> sa.ColumnElement[bool]
     texts = (filters.name, filters.version, filters.parent_id, filters.id_prefix)
     if any("\x00" in text or not _is_whole(text) for text in texts if text is not None):
         return sa.false()  # no column holds such text
+    if filters.version in (OPEN, TASK):
+        return sa.false()  # what is stored in the place of a version is none
     found: list[sa.ColumnElement[bool]] = [sa.true()]
     for column, value in (
         (c.name, filters.name),

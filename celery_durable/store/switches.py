@@ -88,10 +88,11 @@ class SwitchRows:
 
     def read(self) -> list[Switch]:
         """Return all switches; see ``engine.switches``."""
-        rows = self.database.read(
-            lambda cursor: self.database.run(cursor, READ_SWITCHES).fetchall()
-        )
-        return [_SHAPE.read(row) for row in rows]
+        return self.database.read(self.read_within)
+
+    def read_within(self, cursor: Cursor) -> list[Switch]:
+        """Return the same on a cursor inside a caller's transaction."""
+        return [_SHAPE.read(row) for row in self.database.run(cursor, READ_SWITCHES).fetchall()]
 
     def set(self, kind: str, name: str, value: str | None, reason: str | None) -> Switch:
         """Set a switch; one that is in force keeps its time."""

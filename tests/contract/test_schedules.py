@@ -626,7 +626,6 @@ def test_the_time_zone_of_the_app_is_the_default(clients: Clients) -> None:
         ({"name": 5}, TypeError, "string"),
         ({"signature": "report"}, TypeError, "durable.schedule"),
         ({"signature": {"task": "unknown"}}, TypeError, "not registered"),
-        ({"signature": {"task": "plain"}}, TypeError, "plain task"),
         ({"signature": {"task": "wait", "args": (1,)}}, TypeError, "argument"),
         ({"signature": {"task": "report", "args": (object(),)}}, PayloadError, "object"),
         ({"signature": {"task": "report", "options": {"task_id": "x"}}}, ValueError, "task_id"),
