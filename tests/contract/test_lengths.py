@@ -98,6 +98,7 @@ OURS = {
     "meta.name": "store_id",
     "meta.value": "0" * 32,
     "instances.status": max(RuntimeStatus, key=len),
+    "instances.listed_as": max(RuntimeStatus, key=len),
     "inbox.kind": max([*EventKind, InboxKind.JOIN, InboxKind.TERMINATE, InboxKind.REWIND], key=len),
     "inbox.dedup": f"override:{new_execution_id()}:{2**31}:{'0' * 32}",
     "outbox.kind": "activity",
