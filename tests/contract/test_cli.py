@@ -159,7 +159,7 @@ def test_a_delayed_start_waits(shell: Shell) -> None:
 @pytest.mark.parametrize(
     ("args", "told"),
     [
-        (["cli.charge"], "no orchestrator 'cli.charge'; known are .*cli.sale"),
+        (["cli.nothing"], "no task .cli.nothing.; the orchestrators are .*cli.sale"),
         (["cli.sale"], "missing a required argument"),
         (["cli.sale", "--input", "{"], "JSON is needed"),
         (["cli.sale", "--input", "@/nowhere"], "JSON is needed"),
@@ -698,3 +698,11 @@ def test_other_commands_import_nothing_but_click() -> None:
         ).stdout
         == "[]\n"
     )
+
+
+def test_a_plain_task_is_started_and_told_apart(shell: Shell) -> None:
+    name = next(name for name, task in shell.app.tasks.items() if name.endswith("charge"))
+    assert shell.run("start", name, "--input", '"x"', "--id", "plain").stdout == "plain\n"
+    shell.start("a", "s1")
+    assert [row["id"] for row in shell.json("list", "--tasks")["items"]] == ["plain"]
+    assert [row["id"] for row in shell.json("list", "--no-tasks")["items"]] == ["s1"]
