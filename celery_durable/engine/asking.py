@@ -68,11 +68,11 @@ def ask(
         facts={"id": question.request_id},
         check_after=CHECK_MESSAGE_AFTER,
     )
-    _drop_old(control)
     asked = control.store.answers.look(instance_id, question.key)
     if asked is None:
         _refuse_unborn(control, instance_id)
     if _answer_in(asked, question) is None:
+        _drop_old(control)
         control.store.inbox.put([message])  # one that came in between is found by the next look
         control.publish([instance_id])
     return question

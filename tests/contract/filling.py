@@ -62,7 +62,12 @@ FILL = [
         " generate_series(0, 2000) n"
     ),
     (
-        "VACUUM ANALYZE durable_instances, durable_history, durable_inbox, durable_outbox,"
+        "INSERT INTO durable_answers (instance, request, outcome, payload, answered_at) SELECT 'w'"
+        " || n, md5('r' || n), 0, '1', CAST(EXTRACT(EPOCH FROM now()) * 1000000 AS BIGINT) + n FROM"
+        " generate_series(1, {waiting}) n"
+    ),
+    (
+        "VACUUM ANALYZE durable_answers, durable_instances, durable_history, durable_inbox, durable_outbox,"
         " durable_workers, durable_waiting, durable_places, durable_limits"
     ),
 ]

@@ -198,7 +198,12 @@ def test_a_schedule_that_is_known_is_met_in_the_tick_after_its_time(
 
 FINISHED, WAITING = 60_000, 6_000
 # what is due is found by an index on its time
-MUST_RANGE = ("inbox.DUE_WAKES", "outbox.DUE_ACTIVITIES", "postgres_statements.LOAD")
+MUST_RANGE = (
+    "inbox.DUE_WAKES",
+    "outbox.DUE_ACTIVITIES",
+    "answers.OLD_ANSWERS",
+    "postgres_statements.LOAD",
+)
 # a few rows: reading all of them is the quickest way
 SMALL = (
     "durable_workers",
@@ -281,6 +286,10 @@ class Plans:
             "until": 2,
             "text": "2:2:0",
             "known_text": "1:2:0",
+            "request": "r",
+            "outcome": 0,
+            "payload": "x",
+            "kept": 3_600 * SECOND,
         }
 
     def explain(self, statement: Statement) -> str:

@@ -126,6 +126,28 @@ assert Order.objects.filter(name="goes on").exists(), "a refusal does not break 
     )
 
 
+@pytest.mark.sparse(3)
+@on_mariadb_too
+def test_what_begins_with_the_commit_is_not_asked_within_the_block(project: Project) -> None:
+    project.run(
+        NUDGES
+        + """
+def refusal(ask):
+    try: ask()
+    except Exception as error: return type(error).__name__
+with transaction.atomic():
+    run = durable.start(approval.s("a"), instance_id="a")
+    by_id = approval.AsyncResult("a")
+    assert refusal(lambda: run.ask("x", timeout=0)) == "ConfigurationError"
+    assert refusal(lambda: by_id.ask("x", timeout=0)) == "ConfigurationError"
+    assert refusal(lambda: approval.AsyncResult("b").ask("x", timeout=0)) == "InstanceNotFound"
+assert refusal(lambda: run.ask("x", timeout=0)) == "TimeoutError"
+with transaction.atomic():
+    assert refusal(lambda: run.ask("x", timeout=0)) == "TimeoutError", "it has committed"
+"""
+    )
+
+
 @on_mariadb_too
 def test_ids_that_are_taken(project: Project) -> None:
     project.run(
