@@ -14,6 +14,7 @@ from celery_durable import Durable, durable_context
 
 keys = Counter()
 QUICK = {
+    "broker_transport_options": {"polling_interval": 0.01},
     "durable_heartbeat_interval": 0.2,
     "durable_worker_lease": 0.5,
     "durable_resend_after": 0.5,

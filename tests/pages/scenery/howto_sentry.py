@@ -24,6 +24,7 @@ def _init(dsn, before_send, **options):
 sentry_sdk.init = _init
 app = Celery("shop", broker="memory://")
 app.conf.durable_backend_url = "sqlite:///shop.db"
+app.conf.broker_transport_options = {"polling_interval": 0.01}
 logging.disable()
 
 
