@@ -4,8 +4,7 @@ events the code awaits.
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import NamedTuple
@@ -13,17 +12,16 @@ from typing import NamedTuple
 from .._errors import DurableError
 from ..core.canvas_options import CanvasOptions
 from ..core.entity import ORCHESTRATORS
-from ..core.history import Event, EventKind
-from ..core.kinds import CALL_FAILURES, CALLS_ASKED, ExternalEvents, Requests
+from ..core.kinds import ExternalEvents, Requests
 from ..core.plain_task import shown_version
 from ..core.status import RuntimeStatus
-from ..core.text import encodable
 from ..core.times import EPOCH
 from .admission import waits_in_words
 from .engine import Engine
+from .last_failure import last_failure
 from .listing import InstanceRecord, Outstanding, OwedEnd, Pending
 from .pausing import paused_in_words
-from .replay import events_of, replay_rows
+from .replay import replay_rows
 from .store_ports import Store
 from .switches import Switch, Switched
 
@@ -93,7 +91,7 @@ def explain(store: Store, runner: Engine, record: InstanceRecord) -> Explanation
         found.waits_for.append(
             f"a worker to take its next turn, which was due {_ago(pending.overdue_since, now)}"
         )
-    failure = _last_failure(store, runner, record)
+    failure = last_failure(store, runner, record)
     found.last_error = None if failure is None else failure.text
     found.advice = _advice(record, found, pending, now, asked.stall)
     needs_worker = any(row.deferred_at is None for row in pending.activities)
@@ -113,7 +111,7 @@ def _explain_end(found: Explanation, store: Store, runner: Engine, record: Insta
     """Say what became of one that has ended: what made it fail, and whether Celery was notified."""
     found.advice = _ADVICE[record.status]
     if record.status is RuntimeStatus.FAILED:
-        failure = _last_failure(store, runner, record)
+        failure = last_failure(store, runner, record)
         found.last_error = None if failure is None else failure.text
         if failure is not None and failure.is_reason_of(record):
             again = "a RetryPolicy (retry=) would have tried it again; " if failure.is_lost else ""
@@ -287,72 +285,6 @@ def _asked(store: Store, runner: Engine, record: InstanceRecord) -> _PendingWait
         return _PendingWaits()  # its reason says that already
     finally:
         execution.abandon()
-
-
-@dataclass
-class _Failure:
-    """The last call that failed in an execution."""
-
-    what: str
-    error: BaseException | None
-    payload: str | None
-
-    @property
-    def text(self) -> str:
-        return encodable(
-            f"{self.what}: {'one that cannot be decoded' if self.error is None else self.error}"
-        )
-
-    @property
-    def is_lost(self) -> bool:
-        """Whether it is unknown how it ended: its process died, or it ran out of time."""
-        kind = getattr(self.error, "type", "").rpartition(".")[2]
-        return kind in ("WorkerLostError", "TimeLimitExceeded", "ActivityTimeout")
-
-    def is_reason_of(self, record: InstanceRecord) -> bool:
-        """Tell whether an instance failed with this very error."""
-        own, failed = (_type_and_message(payload) for payload in (record.failure, self.payload))
-        return own is not None and own == failed
-
-
-def _type_and_message(payload: str | None) -> tuple[str, str] | None:
-    try:
-        facts = json.loads(payload or "")
-        return f"{facts['module']}.{facts['type']}", str(facts["message"])
-    except (ValueError, TypeError, LookupError, RecursionError):
-        return None
-
-
-def _last_failure(store: Store, runner: Engine, record: InstanceRecord) -> _Failure | None:
-    failed: Event | None = None
-    for event in _backwards(store, record):
-        if failed is None:
-            failed = event if event.kind in CALL_FAILURES else None
-        elif event.kind in CALLS_ASKED and event.command == failed.command:
-            return _failure(runner, failed, event)
-    return None if failed is None else _failure(runner, failed, None)
-
-
-def _failure(runner: Engine, failed: Event, asked: Event | None) -> _Failure:
-    kind = "activity" if failed.kind is EventKind.ACTIVITY_FAILED else "sub-orchestration"
-    what = (
-        f"{kind} {asked.name if asked is not None else '?'} (call {failed.command}, attempt"
-        f" {failed.attempt})"
-    )
-    try:
-        error, _ = runner.codec.decode_failure(failed.payload or "", may_rebuild=False)
-    except DurableError:
-        return _Failure(what, None, failed.payload)
-    return _Failure(what, error, failed.payload)
-
-
-def _backwards(store: Store, record: InstanceRecord) -> Iterator[Event]:
-    rows = store.reads.events(record.id)
-    for number in range(len(rows), 0, -1):
-        try:
-            yield from reversed(events_of(rows[number - 1], record.id, number))
-        except DurableError:
-            return
 
 
 def _advice(

@@ -24,7 +24,7 @@ from ..engine.outcome import AttemptView
 from ..engine.propagation import context_of
 from ..engine.records import ActivityStart, ActivityTicket, Deferral, Outcome
 from ..engine.scope import Scope
-from ..errors import ActivityError, ConfigurationError, DurableError, PayloadError, StoreError
+from ..errors import ConfigurationError, DurableError, PayloadError, StoreError
 from ..interrupts import exposed, shielded
 from .activity_context import ActivityContext, current
 from .deferral import BodyDeferral, Deferred, begin_deferral
@@ -34,6 +34,7 @@ from .headers import MessageHeader, header_in
 from .limits import defer_soft_limit
 from .mismatch import is_of_another_life, refuse_foreign
 from .patience import with_patience
+from .raised import as_exception, as_failure
 from .runtime import Runtime, is_behind
 from .settlement import Settlement
 
@@ -102,7 +103,7 @@ class Attempt:
             raise Deferred("its outcome comes by its token")
         self.runtime.just_recorded.task_id = self.request.id
         if error is not None:
-            heard = error if isinstance(error, Exception) else _as_exception(error)
+            heard = error if isinstance(error, Exception) else as_exception(error)
             spare_errbacks(self.task, self.request, heard)
             raise heard
         return result
@@ -362,7 +363,7 @@ class Attempt:
         """
         try:
             if not self.delivery.control(request):
-                self._accept(None, None, _as_failure(request))
+                self._accept(None, None, as_failure(request))
                 self.runtime.just_recorded.task_id = self.request.id
         except DurableError:
             log.exception(
@@ -384,24 +385,3 @@ def _key_of(ticket: ActivityTicket, request: Any) -> str:
     """
     redo = header_in(request, "durable_redo")
     return f"{ticket.execution}-{ticket.command}" + (f"-{redo}" if redo else "")
-
-
-def _as_failure(request: BaseException) -> ActivityError:
-    """Return what an orchestrator sees of an activity that raised Ignore or Reject, with what that
-    was given as its reason.
-    """
-    name, why = "ignored", str(request)
-    if isinstance(request, Reject):
-        name, why = "rejected", request.reason
-    text = f"{name}: {why}" if why else name
-    return ActivityError(text, type=f"celery.exceptions.{type(request).__name__}", message=text)
-
-
-def _as_exception(error: BaseException) -> ActivityError:
-    """Return what Celery is told of what is no ``Exception``: its pools of threads and greenlets
-    would never hear of it.
-    """
-    name = f"{type(error).__module__}.{type(error).__qualname__}"
-    heard = ActivityError(f"{name}: {error}", type=name, message=str(error))
-    heard.__cause__ = error
-    return heard
