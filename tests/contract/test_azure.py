@@ -973,7 +973,7 @@ def test_the_client_steers(durable: Durable) -> None:
         for verb in (client.terminate(id_, "gone"), client.raise_event(id_, "gone")):
             with pytest.raises(InstanceNotFound):
                 await verb
-        with pytest.raises(TypeError, match="takes an orchestrator"):
+        with pytest.raises(TypeError, match="is not registered here"):
             await client.start_new("unknown")
         assert await client.start_new("noting", "n", "this") == "n"
 
