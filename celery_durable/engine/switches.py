@@ -187,7 +187,7 @@ class SwitchBoard:
         return self.refresh() if self.is_due else self._switched
 
     def refresh(self, rows: Sequence[Switch] | None = None) -> Switched:
-        """Read the switches, unless ``rows`` are what somebody has read.
+        """Read the switches, unless ``rows`` are what was read already.
 
         Raises:
             StoreError: the store cannot be reached.
