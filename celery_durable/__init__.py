@@ -41,6 +41,7 @@ if TYPE_CHECKING:
         WaitTimeout,
     )
     from .handles.entity import Entity, EntityPage
+    from .handles.limit_use import LimitUse
     from .handles.orchestration import Orchestration
     from .handles.pause import Pause
     from .handles.schedule import Schedule
@@ -58,6 +59,7 @@ __all__ = [
     "Entity",
     "EntityPage",
     "Limit",
+    "LimitUse",
     "Orchestration",
     "OrchestrationContext",
     "Page",
@@ -110,6 +112,7 @@ _HOMES = dict.fromkeys(__all__, "errors") | {
     "SKIPPED": "core.futures",
     "RetryPolicy": "core.retry",
     "RuntimeStatus": "core.status",
+    "LimitUse": "handles.limit_use",
     "Orchestration": "handles.orchestration",
     "Pause": "handles.pause",
     "Schedule": "handles.schedule",

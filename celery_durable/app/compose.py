@@ -20,6 +20,7 @@ from ..store import Store, open_store
 from ..worker.publisher import CeleryPublisher
 from ..worker.runtime import Runtime
 from ..worker.task_events import TaskEvents
+from ..worker.task_limits import CeleryTasks
 from ..worker.telemetry_events import EventSender
 from .session import CallersTransactions
 
@@ -81,7 +82,8 @@ def compose(
     )
     events = EventSender(app)
     task_events = TaskEvents(app, store, codec, events, settings.worker_lease)
-    engine = Engine(store, registry, codec, settings, publisher, live, chosen)
+    tasks = CeleryTasks(app)
+    engine = Engine(store, registry, codec, settings, publisher, live, chosen, tasks)
     client = Client(store, registry, codec, publisher, engine, CallersTransactions(store))
     runtime = Runtime(
         app, settings, store, registry, codec, live, publisher, engine, client, task_events

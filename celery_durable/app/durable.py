@@ -36,6 +36,7 @@ from .code_checks import CodeChecks
 from .completing import Completing
 from .declare import Declarations, offer_queries
 from .install import install
+from .limiting import Limiting
 from .looking import Looking, Page
 from .scheduling import Scheduling
 from .signatures import PlainChoice, requested
@@ -56,7 +57,7 @@ T = TypeVar("T")
 __all__ = ["Durable", "Page", "install_again"]
 
 
-class Durable(Looking, Scheduling, Steering, Completing, Switching, CodeChecks):
+class Durable(Looking, Scheduling, Steering, Completing, Switching, Limiting, CodeChecks):
     """Durable orchestrations for one Celery app.
 
     Args:

@@ -17,6 +17,7 @@ from ..settings import Settings
 from ..telemetry.logs import install as add_log_fields
 from ..worker.backend import make_backend
 from ..worker.durable_tasks import watch_registry
+from ..worker.task_limits import watch_declarations
 
 __all__ = ["FIXUP", "install"]
 
@@ -46,6 +47,7 @@ def install(app: Celery, watch_tasks: Callable[..., None]) -> None:
     if app.finalized:
         watch_tasks(app)
     app.steps["worker"].add(_RECOVERY)
+    watch_declarations(app)
     _watch_flower()
     signals.import_modules.connect(_watch_flower, sender=app)
     for configured in (signals.after_setup_logger, signals.after_setup_task_logger):

@@ -14,6 +14,7 @@ from .completing import complete, fail
 from .declared import entities, orchestrators, schedules
 from .exporter import exporter
 from .installation import check, doctor, migrate
+from .limiting import limits
 from .reading import count, explain, history, list_, result, show, wait
 from .starting import start
 from .switching import pause, pauses, ramp, unpause
@@ -36,6 +37,7 @@ _AFTER_VERBS = (
     pause,
     unpause,
     pauses,
+    limits,
     ramp,
     migrate,
     check,

@@ -206,6 +206,23 @@ def _check_pauses(durable: Any) -> str:
     )
 
 
+def _check_limits(durable: Any) -> str:
+    numbers: dict[tuple[str, str], dict[int, str]] = {}
+    for task, limits in durable.runtime.runner.limits.declared().items():
+        for limit in limits:
+            at = limit.label(task), limit.name or task
+            numbers.setdefault(at, {}).setdefault(limit.most, task)
+    if doubled := [
+        f"{name!r} is " + " and ".join(f"{most} in {task}" for most, task in sorted(found.items()))
+        for (_, name), found in numbers.items()
+        if len(found) > 1
+    ]:
+        raise RuntimeError(
+            f"one name has two numbers, of which the smaller holds: {'; '.join(doubled)}"
+        )
+    return f"{len(numbers)} of activities, each with one number"
+
+
 def _check_stuck(durable: Any) -> str:
     number = durable.count(stuck=True)
     if number:
@@ -226,5 +243,6 @@ _CHECKS: dict[str, Callable[[Any], str]] = {
     "queues": check_queues,
     "schedules": _check_schedules,
     "pauses": _check_pauses,
+    "limits": _check_limits,
     "orchestrations": _check_stuck,
 }

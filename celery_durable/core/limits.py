@@ -1,4 +1,5 @@
-"""What an orchestrator declares about when its instances may begin, and how long they are kept.
+"""What is declared about when an instance, or an attempt of an activity, may begin, and how long
+instances are kept.
 
 Data only.
 
@@ -21,36 +22,58 @@ from .._errors import ConfigurationError
 from .retry import Interval, in_microseconds
 from .status import RuntimeStatus
 
-__all__ = ["Debounce", "Key", "Limit", "Rate", "check_key", "key_of", "read_retention", "scope_of"]
+__all__ = [
+    "Debounce",
+    "Key",
+    "Limit",
+    "Rate",
+    "check_key",
+    "key_of",
+    "read_limits",
+    "read_retention",
+    "scope_of",
+    "shortened",
+]
 
 Key = str | Callable[..., Any] | None
 _LONGEST_LABEL = 60
+_LONGEST_NAME = 100
 _LONGEST_SCOPE = 190
 
 
 @dataclass(frozen=True)
 class Limit:
-    """At most ``most`` instances run at a time; with a ``key``, for each value of it.
+    """At most ``most`` run at a time, over all workers; with a ``key``, for each value of it.
 
     An instance takes its place when it begins and gives it back when it is over; a suspended one
-    keeps it.
+    keeps it. An attempt of an activity takes its place before it is sent, and gives it back when
+    its outcome is recorded.
+
+    Args:
+        most: how many places there are.
+        key: the name of an argument; of an orchestrator, and in ``ctx.call`` and ``ctx.map``, also
+            a function of all arguments. What has None is not limited.
+        name: of activities: all limits of one name share their places. Without a name it is the
+            task's own. An orchestrator's limit is always its own, whatever its name is.
 
     Raises:
-        ConfigurationError: ``most`` is no number of at least 1, or ``key`` is neither a name nor a
-            function.
+        ConfigurationError: ``most`` is no number of at least 1, ``key`` is neither a name nor a
+            function, or ``name`` is no text.
 
     Example:
         >>> @durable.orchestrator(limit=Limit(1, key="customer"))
         ... async def sync(ctx: OrchestrationContext, customer: str) -> None:
-        ...     await ctx.call(charge.s(customer))
+        ...     await ctx.call(charge.s(customer), limit=Limit(10, name="bank"))
     """
 
     most: int
     key: Key = None
+    name: str | None = None
 
     def __post_init__(self) -> None:
         _check_most("Limit", self.most)
         _check_kind_of_key("Limit", self.key)
+        _check_name("Limit", self.name)
 
     @property
     def label(self) -> str:
@@ -65,13 +88,17 @@ class Limit:
 
 @dataclass(frozen=True)
 class Rate:
-    """At most ``most`` instances begin within any ``per`` (seconds or ``timedelta``).
+    """At most ``most`` instances begin, or attempts of activities are sent, within any ``per``.
 
-    With a ``key``, for each value of it.
+    Args:
+        most: how many.
+        per: seconds or ``timedelta``.
+        key: for each value of it, as in ``Limit``.
+        name: as in ``Limit``.
 
     Raises:
-        ConfigurationError: ``most`` is no number of at least 1, ``per`` no interval, or ``key``
-            neither a name nor a function.
+        ConfigurationError: ``most`` is no number of at least 1, ``per`` no interval, ``key``
+            neither a name nor a function, or ``name`` no text.
 
     Example:
         >>> @durable.orchestrator(limit=[Limit(50), Rate(100, per=60)])
@@ -82,11 +109,13 @@ class Rate:
     most: int
     per: Interval
     key: Key = None
+    name: str | None = None
 
     def __post_init__(self) -> None:
         _check_most("Rate", self.most)
         _interval("Rate", "per", self.per)
         _check_kind_of_key("Rate", self.key)
+        _check_name("Rate", self.name)
 
     @property
     def label(self) -> str:
@@ -157,6 +186,33 @@ def _check_kind_of_key(what: str, key: object) -> None:
         )
 
 
+def _check_name(what: str, name: object) -> None:
+    if name is None:
+        return
+    if not isinstance(name, str) or not 0 < len(name) <= _LONGEST_NAME or not name.isprintable():
+        raise ConfigurationError(
+            f"{what}: name is a text of at most {_LONGEST_NAME} characters, not {name!r}"
+        )
+
+
+def read_limits(given: Any, what: str) -> tuple[Limit | Rate, ...]:
+    """Return what ``limit=`` was given, as a sequence: None is no limit, a number is a ``Limit``.
+
+    Raises:
+        ConfigurationError: it is none of a number, Limit, Rate, or a list of these.
+    """
+    limits = [] if given is None else given if isinstance(given, (list, tuple)) else [given]
+    found = []
+    for each in limits:
+        limit = Limit(each) if isinstance(each, int) and not isinstance(each, bool) else each
+        if not isinstance(limit, (Limit, Rate)):
+            raise ConfigurationError(
+                f"{what}: limit takes a number, Limit, Rate, or a list of these, not {limit!r}"
+            )
+        found.append(limit)
+    return tuple(found)
+
+
 def _label(kind: str, key: Key) -> str:
     name = (
         ""
@@ -165,10 +221,10 @@ def _label(kind: str, key: Key) -> str:
         if isinstance(key, str)
         else f"{getattr(key, '__qualname__', repr(type(key)))}()"
     )
-    return _shortened(f"{kind}:{name}", _LONGEST_LABEL)
+    return shortened(f"{kind}:{name}", _LONGEST_LABEL)
 
 
-def _shortened(text: str, most: int) -> str:
+def shortened(text: str, most: int) -> str:
     """Return text as any key column holds it: not too long, no NUL, no halves of characters."""
     if len(text) <= most and text.isprintable():
         return text
@@ -177,7 +233,7 @@ def _shortened(text: str, most: int) -> str:
 
 def scope_of(label: str, key: str | None) -> str:
     """Return what names the places of one limit for one value of its key."""
-    return _shortened(f"{label}={key or ''}", _LONGEST_SCOPE)
+    return shortened(f"{label}={key or ''}", _LONGEST_SCOPE)
 
 
 @functools.cache

@@ -18,6 +18,7 @@ through a history again (``rewind``), by ``retrace``, ``apply`` and ``renew``.
 
 from __future__ import annotations
 
+import inspect
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -85,6 +86,7 @@ class Machine:
         self.check_next: Callable[[bool | str | None, Sequence[Any], Mapping[str, Any]], None] = (
             self._types.check_next
         )
+        self.signature_of: Callable[[str], inspect.Signature | None] = self._types.signature_of
         self.kinds = kinds
         # where it is: see ``ports.Host``
         self.seed = info.execution_id

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
@@ -128,6 +129,10 @@ class CallTypes:
         code.
         """
 
+    def signature_of(self, task: str, /) -> inspect.Signature | None:
+        """Return the signature of a task; None where its code is not known."""
+        return None
+
 
 UNTYPED = CallTypes()
 
@@ -174,6 +179,8 @@ class Host(Protocol):
     check_call: Callable[[str, Sequence[Any], Mapping[str, Any]], None]
     #: The same for the next execution of this instance, if that has the same code.
     check_next: Callable[[bool | str | None, Sequence[Any], Mapping[str, Any]], None]
+    #: Returns the signature of a task; None where its code is not known.
+    signature_of: Callable[[str], inspect.Signature | None]
     #: The command that ended it; None while it is live.
     final: Command | None
 

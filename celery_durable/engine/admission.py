@@ -125,6 +125,13 @@ class AdmissionController:
         if commit.frees_place:
             self.admit(name, is_likely=False)
 
+    def terms_of(self, name: str) -> dict[str, int] | None:
+        """Return the numbers of an orchestrator's limits now; None where its code is not known."""
+        definition = self.engine.registry.newest(name)
+        if definition is None:
+            return None
+        return {} if definition.flow is None else definition.flow.terms
+
     def admit(self, name: str, *, is_likely: bool = True, notes_look: bool = False) -> None:
         """Admit those of an orchestrator that have room, and send their first turns.
 
@@ -136,11 +143,7 @@ class AdmissionController:
             notes_look: whether other workers may leave out their own try for a while.
         """
         store = self.engine.store
-        definition = self.engine.registry.newest(name)
-        terms = (
-            None if definition is None else {} if definition.flow is None else definition.flow.terms
-        )
-        tries = _TRIES
+        terms, tries = self.terms_of(name), _TRIES
         try:
             while tries and (is_likely or store.admission.may_admit(name, terms)):
                 admitted = store.admission.admit(name, terms, notes_look=notes_look)

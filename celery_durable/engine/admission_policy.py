@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from .._errors import ConfigurationError
-from ..core.limits import Debounce, Limit, Rate, check_key, key_of
+from ..core.limits import Debounce, Limit, Rate, check_key, key_of, read_limits
 from ..core.retry import in_microseconds
 from .writes import Admission, Place
 
@@ -98,12 +98,7 @@ def declared_policy(
         return None
     what = f"orchestrator {getattr(function, '__name__', function)}"
     limits: list[Limit | Rate] = []
-    for each in [] if given is None else given if isinstance(given, (list, tuple)) else [given]:
-        limit = Limit(each) if isinstance(each, int) and not isinstance(each, bool) else each
-        if not isinstance(limit, (Limit, Rate)):
-            raise ConfigurationError(
-                f"{what}: limit takes a number, Limit, Rate, or a list of these, not {limit!r}"
-            )
+    for limit in read_limits(given, what):
         if limit.label in {other.label for other in limits}:
             raise ConfigurationError(
                 f"{what}: two limits have the same key ({limit.label}); name the keys' functions"

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..core.ports import CallTypes, Codec
 from .registry import Definition
+from .tasks import Tasks
 from .version_choice import VersionChoice
 
 __all__ = ["DeclaredTypes", "expect_fitting"]
@@ -16,9 +18,15 @@ class DeclaredTypes(CallTypes):
     """The annotations of one orchestrator, and of those that it calls."""
 
     def __init__(
-        self, codec: Codec, versions: VersionChoice, instance_id: str, definition: Definition
+        self,
+        codec: Codec,
+        versions: VersionChoice,
+        tasks: Tasks,
+        instance_id: str,
+        definition: Definition,
     ) -> None:
         self._codec = codec
+        self._tasks = tasks
         self._versions = versions
         self._instance_id = instance_id
         self._definition = definition
@@ -55,6 +63,10 @@ class DeclaredTypes(CallTypes):
         version = self._versions.following(here, self._instance_id, upgrade)
         if version == here.version:
             expect_fitting(self._codec, here, [list(args), dict(kwargs)])
+
+    def signature_of(self, task: str) -> inspect.Signature | None:
+        """Return the signature of a task; None where its code is not known."""
+        return self._tasks.signature_of(task)
 
 
 def expect_fitting(

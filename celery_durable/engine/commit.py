@@ -12,6 +12,7 @@ from ..core.machine import Machine
 from ..core.ports import Codec
 from ..core.status import MOVING, RuntimeStatus
 from ..settings import Settings
+from .activity_limits import ActivityLimits
 from .compilers import COMPILERS
 from .draft import CommitDraft
 from .observers import PropagatedContext
@@ -31,6 +32,7 @@ def compile_decision(
     publisher: Publisher,
     codec: Codec,
     versions: VersionChoice,
+    limits: ActivityLimits,
     max_activities: int | None = None,
     carried: PropagatedContext | None = None,
 ) -> TurnCommit:
@@ -51,6 +53,7 @@ def compile_decision(
         publisher,
         codec,
         versions,
+        limits,
         execution.has_outstanding,
         max_activities or settings.max_instance_activities or None,
         carried or PropagatedContext(),
@@ -131,5 +134,5 @@ def activity_rows(commit: TurnCommit, root_id: str) -> Sequence[ActivityRow]:
             new.signature,
         )
         for new in commit.activities
-        if new.kind == "activity" and new.is_sent and not new.is_held
+        if new.kind == "activity" and new.is_sent and not (new.is_held or new.permits)
     ]

@@ -85,6 +85,7 @@ class Decider:
                 parts.publisher,
                 parts.codec,
                 parts.versions,
+                parts.limits,
                 definition.max_activities,
                 carried,
             )

@@ -62,6 +62,8 @@ class Dispatcher:
         """Send all that a commit decided."""
         root_id = instance.root_id or instance.id
         self.activities([*activity_rows(commit, root_id), *committed.released])
+        if commit.has_limited:
+            self.let_in()
         self._own_turns(instance, commit, committed)
         self._children(instance, commit, committed)
         self.turns_of([*commit.other_inboxes, *committed.left], committed.now)
@@ -147,6 +149,10 @@ class Dispatcher:
             take_turn(recorded.instance)
 
     # -- activities --------------------------------------------------------------------------------
+
+    def let_in(self, *, is_likely: bool = True, notes_look: bool = False) -> None:
+        """Send activities that wait for places, as far as there is room."""
+        self.parts.limits.let_in(self.activities, is_likely=is_likely, notes_look=notes_look)
 
     def activities(self, rows: Sequence[ActivityRow]) -> None:
         """Send activities; recovery soon sends those that cannot be sent now."""

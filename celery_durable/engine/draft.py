@@ -13,6 +13,7 @@ from ..core.decision import Decision
 from ..core.options import stamps_in
 from ..core.ports import Codec
 from ..settings import Settings
+from .activity_limits import ActivityLimits
 from .observers import PropagatedContext
 from .ports import Publisher
 from .records import Snapshot
@@ -45,6 +46,8 @@ class CommitDraft:
     codec: Codec
     #: Which version a child gets.
     versions: VersionChoice
+    #: What an activity needs before it is sent.
+    limits: ActivityLimits
     #: Whether calls, timers or joins are still under way in the store.
     leaves_rest: bool
     #: How many activities of the instance may be under way at a time; None: any number.

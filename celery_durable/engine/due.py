@@ -128,6 +128,8 @@ class Backlog(NamedTuple):
     has_held: bool = False
     #: A pause was lifted that may still hold something.
     has_lifted: bool = False
+    #: An activity waits for a place.
+    has_limited: bool = False
 
     @property
     def has_waiting(self) -> bool:

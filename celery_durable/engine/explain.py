@@ -4,7 +4,7 @@ events the code awaits.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import NamedTuple
@@ -16,6 +16,7 @@ from ..core.kinds import ExternalEvents, Requests
 from ..core.plain_task import shown_version
 from ..core.status import RuntimeStatus
 from ..core.times import EPOCH
+from .activity_limits import LIMIT_GATE, Standing, place_in_words
 from .admission import waits_in_words
 from .engine import Engine
 from .last_failure import last_failure
@@ -29,6 +30,7 @@ __all__ = ["Explanation", "awaited_from_outside", "explain"]
 
 _SECOND = 1_000_000
 _DEFERRED = " waits for its completion"
+_LIMITED = " waits for a place: "
 
 
 @dataclass
@@ -47,8 +49,11 @@ class Explanation:
     state: str = ""
 
     def __str__(self) -> str:
-        # what is deferred says itself that it waits
-        waits = [what if _DEFERRED in what else f"waits for {what}" for what in self.waits_for]
+        # what is deferred, or limited, says itself that it waits
+        waits = [
+            what if _DEFERRED in what or _LIMITED in what else f"waits for {what}"
+            for what in self.waits_for
+        ]
         lines = [self.state, *(f"  {what}" for what in waits)]
         lines += [f"  last error: {self.last_error}"] if self.last_error else []
         return "\n".join([*lines, f"  {self.advice}"])
@@ -72,7 +77,8 @@ def explain(store: Store, runner: Engine, record: InstanceRecord) -> Explanation
         pending = replace(pending, overdue_since=None)
     if record.status is RuntimeStatus.PENDING:
         found.waits_for += _admission(store, runner, record, now)
-    found.waits_for += [_activity(row, now, pauses) for row in pending.activities]
+    places = _places(store, runner, record, pending)
+    found.waits_for += [_activity(row, now, pauses, places) for row in pending.activities]
     found.waits_for += [
         f"sub-orchestration {child.id!r} ({child.name}), which is {child.status}"
         for child in pending.children
@@ -94,7 +100,9 @@ def explain(store: Store, runner: Engine, record: InstanceRecord) -> Explanation
     failure = last_failure(store, runner, record)
     found.last_error = None if failure is None else failure.text
     found.advice = _advice(record, found, pending, now, asked.stall)
-    needs_worker = any(row.deferred_at is None for row in pending.activities)
+    needs_worker = any(
+        row.deferred_at is None and row.gate != LIMIT_GATE for row in pending.activities
+    )
     if pauses.met and record.status is not RuntimeStatus.SUSPENDED:
         found.advice = f"it continues once {' and '.join(sorted(pauses.met))} is unpaused"
     elif found.advice == _WAIT and (needs_worker or pending.overdue_since is not None):
@@ -137,9 +145,7 @@ def _explain_end(found: Explanation, store: Store, runner: Engine, record: Insta
 
 
 def _admission(store: Store, runner: Engine, record: InstanceRecord, now: int) -> list[str]:
-    definition = runner.registry.newest(record.name)
-    terms = None if definition is None else {} if definition.flow is None else definition.flow.terms
-    waiting = store.admission.find_waiting(record.id, terms)
+    waiting = store.admission.find_waiting(record.id, runner.admission.terms_of(record.name))
     return (
         []
         if waiting is None
@@ -202,12 +208,35 @@ class _Pauses:
         return None if pause is None else self.words(pause)
 
 
-def _activity(row: Outstanding, now: int, pauses: _Pauses) -> str:
+def _places(
+    store: Store, runner: Engine, record: InstanceRecord, pending: Pending
+) -> dict[tuple[int, int], str]:
+    """Say for each attempt that waits for places for which ones; asked only if one does."""
+    if not any(row.gate == LIMIT_GATE for row in pending.activities):
+        return {}
+    shows_keys = not _hides_arguments(runner, record)
+    found: list[Standing] = store.limits.standings(record.execution, runner.limits.numbers())
+    return {
+        (each.command, each.attempt): place_in_words(each, shows_keys=shows_keys) for each in found
+    }
+
+
+def _limited(row: Outstanding, places: Mapping[tuple[int, int], str]) -> str:
+    again = f", attempt {row.attempt}" if row.attempt > 1 else ""
+    where = places.get((row.command, row.attempt), "a place: there is room, 0 before it")
+    return f"activity {row.command} ({row.name}{again}) waits for {where}"
+
+
+def _activity(
+    row: Outstanding, now: int, pauses: _Pauses, places: Mapping[tuple[int, int], str]
+) -> str:
     what = f"activity {row.name} (call {row.command}, attempt {row.attempt})"
     if (pause := pauses.of(row)) is not None:
         return f"{what}, which waits for {pause}"
     if row.is_held:
         return f"{what}, which waits until others of its window are done"
+    if row.gate == LIMIT_GATE:
+        return _limited(row, places)
     if row.deferred_at is not None:
         return _deferred(row, row.deferred_at, now)
     if row.holder is not None:
@@ -230,7 +259,8 @@ def _deferred(row: Outstanding, since: int, now: int) -> str:
 
 
 def _is_unsent(row: Outstanding) -> bool:
-    return row.sent_at is None and row.holder is None and not (row.is_held or row.is_delegated)
+    is_held = row.is_held or row.is_delegated or row.gate is not None
+    return row.sent_at is None and row.holder is None and not is_held
 
 
 def _waits_long(row: Outstanding, now: int) -> bool:

@@ -141,6 +141,8 @@ class Waits:
     attempt: int = 0
     #: How many of the activities wait for their completion by token.
     deferred: int = 0
+    #: How many of them wait for places of limits.
+    limited: int = 0
     children: int = 0
     child: str = ""
     timer: int | None = None

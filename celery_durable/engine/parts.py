@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from ..core.guard import running_orchestrator
 from ..core.ports import Codec
 from ..settings import Settings
+from .activity_limits import ActivityLimits
 from .cache import LiveExecutions
 from .clock import StoreClock
 from .observers import Observation
@@ -17,6 +18,7 @@ from .propagation import Propagators
 from .registry import Registry
 from .store_ports import Store
 from .switches import SwitchBoard
+from .tasks import NoTasks, Tasks
 from .version_choice import VersionChoice
 from .watchdog import Watchdog
 
@@ -40,10 +42,14 @@ class Parts:
     live: LiveExecutions
     #: What travels with an orchestration, beside headers.
     propagators: Propagators = field(default_factory=Propagators)
+    #: The Celery tasks whose code this process has.
+    tasks: Tasks = field(default_factory=NoTasks)
     #: The store's clock, as far as it is known without asking.
     clock: StoreClock = field(init=False)
     #: What operators have set for all workers, as this process knows it.
     switches: SwitchBoard = field(init=False)
+    #: What attempts of activities need before they are sent.
+    limits: ActivityLimits = field(init=False)
     #: Which version of its code a start gets.
     versions: VersionChoice = field(init=False)
     #: Interrupts code that does not come to an end.
@@ -56,6 +62,7 @@ class Parts:
     def __post_init__(self) -> None:
         self.clock = StoreClock(self.store.now)
         self.switches = SwitchBoard(self.store.switches, self.settings.heartbeat_interval)
+        self.limits = ActivityLimits(self.store, self.switches, self.tasks)
         self.versions = VersionChoice(self.registry, self.switches, self.codec)
         self.watchdog = Watchdog(self.settings.turn_timeout)
         self.observation = Observation()

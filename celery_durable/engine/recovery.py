@@ -15,8 +15,8 @@ Three things bring a row back to life:
   twice.
 
 The rows of inboxes stand for turns (``inbox_recovery``), those of the outbox for activities and
-last messages (``outbox_recovery``). Schedules that are due, instances that may be admitted, and
-ended ones whose retention is over are looked at in the same tick.
+last messages (``outbox_recovery``). Schedules that are due, what may be admitted, and ended
+instances whose retention is over are looked at in the same tick.
 """
 
 from __future__ import annotations
@@ -142,6 +142,7 @@ class Recovery:
             due.has_wakes or due.has_activities or due.has_silent_workers or due.has_due_schedule
         )
         self._is_idle = self._is_idle and not (due.has_waiting or due.has_held or due.has_lifted)
+        self._is_idle = self._is_idle and not due.has_limited
         if due.has_held or self.membership.has_suspects:
             held = self.store.workers.held_by(self.worker_id)
             self.membership.free_not_run(held, set(running()))
@@ -195,14 +196,17 @@ class Recovery:
 
         Now and then, free slots that no instance has any more.
         """
-        if (due.has_places or due.has_waiting) and now >= self._next_slots:
+        is_waiting = due.has_waiting or due.has_limited
+        if (due.has_places or is_waiting) and now >= self._next_slots:
             self._next_slots = now + _SLOTS_INTERVAL
             self.store.admission.free_lost_places()
+            self.store.limits.free_lost()
+        every = int(0.9 * self.settings.recovery_interval * _SECOND)
         if due.has_waiting:
-            for name in self.store.admission.names_waiting(
-                int(0.9 * self.settings.recovery_interval * _SECOND)
-            ):
+            for name in self.store.admission.names_waiting(every):
                 self.runner.admission.admit(name, notes_look=True)
+        if due.has_limited and self.store.limits.is_due(every):
+            self.runner.dispatcher.let_in(notes_look=True)
 
     def _evict(self) -> None:
         if self.membership.evict_stale_workers():

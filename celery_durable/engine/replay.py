@@ -84,7 +84,9 @@ class Replayer:
             self.parts.registry.__contains__,
             most_commands=self.parts.settings.max_turn_commands,
             traces=traces,
-            types=DeclaredTypes(self.parts.codec, self.parts.versions, instance.id, definition),
+            types=DeclaredTypes(
+                self.parts.codec, self.parts.versions, self.parts.tasks, instance.id, definition
+            ),
             running=self.parts.running,
         )
         execution.is_dry = is_dry

@@ -10,6 +10,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, Protocol
 
 from ..core.status import RuntimeStatus
+from .activity_limits import TermsOf, Use
 from .due import Backlog, DueActivity, DueSchedule, DueWake, Lost, Move, ScheduleRow
 from .listing import Filters, InstanceRecord, OwedEnd, Pending, Waits
 from .records import ActivityTicket, TurnAddress
@@ -265,6 +266,9 @@ class AdmissionRows(Protocol):
 
     def find_waiting(self, instance_id: str, terms: Mapping[str, int] | None) -> Waiting | None:
         """Return where an instance stands that waits for admission; None if it does not."""
+
+    def uses(self, terms_of: TermsOf) -> list[Use]:
+        """Return what is taken and waited for; ``terms_of`` gives the numbers that hold now."""
 
     def free_lost_places(self) -> int:
         """Delete slots that no instance has any more; return how many."""

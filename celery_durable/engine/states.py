@@ -84,7 +84,11 @@ ACTIVITY = (
     State(
         "throttled",
         "is_held",
-        (Move("waits", "another one of its window ends"), Move(GONE, "canceled, or timed out")),
+        (
+            Move("waits", "another one of its window ends"),
+            Move("limited", "another one of its window ends, and it has limits"),
+            Move(GONE, "canceled, or timed out"),
+        ),
     ),
     State(
         "unsent",
@@ -96,7 +100,14 @@ ACTIVITY = (
         ),
     ),
     State(
-        "paused", "gate is set", (Move("unsent", "its pause was lifted"), Move(GONE, "canceled"))
+        "limited",
+        "gate is 'limit'",
+        (Move("waits", "all its limits have room"), Move(GONE, "canceled")),
+    ),
+    State(
+        "paused",
+        "gate is 'paused'",
+        (Move("unsent", "its pause was lifted"), Move(GONE, "canceled")),
     ),
     State(
         "waits",

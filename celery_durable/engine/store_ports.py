@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol, TypeVar
 
+from .activity_limits import ActivityLimitRows
 from .records import (
     ActivityRow,
     ActivityStart,
@@ -39,6 +40,7 @@ from .writes import Committed, NewInbox, NewInstance, TurnCommit
 
 __all__ = [
     "ISOLATION_LEVELS",
+    "ActivityLimitRows",
     "AdmissionRows",
     "Answers",
     "Cleanup",
@@ -386,6 +388,10 @@ class Store(Protocol):
     @property
     def upkeep(self) -> Upkeep:
         """Keeping lists of what lives short."""
+
+    @property
+    def limits(self) -> ActivityLimitRows:
+        """Which attempts wait for places."""
 
     @property
     def cleanup(self) -> Cleanup:

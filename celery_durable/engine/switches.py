@@ -1,14 +1,16 @@
 """Switches: what operators have set for all workers, kept in the store.
 
 A *pause* keeps tasks, queues or orchestrators from beginning anything; a *ramp* gives a share of
-new starts a version. Each process reads them at most every ``durable_heartbeat_interval``, so they
-hold everywhere within that; what has never been set costs one small read in that time.
+new starts a version. Workers set one, too: a *limit* is what a task declares, for processes without
+its code. Each process reads them at most every ``durable_heartbeat_interval``, so they hold
+everywhere within that; what has never been set costs one small read in that time.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -17,6 +19,7 @@ from fnmatch import fnmatchcase
 from typing import Any, NamedTuple, Protocol
 
 from ..core.entity_names import ORCHESTRATORS
+from ..core.permits import TaskLimit, load_limits
 from ..core.plain_task import TASK
 from .records import ActivityTicket
 
@@ -31,6 +34,7 @@ __all__ = [
     "Switched",
 ]
 
+log: logging.Logger = logging.getLogger("celery_durable.flow")
 #: What the column ``gate`` of an activity says that a pause holds.
 GATED = "paused"
 
@@ -42,6 +46,8 @@ class SwitchKind(StrEnum):
     QUEUE = "queue"
     ORCHESTRATOR = "orchestrator"
     RAMP = "ramp"
+    #: Set by workers: the limits that a task declares.
+    LIMIT = "limit"
 
 
 PAUSES = (SwitchKind.TASK, SwitchKind.QUEUE, SwitchKind.ORCHESTRATOR)
@@ -126,6 +132,8 @@ class Switched:
 
     pauses: Mapping[str, Sequence[Switch]] = field(default_factory=dict)
     ramps: Mapping[str, Ramp] = field(default_factory=dict)
+    #: What each task declares, as the worker that began last has it.
+    limits: Mapping[str, tuple[TaskLimit, ...]] = field(default_factory=dict)
 
     @classmethod
     def of(cls, rows: Sequence[Switch]) -> Switched:
@@ -135,7 +143,8 @@ class Switched:
             if row.kind in PAUSES and row.lifted_at is None:
                 pauses.setdefault(row.kind, []).append(row)
         ramps = {row.name: Ramp.parse(row.value) for row in rows if row.kind == SwitchKind.RAMP}
-        return cls(pauses, ramps)
+        limits = {row.name: _limits(row) for row in rows if row.kind == SwitchKind.LIMIT}
+        return cls(pauses, ramps, limits)
 
     def pause(self, kind: SwitchKind, name: str | None) -> Switch | None:
         """Return the pause that holds a name; one of this very name first."""
@@ -161,6 +170,14 @@ class Switched:
         if own is None and SwitchKind.QUEUE in self.pauses:
             own = self.pause(SwitchKind.QUEUE, queue())
         return own
+
+
+def _limits(row: Switch) -> tuple[TaskLimit, ...]:
+    try:
+        return load_limits(row.value)
+    except (ValueError, TypeError, RecursionError):
+        log.warning("the limits of task %r in the store cannot be read: %.80r", row.name, row.value)
+        return ()
 
 
 @dataclass(slots=True)

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+from ..core.permits import Permit
 from ..core.status import RuntimeStatus
 from .records import ActivityRow, ActivityTicket, Answer, InstanceEnd
 
@@ -92,6 +93,10 @@ class NewActivity:
     start_timeout: int | None = None
     heartbeat_timeout: int | None = None
     signature: Any = None
+    #: The places that it needs before it is sent; its time limits count from then.
+    permits: tuple[Permit, ...] = ()
+    #: Of those that wait for places, higher ones are let in first.
+    priority: int = 0
 
 
 class Place(NamedTuple):
@@ -361,7 +366,13 @@ class TurnCommit:
             or self.ends_unbegun
             or self.withdrawn
             or self.shows
+            or self.has_limited
         )
+
+    @property
+    def has_limited(self) -> bool:
+        """True when one of its activities waits for a place."""
+        return any(new.permits for new in self.activities)
 
 
 @dataclass(slots=True)

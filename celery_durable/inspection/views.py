@@ -20,6 +20,7 @@ from ..engine.switches import Switched, SwitchKind
 from ..errors import PayloadError
 from ..handles.entity import Entity
 from ..handles.fields import json_output_of, record_of, runtime_of_handle
+from ..handles.limit_use import LimitUse
 from ..handles.orchestration import Orchestration
 from ..handles.pause import Pause
 from ..handles.schedule import Schedule
@@ -32,6 +33,7 @@ __all__ = [
     "instance_view",
     "is_failure",
     "iso",
+    "limit_view",
     "pause_view",
     "plain",
     "schedule_view",
@@ -114,6 +116,19 @@ def pause_view(pause: Pause) -> dict[str, Any]:
     }
 
 
+def limit_view(use: LimitUse) -> dict[str, Any]:
+    """Return how far a limit is used: of, name, key, per, most, taken, waiting."""
+    return {
+        "of": "orchestrator" if use.is_of_orchestrator else "task",
+        "name": use.name,
+        "key": use.key,
+        "per": None if use.per is None else str(use.per),
+        "most": use.most,
+        "taken": use.taken,
+        "waiting": use.waiting,
+    }
+
+
 def timeline_view(
     run: Orchestration, events: Iterable[Event], *, payloads: bool = False
 ) -> list[dict[str, Any]]:
@@ -177,6 +192,7 @@ def _wait_in_words(record: Any, waits: Any, switched: Switched) -> str:
     if waits.activities:
         again = f" (attempt {waits.attempt})" if waits.attempt > 1 else ""
         end = "completion of " if waits.deferred == waits.activities else ""
+        end = "a place for " if waits.limited == waits.activities else end
         if switched.pause(SwitchKind.TASK, waits.activity) is not None:
             again += ", which is paused"
         parts.append(

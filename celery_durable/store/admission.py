@@ -15,11 +15,11 @@ from typing import Any, NamedTuple
 
 from ..core.limits import scope_of
 from ..engine.writes import Admission, AlreadyWaitsError, NewInstance, Place
+from .choosing import MOST_AT_ONCE
 from .runner import Cursor, Runner
 from .statements import Statement
 
 __all__ = [
-    "MOST_AT_ONCE",
     "Head",
     "Waiter",
     "change_waiting",
@@ -34,9 +34,6 @@ __all__ = [
 ]
 
 log: logging.Logger = logging.getLogger("celery_durable.store")
-
-#: How many one pass lets in, or one repair deletes.
-MOST_AT_ONCE = 500
 
 # -- within the transactions of others -----------------------------------------------------------
 
@@ -111,6 +108,14 @@ BEFORE = Statement(
     "AND (precedence < :precedence OR (precedence = :precedence AND (ready_at < :ready_at "
     "OR (ready_at = :ready_at AND instance < :instance))))"
 )
+ALL_TAKEN = Statement(
+    "SELECT name, scope, COUNT(*) FROM durable_places WHERE expires_at IS NULL OR expires_at >"
+    " {once} GROUP BY name, scope"
+)
+LANES = Statement(
+    "SELECT name, lane, COUNT(*), MIN(limits) FROM durable_waiting WHERE ready_at <= {once} OR"
+    " ready_at = created_at GROUP BY name, lane"
+)
 _IS_OVER = "(i.id IS NULL OR i.status IN ('COMPLETED', 'FAILED', 'CANCELED', 'TERMINATED'))"
 LOST_PLACES = Statement(
     "SELECT p.id FROM durable_places p LEFT JOIN durable_instances i ON i.id = p.instance "
@@ -133,6 +138,11 @@ class Head(NamedTuple):
     instance: str
     limits: str  #: The slots that it needs, as ``places_of`` reads them.
 
+    @property
+    def order(self) -> tuple[int, int, str]:
+        """Tells who comes first."""
+        return self.precedence, self.ready_at, self.instance
+
 
 class Waiter(NamedTuple):
     """One that waits, in the order of its lane."""
@@ -142,6 +152,11 @@ class Waiter(NamedTuple):
     instance: str
     execution: str
     limits: str
+
+    @property
+    def order(self) -> tuple[int, int, str]:
+        """Tells who comes first."""
+        return self.precedence, self.ready_at, self.instance
 
 
 class Standing(NamedTuple):

@@ -156,6 +156,21 @@ OPEN_GATES = ManyRows(
     *ActivityTicket._fields,
 )
 
+# -- it waits for places -------------------------------------------------------------------------
+
+LOCK_LIMITED = ManyRows(
+    "SELECT execution, command, attempt, instance, kind, name, message, queue, sends FROM"
+    " durable_outbox WHERE gate = 'limit' AND ({these}) {skip_locked}",
+    *ActivityTicket._fields,
+)
+# MySQL sets the columns in this order, each from what is there by then
+OPEN_LIMITED = ManyRows(
+    "UPDATE durable_outbox SET gate = NULL, sent_at = :now, check_at = {least}(:later,"
+    " COALESCE(deadline_at + :now, :later), COALESCE(start_by + :now, :later)), deadline_at ="
+    " deadline_at + :now, start_by = start_by + :now WHERE {these}",
+    *ActivityTicket._fields,
+)
+
 # -- its worker is gone --------------------------------------------------------------------------
 
 INTERRUPTED = Statement(

@@ -12,7 +12,7 @@ from ..core.history import Event, dump_events, load_events
 from ..core.status import RuntimeStatus
 from ..engine.records import ActivityRow, ActivityTicket, InstanceEnd
 from ..engine.writes import ChildInstance, Committed, NewInbox, Revival, TurnCommit
-from . import admission, answers, creation, history, inbox, instances, outbox
+from . import activity_limits, admission, answers, creation, history, inbox, instances, outbox
 from .creation import HeldError
 from .runner import Cursor, Runner
 from .timing import Timing
@@ -169,6 +169,10 @@ def add_activities(work: Work) -> None:
         for new in commit.activities
     ]
     outbox.insert(work.database, work.cursor, rows)
+    if commit.has_limited:
+        activity_limits.insert_waiting(
+            work.database, work.cursor, commit.execution, commit.activities, work.now
+        )
 
 
 def put_own(work: Work) -> None:

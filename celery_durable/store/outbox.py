@@ -10,10 +10,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from ..core.history import Event, EventKind
+from ..engine.activity_limits import LIMIT_GATE
 from ..engine.at_most_once import MARKED, is_begun
 from ..engine.due import DueActivity
 from ..engine.records import ActivityRow, ActivityTicket
 from ..engine.writes import NewActivity
+from . import activity_limits
 from .runner import Cursor, ManyRows, Runner
 from .statements import Statement
 from .values import blob, numbers, text_of
@@ -25,10 +27,10 @@ __all__ = ["activity_values", "cancel", "clear", "insert", "notes_of", "release_
 INSERT_ACTIVITY = Statement(
     "INSERT INTO durable_outbox (execution, command, attempt, instance, kind, name, message, queue,"
     " join_command, window_command, is_held, is_delegated, sent_at, sends, holder, check_at,"
-    " deadline_at, start_by, beat_by, beat_timeout, details) VALUES (:execution, :command,"
+    " deadline_at, start_by, beat_by, beat_timeout, details, gate) VALUES (:execution, :command,"
     " :attempt, :instance, :kind, :name, :message, :queue, :join_command, :window_command,"
     " :is_held, {false}, :sent_at, 0, NULL, :check_at, :deadline_at, :start_by, NULL,"
-    " :beat_timeout, NULL)"
+    " :beat_timeout, NULL, :gate)"
 )
 DELETE_ACTIVITY = Statement(
     "DELETE FROM durable_outbox WHERE execution = :execution AND command = :command AND attempt ="
@@ -58,14 +60,19 @@ LOCK_OUTCOME = Statement(
     " :execution AND command = :command AND attempt = :attempt AND kind = 'activity' {lock}"
 )
 NEXT_HELD = Statement(
-    "SELECT command, attempt, instance, kind, name, message, queue, sends, deadline_at, start_by"
-    " FROM durable_outbox WHERE execution = :execution AND window_command = :window AND is_held ="
-    " {true} ORDER BY command LIMIT 1 {skip_locked}"
+    "SELECT command, attempt, instance, kind, name, message, queue, sends, deadline_at, start_by,"
+    " gate FROM durable_outbox WHERE execution = :execution AND window_command = :window AND"
+    " is_held = {true} ORDER BY command LIMIT 1 {skip_locked}"
 )
 RELEASE = Statement(
     "UPDATE durable_outbox SET is_held = {false}, sent_at = :now, check_at = :check_at, deadline_at"
     " = :deadline_at, start_by = :start_by WHERE execution = :execution AND command = :command AND"
     " attempt = :attempt"
+)
+# its time limits stay relative
+RELEASE_LIMITED = Statement(
+    "UPDATE durable_outbox SET is_held = {false} WHERE execution = :execution AND command ="
+    " :command AND attempt = :attempt"
 )
 COUNT_LET_GO = Statement(
     "SELECT COUNT(*) FROM durable_outbox WHERE execution = :execution AND window_command = 0 AND"
@@ -130,16 +137,16 @@ def activity_values(
 ) -> dict[str, Any]:
     """Return the parameters of ``INSERT_ACTIVITY``.
 
-    The time limits of a held one count from its release.
+    The time limits of a held one count from its release, those of one that needs places from when
+    it is let in.
     """
-    base = 0 if new.is_held else now
+    waits = new.is_held or bool(new.permits)
+    base = 0 if waits else now
     deadline_at = None if new.timeout is None else base + new.timeout
     start_by = None if new.start_timeout is None else base + new.start_timeout
     look = now + resend_after if new.is_sent else now
     looks = (
-        []
-        if new.is_held
-        else [moment for moment in (look, deadline_at, start_by) if moment is not None]
+        [] if waits else [moment for moment in (look, deadline_at, start_by) if moment is not None]
     )
     return {
         "execution": execution,
@@ -153,11 +160,12 @@ def activity_values(
         "join_command": new.join_command,
         "window_command": new.window_command,
         "is_held": new.is_held,
-        "sent_at": now if new.is_sent and not new.is_held else None,
+        "sent_at": now if new.is_sent and not waits else None,
         "check_at": min(looks, default=None),
         "deadline_at": deadline_at,
         "start_by": start_by,
         "beat_timeout": new.heartbeat_timeout,
+        "gate": LIMIT_GATE if new.permits else None,
     }
 
 
@@ -244,21 +252,32 @@ def release_slots(
     released: list[ActivityRow] = []
     for window, count in sorted(slots.items()):
         for _ in range(count):
-            row = _release_next(database, cursor, execution, window, now, resend_after)
+            values = {"execution": execution, "window": window}
+            row = database.run(cursor, NEXT_HELD, **values).fetchone()
             if row is None:
                 break
-            released.append(row)
+            sent = _release(database, cursor, execution, row, now, resend_after)
+            released += [] if sent is None else [sent]
     return released
 
 
-def _release_next(
-    database: Runner, cursor: Cursor, execution: str, window: int, now: int, resend_after: int
+def _release(
+    database: Runner,
+    cursor: Cursor,
+    execution: str,
+    row: Sequence[Any],
+    now: int,
+    resend_after: int,
 ) -> ActivityRow | None:
-    row = database.run(cursor, NEXT_HELD, execution=execution, window=window).fetchone()
-    if row is None:
-        return None
-    command, attempt, instance, kind, name, message, queue, sends, timeout, start_timeout = row
+    """Let an activity begin that waited for a slot; None if it waits for places now."""
+    command, attempt, instance, kind, name, message, queue, sends, timeout, start_timeout, gate = (
+        row
+    )
     ticket = ActivityTicket(execution, command, attempt)
+    if gate == LIMIT_GATE:
+        database.run(cursor, RELEASE_LIMITED, **ticket._asdict())
+        database.run(cursor, activity_limits.LEAVE_WINDOW, **ticket._asdict(), now=now)
+        return None
     # the time limits of one that waited for a slot are kept relative, and count from now
     deadline_at, start_by = (
         None if limit is None else now + limit for limit in (timeout, start_timeout)

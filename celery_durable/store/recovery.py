@@ -28,7 +28,8 @@ LOOK = Statement(
     " durable_schedules WHERE check_at IS NOT NULL), (SELECT MIN(ready_at) FROM durable_waiting),"
     " (SELECT MIN(id) FROM durable_places), (SELECT MIN(lifted_at) FROM durable_switches), (SELECT"
     " MIN(purge_at) FROM durable_instances WHERE purge_at IS NOT NULL), (SELECT MIN(holder) FROM"
-    " durable_outbox WHERE holder = :worker)"
+    " durable_outbox WHERE holder = :worker), (SELECT MIN(ready_at) FROM durable_activity_waiting"
+    " WHERE ready_at IS NOT NULL), (SELECT MIN(id) FROM durable_activity_places)"
 )
 
 
@@ -40,20 +41,22 @@ class RecoveryRows:
 
     def read_backlog(self, lease: int, worker: str = "") -> Backlog:
         """Tell what there is to repair; see ``engine.store_ports``."""
-        now, inbox, outbox, seen, latest, schedule, ready, place, lifted, purge, held = (
+        now, inbox, outbox, seen, latest, schedule, ready, place, lifted, purge, held, *rest = (
             self.database.fetch_one(LOOK, worker=worker)
         )
+        limited, limited_place = rest
         return Backlog(
             has_wakes=inbox is not None and inbox <= now,
             has_activities=outbox is not None and outbox <= now,
             has_silent_workers=seen is not None and (seen <= now - lease // 2 or latest > now),
             schedule_in=None if schedule is None else schedule - now,
             ready_in=None if ready is None else ready - now,
-            has_places=place is not None,
+            has_places=place is not None or limited_place is not None,
             has_purges=purge is not None and purge <= now,
             now=now,
             has_held=held is not None,
             has_lifted=lifted is not None,
+            has_limited=limited is not None,
         )
 
     def look_sooner(self, most: int) -> None:

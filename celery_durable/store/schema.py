@@ -17,6 +17,8 @@ from .storage import STORAGE
 from .types import BIG_KEY, LONG_TEXT, PAYLOAD, ExactText
 
 __all__ = [
+    "activity_places",
+    "activity_waiting",
     "answers",
     "held",
     "history",
@@ -298,6 +300,45 @@ answers: Any = sa.Table(
     sa.Column("payload", PAYLOAD),
     sa.Column("answered_at", sa.BigInteger, nullable=False),
     sa.Index("durable_answers_answered", "answered_at"),
+)
+
+activity_waiting: Any = sa.Table(
+    "durable_activity_waiting",
+    metadata,
+    sa.Column("id", BIG_KEY, primary_key=True, autoincrement=True),
+    sa.Column("execution", ExactText(32), nullable=False),
+    sa.Column("command", sa.Integer, nullable=False),
+    sa.Column("attempt", sa.Integer, nullable=False),
+    sa.Column("task", ExactText(200), nullable=False),
+    sa.Column("queue", ExactText(200)),
+    sa.Column("lane", ExactText(40), nullable=False),
+    sa.Column("precedence", sa.Integer, nullable=False),
+    sa.Column("ready_at", sa.BigInteger),
+    sa.Column("limits", LONG_TEXT, nullable=False),
+    sa.Index("durable_activity_waiting_attempt", "execution", "command", "attempt"),
+    sa.Index(
+        "durable_activity_waiting_lane",
+        "lane",
+        "precedence",
+        "ready_at",
+        "id",
+        **_where("ready_at"),
+    ),
+    sa.Index("durable_activity_waiting_ready", "ready_at", **_where("ready_at")),
+)
+
+activity_places: Any = sa.Table(
+    "durable_activity_places",
+    metadata,
+    sa.Column("id", BIG_KEY, primary_key=True, autoincrement=True),
+    sa.Column("execution", ExactText(32), nullable=False),
+    sa.Column("command", sa.Integer, nullable=False),
+    sa.Column("attempt", sa.Integer, nullable=False),
+    sa.Column("scope", ExactText(190), nullable=False),
+    sa.Column("permit", LONG_TEXT, nullable=False),
+    sa.Column("most", sa.Integer),
+    sa.Column("expires_at", sa.BigInteger),
+    sa.Index("durable_activity_places_expires", "expires_at", **_where("expires_at")),
 )
 
 _ddl: Any = sa.DDL  # it has no types

@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
-import heapq
 from collections.abc import Mapping, Sequence
 
 from ..core.limits import scope_of
+from ..engine.activity_limits import TermsOf, Use
 from ..engine.writes import CHECK_MESSAGE_AFTER, Place, Waiting
 from . import admission, clock, inbox
-from .admission import MOST_AT_ONCE, Head, Waiter, binding, places_of, room
+from .admission import Head, Waiter, binding, places_of, room
+from .choosing import MOST_AT_ONCE, choose
 from .runner import Cursor, Runner
 
 __all__ = ["AdmissionRows"]
+
+
+def _use_of(name: str, scope: str, terms: Mapping[str, int]) -> Use:
+    """Return what the name of a slot tells of its limit."""
+    label, _, key = scope.partition("=")
+    kind, _, by = label.partition(":")
+    _, _, period = kind.partition("/")
+    return Use(name, key if by else None, terms.get(label), int(period) if period else None, 0, 0)
 
 
 class AdmissionRows:
@@ -50,37 +59,22 @@ class AdmissionRows:
     ) -> list[str]:
         """Take the first of all lanes again and again, as long as there is room."""
         taken = admission.taken(self.database, cursor, name)
-        lanes: dict[str, list[Waiter]] = {}
-        chosen: list[tuple[str, str, list[Place]]] = []
-        queue = [
-            (head.precedence, head.ready_at, head.instance, head.lane, head.limits)
-            for head in heads
-        ]
-        heapq.heapify(queue)
-        while queue and len(chosen) < MOST_AT_ONCE:
-            *_, lane, limits = heapq.heappop(queue)
-            free = room(places_of(limits), taken, terms)
-            if free <= 0:
-                continue
-            if lane not in lanes:
-                limit = min(free, MOST_AT_ONCE - len(chosen))
-                waiters = admission.lane(self.database, cursor, name, lane, limit)
-                lanes[lane] = waiters[::-1]
-            if not lanes[lane]:
-                continue
-            waiter = lanes[lane].pop()
-            places = places_of(waiter.limits)
-            for place in places:
+
+        def take(waiter: Waiter) -> None:
+            for place in places_of(waiter.limits):
                 scope = scope_of(place.label, place.key)
                 taken[scope] = taken.get(scope, 0) + 1
-            chosen.append((waiter.instance, waiter.execution, places))
-            if lanes[lane]:
-                then = lanes[lane][-1]
-                heapq.heappush(
-                    queue, (then.precedence, then.ready_at, then.instance, lane, then.limits)
-                )
-        self._let_in(cursor, name, chosen)
-        return [instance for instance, _, _ in chosen]
+
+        chosen = choose(
+            heads,
+            lambda one: room(places_of(one.limits), taken, terms),
+            lambda lane, limit: admission.lane(self.database, cursor, name, lane, limit),
+            take,
+        )
+        self._let_in(
+            cursor, name, [(one.instance, one.execution, places_of(one.limits)) for one in chosen]
+        )
+        return [one.instance for one in chosen]
 
     def _let_in(
         self, cursor: Cursor, name: str, chosen: Sequence[tuple[str, str, list[Place]]]
@@ -161,6 +155,24 @@ class AdmissionRows:
                 for place in binding(places_of(own.limits), terms)
             ]
             return Waiting(own.name, places, int(before), own.ready_at)
+
+        return self.database.read(look)
+
+    def uses(self, terms_of: TermsOf) -> list[Use]:
+        """Return what is taken and waited for of the limits of all orchestrators."""
+
+        def look(cursor: Cursor) -> list[Use]:
+            run = self.database.run
+            found: dict[tuple[str, str], Use] = {}
+            for name, _, number, limits in run(cursor, admission.LANES).fetchall():
+                for place in binding(places_of(limits), terms_of(name)):
+                    at = name, scope_of(place.label, place.key)
+                    use = found.get(at) or Use(name, place.key, place.most, place.period, 0, 0)
+                    found[at] = use._replace(waiting=use.waiting + int(number))
+            for name, scope, number in run(cursor, admission.ALL_TAKEN).fetchall():
+                use = found.get((name, scope)) or _use_of(name, scope, terms_of(name) or {})
+                found[name, scope] = use._replace(taken=int(number))
+            return list(found.values())
 
         return self.database.read(look)
 

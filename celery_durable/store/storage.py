@@ -21,7 +21,15 @@ FOR_QUEUES = (
 STORAGE = {
     "durable_instances": FOR_UPDATES,
     **dict.fromkeys(
-        ("durable_inbox", "durable_outbox", "durable_waiting", "durable_places", "durable_answers"),
+        (
+            "durable_inbox",
+            "durable_outbox",
+            "durable_waiting",
+            "durable_places",
+            "durable_answers",
+            "durable_activity_waiting",
+            "durable_activity_places",
+        ),
         FOR_QUEUES,
     ),
 }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ..engine import store_ports as ports
 from . import queries
+from .activity_limits import ActivityLimitRows
 from .answers import Answers
 from .arrivals import Inbox
 from .cleanup import Cleanup
@@ -58,6 +59,7 @@ class Store:
         self.workers: ports.Workers = Workers(database)
         self.schedules: ports.Schedules = Schedules(database, starts, inbox)
         self.admission: ports.AdmissionRows = AdmissionRows(database)
+        self.limits: ports.ActivityLimitRows = ActivityLimitRows(database, self.timing)
         self.cleanup: ports.Cleanup = Cleanup(database)
         self.switches: ports.SwitchRows = SwitchRows(database, self.timing)
         self.upkeep: ports.Upkeep = Upkeep(database)

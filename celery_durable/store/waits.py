@@ -10,6 +10,7 @@ import sqlalchemy as sa
 
 from ..core.history import EventKind
 from ..core.status import RuntimeStatus
+from ..engine.activity_limits import LIMIT_GATE
 from ..engine.listing import Waits
 from ..engine.writes import DEADLINE
 from .inbox import FAR
@@ -32,7 +33,8 @@ def waits_statement(executions: Sequence[str], ids: Sequence[str], now: int) -> 
     """Return the statement.
 
     Its rows are (what, whose, how many, a name, an attempt, a moment, facts); of activities, in the
-    place of a moment, how many of them wait for their completion by token.
+    place of a moment, how many of them wait for their completion by token, and in that of facts,
+    how many for places.
     """
     o, c, m, w = outbox.c, instances.c, inbox.c, waiting.c
     none: sa.ColumnElement[Any] = sa.literal_column("0")
@@ -60,6 +62,7 @@ def waits_statement(executions: Sequence[str], ids: Sequence[str], now: int) -> 
             name=sa.func.min(o.name),
             attempt=sa.func.max(o.attempt),
             moment=sa.func.count(o.deferred_at),
+            facts=sa.cast(sa.func.sum(sa.case((o.gate == LIMIT_GATE, 1), else_=0)), sa.String(20)),
         ).where(o.execution.in_(executions), o.kind == "activity"),
         per(c.parent_id, "child", name=sa.func.min(c.id)).where(
             c.parent_id.in_(ids), c.status.not_in(_ENDED)
@@ -85,7 +88,7 @@ def gathered(rows: Iterable[Sequence[Any]], id_of: dict[str, str]) -> dict[str, 
         match what:
             case "activity":
                 waits.activities, waits.activity, waits.attempt = int(number), name, int(attempt)
-                waits.deferred = int(moment)
+                waits.deferred, waits.limited = int(moment), int(facts)
             case "child":
                 waits.children, waits.child = int(number), name
             case "timer":

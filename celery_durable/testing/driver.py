@@ -51,6 +51,7 @@ _NEXT_DUE = Statement(
     " {true}"
     " UNION ALL SELECT MIN(ready_at) FROM durable_waiting WHERE ready_at > {once}"
     " UNION ALL SELECT MIN(expires_at) FROM durable_places WHERE expires_at > {once}"
+    " UNION ALL SELECT MIN(expires_at) FROM durable_activity_places WHERE expires_at > {once}"
     " UNION ALL SELECT MIN(check_at) FROM durable_schedules WHERE check_at > {once}) AS moments"
 )
 # what a worker has died of is found by its recovery at once, whatever the clock shows
@@ -256,6 +257,8 @@ class Driver:
         self._outbox().repair(_BATCH)
         for name in runtime.store.admission.names_waiting(0):
             runtime.runner.admission.admit(name)
+        if runtime.store.limits.is_due(0):
+            runtime.runner.dispatcher.let_in()
         run_due_schedules(runtime.runner.starter)
         return bool(publisher.activities or publisher.turns)
 

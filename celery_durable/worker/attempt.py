@@ -20,6 +20,7 @@ from celery.exceptions import Ignore, Reject, Retry
 from ..core.endings import is_own
 from ..core.plain_task import carrier_of
 from ..core.times import EPOCH
+from ..engine.activity_limits import LIMITED
 from ..engine.outcome import AttemptView
 from ..engine.propagation import context_of
 from ..engine.records import ActivityStart, ActivityTicket, Deferral, Outcome
@@ -102,11 +103,17 @@ class Attempt:
         if self.deferral is not None and error is None:
             raise Deferred("its outcome comes by its token")
         self.runtime.just_recorded.task_id = self.request.id
+        self._give_back()
         if error is not None:
             heard = error if isinstance(error, Exception) else as_exception(error)
             spare_errbacks(self.task, self.request, heard)
             raise heard
         return result
+
+    def _give_back(self) -> None:
+        """Let others in, if it had places of limits."""
+        if header_in(self.request, LIMITED):
+            self.runtime.runner.dispatcher.let_in(is_likely=False)
 
     def _keep(self, view: AttemptView) -> None:
         """Put the machine back: nothing of this run goes through it."""

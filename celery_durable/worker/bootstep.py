@@ -30,6 +30,7 @@ from ..errors import ConfigurationError, DurableError
 from .activity import wrap_tasks
 from .request import hold_messages, watch_revoke
 from .runtime import Runtime, runtime_of
+from .task_limits import keep_limits
 from .turn_queues import common_queue
 from .witness import WorkerWitness, snapshot
 
@@ -86,6 +87,7 @@ class RecoveryStep(bootsteps.StartStopStep):  # type: ignore[misc]
             runtime.store.workers.beat(runtime.worker_id, str(worker.hostname))
         except DurableError as error:
             log.error("the durable store cannot be reached yet: %s", error)
+        self._keep_limits(runtime)
         self._thread = threading.Thread(
             target=self._run, args=(worker,), name="durable-recovery", daemon=True
         )
@@ -95,6 +97,12 @@ class RecoveryStep(bootsteps.StartStopStep):  # type: ignore[misc]
             target=self._stay_alive, args=(worker,), name="durable-heartbeat", daemon=True
         ).start()
         atexit.register(self._leave)
+
+    def _keep_limits(self, runtime: Runtime) -> None:
+        try:
+            keep_limits(runtime.runner)
+        except DurableError as error:
+            log.error("what tasks declare about limits could not be stored: %s", error)
 
     def stop(self, worker: Any) -> None:
         """Continue until the pool has finished: a warm shutdown may take long, and its activities

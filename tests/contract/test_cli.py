@@ -26,7 +26,7 @@ NAMED = set(
     "start list count show history watch wait result ask query event suspend resume cancel"
     " terminate rewind"
     " restart fork purge explain override complete fail export replay verify lint orchestrators"
-    " schedules entities pause unpause pauses ramp migrate check doctor adopt exporter".split()
+    " schedules entities pause unpause pauses limits ramp migrate check doctor adopt exporter".split()
 )
 
 

@@ -20,9 +20,10 @@ from celery_durable import Durable
 from celery_durable.core.history import EventKind
 from celery_durable.core.names import request_key
 from celery_durable.core.status import RuntimeStatus
+from celery_durable.engine.activity_limits import LIMIT_GATE
 from celery_durable.engine.draft import new_execution_id
 from celery_durable.engine.records import InboxKind
-from celery_durable.engine.switches import SwitchKind
+from celery_durable.engine.switches import GATED, SwitchKind
 from celery_durable.errors import ConfigurationError, StoreError
 from celery_durable.store import Store
 from celery_durable.store.schema import metadata
@@ -107,7 +108,9 @@ OURS = {
     "workers.hostname": "x" * 200,
     "schedules.timezone": max(zoneinfo.available_timezones(), key=len),
     "schedules.overlap": "buffer",
-    "outbox.gate": "paused",
+    "outbox.gate": max(GATED, LIMIT_GATE, key=len),
+    "activity_waiting.lane": "0" * 40,
+    "activity_places.scope": "x" * 190,
     "switches.kind": max(SwitchKind, key=len),
     "held.kind": max(SwitchKind, key=len),
     "waiting.lane": "0" * 40,
@@ -123,6 +126,8 @@ OURS |= {
         ("outbox", "execution"),
         ("waiting", "execution"),
         ("held", "execution"),
+        ("activity_waiting", "execution"),
+        ("activity_places", "execution"),
         ("instances", "execution"),
         ("instances", "parent_execution"),
     ]
@@ -141,6 +146,8 @@ COPIES = {
         "answers.instance",
     ],
     "switches.name": ["held.name"],
+    "outbox.name": ["activity_waiting.task"],
+    "outbox.queue": ["activity_waiting.queue"],
     "instances.name": ["schedules.orchestrator", "waiting.name", "places.name", "limits.name"],
 }
 COLUMNS = {

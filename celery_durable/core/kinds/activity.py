@@ -11,6 +11,7 @@ from ..commands import Command, shown_in
 from ..history import Event, EventKind
 from ..names import checked_name
 from ..options import REFUSED_BY_ACTIVITIES, refuse
+from ..permits import Permit, call_permits
 from ..ports import Host
 from .call import Call, CallKind, CallOptions, CallsPlan
 
@@ -52,6 +53,10 @@ class ScheduleActivity(Command):
     terms: Mapping[str, Any] | None = None
     #: Whether it may add members to the chord that it is in.
     is_in_chord: bool = False
+    #: The places that it needs before it is sent, by the limits of the call itself.
+    permits: tuple[Permit, ...] = ()
+    #: The task that does the work, of a chunk the one that is mapped.
+    subject: str = ""
 
     @property
     def label(self) -> str:
@@ -100,6 +105,17 @@ class ActivityCall(Call):
         if self.task in MAPS:  # sent where the task goes that is mapped, as Celery does
             self.task_options.setdefault("route_name", str(self.kwargs["task"]["task"]))
         self.is_held = options.is_held
+        #: The places that each attempt needs, by the limits of the call itself.
+        self.permits: tuple[Permit, ...] = ()
+        if options.limits:
+            self.permits = call_permits(
+                options.limits,
+                self.subject,
+                self.args,
+                self.kwargs,
+                lambda: host.signature_of(self.task),
+                is_known=host.is_replaying,
+            )
         #: The number of the rewind since which it is done again, after a saga had undone it.
         self.redo = 0
 
@@ -107,6 +123,11 @@ class ActivityCall(Call):
     def title(self) -> str:
         """The task's name."""
         return self.task
+
+    @property
+    def subject(self) -> str:
+        """The task that does the work: of a chunk, the one that is mapped."""
+        return str(self.task_options.get("route_name")) if self.task in MAPS else self.task
 
     def _schedule_command(self) -> Command:
         chosen = self.options
@@ -127,6 +148,8 @@ class ActivityCall(Call):
             redo=self.redo,
             terms=self._terms(),
             is_in_chord=chosen.chord is not None,
+            permits=self.permits,
+            subject=self.subject,
         )
 
     def _terms(self) -> dict[str, Any] | None:

@@ -18,6 +18,7 @@ from ..commands import Command
 from ..futures import CallFuture
 from ..history import Event, EventKind
 from ..joins import Joins
+from ..limits import Limit, Rate
 from ..ports import Host
 from ..retry import RetryPolicy, asked_wait
 from .kind import Kind, Reissue, failure_of
@@ -53,6 +54,8 @@ class CallOptions:
     command_log: list[int] | None = None
     #: Of a member of a chord's header: where the signatures go that it adds to the chord.
     chord: list[Mapping[str, Any]] | None = None
+    #: Of each attempt of an activity, over all workers.
+    limits: tuple[Limit | Rate, ...] = ()
 
     def start_timeout_of(self, attempt: int) -> int | None:
         """Return within how many microseconds a worker must begin an attempt."""

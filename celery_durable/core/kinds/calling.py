@@ -10,6 +10,7 @@ from typing import Any, Literal, TypeVar, overload
 from ..canvas import chunks_of, members_of, parts_of, steps_of, with_first
 from ..futures import AllFuture, MapFuture
 from ..guard import in_turn
+from ..limits import Limit, Rate, read_limits
 from ..options import REFUSED_BY_ACTIVITIES, refuse
 from ..ports import Host
 from ..retry import Interval, RetryPolicy, in_microseconds
@@ -24,6 +25,8 @@ from .typed_payload import TypedPayloads, as_type
 __all__ = ["CallContext", "call", "leaf", "window"]
 
 R = TypeVar("R")
+#: What ``limit=`` takes.
+Limits = int | Limit | Rate | Sequence[int | Limit | Rate] | None
 
 
 def call(host: Host, signature: Mapping[str, Any], options: CallOptions) -> asyncio.Future[Any]:
@@ -49,6 +52,8 @@ def leaf(host: Host, signature: Mapping[str, Any], options: CallOptions) -> Call
     kind: type[ChildCall | ActivityCall] = ActivityCall
     if host.is_orchestrator(name := str(signature["task"])):
         kind = ChildCall
+        if options.limits:
+            raise ValueError(f"limit= is for activities, and {name} is an orchestrator")
         given = signature.get("args") or (), signature.get("kwargs") or {}
         host.of(TypedPayloads).checked(lambda: host.check_call(name, *given), is_of_call=True)
     call = kind(host, signature, options)
@@ -174,6 +179,7 @@ class CallContext(ContextPart):
         heartbeat_timeout: Interval | None = None,
         on_exhausted: Literal["raise", "suspend"] = "raise",
         label: str | None = None,
+        limit: Limits = None,
         type: Any = None,
     ) -> asyncio.Future[R]: ...
     @overload
@@ -187,6 +193,7 @@ class CallContext(ContextPart):
         heartbeat_timeout: Interval | None = None,
         on_exhausted: Literal["raise", "suspend"] = "raise",
         label: str | None = None,
+        limit: Limits = None,
         type: Any = None,
     ) -> asyncio.Future[Any]: ...
     @in_turn
@@ -200,6 +207,7 @@ class CallContext(ContextPart):
         heartbeat_timeout: Interval | None = None,
         on_exhausted: Literal["raise", "suspend"] = "raise",
         label: str | None = None,
+        limit: Limits = None,
         type: Any = None,
     ) -> asyncio.Future[Any]:
         """Run an activity, a sub-orchestration or a canvas of them; scheduled now, awaited or not.
@@ -213,11 +221,15 @@ class CallContext(ContextPart):
             heartbeat_timeout: between two ``durable_context().heartbeat()``.
             on_exhausted: after the last failed attempt raise here, or suspend the instance.
             label: a name for people: history and pictures show it.
+            limit: how many attempts may run at a time, or be sent in a time, over all workers: a
+                number, ``Limit``, ``Rate``, or a list of these; the task's own limits hold, too.
+                Time limits count from when an attempt is let in. Of a canvas, for each leaf.
             type: any annotation: what the result is decoded to, as ``Receipt`` or
                 ``list[Receipt]``.
 
         Raises:
             TypeError: ``signature`` is not a Celery signature.
+            ValueError: ``limit`` is given to a sub-orchestration, or its ``key`` names no argument.
             PayloadError: an argument cannot be encoded; (when awaited) the result does not fit
                 ``type``.
 
@@ -232,6 +244,7 @@ class CallContext(ContextPart):
             heartbeat_timeout=heartbeat_timeout,
             on_exhausted=on_exhausted,
             label=label,
+            limit=limit,
         )
         future = call(self._host, signature, options)
         return future if type is None else as_type(self._host, future, type, _subject(signature))
@@ -257,6 +270,7 @@ class CallContext(ContextPart):
         timeout: Interval | None = None,
         start_timeout: Interval | None = None,
         heartbeat_timeout: Interval | None = None,
+        limit: Limits = None,
         label: str | None = None,
         stop_when: int | None = None,
     ) -> asyncio.Future[list[Any]]:
@@ -274,6 +288,7 @@ class CallContext(ContextPart):
             timeout: of one attempt.
             start_timeout: until a worker is first seen to run it.
             heartbeat_timeout: between two heartbeats.
+            limit: as in ``call``, for each item.
             label: a name for people; item 3, counted from 0, is ``"<label>[3]"``.
             stop_when: so many successes are enough: what has not ended then is taken back, and its
                 place has ``celery_durable.SKIPPED``, which is null in a payload.
@@ -283,7 +298,7 @@ class CallContext(ContextPart):
                 failure.
 
         Raises:
-            ValueError: a number is out of its range.
+            ValueError: a number is out of its range; and as in ``call``.
 
         Example:
             >>> receipts = await ctx.map(charge, orders, concurrency=10, tolerate=0.1)
@@ -297,10 +312,13 @@ class CallContext(ContextPart):
             start_timeout=start_timeout,
             heartbeat_timeout=heartbeat_timeout,
             label=label,
+            limit=limit,
         )
         width = _optional_count(concurrency, "concurrency")
         enough = _optional_count(stop_when, "stop_when")
         base: dict[str, Any] = dict(task) if isinstance(task, Mapping) else {"task": task.name}
+        if options.limits and self._host.is_orchestrator(str(base["task"])):
+            raise ValueError(f"limit= is for activities, and {base['task']} is an orchestrator")
         signatures = [{**base, "args": (value, *(base.get("args") or ()))} for value in values]
         futures = window(self._host, signatures, width, options)
         return MapFuture(futures, loop=self._host.loop, tolerate=tolerated, stop_when=enough)
@@ -335,6 +353,7 @@ def _call_options(
     heartbeat_timeout: Interval | None = None,
     on_exhausted: str = "raise",
     label: str | None = None,
+    limit: Limits = None,
 ) -> CallOptions:
     if on_exhausted not in ("raise", "suspend"):
         raise ValueError(f"on_exhausted must be 'raise' or 'suspend', not {on_exhausted!r}")
@@ -349,6 +368,7 @@ def _call_options(
         heartbeat_timeout=_optional(heartbeat_timeout, "heartbeat_timeout"),
         suspend_on_exhausted=on_exhausted == "suspend",
         label=label,
+        limits=read_limits(limit, "limit="),
     )
 
 

@@ -1,6 +1,6 @@
 """What the page on limits takes for granted."""
 
-from tests.pages.scenery.shop import durable
+from tests.pages.scenery.shop import app, durable
 
 
 def begin(env):
@@ -19,6 +19,8 @@ def end(env, names):
         names["fulfil"].s({"tenant": "acme"}),
     ):
         assert env.run(each) is None
+    assert env.run(names["welcome"].s("ada")) is None
+    assert names["app"] is app
 
 
 async def wait(ctx):

@@ -27,6 +27,7 @@ OWN = {
     "admission": {"durable_waiting", "durable_places", "durable_limits"},
     "switches": {"durable_switches", "durable_held"},
     "answers": {"durable_answers"},
+    "activity_limits": {"durable_activity_waiting", "durable_activity_places"},
     "migrate": {"durable_meta", "durable_alembic_version"},
     "upkeep": {"durable_meta", "durable_instances"},
 }
@@ -59,6 +60,21 @@ JOINED = {
     "outbox.DUE_ACTIVITIES": {"durable_instances"},
     "outbox.DUE_ACTIVITIES_IF": {"durable_instances"},
     "workers.ABANDONED": {"durable_outbox"},
+    **{
+        f"activity_limits.{name}": {"durable_outbox"}
+        for name in (
+            "HEADS",
+            "HEADS_BY_STEPS",
+            "LANE",
+            "LANES",
+            "LANES_BEFORE",
+            "LOST_PLACES",
+            "LOST_WAITING",
+            "OF_EXECUTION",
+            "TAKEN",
+        )
+    },
+    "activity_limits.IS_DUE": {"durable_limits"},
     "schedules.DUE_SCHEDULES": {"durable_instances"},
     "admission.LOST_PLACES": {"durable_instances"},
     "admission.LOST_WAITING": {"durable_instances"},
@@ -71,6 +87,8 @@ JOINED = {
         "durable_places",
         "durable_switches",
         "durable_instances",
+        "durable_activity_waiting",
+        "durable_activity_places",
     },
 }
 #: Modules that read by SQLAlchemy Core, across tables.

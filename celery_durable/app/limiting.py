@@ -1,0 +1,40 @@
+"""Limits on ``Durable``: how far they are used."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ..handles.aio import twin
+from ..handles.limit_use import LimitUse, list_limits
+
+if TYPE_CHECKING:
+    from ..worker.runtime import Runtime
+
+__all__ = ["Limiting"]
+
+
+class Limiting:
+    """What is limited over all workers."""
+
+    if TYPE_CHECKING:
+
+        @property
+        def runtime(self) -> Runtime:
+            """The engine of this process."""
+
+    def limits(self) -> list[LimitUse]:
+        """Return the limits of activities and orchestrators of which places are taken or waited
+        for, by name and key.
+
+        Raises:
+            StoreError: the store cannot be reached.
+
+        Example:
+            >>> for use in durable.limits():
+            ...     print(use.name, use.key, use.most, use.taken, use.waiting)
+        """
+        return list_limits(self.runtime)
+
+    # -- twins for code that runs on an event loop -------------------------------------------------
+
+    alimits = twin(limits)

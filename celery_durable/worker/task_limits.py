@@ -1,0 +1,151 @@
+"""What Celery's tasks declare about limits: ``durable_limit``."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Mapping
+from typing import Any
+
+from celery import Celery
+
+from ..core.limits import read_limits
+from ..core.permits import TaskLimit, argument_of, dump_limits, task_limit
+from ..engine.engine import Engine
+from ..engine.switches import SwitchKind
+from ..errors import ConfigurationError
+
+__all__ = ["CeleryTasks", "check_limits", "declared_limits", "keep_limits", "watch_declarations"]
+
+
+def declared_limits(given: Any, signature: inspect.Signature, what: str) -> tuple[TaskLimit, ...]:
+    """Return the limits that ``durable_limit=`` gives to a task.
+
+    Raises:
+        ConfigurationError: they cannot be used, or a key names no argument of the task.
+    """
+    return tuple(
+        task_limit(limit, None if limit.key is None else _argument(limit.key, signature, what))
+        for limit in read_limits(given, f"{what}: durable_limit")
+    )
+
+
+def _argument(key: Any, signature: inspect.Signature, what: str) -> Any:
+    if not isinstance(key, str):
+        raise ConfigurationError(
+            f"{what}: durable_limit: key is the name of an argument; a function of them is for"
+            " limit= of ctx.call and ctx.map"
+        )
+    argument = argument_of(signature, key)
+    if argument is None:
+        names = ", ".join(signature.parameters) or "none"
+        raise ConfigurationError(
+            f"{what}: durable_limit: it has no argument {key!r}; it has {names}"
+        )
+    return argument
+
+
+def check_limits(task: Any) -> None:
+    """Check what a task declares.
+
+    Raises:
+        ConfigurationError: it cannot be used.
+    """
+    given = getattr(task, "durable_limit", None)
+    if given is not None:
+        declared_limits(given, inspect.signature(task.run), f"task {task.name}")
+
+
+def watch_declarations(app: Celery) -> None:
+    """Let ``app.task(durable_limit=...)`` refuse what cannot be used where it stands, not when
+    Celery makes the task.
+    """
+    declare = app.task
+    if getattr(declare, "checks_durable_limit", False):
+        return
+
+    @functools.wraps(declare)
+    def task(*args: Any, **options: Any) -> Any:
+        made = declare(*args, **options)
+        if options.get("durable_limit") is None:
+            return made
+        if args:
+            _check_declared(args[0], options)
+            return made
+
+        def decorated(function: Any) -> Any:
+            _check_declared(function, options)
+            return made(function)
+
+        return decorated
+
+    task.checks_durable_limit = True  # type: ignore[attr-defined]
+    app.task = task
+
+
+def _check_declared(function: Any, options: Mapping[str, Any]) -> None:
+    signature = inspect.signature(function)
+    if options.get("bind"):
+        _, *others = signature.parameters.values()
+        signature = signature.replace(parameters=others)
+    name = options.get("name") or getattr(function, "__name__", function)
+    declared_limits(options["durable_limit"], signature, f"task {name}")
+
+
+class CeleryTasks:
+    """The tasks of an app (``engine.tasks.Tasks``)."""
+
+    def __init__(self, app: Celery) -> None:
+        self.app = app
+        #: By name, what was given and what that means.
+        self._limits: dict[str, tuple[Any, tuple[TaskLimit, ...]]] = {}
+
+    def signature_of(self, name: str) -> inspect.Signature | None:
+        """Return the signature of a task's body; None where its code is not known."""
+        task = self.app._tasks.get(name)
+        return None if task is None else inspect.signature(task.run)
+
+    def limits_of(self, name: str) -> tuple[TaskLimit, ...] | None:
+        """Return the limits that a task declares; None where its code is not known."""
+        task = self.app._tasks.get(name)
+        if task is None:
+            return None
+        given = getattr(task, "durable_limit", None)
+        if given is None:
+            return ()
+        known = self._limits.get(name)
+        if known is None or known[0] is not given:
+            limits = declared_limits(given, inspect.signature(task.run), f"task {name}")
+            known = self._limits[name] = given, limits
+        return known[1]
+
+    def priority_of(self, name: str) -> int | None:
+        """Return the priority that a task declares; None is none, or its code is not known."""
+        priority = getattr(self.app._tasks.get(name), "priority", None)
+        return priority if isinstance(priority, int) else None
+
+    def all_limits(self) -> Mapping[str, tuple[TaskLimit, ...]]:
+        """Return the limits of all tasks that declare any."""
+        found = {name: self.limits_of(name) for name in list(self.app._tasks)}
+        return {name: limits for name, limits in found.items() if limits}
+
+
+def keep_limits(engine: Engine) -> None:
+    """Write what the tasks of this worker declare into the store, for processes that do not have
+    their code; what one declares no more is deleted.
+
+    Raises:
+        StoreError: the store cannot be reached.
+    """
+    kept = {
+        row.name: row.value for row in engine.store.switches.read() if row.kind == SwitchKind.LIMIT
+    }
+    declared = {name: dump_limits(limits) for name, limits in engine.tasks.all_limits().items()}
+    for name, value in declared.items():
+        if kept.get(name) != value:
+            engine.store.switches.set(SwitchKind.LIMIT, name, value, None)
+    for name in kept:
+        if name not in declared and engine.tasks.limits_of(name) is not None:
+            engine.store.switches.delete(SwitchKind.LIMIT, name)
+    if kept or declared:
+        engine.switches.refresh()
