@@ -98,8 +98,9 @@ def test_an_idle_second_costs_one_statement(
 
     ticks(recovery, clock, 300)
 
-    # and one a minute: whether lists are to be kept short
-    assert 200 <= len(statements) <= 300 + 5, statements[-10:]
+    # and one a minute: whether lists are to be kept short; a few more where that waits for
+    # transactions of others on the same server
+    assert 200 <= len(statements) <= 300 + 10, statements[-10:]
     beats = sum("UPDATE durable_workers" in sql for sql in statements)
     assert 100 <= beats <= 150
     looks = len(statements) - beats
