@@ -15,7 +15,7 @@ import pytest
 from click.shell_completion import ShellComplete
 from click.testing import CliRunner, Result
 
-from celery_durable import RuntimeStatus, durable_context
+from celery_durable import Limit, Rate, RuntimeStatus, durable_context
 from celery_durable.cli import durable as group
 from celery_durable.cli.commands import commands
 from celery_durable.engine.registry import Definition
@@ -616,6 +616,38 @@ def test_the_doctor_tells_of_code_and_schedules(shell: Shell) -> None:
     assert (
         "PROBLEM  schedules: due for more than a minute, and no worker has started them: often"
         in found
+    )
+
+
+def test_limits_are_listed_and_the_doctor_tells_of_two_numbers(shell: Shell) -> None:
+    app = shell.app
+
+    @app.task(name="cli.slow", durable_limit=[Limit(1, name="crm"), Rate(9, per=60, key="what")])
+    def slow(what: str) -> None:
+        durable_context().defer()
+
+    @app.durable.orchestrator(name="cli.fan")
+    async def fan(ctx: Any) -> Any:
+        return await ctx.map(slow, ["a", "b"])
+
+    shell.run("start", "cli.fan", "--args", "[]", "--id", "f")
+    names = ("of", "name", "key", "per", "most", "taken", "waiting")
+    assert [tuple(row[name] for name in names) for row in shell.json("limits")["items"]] == [
+        ("task", "cli.slow", "a", "0:01:00", 9, 1, 0),
+        ("task", "cli.slow", "b", "0:01:00", 9, 0, 1),
+        ("task", "crm", None, None, 1, 1, 1),
+    ]
+    assert "a place for 2 activities" not in shell.run("list").stdout
+    assert (
+        "waits for a place: 1 of 1 of 'crm' are taken, 0 before it"
+        in shell.run("explain", "f").stdout
+    )
+    app.durable.runtime.store.workers.beat("w", "host-1")
+    assert "of activities, each with one number" in shell.run("doctor").stdout
+    app.tasks["cli.charge"].durable_limit = Limit(4, name="crm")
+    assert (
+        "PROBLEM  limits: one name has two numbers, of which the smaller holds: 'crm' is 1 in"
+        " cli.slow and 4 in cli.charge" in shell.run("doctor", code=5).stdout
     )
 
 

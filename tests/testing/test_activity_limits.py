@@ -66,13 +66,13 @@ def rated(what):
     return what
 
 
-@app.task(name="limited.five", durable_limit=Limit(5, name="shared"))
+@app.task(name="limited.five", shared=False, durable_limit=Limit(5, name="shared"))
 def five(what):
     ran.append(what)
     tokens.append(durable_context().defer())
 
 
-@app.task(name="limited.three", durable_limit=Limit(3, name="shared"))
+@app.task(name="limited.three", shared=False, durable_limit=Limit(3, name="shared"))
 def three(what):
     ran.append(what)
     tokens.append(durable_context().defer())
@@ -349,6 +349,37 @@ def test_plain_messages_are_not_limited(env):
     with env.replace(charge, returns=None):
         plain.apply(args=(1,))
     assert ran == [1] and durable.limits() == []
+
+
+@durable.orchestrator(name="limited.flow", limit=[Limit(1, key="customer"), Rate(2, per=60)])
+async def flow(ctx, customer):
+    await ctx.wait_event("never")
+
+
+def test_limits_of_orchestrators_are_listed_too(env):
+    for customer in ("a", "a", "b", "c"):
+        env.start(flow.s(customer))
+    per = timedelta(seconds=60)
+    assert [use for use in durable.limits() if use.waiting] == [
+        LimitUse("limited.flow", None, 2, 2, 2, per, True),
+        LimitUse("limited.flow", "a", 1, 1, 1, None, True),
+        LimitUse("limited.flow", "c", 1, 0, 1, None, True),
+    ]
+    assert use_of("limited.flow", "b") == (1, 1, 0)
+
+
+@app.task(name="limited.durable", durable=True, durable_limit=1)
+def by_itself(what):
+    ran.append(what)
+    tokens.append(durable_context().defer())
+
+
+def test_a_durable_task_keeps_its_limits(env):
+    runs = [by_itself.delay(number) for number in range(3)]
+    env.run_until_idle()
+    assert ran == [0] and use_of("limited.durable") == (1, 1, 2)
+    finish(env, 3)
+    assert ran == [0, 1, 2] and [run.get(timeout=1) for run in runs] == ["done"] * 3
 
 
 def test_crashes_anywhere_keep_to_the_limits(env):
