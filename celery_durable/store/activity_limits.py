@@ -45,10 +45,11 @@ LEAVE_WINDOW = Statement(
 
 # -- letting in ----------------------------------------------------------------------------------
 
-# a scalar question is answered by the key of the outbox for each row, however large that is
+# a scalar question is answered by the key of the outbox for each row, however large that is, and
+# PostgreSQL takes it for true of nearly all
 _WAITS = (
-    "(SELECT o.gate FROM durable_outbox o WHERE o.execution = w.execution AND o.command ="
-    " w.command AND o.attempt = w.attempt) = 'limit'"
+    "(SELECT o.command FROM durable_outbox o WHERE o.execution = w.execution AND o.command ="
+    " w.command AND o.attempt = w.attempt AND o.gate = 'limit') IS NOT NULL"
 )
 _FIRST = f"w.ready_at IS NOT NULL AND {_WAITS} ORDER BY w.precedence, w.ready_at, w.id"
 HEADS = Statement(
@@ -106,9 +107,7 @@ LANES_BEFORE = Statement(
     " :ready_at OR (w.ready_at = :ready_at AND w.id < :row)))) GROUP BY w.lane"
 )
 LOST_WAITING = Statement(
-    "SELECT w.id FROM durable_activity_waiting w WHERE COALESCE((SELECT o.gate FROM durable_outbox"
-    " o WHERE o.execution = w.execution AND o.command = w.command AND o.attempt = w.attempt), '')"
-    " <> 'limit' ORDER BY w.id LIMIT :limit"
+    f"SELECT w.id FROM durable_activity_waiting w WHERE NOT {_WAITS} ORDER BY w.id LIMIT :limit"
 )
 LOST_PLACES = Statement(
     "SELECT p.id FROM durable_activity_places p WHERE p.expires_at <= {once} OR (p.expires_at IS"
