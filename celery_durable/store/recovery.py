@@ -29,7 +29,8 @@ LOOK = Statement(
     " (SELECT MIN(id) FROM durable_places), (SELECT MIN(lifted_at) FROM durable_switches), (SELECT"
     " MIN(purge_at) FROM durable_instances WHERE purge_at IS NOT NULL), (SELECT MIN(holder) FROM"
     " durable_outbox WHERE holder = :worker), (SELECT MIN(ready_at) FROM durable_activity_waiting"
-    " WHERE ready_at IS NOT NULL), (SELECT MIN(id) FROM durable_activity_places)"
+    " WHERE ready_at IS NOT NULL), COALESCE((SELECT MIN(id) FROM"
+    " durable_activity_places), (SELECT MIN(id) FROM durable_activity_waiting))"
 )
 
 

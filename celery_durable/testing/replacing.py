@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -77,6 +78,7 @@ class StandIns:
         # with ``autoretry_for``, ``run`` is Celery's and calls the other
         place = "_orig_run" if hasattr(known, "_orig_run") else "run"
         before = known.__dict__.get(place)
+        run.__signature__ = inspect.signature(known.run)  # type: ignore[attr-defined]
         setattr(known, place, run)
         return (
             (lambda: delattr(known, place))

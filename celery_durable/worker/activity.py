@@ -23,7 +23,6 @@ from .attempt import Attempt
 from .headers import ticket_of
 from .orchestrator import OrchestratorTask
 from .runtime import runtime_of
-from .task_limits import check_limits
 
 __all__ = ["ActivityContext", "attempt_of", "durable_context", "wrap_tasks"]
 
@@ -52,7 +51,6 @@ def wrap_tasks(app: Celery) -> None:
         cls = type(task)
         if isinstance(task, OrchestratorTask) or "_durable_wrapped" in cls.__dict__:
             continue
-        check_limits(task)
         _let_autoretry_wait(task)
         cls.__call__ = _wrapped(cls)
         cls.add_to_chord = _adding(cls)

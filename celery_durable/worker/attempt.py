@@ -112,8 +112,12 @@ class Attempt:
 
     def _give_back(self) -> None:
         """Let others in, if it had places of limits."""
-        if header_in(self.request, LIMITED):
+        if not header_in(self.request, LIMITED):
+            return
+        try:
             self.runtime.runner.dispatcher.let_in(is_likely=False)
+        except Exception:
+            log.exception("who is let in after activity %s is left to recovery", self.request.id)
 
     def _keep(self, view: AttemptView) -> None:
         """Put the machine back: nothing of this run goes through it."""

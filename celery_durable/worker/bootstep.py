@@ -30,7 +30,7 @@ from ..errors import ConfigurationError, DurableError
 from .activity import wrap_tasks
 from .request import hold_messages, watch_revoke
 from .runtime import Runtime, runtime_of
-from .task_limits import keep_limits
+from .task_limits import check_limits, keep_limits
 from .turn_queues import common_queue
 from .witness import WorkerWitness, snapshot
 
@@ -58,6 +58,7 @@ class RecoveryStep(bootsteps.StartStopStep):  # type: ignore[misc]
         runtime = runtime_of(worker.app)
         runtime.registry.check()
         wrap_tasks(worker.app)
+        check_limits(worker.app)
         hold_messages(worker.app)
         watch_revoke(worker.app)
         runtime.worker_id = uuid.uuid4().hex

@@ -45,15 +45,13 @@ def _argument(key: Any, signature: inspect.Signature, what: str) -> Any:
     return argument
 
 
-def check_limits(task: Any) -> None:
-    """Check what a task declares.
+def check_limits(app: Celery) -> None:
+    """Check what the tasks of an app declare, in whatever way.
 
     Raises:
-        ConfigurationError: it cannot be used.
+        ConfigurationError: one of them cannot be used.
     """
-    given = getattr(task, "durable_limit", None)
-    if given is not None:
-        declared_limits(given, inspect.signature(task.run), f"task {task.name}")
+    CeleryTasks(app).all_limits()
 
 
 def watch_declarations(app: Celery) -> None:

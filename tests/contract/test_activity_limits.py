@@ -147,6 +147,16 @@ def test_a_window_lets_go_first(store: Store) -> None:
     assert let_in(store) == [3] and left(store) == (1, 2)
 
 
+def test_what_is_left_of_a_canceled_window_is_deleted(store: Store) -> None:
+    begin(store, activities=[limited(number, window_command=1, is_held=True) for number in (1, 2)])
+    assert not store.recovery.read_backlog(LEASE).has_limited
+    assert store.limits.free_lost() == 0
+    commit(store, canceled_commands=[1, 2])
+    assert store.recovery.read_backlog(LEASE).has_places
+    assert store.limits.free_lost() == 2 and left(store) == (0, 0)
+    assert not store.recovery.read_backlog(LEASE).has_places
+
+
 def test_who_finds_the_lock_taken_leaves_it(store: Store) -> None:
     if store.database.family == "sqlite":
         pytest.skip("SQLite has one writer at a time")

@@ -335,6 +335,36 @@ def test_a_declaration_that_cannot_be_used_is_refused_where_it_stands():
             Limit(1, name=name)
 
 
+def test_a_replaced_task_keeps_its_keys(env):
+    with env.replace(keyed, side_effect=lambda what, account: tokens.append(defer_for(what))):
+        for what in ("first", "second"):
+            env.start(by_position.s(what))
+        assert ran == ["first"] and use_of("limited.keyed", "a") == (1, 1, 1)
+
+
+def defer_for(what):
+    ran.append(what)
+    return durable_context().defer()
+
+
+@durable.orchestrator(name="limited.positional")
+async def by_position(ctx, what):
+    return await ctx.call(keyed.s(what, "a"))
+
+
+@durable.orchestrator(name="limited.chunks")
+async def in_chunks(ctx):
+    return await ctx.call(plain.chunks([(number,) for number in range(5)], 1))
+
+
+def test_chunks_have_the_limits_of_their_task(env):
+    most = []
+    tell = lambda number: most.append(use_of("limited.plain")[1])  # noqa: E731
+    with env.replace(plain, side_effect=tell):
+        env.run(in_chunks.s())
+    assert most == [2, 2, 2, 2, 1]
+
+
 @durable.orchestrator(name="limited.canvas")
 async def canvas(ctx):
     return await ctx.call(group(unlimited.s(number) for number in range(3)), limit=2)

@@ -127,7 +127,7 @@ class ActivityCall(Call):
     @property
     def subject(self) -> str:
         """The task that does the work: of a chunk, the one that is mapped."""
-        return str(self.task_options.get("route_name")) if self.task in MAPS else self.task
+        return str(self.kwargs["task"]["task"]) if self.task in MAPS else self.task
 
     def _schedule_command(self) -> Command:
         chosen = self.options
