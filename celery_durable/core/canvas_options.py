@@ -136,7 +136,12 @@ class CanvasOptions:
         once, so they are left out.
         """
         kept = ("options", "ignore_result", "shown", "context", "timeout", "plain_task")
-        return CanvasOptions({key: self.kept[key] for key in kept if key in self.kept})
+        found = {key: self.kept[key] for key in kept if key in self.kept}
+        if self.is_of_task:  # it expires as the first start did
+            found["plain_task"] = {
+                name: value for name, value in self.task.items() if name != "expires"
+            }
+        return CanvasOptions(found)
 
     # -- parts -------------------------------------------------------------------------------------
 

@@ -60,6 +60,8 @@ class TaskOptions:
     heartbeat_timeout: int | None = None
     #: Its body does not begin after this time; microseconds by the store's clock.
     expires: int | None = None
+    #: Status -> microseconds after which it is purged; None is the setting's.
+    retention: Mapping[str, int] | None = None
 
     def to_kept(self) -> dict[str, Any]:
         """Return what is stored.
@@ -74,7 +76,8 @@ class TaskOptions:
             "heartbeat_timeout": self.heartbeat_timeout,
             "expires": self.expires,
         }
-        return {name: value for name, value in kept.items() if value}
+        found = {name: value for name, value in kept.items() if value}
+        return found if self.retention is None else {**found, "retention": dict(self.retention)}
 
     @classmethod
     def of_kept(cls, kept: Mapping[str, Any]) -> TaskOptions:

@@ -10,7 +10,7 @@ What a crash leaves out between commit and try is found by recovery, once a seco
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Protocol
@@ -18,6 +18,7 @@ from typing import Protocol
 from .._errors import StoreError
 from ..core.canvas_options import CanvasOptions
 from ..core.decision import Decision
+from ..core.plain_task import TASK
 from ..core.ports import Codec
 from ..core.times import EPOCH
 from ..settings import Settings
@@ -60,12 +61,7 @@ class AdmissionController:
     engine: _Engine
 
     def apply_policies(
-        self,
-        new: NewInstance,
-        definition: Definition | None,
-        *,
-        debounces: bool = False,
-        retention: Mapping[str, int] | None = None,
+        self, new: NewInstance, definition: Definition | None, *, debounces: bool = False
     ) -> None:
         """Give a new instance what its orchestrator declares.
 
@@ -73,7 +69,8 @@ class AdmissionController:
             ValueError: a key cannot be computed from its arguments, or it cannot be debounced.
         """
         declared = None if definition is None else definition.retention
-        declared = declared if retention is None else retention
+        if new.version == TASK:
+            declared = CanvasOptions.read(self.engine.codec, new.canvas).task.get("retention")
         keep = self.engine.settings.kept if declared is None else declared
         if definition is not None and definition.flow is not None:
             args, kwargs = self.engine.codec.decode(new.input)

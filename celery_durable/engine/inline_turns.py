@@ -10,6 +10,7 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from .._errors import StoreError
 from ..core.history import EventKind
 from ..core.machine import Machine
 from ..core.status import RuntimeStatus
@@ -88,18 +89,28 @@ class InlineTurns:
         recorded alone.
         """
         instance = start.instance
-        definition = self.parts.registry.get(instance.name, instance.version)
-        pause = self.parts.switches.current().of_turns(
-            instance.name, instance.version, instance.queue
-        )
-        if definition is None or pause is not None or instance.status is not RuntimeStatus.RUNNING:
+        if not self._may_complete(instance):
             if cached is not None:
                 cached.abandon()
             return False
+        definition = self.parts.registry.get(instance.name, instance.version)
+        assert definition is not None
         row = _as_if_recorded(outcome, start.time_now())
         snapshot = Snapshot(instance, start.history, [row], row.visible_at)
         with at_turn(snapshot):
             return self._complete(outcome, snapshot, cached, definition)
+
+    def _may_complete(self, instance: InstanceRow) -> bool:
+        """Tell whether a turn of an instance may be taken here and now."""
+        if instance.status is not RuntimeStatus.RUNNING:
+            return False
+        if self.parts.versions.code_of(instance) is None:
+            return False
+        try:
+            switched = self.parts.switches.current()
+        except StoreError:
+            return False
+        return switched.of_turns(instance.name, instance.version, instance.queue) is None
 
     def _complete(
         self, outcome: Outcome, snapshot: Snapshot, cached: Machine | None, definition: Definition

@@ -27,12 +27,6 @@ class Pausing:
 
     parts: Parts
 
-    def of_turns(self, instance: InstanceRow) -> Switch | None:
-        """Return the pause that keeps an instance from taking turns."""
-        return self.parts.switches.current().of_turns(
-            instance.name, instance.version, instance.queue
-        )
-
     def hold_turns(self, instance: InstanceRow, pause: Switch) -> bool:
         """Leave the messages of an instance to the end of a pause; False if that has come."""
         rows = self.parts.store.switches

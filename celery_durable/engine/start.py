@@ -68,8 +68,6 @@ class StartRequest:
     expires: int | None = None
     #: Of its code; None is what the ramp says, or the newest.
     version: str | None = None
-    #: Status -> microseconds after which it is purged; None is what its orchestrator declares.
-    retention: Mapping[str, int] | None = None
 
 
 @dataclass(slots=True, eq=False)
@@ -149,7 +147,7 @@ class Starter:
             check_after=CHECK_MESSAGE_AFTER,
             facts=None if request.expires is None else {EXPIRES: request.expires},
         )
-        return self.complete(new, definition, debounces=True, retention=request.retention)
+        return self.complete(new, definition, debounces=True)
 
     def complete(
         self,
@@ -158,7 +156,6 @@ class Starter:
         *,
         now: int | None = None,
         debounces: bool = False,
-        retention: Mapping[str, int] | None = None,
     ) -> NewInstance:
         """Give a new instance what its orchestrator declares, the caller's trace, and the time when
         recovery looks.
@@ -168,7 +165,6 @@ class Starter:
             definition: its code, where this process has it.
             now: the store's clock, if it is known.
             debounces: whether it may be merged into one that waits.
-            retention: in the place of what its orchestrator declares.
 
         Raises:
             ValueError: a limit's key cannot be told from its arguments, or it cannot be debounced.
@@ -177,7 +173,7 @@ class Starter:
             horizon = self._horizon
             if new.start_at - (self.parts.store.now() if now is None else now) > horizon:
                 new.check_after = -horizon  # too far ahead for a message: in time to send one
-        self.admission.apply_policies(new, definition, debounces=debounces, retention=retention)
+        self.admission.apply_policies(new, definition, debounces=debounces)
         self.parts.observation.starting(new)
         return new
 

@@ -36,6 +36,7 @@ from .records import InboxKind, InboxRow, InstanceRow, Snapshot
 from .replay import StaleReadError, awaits_rewind, facts_of
 from .routes import Action, Request, TurnView, request_of, route
 from .scope import at_turn
+from .switches import Switched
 from .version_choice import OPEN
 
 __all__ = ["TurnRunner", "TurnState"]
@@ -80,6 +81,7 @@ class TurnRunner:
     def _run(self, instance_id: str, crashes: CrashCount) -> TurnState:
         state, conflicts, snapshot = TurnState.HAS_MOVED, 0, None
         while conflicts < _CONFLICTS:
+            switched = self.parts.switches.current()
             cached = self.parts.live.take_instance(instance_id)
             try:
                 snapshot = self.parts.store.turns.load(instance_id, known_of(cached))
@@ -91,10 +93,10 @@ class TurnRunner:
                     cached.abandon()
                 return TurnState.MISSING
             instance = snapshot.instance
-            definition = self.parts.registry.get(instance.name, instance.version)
+            definition = self.parts.versions.code_of(instance)
             turn = LoadedTurn(snapshot, cached, definition, crashes)
             with at_turn(snapshot):
-                state = self._act(turn, takes_all=state is TurnState.HAS_MORE)
+                state = self._act(turn, switched, takes_all=state is TurnState.HAS_MORE)
             if state is TurnState.HAS_MOVED:
                 conflicts += 1
                 time.sleep(random.uniform(0, 0.002 * min(conflicts, 10)))  # noqa: S311
@@ -106,14 +108,15 @@ class TurnRunner:
 
     # -- the actions of the table ------------------------------------------------------------------
 
-    def _act(self, turn: LoadedTurn, *, takes_all: bool) -> TurnState:
+    def _act(self, turn: LoadedTurn, switched: Switched, *, takes_all: bool) -> TurnState:
         snapshot, lifecycle = turn.snapshot, self.lifecycle
         status, inbox = snapshot.instance.status, snapshot.inbox
         is_due = snapshot.is_due_later or any(
             row.wake_at is not None or (takes_all and row.kind != InboxKind.JOIN) for row in inbox
         )
         request, has_code = request_of(status, inbox), turn.definition is not None
-        pause = self.pausing.of_turns(snapshot.instance)
+        instance = snapshot.instance
+        pause = switched.of_turns(instance.name, instance.version, instance.queue)
         action = route(TurnView(status, request, is_due, has_code, pause is not None))
         if status.is_terminal or request is Request.TERMINATE or not has_code:
             turn.abandon()

@@ -5,17 +5,21 @@ A process that cannot tell stores ``OPEN``: the worker that is to take the first
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from .._errors import ConfigurationError
 from ..core.canvas_options import CanvasOptions
-from ..core.plain_task import TASK
+from ..core.plain_task import TASK, TaskOptions
 from ..core.ports import Codec
+from .records import InstanceRow
 from .registry import Definition, Registry
 from .switches import Ramp, SwitchBoard
 
 __all__ = ["OPEN", "VersionChoice"]
 
+log: logging.Logger = logging.getLogger("celery_durable.turn")
 #: Stored in place of a version that is still to be chosen; no version is called that.
 OPEN = "?"
 
@@ -68,6 +72,19 @@ class VersionChoice:
     def _is_plain(self, canvas: str | None) -> bool:
         is_likely = CanvasOptions.may_have(canvas, "plain_task")
         return is_likely and CanvasOptions.read(self.codec, canvas).is_of_task
+
+    def code_of(self, instance: InstanceRow) -> Definition | None:
+        """Return the code of an instance, where this process has it: of a plain task also all that
+        its retry policy names.
+        """
+        definition = self.registry.get(instance.name, instance.version)
+        if instance.version == TASK and CanvasOptions.may_have(instance.canvas, "retry"):
+            try:
+                TaskOptions.of_kept(CanvasOptions.read(self.codec, instance.canvas).task)
+            except ConfigurationError as error:
+                log.warning("%r waits for a worker that has its policy: %s", instance.id, error)
+                return None
+        return definition
 
     def following(
         self, definition: Definition, instance_id: str, upgrade: bool | str | None

@@ -54,13 +54,16 @@ IS_FREE = (
     " (SELECT 1 FROM durable_workers w WHERE w.id = durable_outbox.holder AND w.last_seen > {now} -"
     " :lease))"
 )
+# what is to be begun by then is not begun later: its time-out is to be recorded
+_IN_TIME = "(start_by IS NULL OR start_by > {now})"
+MAY_BEGIN = f"{IS_FREE} AND {_IN_TIME}"
 TAKE = (
     f"holder = :worker, start_by = NULL, check_at = {NEXT_LOOK}, beat_by = {{now}} + beat_timeout"
 )
-CLAIM = Statement(f"UPDATE durable_outbox SET {TAKE} WHERE {IS_FREE}")
+CLAIM = Statement(f"UPDATE durable_outbox SET {TAKE} WHERE {MAY_BEGIN}")
 # a process that is no worker shows no heartbeat: it may run the activity, and recovery keeps
 # looking
-RUN_UNCLAIMED = Statement(f"UPDATE durable_outbox SET start_by = NULL WHERE {IS_FREE}")
+RUN_UNCLAIMED = Statement(f"UPDATE durable_outbox SET start_by = NULL WHERE {MAY_BEGIN}")
 
 # -- at most once --------------------------------------------------------------------------------
 
@@ -69,7 +72,8 @@ _THIS = (
     " 'activity'"
 )
 LOCK_MARK = Statement(
-    f"SELECT COALESCE(crashes, 0) FROM durable_outbox {_THIS} AND gate IS NULL {{lock}}"
+    f"SELECT COALESCE(crashes, 0) FROM durable_outbox {_THIS} AND gate IS NULL AND {_IN_TIME}"
+    " {lock}"
 )
 MARK_OF = Statement(f"SELECT COALESCE(crashes, 0), instance, name FROM durable_outbox {_THIS}")
 BEGIN_ONCE = Statement(
@@ -108,18 +112,18 @@ POSTPONE = Statement(f"{_POSTPONE} AND {_MINE}")
 POSTPONE_FREE = Statement(f"{_POSTPONE} AND holder IS NULL")
 UNSEND = Statement(
     "UPDATE durable_outbox SET sent_at = NULL, check_at = {now} + :delay WHERE execution ="
-    " :execution AND command = :command AND attempt = :attempt AND holder IS NULL"
+    " :execution AND command = :command AND attempt = :attempt AND holder IS NULL AND gate IS NULL"
 )
 DELEGATE = Statement(
     "UPDATE durable_outbox SET is_delegated = {true}, holder = NULL, check_at = deadline_at "
-    "WHERE execution = :execution AND command = :command AND attempt = :attempt"
+    "WHERE execution = :execution AND command = :command AND attempt = :attempt AND gate IS NULL"
 )
 # the body has ended, and another one brings the outcome: from here on no worker may begin it, and
 # recovery looks at its time limits alone; is_delegated says that to earlier releases too
 DEFER = Statement(
     "UPDATE durable_outbox SET is_delegated = {true}, deferred_at = {now}, holder = NULL, start_by"
     f" = NULL, beat_by = {{now}} + beat_timeout, check_at = {NEXT_LOOK} {_THIS} AND deferred_at IS"
-    " NULL"
+    " NULL AND gate IS NULL"
 )
 # who brings the outcome waits for the transaction that this is a part of
 LOCK_ATTEMPT = Statement(f"UPDATE durable_outbox SET sends = sends {_THIS}")
@@ -133,8 +137,8 @@ HEARTBEAT_OUTSIDE = Statement(
 )
 HEARTBEAT_ACTIVITY = Statement(
     "UPDATE durable_outbox SET beat_by = {now} + beat_timeout, details = COALESCE(:details,"
-    f" details), check_at = CASE WHEN beat_timeout IS NULL THEN check_at ELSE {NEXT_LOOK} END WHERE"
-    " execution = :execution AND command = :command AND attempt = :attempt"
+    " details), check_at = CASE WHEN beat_timeout IS NULL OR gate IS NOT NULL THEN check_at ELSE"
+    f" {NEXT_LOOK} END WHERE execution = :execution AND command = :command AND attempt = :attempt"
 )
 
 # -- a pause holds it ----------------------------------------------------------------------------
@@ -181,7 +185,7 @@ INTERRUPTED = Statement(
 INTERRUPT = Statement(
     "UPDATE durable_outbox SET holder = NULL, start_by = NULL, beat_by = NULL, sends = sends + 1,"
     " sent_at = {now}, check_at = {now} + :resend_after, crashes = COALESCE(crashes, 0) + 1 WHERE"
-    " execution = :execution AND command = :command AND attempt = :attempt"
+    " execution = :execution AND command = :command AND attempt = :attempt AND gate IS NULL"
 )
 FREE_HELD = Statement(
     "UPDATE durable_outbox SET holder = NULL, start_by = NULL, beat_by = NULL, check_at = {now},"

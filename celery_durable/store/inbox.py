@@ -58,6 +58,7 @@ CLEAR_EXECUTION = Statement(
     "DELETE FROM durable_inbox WHERE instance = :id AND execution = :execution"
 )
 PARK_INBOX = Statement("UPDATE durable_inbox SET check_at = NULL WHERE instance = :id")
+PARK_PAUSED = Statement(f"{PARK_INBOX.sql} AND kind <> '{InboxKind.TERMINATE}'")
 WAKE_INBOX = Statement(
     "UPDATE durable_inbox SET check_at = CASE WHEN visible_at > :far THEN visible_at - :horizon"
     " ELSE :check_at END WHERE instance = :id AND (wake_at IS NOT NULL OR kind = 'Join')"

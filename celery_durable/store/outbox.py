@@ -90,9 +90,10 @@ DUE_ACTIVITIES_IF = (
     " o.sends, o.sent_at, o.holder, o.is_delegated, o.check_at, o.deadline_at, o.start_by,"
     " o.beat_by, COALESCE(o.crashes, 0), o.deferred_at, (SELECT i.root_id FROM durable_instances i"
     " WHERE i.id = o.instance), {now} FROM durable_outbox o WHERE o.check_at <= {once} AND"
-    " (o.sent_at IS NULL OR o.holder IS NOT NULL OR o.is_delegated OR o.crashes > 0 OR"
-    " o.deadline_at <= {once} OR o.start_by <= {once} OR (o.kind = 'finish' AND o.check_at <="
-    " {once} - 60000000) OR {lost}) ORDER BY o.check_at, o.execution, o.command LIMIT :limit"
+    " o.gate IS NULL AND (o.sent_at IS NULL OR o.holder IS NOT NULL OR o.is_delegated OR"
+    " o.crashes > 0 OR o.deadline_at <= {once} OR o.start_by <= {once} OR (o.kind = 'finish' AND"
+    " o.check_at <= {once} - 60000000) OR {lost}) ORDER BY o.check_at, o.execution,"
+    " o.command LIMIT :limit"
 )
 DUE_ACTIVITIES = Statement(DUE_ACTIVITIES_IF.replace("{lost}", "{true}"))
 # the messages of these have been received, and are with a worker

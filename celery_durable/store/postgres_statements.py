@@ -7,7 +7,7 @@ serves commits that touch nothing else.
 
 from __future__ import annotations
 
-from .attempts import IS_FREE, START_COLUMNS, TAKE
+from .attempts import MAY_BEGIN, START_COLUMNS, TAKE
 from .inbox_reads import FIRST_OF_INBOX
 from .instances import INSTANCE
 from .statements import Statement
@@ -119,7 +119,7 @@ BEGIN = Statement(
 # or the body runs once more
 TAKE_AND_BEGIN = Statement(
     "WITH lazily AS (SELECT set_config('synchronous_commit', 'off', TRUE)), mine AS (UPDATE"
-    f" durable_outbox SET {TAKE} FROM lazily WHERE {IS_FREE} RETURNING durable_outbox.*) "
+    f" durable_outbox SET {TAKE} FROM lazily WHERE {MAY_BEGIN} RETURNING durable_outbox.*) "
     + _START.replace("{rows}", "mine")
 )
 RECORD = Statement(

@@ -148,8 +148,9 @@ class SwitchRows:
         def hold(cursor: Cursor) -> bool:
             if run(cursor, LOCK_PAUSE, **of).fetchone() is None:
                 return False
+            # first these rows: letting go of what an earlier pause held waits, or is waited for
+            run(cursor, inbox.PARK_PAUSED, id=instance_id)
             run(cursor, NOTE_HELD_TURNS, execution=execution, instance=instance_id, **of)
-            run(cursor, inbox.PARK_INBOX, id=instance_id)
             return True
 
         return self.database.transact(hold)

@@ -9,21 +9,24 @@ from __future__ import annotations
 
 import functools
 import inspect
+import logging
 from collections.abc import Callable
 from typing import Any
 
 from celery import Celery
 from celery.app.task import Task as BaseTask
+from celery.exceptions import Ignore
 from celery.result import allow_join_result
 
 from ..errors import ConfigurationError
 from .activity_context import ActivityContext, current, durable_context
 from .async_tasks import run_async
 from .attempt import Attempt
-from .headers import ticket_of
+from .headers import HEADER, PART, MessageHeader, header_in, ticket_of
 from .orchestrator import OrchestratorTask
 from .runtime import runtime_of
 
+log: logging.Logger = logging.getLogger("celery_durable.activity")
 __all__ = ["ActivityContext", "attempt_of", "durable_context", "wrap_tasks"]
 
 
@@ -90,6 +93,7 @@ def _wrapped(cls: type) -> Callable[..., Any]:
         if not request.called_directly:
             body = _awaited(self, body)
         if request.called_directly or (ticket := ticket_of(request)) is None:
+            _refuse_turn(request)
             return body(*args, **kwargs)
         if getattr(request, "durable_has_begun", False):
             # the body calls its own task, whose request is a copy of this one
@@ -99,6 +103,22 @@ def _wrapped(cls: type) -> Callable[..., Any]:
         return Attempt(runtime_of(self.app), self, ticket).run(body, args, kwargs)
 
     return __call__
+
+
+def _refuse_turn(request: Any) -> None:
+    """Drop a message of a turn that has come to a plain task: its body is not to run by that.
+
+    Raises:
+        Ignore: it is one.
+    """
+    if request.called_directly or header_in(request, HEADER) is None:
+        return
+    header = MessageHeader.from_request(request)
+    if header is not None and header.kind != "activity":
+        log.error(
+            "a message of a turn of %r came to the task %s: dropped", request.id, request.task
+        )
+        raise Ignore
 
 
 def _let_autoretry_wait(task: Any) -> None:
@@ -128,12 +148,25 @@ def _awaited(task: Any, body: Callable[..., Any]) -> Callable[..., Any]:
     return run
 
 
+def _mark_parts(signature: Any) -> None:
+    """Let every task of a replacement be sent as a message: none of them is a start of its own."""
+    members = [*(getattr(signature, "tasks", None) or ()), getattr(signature, "body", None)]
+    for member in members:
+        if member is not None:
+            _mark_parts(member)
+    options = signature.setdefault("options", {})
+    options["headers"] = {**(options.get("headers") or {}), PART: True}
+
+
 def _replacing(own: Callable[..., Any]) -> Callable[..., Any]:
     def on_replace(self: Any, sig: Any) -> Any:
         """Let an eager activity be replaced: Celery gets the result at once, and forbids its tasks
         to get results.
         """
-        if not self.request.is_eager or ticket_of(self.request) is None:
+        if ticket_of(self.request) is None:
+            return own(self, sig)
+        _mark_parts(sig)
+        if not self.request.is_eager:
             return own(self, sig)
         with allow_join_result():
             return own(self, sig)

@@ -15,7 +15,7 @@ from celery import Celery
 from celery.app.registry import TaskRegistry
 
 from ..handles.orchestration import Orchestration
-from .headers import HEADER
+from .headers import HEADER, PART, ticket_in
 from .orchestrator import OrchestratorTask, end_of, started_here
 from .runtime import runtime_of
 from .starting import declared_of, plain_request_of
@@ -95,7 +95,7 @@ def _give_start(cls: Any, own: Callable[..., Any]) -> None:
     ) -> Any:
         """Start the task durably; see ``celery.Task.apply_async`` for the options."""
         options.update(link=link, link_error=link_error, shadow=shadow)
-        if _is_of_attempt(options):
+        if "_durable_start" not in type(self).__dict__ or _is_of_attempt(task_id, options):
             return own(self, args, kwargs, task_id=task_id, producer=producer, **options)
         return _start(self, args or (), kwargs or {}, task_id, options)
 
@@ -106,12 +106,14 @@ def _give_start(cls: Any, own: Callable[..., Any]) -> None:
     cls._durable_start = True
 
 
-def _is_of_attempt(options: Mapping[str, Any]) -> bool:
-    """Tell whether a message belongs to an attempt: it is ours, Celery's own retry, or a
-    replacement.
+def _is_of_attempt(task_id: str | None, options: Mapping[str, Any]) -> bool:
+    """Tell whether a message belongs to an attempt: it is ours, Celery's own retry, or a part of
+    what an attempt has replaced itself by.
     """
     headers = options.get("headers") or {}
-    return bool(HEADER in headers or options.get("retries") or options.get("replaced_task_nesting"))
+    if HEADER in headers or PART in headers or options.get("retries"):
+        return True
+    return bool(ticket_in(task_id, None, options.get("replaced_task_nesting")))
 
 
 def _start(

@@ -25,10 +25,12 @@ from typing import Any, Literal
 
 from ..engine.records import ActivityTicket
 
-__all__ = ["HEADER", "MessageHeader", "header_in", "sender_of", "ticket_in", "ticket_of"]
+__all__ = ["HEADER", "PART", "MessageHeader", "header_in", "sender_of", "ticket_in", "ticket_of"]
 
 #: The name of the header.
 HEADER = "durable"
+#: Marks messages of what an attempt has replaced itself by.
+PART = "durable_part"
 _TAG = 12
 
 

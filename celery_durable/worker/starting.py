@@ -27,6 +27,7 @@ from ..errors import ConfigurationError
 from .backend import is_rpc
 from .runtime import Runtime
 from .task_events import shown_otherwise
+from .turn_queues import common_queue
 
 __all__ = ["canvas_of_message", "declared_of", "moment", "plain_request_of", "request_of"]
 
@@ -102,7 +103,7 @@ def plain_request_of(
     args, kwargs = tuple(args), dict(kwargs)
     if task.typing and (check := getattr(task, "__header__", None)) is not None:
         check(*args, **kwargs)
-    declared, declared_timeout, retention = declared_of(task)
+    declared, declared_timeout = declared_of(task)
     queue, routed = runtime.publisher.place(task.name, options, lambda: (args, kwargs))
     expires = moment(
         runtime, task.expires if options.get("expires") is None else options["expires"]
@@ -120,6 +121,8 @@ def plain_request_of(
     run_by = replace(chosen or declared, options=attempts, expires=expires)
     context = _context(runtime, task, args, kwargs, options)
     turns = {name: value for name, value in attempts.items() if name in _OF_TURNS}
+    if common := common_queue(task.app.conf.get("durable_turn_queue")):
+        queue, turns = common, {**turns, "queue": common}
     canvas = CanvasOptions(_canvas(task, kept | turns, context)).with_task(run_by.to_kept())
     return StartRequest(
         task.name,
@@ -130,13 +133,12 @@ def plain_request_of(
         root_id=options.get("root_id"),
         expires=expires,
         version=TASK,
-        retention=retention,
         **own,
     )
 
 
-def declared_of(task: Any) -> tuple[TaskOptions, int | None, Mapping[str, int] | None]:
-    """Return how a task says that it is run, for how long as a whole, and how long it is kept.
+def declared_of(task: Any) -> tuple[TaskOptions, int | None]:
+    """Return how a task says that it is run, and how long all of it may take.
 
     Raises:
         ConfigurationError: what it declares cannot be used.
@@ -151,9 +153,11 @@ def declared_of(task: Any) -> tuple[TaskOptions, int | None, Mapping[str, int] |
                 retry=retry,
                 timeout=run_timeout(getattr(task, "durable_attempt_timeout", None)),
                 heartbeat_timeout=run_timeout(getattr(task, "durable_heartbeat_timeout", None)),
+                retention=(
+                    None if kept is _NOT_SAID else read_retention(kept, f"task {task.name}")
+                ),
             ),
             run_timeout(getattr(task, "durable_timeout", None)),
-            None if kept is _NOT_SAID else read_retention(kept, f"task {task.name}"),
         )
     except (TypeError, ValueError) as error:
         raise ConfigurationError(f"task {task.name}: {error}") from error

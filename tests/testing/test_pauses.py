@@ -9,6 +9,8 @@ from celery import Celery
 
 from celery_durable import ActivityTimeout, Durable, DurableError, Pause, RuntimeStatus
 from celery_durable.core.retry import RetryPolicy
+from celery_durable.engine.records import ActivityTicket
+from celery_durable.store.statements import Statement
 from celery_durable.testing import DurableEnv, durable_environment
 
 app = Celery("paused", set_as_current=False)
@@ -265,3 +267,29 @@ def scenario(env: DurableEnv):
 
 def test_nothing_is_lost_wherever_a_worker_dies(env):
     assert env.crash_everywhere(scenario) > 20
+
+
+def test_nothing_sets_a_time_on_what_is_held(env):
+    durable.pause(task=work)
+    held = env.start(limited.s())
+    outcomes = durable.runtime.store.outcomes
+    (ticket,) = [
+        ActivityTicket(*row)
+        for row in durable.runtime.store.database.read(
+            lambda cursor: durable.runtime.store.database.run(
+                cursor, Statement("SELECT execution, command, attempt FROM durable_outbox")
+            ).fetchall()
+        )
+    ]
+    for meddle in (
+        lambda: outcomes.unsend([ticket]),
+        lambda: outcomes.interrupt(ticket),
+        lambda: outcomes.heartbeat(ticket, None),
+        lambda: outcomes.delegate(ticket),
+    ):
+        meddle()
+        env.advance(HOUR)
+        assert held.refresh().runtime_status is RuntimeStatus.RUNNING and ran == []
+    durable.unpause(task=work)
+    env.run_until_idle()
+    assert held.refresh().output == "limited"

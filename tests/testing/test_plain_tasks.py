@@ -18,6 +18,7 @@ from celery_durable import (
     RuntimeStatus,
     durable_context,
 )
+from celery_durable.store.statements import Statement
 from celery_durable.testing import DurableEnv, durable_environment
 
 app = Celery("plain", set_as_current=False)
@@ -282,3 +283,69 @@ def test_it_is_durable_from_its_first_use_on_before_the_app_is_finalized():
     for task, is_it in ((first, True), (second, True), (third, False)):
         assert (task.apply_async.__func__ is not Task.apply_async) is is_it
     assert not fresh.finalized
+
+
+class Kept(Task):
+    name = "plain.kept"
+    durable = True
+    durable_retention = 60
+
+    def run(self, n=0):
+        return n
+
+
+class NotKept(Kept):
+    name = "plain.notkept"
+    durable = False
+
+
+app.register_task(Kept())
+app.register_task(NotKept())
+
+
+def test_what_follows_a_plain_task_that_replaced_itself_is_a_start(env):
+    declared.apply_async(replaced_task_nesting=1)  # Celery says it of all later steps of the chain
+    env.run_until_idle()
+    assert [run.name for run in durable.find().items] == ["plain.durable"]
+
+
+def test_no_is_no_also_for_a_class_whose_base_says_yes(env):
+    app.tasks["plain.kept"].delay()
+    app.tasks["plain.notkept"].delay()
+    env.run_until_idle()
+    assert [run.name for run in durable.find().items] == ["plain.kept"]
+
+
+def test_it_is_kept_as_long_as_it_says_however_it_is_started(env):
+    kept = app.tasks["plain.kept"]
+    run = env.start(kept.s())
+    again = durable.get(run.restart(new_id="again").id)
+    durable.schedule("kept", kept.s(), interval=600)
+    env.advance(timedelta(minutes=11))
+    store = durable.runtime.store.database
+    rows = store.read(
+        lambda cursor: store.run(
+            cursor, Statement("SELECT purge_at FROM durable_instances")
+        ).fetchall()
+    )
+    assert again.id == "again" and all(purge_at is not None for (purge_at,) in rows)
+
+
+def test_a_restart_of_one_that_has_expired_begins(env):
+    run = declared.apply_async(expires=60, countdown=3_600)
+    env.advance(2 * HOUR)
+    assert durable.get(run.id).runtime_status is RuntimeStatus.CANCELED
+    again = durable.get(run.id).restart()
+    env.run_until_idle()
+    assert durable.get(again.id).output == "done"
+
+
+def test_without_what_its_policy_names_it_waits(env, monkeypatch):
+    policy = RetryPolicy(retry_if=is_odd)
+    run = durable.start(add.s(1, 2), retry=policy, start_at=env.now + HOUR)
+    with monkeypatch.context() as patch:
+        patch.delattr("tests.testing.test_plain_tasks.is_odd")
+        env.advance(2 * HOUR)
+        assert run.refresh().runtime_status is RuntimeStatus.PENDING
+    env.advance(HOUR)
+    assert run.refresh().output == 3

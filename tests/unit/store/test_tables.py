@@ -50,6 +50,7 @@ JOINED = {
     "attempts.START_COLUMNS": {"durable_inbox"},
     "attempts.BEGIN_ACTIVITY": {"durable_instances", "durable_inbox"},
     "attempts.IS_FREE": {"durable_workers"},
+    "attempts.MAY_BEGIN": {"durable_workers"},
     "attempts.CLOSE_GATE": {"durable_workers"},
     "switches.NOTE_HELD": {"durable_outbox"},
     "switches.HELD": {"durable_outbox", "durable_instances"},
