@@ -150,10 +150,11 @@ def _awaited(task: Any, body: Callable[..., Any]) -> Callable[..., Any]:
 
 def _mark_parts(signature: Any) -> None:
     """Let every task of a replacement be sent as a message: none of them is a start of its own."""
-    members = [*(getattr(signature, "tasks", None) or ()), getattr(signature, "body", None)]
-    for member in members:
-        if member is not None:
-            _mark_parts(member)
+    tasks = getattr(signature, "tasks", None) or ()
+    for member in [tasks] if isinstance(tasks, dict) else tasks:
+        _mark_parts(member)
+    if isinstance(body := getattr(signature, "body", None), dict):
+        _mark_parts(body)
     options = signature.setdefault("options", {})
     options["headers"] = {**(options.get("headers") or {}), PART: True}
 

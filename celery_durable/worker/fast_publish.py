@@ -13,6 +13,7 @@ import operator
 import sys
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
+from contextvars import Context
 from types import MethodType
 from typing import Any
 
@@ -110,7 +111,9 @@ class FastPublisher:
             try:
                 # an orchestrator's own apply_async starts one
                 send = sender_of(task)
-                send(
+                # in a context of its own: within a callback Celery would ask for more of a producer
+                Context().run(
+                    send,
                     args,
                     kwargs,
                     producer=mould,
