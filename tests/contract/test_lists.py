@@ -131,9 +131,17 @@ def progress(store: Store) -> tuple[int, ...]:
 
 
 def list_all(store: Store) -> None:
-    """Do what recovery does in some minutes."""
-    for _ in range(4):
+    """Do what recovery does in some minutes.
+
+    It waits for transactions that are open on the same server, also of others.
+    """
+    aim = store.now() - 2 * MINUTE
+
+    def is_reached() -> bool:
         store.upkeep.list_lasting(1000)
+        return progress(store)[0] >= aim
+
+    wait_until(is_reached, 120)
 
 
 @pytest.mark.parametrize("ends", ["COMPLETED", "FAILED"])
@@ -156,7 +164,8 @@ def test_what_a_long_transaction_starts_is_found_when_it_commits(store: Store) -
         assert store.starts.insert_within(cursor, new_instance())
         cursor.execute(f"UPDATE durable_instances SET created_at = {store.now() - 3 * MINUTE}")
         if store.database.family != "sqlite":  # that has one writer at a time
-            list_all(store)
+            for _ in range(4):
+                store.upkeep.list_lasting(1000)
         connection.connection.commit()
     assert store.reads.count(Filters(LIVE)) == 1
     list_all(store)
@@ -206,10 +215,14 @@ def test_damaged_progress_costs_time_and_nothing_else(store: Store) -> None:
 def test_recovery_lists_who_lives_for_long(store: Store) -> None:
     insert(store, [row(1, store.now() - 3 * MINUTE)])
     recovery = World(store).recovery()
-    for _ in range(4):
+    aim = store.now() - 2 * MINUTE
+
+    def is_reached() -> bool:
         recovery._next_list = 0
         recovery.tick(list, lambda _: None)
-    assert progress(store)[0] >= store.now() - 2 * MINUTE
+        return progress(store)[0] >= aim
+
+    wait_until(is_reached, 120)
 
 
 def test_the_migration_lists_who_lives_and_can_be_taken_back(

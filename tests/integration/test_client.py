@@ -381,9 +381,9 @@ def test_a_naive_datetime_is_refused(stage):
         stage.start(stage.testapp.triple.s(1), start_at=datetime(2030, 1, 1))
 
 
-def test_a_plain_task_is_no_orchestrator(stage):
-    with pytest.raises(TypeError, match=r"plain task 'testapp\.add'"):
-        stage.start(stage.testapp.add.s(1, 2))
+def test_a_plain_task_is_started_as_one_activity(stage):
+    run = stage.start(stage.testapp.add.s(1, 2))
+    assert run.get(timeout=60) == 3 and run.name == "testapp.add"
 
 
 def test_an_orchestrator_without_its_s_is_named_so(stage):

@@ -125,4 +125,8 @@ def test_rare_rows_are_found_in_one_pass(site: Site, asked: list[tuple[str, Any]
             for node in nodes(explained["Plan"])
             if node.get("Relation Name") == "durable_instances"
         ]
-        assert len(passes) == 1, (query, explained)
+        statuses = query.get("status", "")
+        parts = 1 if isinstance(statuses, str) else len(statuses)  # one of each status
+        parts += "stuck" in query  # what may be stuck is found first
+        assert len(passes) == parts, (query, explained)
+        assert all("Index" in node["Node Type"] for node in passes), (query, explained)
