@@ -62,6 +62,9 @@ def hold_messages(app: Celery) -> None:
 def durable_request(base: Any) -> type:
     """Return a subclass of a request class that holds back the acknowledgement of activities."""
     base = symbol_by_name(base)
+    found: type = base
+    if issubclass(found, DurableRequestMixin):
+        return found  # of a task whose class another task's is derived from
     if base not in _classes:
         _classes[base] = type(f"Durable{base.__name__}", (DurableRequestMixin, base), {})
     return _classes[base]

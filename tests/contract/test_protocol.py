@@ -314,7 +314,7 @@ def test_a_turn_that_froze_and_commits_late_changes_nothing(store: Store) -> Non
     async def steps(ctx: Any) -> list[Any]:
         return [await ctx.wait_event("e"), ctx.set_status("one"), await ctx.wait_event("e")]
 
-    other.runner.registry = frozen.registry
+    other.runner.registry = other.runner.versions.registry = frozen.registry
     frozen.start("steps")
     frozen.pump()
     store.inbox.put([event(payload='"first"')])

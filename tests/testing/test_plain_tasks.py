@@ -20,6 +20,7 @@ from celery_durable import (
 )
 from celery_durable.store.statements import Statement
 from celery_durable.testing import DurableEnv, durable_environment
+from celery_durable.worker.request import DurableRequestMixin, hold_messages
 
 app = Celery("plain", set_as_current=False)
 app.conf.durable_tasks = ("plain.listed.*",)
@@ -307,6 +308,12 @@ def test_what_follows_a_plain_task_that_replaced_itself_is_a_start(env):
     declared.apply_async(replaced_task_nesting=1)  # Celery says it of all later steps of the chain
     env.run_until_idle()
     assert [run.name for run in durable.find().items] == ["plain.durable"]
+
+
+def test_a_task_may_be_derived_from_another(env):
+    hold_messages(app)
+    for name in ("plain.kept", "plain.notkept"):
+        assert issubclass(app.tasks[name].Request, DurableRequestMixin)
 
 
 def test_no_is_no_also_for_a_class_whose_base_says_yes(env):
