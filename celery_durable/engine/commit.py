@@ -17,7 +17,7 @@ from .compilers import COMPILERS
 from .draft import CommitDraft
 from .observers import PropagatedContext
 from .ports import Publisher
-from .records import ActivityRow, ActivityTicket, InboxKind, Snapshot
+from .records import ActivityAttemptId, ActivityRow, InboxKind, Snapshot
 from .version_choice import VersionChoice
 from .writes import NewInbox, TurnCommit
 
@@ -123,7 +123,7 @@ def activity_rows(commit: TurnCommit, root_id: str) -> Sequence[ActivityRow]:
     """Return the activities of a commit that are to be sent at once."""
     return [
         ActivityRow(
-            ActivityTicket(commit.execution, new.command, new.attempt),
+            ActivityAttemptId(commit.execution, new.command, new.attempt),
             commit.instance_id,
             new.kind,
             new.name,

@@ -16,7 +16,7 @@ from ..core.guard import refuse_inside_orchestrator
 from .completion_tokens import checked, opened
 from .control import Control
 from .outcome import OutcomeDesk, Verdict
-from .records import ActivityTicket, Outcome, Recorded
+from .records import ActivityAttemptId, Outcome, Recorded
 from .store_ports import Cursor, Store
 
 __all__ = ["complete", "fail", "failure_of", "heartbeat"]
@@ -81,7 +81,7 @@ def _end(control: Control, body: bytes, payload: str, session: Any, *, has_faile
     return True
 
 
-def _follow(desk: OutcomeDesk, ticket: ActivityTicket, recorded: Recorded) -> None:
+def _follow(desk: OutcomeDesk, ticket: ActivityAttemptId, recorded: Recorded) -> None:
     desk.follow(ticket, recorded)
 
 

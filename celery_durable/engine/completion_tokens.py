@@ -16,7 +16,7 @@ import hashlib
 import hmac
 
 from .._errors import StoreError
-from .records import ActivityTicket
+from .records import ActivityAttemptId
 from .store_ports import Store
 
 __all__ = ["checked", "opened", "sealed", "token_of"]
@@ -30,7 +30,7 @@ _LONGEST = 200
 _MOST = 64
 
 
-def token_of(store: Store, ticket: ActivityTicket) -> str:
+def token_of(store: Store, ticket: ActivityAttemptId) -> str:
     """Return the token of an attempt: the same each time."""
     key = store.completion_key(makes=True)
     if key is None:
@@ -38,7 +38,7 @@ def token_of(store: Store, ticket: ActivityTicket) -> str:
     return sealed(key, ticket)
 
 
-def sealed(key: str, ticket: ActivityTicket) -> str:
+def sealed(key: str, ticket: ActivityAttemptId) -> str:
     """Return the token of an attempt."""
     text = "-".join(map(str, ticket)).encode()
     tag = _hmac(key, b"tag", text)[:_TAG]
@@ -75,7 +75,7 @@ def checked(token: str) -> bytes:
     return body
 
 
-def opened(key: str | None, body: bytes) -> ActivityTicket | None:
+def opened(key: str | None, body: bytes) -> ActivityAttemptId | None:
     """Return whose token it is; None if it was made with another secret: it is of another store."""
     if key is None:
         return None
@@ -84,7 +84,7 @@ def opened(key: str | None, body: bytes) -> ActivityTicket | None:
     if not hmac.compare_digest(tag, _hmac(key, b"tag", text)[:_TAG]):
         return None
     execution, command, attempt = text.decode().rsplit("-", 2)
-    return ActivityTicket(execution, int(command), int(attempt))
+    return ActivityAttemptId(execution, int(command), int(attempt))
 
 
 def _hmac(key: str, purpose: bytes, text: bytes) -> bytes:

@@ -19,7 +19,7 @@ from .admission import AdmissionController
 from .commit import activity_rows
 from .parts import Parts
 from .ports import SendFailure
-from .records import ActivityRow, ActivityTicket, InstanceRow, Outcome, Recorded, TurnAddress
+from .records import ActivityAttemptId, ActivityRow, InstanceRow, Outcome, Recorded, TurnAddress
 from .writes import Committed, NewInbox, TurnCommit
 
 __all__ = ["Dispatcher", "address_of"]
@@ -130,7 +130,7 @@ class Dispatcher:
     # -- what follows from an outcome --------------------------------------------------------------
 
     def follow(
-        self, ticket: ActivityTicket, recorded: Recorded, take_turn: Callable[[str], None]
+        self, ticket: ActivityAttemptId, recorded: Recorded, take_turn: Callable[[str], None]
     ) -> None:
         """Send what an outcome has released, and have the turn taken that it wants.
 
@@ -173,7 +173,7 @@ class Dispatcher:
         return time.monotonic()
 
     def _note_unsent(
-        self, rows: Sequence[ActivityRow], failed: Mapping[ActivityTicket, Exception]
+        self, rows: Sequence[ActivityRow], failed: Mapping[ActivityAttemptId, Exception]
     ) -> None:
         damaged = {
             row.instance: failed[row.ticket]

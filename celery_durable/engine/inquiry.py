@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
 from .due import Lost
-from .records import ActivityTicket
+from .records import ActivityAttemptId
 from .store_ports import Workers
 
 __all__ = ["Hands", "Inquiry", "Witness"]
@@ -33,7 +33,7 @@ class Hands(NamedTuple):
     not acknowledged.
     """
 
-    activities: Collection[ActivityTicket] = ()
+    activities: Collection[ActivityAttemptId] = ()
     instances: Collection[str] = ()
 
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 
 from .._errors import DurableError
 from ..settings import Settings
-from .records import ActivityTicket
+from .records import ActivityAttemptId
 from .store_ports import Workers
 
 __all__ = ["Membership"]
@@ -40,7 +40,7 @@ class Membership:
     #: Of each silent worker: when the store saw it last, and since when it is known to be silent.
     _sightings: dict[str, tuple[int, float]] = field(default_factory=dict)
     #: What this worker has taken and did not run, at the last look.
-    _not_run: set[ActivityTicket] = field(default_factory=set)
+    _not_run: set[ActivityAttemptId] = field(default_factory=set)
 
     @property
     def has_suspects(self) -> bool:
@@ -73,7 +73,7 @@ class Membership:
         self._last_beat = now
 
     def free_not_run(
-        self, held: Collection[ActivityTicket], running: Collection[ActivityTicket]
+        self, held: Collection[ActivityAttemptId], running: Collection[ActivityAttemptId]
     ) -> None:
         """Free what this worker has taken, by the store, and does not run, at two looks in a row:
         until then no other worker may run it.

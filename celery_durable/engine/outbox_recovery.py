@@ -15,7 +15,7 @@ from .engine import Engine
 from .inbox_recovery import back_off
 from .outcome import Verdict
 from .ports import Publisher
-from .records import ActivityTicket, Outcome
+from .records import ActivityAttemptId, Outcome
 from .store_ports import Store
 
 __all__ = ["OutboxRecovery"]
@@ -132,7 +132,7 @@ class OutboxRecovery:
         )
         self._record(ticket, error)
 
-    def _record(self, ticket: ActivityTicket, error: Exception) -> None:
+    def _record(self, ticket: ActivityAttemptId, error: Exception) -> None:
         outcome = Outcome(ticket, self.codec.encode_failure(error), has_failed=True)
         if self.engine.outcomes.accept(outcome) is not Verdict.LATE:
             log.debug("%s", error)

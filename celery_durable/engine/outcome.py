@@ -21,7 +21,7 @@ from ..core.machine import Machine
 from .dispatch import Dispatcher, address_of
 from .inline_turns import InlineTurns
 from .parts import Parts
-from .records import ActivityStart, ActivityTicket, Deferral, Outcome, Recorded
+from .records import ActivityAttemptId, ActivityStart, Deferral, Outcome, Recorded
 
 __all__ = ["AttemptView", "OutcomeDesk", "Patience", "Verdict"]
 
@@ -136,7 +136,10 @@ class OutcomeDesk:
         self.follow(deferral.ticket, patience(lambda: defer(deferral)), attempt)
 
     def follow(
-        self, ticket: ActivityTicket, recorded: Recorded | None, attempt: AttemptView | None = None
+        self,
+        ticket: ActivityAttemptId,
+        recorded: Recorded | None,
+        attempt: AttemptView | None = None,
     ) -> Verdict:
         """Bring about what an outcome sets in motion that is recorded alone.
 
@@ -160,7 +163,7 @@ class OutcomeDesk:
             )
         return Verdict.ALONE
 
-    def _meet_unrecorded(self, ticket: ActivityTicket, attempt: AttemptView | None) -> Verdict:
+    def _meet_unrecorded(self, ticket: ActivityAttemptId, attempt: AttemptView | None) -> Verdict:
         """Tell an outcome that came too late from one whose first commit's answer was lost."""
         if attempt is None:
             return Verdict.LATE

@@ -13,7 +13,7 @@ from datetime import timedelta
 
 from ..core.times import EPOCH
 from .parts import Parts
-from .records import ActivityTicket, InstanceRow
+from .records import ActivityAttemptId, InstanceRow
 from .switches import Switch
 
 __all__ = ["Pausing", "paused_in_words"]
@@ -33,7 +33,7 @@ class Pausing:
         return self._is_held(rows.hold_turns(instance.id, instance.execution, pause))
 
     def holds(
-        self, ticket: ActivityTicket, task: str, queue: Callable[[], str | None] | None = None
+        self, ticket: ActivityAttemptId, task: str, queue: Callable[[], str | None] | None = None
     ) -> bool:
         """Keep an attempt from beginning if its task or its queue is paused; tell whether it is
         kept.

@@ -13,7 +13,7 @@ from typing import Any, Protocol, TypeVar
 
 from ..core.status import RuntimeStatus
 from .listing import InstanceRecord
-from .records import ActivityRow, ActivityTicket, TurnAddress
+from .records import ActivityAttemptId, ActivityRow, TurnAddress
 
 __all__ = [
     "Arguments",
@@ -88,7 +88,9 @@ class Publisher(Routing, Protocol):
     is returned, never raised.
     """
 
-    def publish_activities(self, rows: Sequence[ActivityRow]) -> Mapping[ActivityTicket, Exception]:
+    def publish_activities(
+        self, rows: Sequence[ActivityRow]
+    ) -> Mapping[ActivityAttemptId, Exception]:
         """Send activities.
 
         Return those that could not be sent, and why: a ``PayloadError`` is damage in the row.

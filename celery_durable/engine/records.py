@@ -17,7 +17,7 @@ __all__ = [
     "UNANSWERED",
     "ActivityRow",
     "ActivityStart",
-    "ActivityTicket",
+    "ActivityAttemptId",
     "Answer",
     "Asked",
     "Deferral",
@@ -57,7 +57,7 @@ class InboxKind:
     ENDING = (TERMINATE, "CancelRequested")
 
 
-class ActivityTicket(NamedTuple):
+class ActivityAttemptId(NamedTuple):
     """What names one attempt of one activity everywhere, also as a Celery task id."""
 
     execution: str
@@ -70,8 +70,8 @@ class ActivityTicket(NamedTuple):
         return f"d-{self.execution}-{self.command}-{self.attempt}"
 
     @classmethod
-    def parse(cls, task_id: Any) -> ActivityTicket | None:
-        """Return the ticket in a task id, or None if it is no activity's.
+    def parse(cls, task_id: Any) -> ActivityAttemptId | None:
+        """Return the attempt in a task id, or None if it is no activity's.
 
         The id comes from a message, and may be anything.
         """
@@ -211,7 +211,7 @@ class InstanceEnd(NamedTuple):
 class ActivityRow:
     """An outbox row, as recovery or a released slot publishes it."""
 
-    ticket: ActivityTicket
+    ticket: ActivityAttemptId
     instance: str
     kind: str
     name: str
@@ -231,7 +231,7 @@ class Outcome:
     ``added`` are the encoded signatures that it adds to its chord.
     """
 
-    ticket: ActivityTicket
+    ticket: ActivityAttemptId
     payload: str
     has_failed: bool
     ran: int | None = None
@@ -250,7 +250,7 @@ class Deferral(NamedTuple):
     ``ran`` is how many microseconds the body took.
     """
 
-    ticket: ActivityTicket
+    ticket: ActivityAttemptId
     ran: int | None = None
 
 

@@ -36,7 +36,7 @@ from .inquiry import Inquiry, Witness
 from .membership import Membership
 from .outbox_recovery import OutboxRecovery
 from .ports import Publisher
-from .records import ActivityTicket
+from .records import ActivityAttemptId
 from .registry import Registry
 from .schedules import run_due_schedules
 from .store_ports import Store
@@ -110,8 +110,8 @@ class Recovery:
 
     def tick(
         self,
-        running: Callable[[], Collection[ActivityTicket]],
-        acknowledge: Callable[[Collection[ActivityTicket]], None],
+        running: Callable[[], Collection[ActivityAttemptId]],
+        acknowledge: Callable[[Collection[ActivityAttemptId]], None],
     ) -> None:
         """Say that this worker lives, then repair what is due.
 

@@ -13,7 +13,7 @@ from ..core.status import RuntimeStatus
 from .activity_limits import TermsOf, Use
 from .due import Backlog, DueActivity, DueSchedule, DueWake, Lost, Move, ScheduleRow
 from .listing import Filters, InstanceRecord, OwedEnd, Pending, Waits
-from .records import ActivityTicket, TurnAddress
+from .records import ActivityAttemptId, TurnAddress
 from .writes import NewInbox, NewInstance, Waiting
 
 __all__ = [
@@ -173,12 +173,12 @@ class Workers(Protocol):
     def unregister(self, worker: str) -> None:
         """Forget a worker that stops in good order; what it held is free at once."""
 
-    def held_by(self, worker: str) -> list[ActivityTicket]:
+    def held_by(self, worker: str) -> list[ActivityAttemptId]:
         """Return the activities that a worker has taken."""
 
     def keep(
         self,
-        activities: Collection[ActivityTicket],
+        activities: Collection[ActivityAttemptId],
         instances: Collection[str],
         delay: int,
         *,
@@ -203,7 +203,7 @@ class Workers(Protocol):
         not registered any more), and for how long it has been silent by the store's clock.
         """
 
-    def free_held(self, ticket: ActivityTicket, worker: str) -> bool:
+    def free_held(self, ticket: ActivityAttemptId, worker: str) -> bool:
         """Free an activity that a living worker has taken and does not run."""
 
     def living_workers(self, lease: int) -> list[str]:

@@ -14,9 +14,9 @@ from typing import Any, Protocol, TypeVar
 
 from .activity_limits import ActivityLimitRows
 from .records import (
+    ActivityAttemptId,
     ActivityRow,
     ActivityStart,
-    ActivityTicket,
     Asked,
     Claim,
     Deferral,
@@ -151,7 +151,7 @@ class Outcomes(Protocol):
     """Attempts of activities: how one begins, and how its outcome comes in."""
 
     def begin(
-        self, ticket: ActivityTicket, known: ReplayPosition | None, claim: Claim | None = None
+        self, ticket: ActivityAttemptId, known: ReplayPosition | None, claim: Claim | None = None
     ) -> ActivityStart | None:
         """Look at an activity about to run, and take it if a claim is made.
 
@@ -177,26 +177,26 @@ class Outcomes(Protocol):
         None if the attempt is over, or deferred already.
         """
 
-    def is_deferred(self, ticket: ActivityTicket) -> bool:
+    def is_deferred(self, ticket: ActivityAttemptId) -> bool:
         """Tell whether the body of an attempt has ended and its outcome is still to come."""
 
-    def hold_within(self, cursor: Cursor, ticket: ActivityTicket) -> None:
+    def hold_within(self, cursor: Cursor, ticket: ActivityAttemptId) -> None:
         """Let those who bring the outcome of an attempt wait for the end of the transaction that
         the cursor is in.
         """
 
-    def hold_in_session(self, session: Session, ticket: ActivityTicket) -> None:
+    def hold_in_session(self, session: Session, ticket: ActivityAttemptId) -> None:
         """Do the same for the transaction of a session that ``transact_with_session`` gave."""
 
     def finish_join(self, execution: str, instance_id: str, join_command: int) -> bool:
         """Wake a join whose last member is in."""
 
-    def was_recorded(self, ticket: ActivityTicket, instance_id: str) -> bool:
+    def was_recorded(self, ticket: ActivityAttemptId, instance_id: str) -> bool:
         """Tell whether an outcome of this very attempt is in an inbox."""
 
     def postpone(
         self,
-        ticket: ActivityTicket,
+        ticket: ActivityAttemptId,
         delay: int,
         worker: str | None = None,
         *,
@@ -208,14 +208,14 @@ class Outcomes(Protocol):
         ``only_free``: unless any worker has it.
         """
 
-    def delegate(self, ticket: ActivityTicket) -> bool:
+    def delegate(self, ticket: ActivityAttemptId) -> bool:
         """Note that the activity replaced itself by another task: no worker holds it until that
         ends.
         """
 
     def begin_once(
         self,
-        ticket: ActivityTicket,
+        ticket: ActivityAttemptId,
         worker: str | None,
         level: int,
         mark: int,
@@ -229,33 +229,35 @@ class Outcomes(Protocol):
         ``is_again`` tells that a try before this one may have succeeded without an answer.
         """
 
-    def postpone_once(self, ticket: ActivityTicket, mark: int, delay: int) -> bool:
+    def postpone_once(self, ticket: ActivityAttemptId, mark: int, delay: int) -> bool:
         """Leave an activity to Celery's own retry, unless that has begun already."""
 
-    def delegate_once(self, ticket: ActivityTicket, mark: int) -> bool:
+    def delegate_once(self, ticket: ActivityAttemptId, mark: int) -> bool:
         """Note that the activity replaced itself by another task, unless that has begun already."""
 
-    def find_begun(self, ticket: ActivityTicket) -> tuple[str, str] | None:
+    def find_begun(self, ticket: ActivityAttemptId) -> tuple[str, str] | None:
         """Return the instance and the task of an activity whose run has begun and must not be
         repeated, else None.
         """
 
-    def find_instance_of(self, ticket: ActivityTicket) -> str | None:
+    def find_instance_of(self, ticket: ActivityAttemptId) -> str | None:
         """Return whose activity this is, if it is still outstanding."""
 
-    def interrupt(self, ticket: ActivityTicket) -> ActivityRow | None:
+    def interrupt(self, ticket: ActivityAttemptId) -> ActivityRow | None:
         """Let an activity run again whose process died after its body.
 
         Return what to send, or None if it is not wanted.
         """
 
-    def heartbeat(self, ticket: ActivityTicket, details: str | None) -> bool:
+    def heartbeat(self, ticket: ActivityAttemptId, details: str | None) -> bool:
         """Note that an activity makes progress; False if it is not wanted any more."""
 
-    def heartbeat_outside(self, ticket: ActivityTicket, details: str | None) -> bool:
+    def heartbeat_outside(self, ticket: ActivityAttemptId, details: str | None) -> bool:
         """Do the same for one that makes progress elsewhere than in its worker."""
 
-    def heartbeat_within(self, cursor: Cursor, ticket: ActivityTicket, details: str | None) -> bool:
+    def heartbeat_within(
+        self, cursor: Cursor, ticket: ActivityAttemptId, details: str | None
+    ) -> bool:
         """Do that on a cursor inside a caller's transaction."""
 
     def transact_with_session(
@@ -278,13 +280,13 @@ class Outcomes(Protocol):
             StoreError: the database cannot be reached; nothing was committed.
         """
 
-    def unsend(self, tickets: Sequence[ActivityTicket], delay: int = 1000000) -> None:
+    def unsend(self, tickets: Sequence[ActivityAttemptId], delay: int = 1000000) -> None:
         """Note that these could not be published.
 
         Recovery tries again ``delay`` microseconds from now.
         """
 
-    def note_refusal(self, ticket: ActivityTicket, why: str) -> None:
+    def note_refusal(self, ticket: ActivityAttemptId, why: str) -> None:
         """Keep why the last message of an instance could not be sent, for people to see."""
 
 

@@ -21,7 +21,7 @@ from typing import Any, NamedTuple, Protocol
 from ..core.entity_names import ORCHESTRATORS
 from ..core.permits import TaskLimit, load_limits
 from ..core.plain_task import TASK
-from .records import ActivityTicket
+from .records import ActivityAttemptId
 
 __all__ = [
     "GATED",
@@ -113,10 +113,10 @@ class SwitchRows(Protocol):
     def held(self, kind: str, name: str) -> int:
         """Return how many attempts and instances a pause holds."""
 
-    def queue_of(self, ticket: ActivityTicket) -> str | None:
+    def queue_of(self, ticket: ActivityAttemptId) -> str | None:
         """Return where the messages of an activity go."""
 
-    def hold_activity(self, ticket: ActivityTicket, pause: Switch, lease: int) -> bool:
+    def hold_activity(self, ticket: ActivityAttemptId, pause: Switch, lease: int) -> bool:
         """Keep an attempt from beginning; False if the pause is lifted, or it is not free."""
 
     def hold_turns(self, instance_id: str, execution: str, pause: Switch) -> bool:

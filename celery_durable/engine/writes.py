@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from ..core.permits import Permit
 from ..core.status import RuntimeStatus
-from .records import ActivityRow, ActivityTicket, Answer, InstanceEnd
+from .records import ActivityAttemptId, ActivityRow, Answer, InstanceEnd
 
 __all__ = [
     "CHECK_MESSAGE_AFTER",
@@ -262,7 +262,7 @@ class TurnCommit:
     #: Rows of history as text; None writes none.
     events: str | None = None
     #: Guard: this attempt is outstanding. Its outcome comes in with the turn itself.
-    outcome: ActivityTicket | None = None
+    outcome: ActivityAttemptId | None = None
     #: Guard: nothing visible lies in the inbox.
     requires_empty_inbox: bool = False
     #: Numbers of the inbox rows that are in ``events`` now, or dropped.

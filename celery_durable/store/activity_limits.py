@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 from ..core.permits import Permit
 from ..engine.activity_limits import IsPaused, Numbers, Standing, Use
-from ..engine.records import ActivityRow, ActivityTicket
+from ..engine.records import ActivityAttemptId, ActivityRow
 from ..engine.writes import NewActivity
 from . import admission, attempts, clock
 from .choosing import MOST_AT_ONCE, choose
@@ -150,9 +150,9 @@ class Waiter(NamedTuple):
         return self.precedence, self.ready_at, self.id
 
     @property
-    def ticket(self) -> ActivityTicket:
+    def ticket(self) -> ActivityAttemptId:
         """The attempt."""
-        return ActivityTicket(self.execution, self.command, self.attempt)
+        return ActivityAttemptId(self.execution, self.command, self.attempt)
 
 
 def insert_waiting(
@@ -249,10 +249,13 @@ class ActivityLimitRows:
 
     def _open(self, cursor: Cursor, chosen: Sequence[Waiter]) -> list[ActivityRow]:
         """Let attempts in whose rows are free: a turn that holds one is about to cancel it."""
-        database, found = self.database, dict[ActivityTicket, ActivityRow]()
+        database, found = self.database, dict[ActivityAttemptId, ActivityRow]()
         for part in portions(sorted(one.ticket for one in chosen)):
             for row in attempts.LOCK_LIMITED.run(database, cursor, part).fetchall():
-                ticket, (instance, kind, name, message, *rest) = ActivityTicket(*row[:3]), row[3:]
+                ticket, (instance, kind, name, message, *rest) = (
+                    ActivityAttemptId(*row[:3]),
+                    row[3:],
+                )
                 found[ticket] = ActivityRow(
                     ticket, instance, kind, name, text_of(message) or "", *rest
                 )

@@ -9,9 +9,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from ..engine.records import (
+    ActivityAttemptId,
     ActivityRow,
     ActivityStart,
-    ActivityTicket,
     Claim,
     InstanceRow,
     ReplayPosition,
@@ -157,7 +157,7 @@ OPEN_GATES = ManyRows(
     "UPDATE durable_outbox SET gate = NULL, check_at = COALESCE(sent_at, {now}), sent_at = NULL,"
     " deadline_at = deadline_at + {now}, start_by = start_by + {now} WHERE gate = 'paused' AND"
     " ({these})",
-    *ActivityTicket._fields,
+    *ActivityAttemptId._fields,
 )
 
 # -- it waits for places -------------------------------------------------------------------------
@@ -165,14 +165,14 @@ OPEN_GATES = ManyRows(
 LOCK_LIMITED = ManyRows(
     "SELECT execution, command, attempt, instance, kind, name, message, queue, sends FROM"
     " durable_outbox WHERE gate = 'limit' AND ({these}) {skip_locked}",
-    *ActivityTicket._fields,
+    *ActivityAttemptId._fields,
 )
 # MySQL sets the columns in this order, each from what is there by then
 OPEN_LIMITED = ManyRows(
     "UPDATE durable_outbox SET gate = NULL, sent_at = :now, check_at = {least}(:later,"
     " COALESCE(deadline_at + :now, :later), COALESCE(start_by + :now, :later)), deadline_at ="
     " deadline_at + :now, start_by = start_by + :now WHERE {these}",
-    *ActivityTicket._fields,
+    *ActivityAttemptId._fields,
 )
 
 # -- its worker is gone --------------------------------------------------------------------------
@@ -199,7 +199,7 @@ FREE_ONE = Statement(
 )
 
 
-def claim_values(ticket: ActivityTicket, claim: Claim) -> dict[str, Any]:
+def claim_values(ticket: ActivityAttemptId, claim: Claim) -> dict[str, Any]:
     """Return the parameters of a claim."""
     return {
         **ticket._asdict(),
@@ -209,7 +209,7 @@ def claim_values(ticket: ActivityTicket, claim: Claim) -> dict[str, Any]:
     }
 
 
-def claim(database: Runner, cursor: Cursor, ticket: ActivityTicket, claim: Claim) -> bool:
+def claim(database: Runner, cursor: Cursor, ticket: ActivityAttemptId, claim: Claim) -> bool:
     """Mark an activity as taken by a worker; False if it is not wanted, or another has it."""
     statement = RUN_UNCLAIMED if claim.worker is None else CLAIM
     claimed: int = database.run(cursor, statement, **claim_values(ticket, claim)).rowcount
@@ -217,7 +217,7 @@ def claim(database: Runner, cursor: Cursor, ticket: ActivityTicket, claim: Claim
 
 
 def look(
-    database: Runner, cursor: Cursor, ticket: ActivityTicket, known: ReplayPosition | None
+    database: Runner, cursor: Cursor, ticket: ActivityAttemptId, known: ReplayPosition | None
 ) -> ActivityStart | None:
     """Look at an activity that is about to run, with its instance and the history that is not
     known.
@@ -253,7 +253,7 @@ def activity_start(
     )
 
 
-def interrupted(database: Runner, cursor: Cursor, ticket: ActivityTicket) -> ActivityRow | None:
+def interrupted(database: Runner, cursor: Cursor, ticket: ActivityAttemptId) -> ActivityRow | None:
     """Return an activity as it is sent again."""
     row = database.run(cursor, INTERRUPTED, **ticket._asdict()).fetchone()
     if row is None:

@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 from ..core.history import Event, dump_events, load_events
 from ..core.status import RuntimeStatus
-from ..engine.records import ActivityRow, ActivityTicket, InstanceEnd
+from ..engine.records import ActivityAttemptId, ActivityRow, InstanceEnd
 from ..engine.writes import ChildInstance, Committed, NewInbox, Revival, TurnCommit
 from . import activity_limits, admission, answers, creation, history, inbox, instances, outbox
 from .creation import HeldError
@@ -85,7 +85,7 @@ def cancel_activities(work: Work) -> None:
         if row is not None:
             is_free = not row.is_held
         else:  # its outcome is there; a success has freed the slot already
-            dedup = inbox.outcome_dedup(ActivityTicket(commit.execution, command, attempt))
+            dedup = inbox.outcome_dedup(ActivityAttemptId(commit.execution, command, attempt))
             values = {"id": commit.instance_id, "dedup": dedup}
             failed = work.database.run(work.cursor, inbox.FAILED_OUTCOME, **values).fetchone()
             is_free = failed is not None

@@ -12,7 +12,7 @@ from typing import Any
 
 from ..core.plain_task import CARRIER, TASK
 from ..engine.due import DueWake
-from ..engine.records import ActivityTicket, Deferral, InboxKind, Outcome
+from ..engine.records import ActivityAttemptId, Deferral, InboxKind, Outcome
 from ..engine.writes import NewInbox, NewInstance, refused_request
 from .runner import Cursor, ManyRows, Runner
 from .statements import Shape, Statement
@@ -171,7 +171,7 @@ def join_dedup(execution: str, join: int) -> str:
     return f"join:{execution}:{join}"
 
 
-def outcome_dedup(ticket: ActivityTicket) -> str:
+def outcome_dedup(ticket: ActivityAttemptId) -> str:
     """Return the key of an outcome's inbox row."""
     return f"outcome:{ticket.execution}:{ticket.command}:{ticket.attempt}"
 

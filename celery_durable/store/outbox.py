@@ -13,7 +13,7 @@ from ..core.history import Event, EventKind
 from ..engine.activity_limits import LIMIT_GATE
 from ..engine.at_most_once import MARKED, is_begun
 from ..engine.due import DueActivity
-from ..engine.records import ActivityRow, ActivityTicket
+from ..engine.records import ActivityAttemptId, ActivityRow
 from ..engine.writes import NewActivity
 from . import activity_limits
 from .runner import Cursor, ManyRows, Runner
@@ -102,7 +102,7 @@ KEEP_ACTIVITIES = ManyRows(
     " :delay), COALESCE(start_by, {now} + :delay)) WHERE check_at <= {now} + :ahead AND sent_at IS"
     " NOT NULL AND holder IS NULL AND (deadline_at IS NULL OR deadline_at > {now}) AND (start_by IS"
     " NULL OR start_by > {now}) AND ({these})",
-    *ActivityTicket._fields,
+    *ActivityAttemptId._fields,
 )
 MOVE_ACTIVITY = Statement(
     "UPDATE durable_outbox SET check_at = :next, sends = sends + :sends, sent_at ="
@@ -111,14 +111,14 @@ MOVE_ACTIVITY = Statement(
 )
 LOCK_ACTIVITIES = ManyRows(
     "SELECT execution, command, attempt, check_at FROM durable_outbox WHERE {these} {skip_locked}",
-    *ActivityTicket._fields,
+    *ActivityAttemptId._fields,
     "check_at",
 )
 RESEND_ACTIVITIES = ManyRows(
     "UPDATE durable_outbox SET check_at = {least}(:later, COALESCE(deadline_at, :later),"
     " COALESCE(start_by, :later), COALESCE(beat_by, :later)), sends = sends + :sends, sent_at ="
     " :sent_at WHERE {these}",
-    *ActivityTicket._fields,
+    *ActivityAttemptId._fields,
 )
 FINISH_DONE = Statement(
     "DELETE FROM durable_outbox WHERE execution = :execution AND command = 0 AND attempt = 0 AND"
@@ -175,7 +175,7 @@ def insert(database: Runner, cursor: Cursor, rows: Sequence[Mapping[str, Any]]) 
     database.run_many(cursor, INSERT_ACTIVITY, rows)
 
 
-def delete(database: Runner, cursor: Cursor, ticket: ActivityTicket) -> bool:
+def delete(database: Runner, cursor: Cursor, ticket: ActivityAttemptId) -> bool:
     """Delete one attempt; False if it is gone already."""
     return bool(database.run(cursor, DELETE_ACTIVITY, **ticket._asdict()).rowcount)
 
@@ -274,7 +274,7 @@ def _release(
     command, attempt, instance, kind, name, message, queue, sends, timeout, start_timeout, gate = (
         row
     )
-    ticket = ActivityTicket(execution, command, attempt)
+    ticket = ActivityAttemptId(execution, command, attempt)
     if gate == LIMIT_GATE:
         database.run(cursor, RELEASE_LIMITED, **ticket._asdict())
         database.run(cursor, activity_limits.LEAVE_WINDOW, **ticket._asdict(), now=now)
@@ -320,7 +320,7 @@ def due_activity(row: Sequence[Any]) -> DueActivity:
         root_id,
         now,
     ) = row
-    ticket = ActivityTicket(execution, command, attempt)
+    ticket = ActivityAttemptId(execution, command, attempt)
     activity = ActivityRow(
         ticket, instance, kind, name, text_of(message) or "", queue, sends, root_id
     )

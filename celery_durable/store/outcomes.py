@@ -10,9 +10,9 @@ from sqlalchemy.orm import Session
 
 from ..engine.at_most_once import is_begun, may_begin, waiting_mark
 from ..engine.records import (
+    ActivityAttemptId,
     ActivityRow,
     ActivityStart,
-    ActivityTicket,
     Claim,
     Deferral,
     Outcome,
@@ -41,7 +41,7 @@ class Outcomes:
     # -- beginning ---------------------------------------------------------------------------------
 
     def begin(
-        self, ticket: ActivityTicket, known: ReplayPosition | None, claim: Claim | None = None
+        self, ticket: ActivityAttemptId, known: ReplayPosition | None, claim: Claim | None = None
     ) -> ActivityStart | None:
         """Look at an activity about to run, and take it; see ``engine.store_ports``."""
         database = self.database
@@ -62,7 +62,7 @@ class Outcomes:
 
     def begin_once(
         self,
-        ticket: ActivityTicket,
+        ticket: ActivityAttemptId,
         worker: str | None,
         level: int,
         mark: int,
@@ -88,7 +88,7 @@ class Outcomes:
 
         return self.database.transact(begin)
 
-    def find_begun(self, ticket: ActivityTicket) -> tuple[str, str] | None:
+    def find_begun(self, ticket: ActivityAttemptId) -> tuple[str, str] | None:
         """Tell whether a run that must not be repeated has begun; see ``engine.store_ports``."""
         row = self.database.fetch_one(attempts.MARK_OF, **ticket._asdict())
         if row is None:
@@ -96,7 +96,7 @@ class Outcomes:
         mark, instance, task = row
         return (str(instance), str(task)) if is_begun(int(mark)) else None
 
-    def find_instance_of(self, ticket: ActivityTicket) -> str | None:
+    def find_instance_of(self, ticket: ActivityAttemptId) -> str | None:
         """Return whose activity this is, if it is still outstanding."""
         row = self.database.fetch_one(attempts.INSTANCE_OF, **ticket._asdict())
         if row is None:
@@ -144,7 +144,7 @@ class Outcomes:
             inbox.WAKE_JOIN, id=instance_id, dedup=dedup, resend_after=self.timing.resend_after
         )
 
-    def was_recorded(self, ticket: ActivityTicket, instance_id: str) -> bool:
+    def was_recorded(self, ticket: ActivityAttemptId, instance_id: str) -> bool:
         """Tell whether an outcome of this very attempt lies in the inbox."""
         values = {"dedup": inbox.outcome_dedup(ticket), "id": instance_id}
         return self.database.fetch_one(inbox.WAS_RECORDED, **values) is not None
@@ -188,23 +188,25 @@ class Outcomes:
         inbox.insert(database, cursor, message, now)
         return Recorded(instance, None, wakes)
 
-    def is_deferred(self, ticket: ActivityTicket) -> bool:
+    def is_deferred(self, ticket: ActivityAttemptId) -> bool:
         """Tell whether a body has ended and its outcome is still to come."""
         return self.database.fetch_one(attempts.IS_DEFERRED, **ticket._asdict()) is not None
 
-    def hold_within(self, cursor: Cursor, ticket: ActivityTicket) -> None:
+    def hold_within(self, cursor: Cursor, ticket: ActivityAttemptId) -> None:
         """Let those who bring an outcome wait for this transaction; see ``engine.store_ports``."""
         self.database.run(cursor, attempts.LOCK_ATTEMPT, **ticket._asdict())
 
-    def hold_in_session(self, session: Session, ticket: ActivityTicket) -> None:
+    def hold_in_session(self, session: Session, ticket: ActivityAttemptId) -> None:
         """Let those who bring an outcome wait for the transaction of a session."""
         session.execute(sa.text(attempts.LOCK_ATTEMPT.sql), ticket._asdict())
 
-    def heartbeat_outside(self, ticket: ActivityTicket, details: str | None) -> bool:
+    def heartbeat_outside(self, ticket: ActivityAttemptId, details: str | None) -> bool:
         """Note that an activity makes progress elsewhere than in its worker."""
         return self.database.read(lambda cursor: self.heartbeat_within(cursor, ticket, details))
 
-    def heartbeat_within(self, cursor: Cursor, ticket: ActivityTicket, details: str | None) -> bool:
+    def heartbeat_within(
+        self, cursor: Cursor, ticket: ActivityAttemptId, details: str | None
+    ) -> bool:
         """Do that within a caller's transaction."""
         kept = None if details is None else details.encode()
         values = {**ticket._asdict(), "details": kept}
@@ -212,12 +214,12 @@ class Outcomes:
 
     # -- waiting, and being given up ---------------------------------------------------------------
 
-    def _one(self, statement: Statement, ticket: ActivityTicket, **values: Any) -> bool:
+    def _one(self, statement: Statement, ticket: ActivityAttemptId, **values: Any) -> bool:
         return self.database.change_one(statement, **ticket._asdict(), **values)
 
     def postpone(
         self,
-        ticket: ActivityTicket,
+        ticket: ActivityAttemptId,
         delay: int,
         worker: str | None = None,
         *,
@@ -232,22 +234,22 @@ class Outcomes:
             return self._one(attempts.POSTPONE_FREE, ticket, delay=delay)
         return self._one(attempts.POSTPONE, ticket, delay=delay, worker=worker)
 
-    def postpone_once(self, ticket: ActivityTicket, mark: int, delay: int) -> bool:
+    def postpone_once(self, ticket: ActivityAttemptId, mark: int, delay: int) -> bool:
         """Leave an activity to Celery's own retry, unless that has begun already."""
         waiting = waiting_mark(mark)
         return self._one(attempts.POSTPONE_ONCE, ticket, mark=mark, waiting=waiting, delay=delay)
 
-    def delegate(self, ticket: ActivityTicket) -> bool:
+    def delegate(self, ticket: ActivityAttemptId) -> bool:
         """Note that the activity replaced itself by another task: no worker holds it until that
         ends.
         """
         return self._one(attempts.DELEGATE, ticket)
 
-    def delegate_once(self, ticket: ActivityTicket, mark: int) -> bool:
+    def delegate_once(self, ticket: ActivityAttemptId, mark: int) -> bool:
         """Note that the activity replaced itself by another task, unless that has begun already."""
         return self._one(attempts.DELEGATE_ONCE, ticket, mark=mark, waiting=waiting_mark(mark))
 
-    def interrupt(self, ticket: ActivityTicket) -> ActivityRow | None:
+    def interrupt(self, ticket: ActivityAttemptId) -> ActivityRow | None:
         """Let an activity run again whose process died after its body.
 
         Return what to send, or None if it is not wanted.
@@ -258,16 +260,16 @@ class Outcomes:
             lambda cursor: attempts.interrupted(self.database, cursor, ticket)
         )
 
-    def unsend(self, tickets: Sequence[ActivityTicket], delay: int = 1_000_000) -> None:
+    def unsend(self, tickets: Sequence[ActivityAttemptId], delay: int = 1_000_000) -> None:
         """Note that publishing failed: recovery sends these soon."""
         for ticket in tickets:
             self._one(attempts.UNSEND, ticket, delay=delay)
 
-    def heartbeat(self, ticket: ActivityTicket, details: str | None) -> bool:
+    def heartbeat(self, ticket: ActivityAttemptId, details: str | None) -> bool:
         """Note that an activity makes progress; False if it is not wanted any more."""
         kept = None if details is None else details.encode()
         return self._one(attempts.HEARTBEAT_ACTIVITY, ticket, details=kept)
 
-    def note_refusal(self, ticket: ActivityTicket, why: str) -> None:
+    def note_refusal(self, ticket: ActivityAttemptId, why: str) -> None:
         """Keep why the last message of an instance could not be sent, for people to see."""
         self._one(attempts.HEARTBEAT_ACTIVITY, ticket, details=(readable(why) or "").encode())

@@ -12,8 +12,8 @@ from typing import Any
 from ..core.status import MOVING
 from ..engine import store_ports as ports
 from ..engine.records import (
+    ActivityAttemptId,
     ActivityStart,
-    ActivityTicket,
     Claim,
     Outcome,
     Recorded,
@@ -202,7 +202,7 @@ class FastOutcomes:
         self.note_refusal = plain.note_refusal
 
     def begin(
-        self, ticket: ActivityTicket, known: ReplayPosition | None, claim: Claim | None = None
+        self, ticket: ActivityAttemptId, known: ReplayPosition | None, claim: Claim | None = None
     ) -> ActivityStart | None:
         """Look at an activity, its instance and the unknown history in one read, and take it."""
         if claim is not None and claim.worker is None:
@@ -223,7 +223,7 @@ class FastOutcomes:
         start.is_claimed = is_claimed
         return start
 
-    def _take(self, ticket: ActivityTicket, claim: Claim, values: dict[str, Any]) -> Any:
+    def _take(self, ticket: ActivityAttemptId, claim: Claim, values: dict[str, Any]) -> Any:
         tries = [claim.is_again]
 
         def take(cursor: Cursor) -> Any:

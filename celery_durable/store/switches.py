@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..engine.records import ActivityTicket
+from ..engine.records import ActivityAttemptId
 from ..engine.switches import GATED, Switch
 from . import attempts, clock, inbox
 from .runner import Cursor, ManyRows, Runner
@@ -73,7 +73,7 @@ OLDEST_HELD = Statement(
     " :name ORDER BY since, execution, command LIMIT :limit {skip_locked}"
 )
 HAS_HELD = Statement("SELECT 1 FROM durable_held WHERE kind = :kind AND name = :name LIMIT 1")
-FORGET_HELD = ManyRows("DELETE FROM durable_held WHERE {these}", *ActivityTicket._fields)
+FORGET_HELD = ManyRows("DELETE FROM durable_held WHERE {these}", *ActivityAttemptId._fields)
 FORGET_SWITCH = Statement(
     "DELETE FROM durable_switches WHERE kind = :kind AND name = :name AND lifted_at IS NOT NULL"
 )
@@ -118,14 +118,14 @@ class SwitchRows:
         (count,) = self.database.fetch_one(HELD, kind=kind, name=name)
         return int(count)
 
-    def queue_of(self, ticket: ActivityTicket) -> str | None:
+    def queue_of(self, ticket: ActivityAttemptId) -> str | None:
         """Return where the messages of an activity go."""
         row = self.database.fetch_one(attempts.QUEUE_OF, **ticket._asdict())
         return None if row is None else row[0]
 
     # -- holding -----------------------------------------------------------------------------------
 
-    def hold_activity(self, ticket: ActivityTicket, pause: Switch, lease: int) -> bool:
+    def hold_activity(self, ticket: ActivityAttemptId, pause: Switch, lease: int) -> bool:
         """Keep an attempt from beginning; see ``engine.switches``."""
         run, of = self.database.run, {"kind": pause.kind, "name": pause.name}
         attempt = ticket._asdict()
@@ -171,7 +171,7 @@ class SwitchRows:
 
         def release(cursor: Cursor) -> int:
             rows = run(cursor, OLDEST_HELD, limit=limit, **of).fetchall()
-            tickets = [ActivityTicket(*row[:3]) for row in rows]
+            tickets = [ActivityAttemptId(*row[:3]) for row in rows]
             activities = [ticket for ticket in tickets if ticket.command]
             for part in portions(activities):
                 attempts.OPEN_GATES.run(self.database, cursor, part)

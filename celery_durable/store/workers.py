@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection
 
 import sqlalchemy as sa
 
-from ..engine.records import ActivityTicket
+from ..engine.records import ActivityAttemptId
 from . import attempts, inbox, outbox, queries
 from .runner import Cursor, Runner
 from .schema import workers
@@ -51,12 +51,12 @@ class Workers:
         """Forget a worker that stops in good order; what it held is free at once."""
         self.database.transact(lambda cursor: self.database.run(cursor, UNREGISTER, id=worker))
 
-    def held_by(self, worker: str) -> list[ActivityTicket]:
+    def held_by(self, worker: str) -> list[ActivityAttemptId]:
         """Return the activities that a worker has taken."""
         rows = self.database.read(
             lambda cursor: self.database.run(cursor, attempts.HELD_BY, worker=worker).fetchall()
         )
-        return [ActivityTicket._make(row) for row in rows]
+        return [ActivityAttemptId._make(row) for row in rows]
 
     def living_workers(self, lease: int) -> list[str]:
         """Return the host names of workers that were seen within ``lease`` microseconds."""
@@ -69,7 +69,7 @@ class Workers:
 
     def keep(
         self,
-        activities: Collection[ActivityTicket],
+        activities: Collection[ActivityAttemptId],
         instances: Collection[str],
         delay: int,
         *,
@@ -138,7 +138,7 @@ class Workers:
 
         return self.database.transact(free)
 
-    def free_held(self, ticket: ActivityTicket, worker: str) -> bool:
+    def free_held(self, ticket: ActivityAttemptId, worker: str) -> bool:
         """Free an activity that a living worker is marked with and does not run.
 
         False if there is none such.

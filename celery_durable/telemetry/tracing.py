@@ -21,7 +21,7 @@ from ..core.entity import ORCHESTRATORS, RESERVED
 from ..core.history import Event, EventKind
 from ..core.status import RuntimeStatus
 from ..engine.observers import CommitNotice, PropagatedContext
-from ..engine.records import ActivityTicket, InstanceRow
+from ..engine.records import ActivityAttemptId, InstanceRow
 from ..engine.scope import Scope
 from ..engine.summary import ExecutionSummary, PendingCall
 from ..engine.writes import NewInstance
@@ -124,7 +124,7 @@ class Tracing:
     # -- activities --------------------------------------------------------------------------------
 
     @contextmanager
-    def activity(self, scope: Scope, ticket: ActivityTicket, request: Any) -> Iterator[None]:
+    def activity(self, scope: Scope, ticket: ActivityAttemptId, request: Any) -> Iterator[None]:
         """Surround the body of an activity with its span, below the orchestration's.
 
         Where the current span is of the same trace, as that of Celery's instrumentation, it is the
@@ -176,7 +176,7 @@ def _harmless() -> Iterator[None]:
         log.warning("a span is lost; what it tells of is not touched by that", exc_info=True)
 
 
-def _begin_activity(scope: Scope, ticket: ActivityTicket, request: Any) -> tuple[Span, Any]:
+def _begin_activity(scope: Scope, ticket: ActivityAttemptId, request: Any) -> tuple[Span, Any]:
     """Start the span of an activity and make it the current one.
 
     Return it, and the token that ends that.

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from ..engine.records import ActivityTicket
+from ..engine.records import ActivityAttemptId
 from ..engine.scope import Scope
 from ..worker.tracing import Tracing
 
@@ -46,13 +46,13 @@ class Calls(Tracing):
     def __init__(
         self,
         now: Callable[[], datetime],
-        queue_of: Callable[[ActivityTicket], str | None],
+        queue_of: Callable[[ActivityAttemptId], str | None],
         after_body: Callable[[str], None],
         inner: Tracing | None,
     ) -> None:
         self.found: dict[str, list[Call]] = {}
         #: The attempt whose body runs now.
-        self.ticket: ActivityTicket | None = None
+        self.ticket: ActivityAttemptId | None = None
         #: The name of its task.
         self.task: str | None = None
         #: The orchestrations whose code was a stand-in.
@@ -74,7 +74,7 @@ class Calls(Tracing):
         self.found.setdefault(task, []).append(call)
 
     @contextmanager
-    def activity(self, scope: Scope, ticket: ActivityTicket, request: Any) -> Iterator[None]:
+    def activity(self, scope: Scope, ticket: ActivityAttemptId, request: Any) -> Iterator[None]:
         """Surround a body; see ``worker.tracing``."""
         task = str(request.task)
         args, kwargs = request.args or (), request.kwargs or {}

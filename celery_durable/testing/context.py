@@ -9,7 +9,7 @@ from types import MappingProxyType
 from typing import Any
 
 from ..engine.completion_tokens import sealed
-from ..engine.records import ActivityTicket
+from ..engine.records import ActivityAttemptId
 from ..worker.activity_context import ActivityContext, current
 
 __all__ = ["FakeContext", "fake_durable_context"]
@@ -78,7 +78,7 @@ def fake_durable_context(
         attempt=attempt,
         details=details,
         _runtime=nothing,
-        _ticket=ActivityTicket("execution", 1, attempt),
+        _ticket=ActivityAttemptId("execution", 1, attempt),
         _is_canceled=cancelled,
         **{**_FACTS, **facts},
     )

@@ -16,7 +16,7 @@ from ..core.times import EPOCH
 from ..engine.clock import StoreClock
 from ..engine.inbox_recovery import InboxRecovery
 from ..engine.outbox_recovery import OutboxRecovery
-from ..engine.records import ActivityTicket
+from ..engine.records import ActivityAttemptId
 from ..engine.schedules import run_due_schedules
 from ..errors import DurableError
 from ..store.statements import Statement
@@ -84,7 +84,7 @@ class Driver:
         self.after_step: Callable[[], None] = lambda: None
         #: Delivers what is to arrive by now; tells whether anything did.
         self.deliver: Callable[[], bool] = lambda: False
-        self._queues: dict[ActivityTicket, str | None] = {}
+        self._queues: dict[ActivityAttemptId, str | None] = {}
         #: Rows of inboxes whose turn was taken in vain.
         self._tried: set[int] = set()
         self._process = ExitStack()

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from ..core.status import RuntimeStatus
-from ..engine.records import ActivityRow, ActivityTicket, TurnAddress
+from ..engine.records import ActivityAttemptId, ActivityRow, TurnAddress
 from ..engine.store_ports import Store
 from ..errors import DurableError
 from ..worker.publisher import CeleryPublisher
@@ -55,7 +55,7 @@ class InlinePublisher(CeleryPublisher):
                 return super().publish_turn(address, tries=tries)
         return False
 
-    def publish_activities(self, rows: Sequence[ActivityRow]) -> dict[ActivityTicket, Exception]:
+    def publish_activities(self, rows: Sequence[ActivityRow]) -> dict[ActivityAttemptId, Exception]:
         """Keep activities; one that is here already is not doubled."""
         for row in rows:
             with self._sending(f"activity {row.name}"):

@@ -10,7 +10,7 @@ from datetime import datetime
 from types import MappingProxyType
 from typing import Any
 
-from ..engine.records import ActivityTicket
+from ..engine.records import ActivityAttemptId
 from ..engine.scope import Scope
 from .runtime import Runtime
 
@@ -37,7 +37,7 @@ class ActivityContext:
     #: What the last heartbeat of an attempt gave whose worker was lost; None: nothing.
     details: Any
     _runtime: Runtime = field(repr=False)
-    _ticket: ActivityTicket = field(repr=False)
+    _ticket: ActivityAttemptId = field(repr=False)
     _asked_at: float = field(default=0.0, repr=False)
     _is_canceled: bool = field(default=False, repr=False)
     _attempt: Any = field(default=None, repr=False)

@@ -23,7 +23,7 @@ from ..core.times import EPOCH
 from ..engine.activity_limits import LIMITED
 from ..engine.outcome import AttemptView
 from ..engine.propagation import context_of
-from ..engine.records import ActivityStart, ActivityTicket, Deferral, Outcome
+from ..engine.records import ActivityAttemptId, ActivityStart, Deferral, Outcome
 from ..engine.scope import Scope
 from ..errors import ConfigurationError, DurableError, PayloadError, StoreError
 from ..interrupts import exposed, shielded
@@ -48,7 +48,7 @@ T = TypeVar("T")
 class Attempt:
     """One run of one activity."""
 
-    def __init__(self, runtime: Runtime, task: Any, ticket: ActivityTicket) -> None:
+    def __init__(self, runtime: Runtime, task: Any, ticket: ActivityAttemptId) -> None:
         self.runtime = runtime
         self.task = task
         self.ticket = ticket
@@ -390,7 +390,7 @@ class Attempt:
             log.exception("what follows from activity %s is left to recovery", self.request.id)
 
 
-def _key_of(ticket: ActivityTicket, request: Any) -> str:
+def _key_of(ticket: ActivityAttemptId, request: Any) -> str:
     """Return the key under which a call is the same thing in all its attempts: another one once a
     saga has undone it.
     """

@@ -15,7 +15,7 @@ from celery import Celery
 from celery.app import backends
 from celery.exceptions import NotRegistered, TaskRevokedError, TimeLimitExceeded, WorkerLostError
 
-from ..engine.records import ActivityTicket, Outcome
+from ..engine.records import ActivityAttemptId, Outcome
 from ..errors import ActivityInterrupted, PayloadError
 from .ends import store_again
 from .errbacks import spare_errbacks
@@ -86,7 +86,7 @@ class DurableBackendMixin:
         """
         if (
             isinstance(exc, NotRegistered)
-            and (unknown := ActivityTicket.parse(task_id)) is not None
+            and (unknown := ActivityAttemptId.parse(task_id)) is not None
         ):
             self._postpone_unknown(unknown)  # Celery keeps nothing of the message
         elif (ticket := ticket_of(request, task_id)) is not None:
@@ -107,7 +107,9 @@ class DurableBackendMixin:
     ) -> Any:
         """Record that an activity was revoked or expired."""
         # by remote control there is no message, only an id that an operator has named
-        ticket = ActivityTicket.parse(task_id) if request is None else ticket_of(request, task_id)
+        ticket = (
+            ActivityAttemptId.parse(task_id) if request is None else ticket_of(request, task_id)
+        )
         if ticket is not None:
             self._note(ticket, task_id, None, TaskRevokedError(reason or "revoked"))
         above: Any = super()
@@ -124,7 +126,7 @@ class DurableBackendMixin:
     # -- ours --------------------------------------------------------------------------------------
 
     def _note(
-        self, ticket: ActivityTicket, task_id: str, result: Any, error: BaseException | None
+        self, ticket: ActivityAttemptId, task_id: str, result: Any, error: BaseException | None
     ) -> None:
         runtime = runtime_of(self.app)
         if getattr(runtime.just_recorded, "task_id", None) == task_id:
@@ -145,7 +147,7 @@ class DurableBackendMixin:
             log.exception("the outcome of activity %s is left to recovery", task_id)
 
     def _outcome(
-        self, runtime: Runtime, ticket: ActivityTicket, result: Any, error: BaseException | None
+        self, runtime: Runtime, ticket: ActivityAttemptId, result: Any, error: BaseException | None
     ) -> Outcome:
         if error is None:
             try:
@@ -154,7 +156,7 @@ class DurableBackendMixin:
                 error = problem
         return Outcome(ticket, runtime.codec.encode_failure(error), has_failed=True)
 
-    def _postpone_unknown(self, ticket: ActivityTicket) -> None:
+    def _postpone_unknown(self, ticket: ActivityAttemptId) -> None:
         runtime = runtime_of(self.app)
         try:
             runtime.store.outcomes.postpone(ticket, _RESEND_UNKNOWN, only_free=True)
@@ -165,7 +167,7 @@ class DurableBackendMixin:
         except Exception:
             log.exception("unknown activity %s is left to recovery", ticket.task_id)
 
-    def _died_in_turn(self, ticket: ActivityTicket, exc: BaseException) -> bool:
+    def _died_in_turn(self, ticket: ActivityAttemptId, exc: BaseException) -> bool:
         """Let an activity run again whose body had ended: its process died in the turn that
         followed.
         """
@@ -231,7 +233,7 @@ class DurableBackendMixin:
     def _note_refusal(self, execution: str, error: Exception) -> None:
         try:
             runtime_of(self.app).store.outcomes.note_refusal(
-                ActivityTicket(execution, 0, 0), f"{type(error).__name__}: {error}"
+                ActivityAttemptId(execution, 0, 0), f"{type(error).__name__}: {error}"
             )
         except Exception:
             log.debug("why the end of %s was refused is not noted", execution, exc_info=True)
@@ -254,7 +256,7 @@ class DurableBackendMixin:
 
 
 def _interruption(
-    ticket: ActivityTicket, begun: tuple[str, str], cause: BaseException
+    ticket: ActivityAttemptId, begun: tuple[str, str], cause: BaseException
 ) -> ActivityInterrupted:
     instance_id, task = begun
     return ActivityInterrupted(

@@ -24,7 +24,7 @@ from celery import bootsteps
 from celery.exceptions import WorkerLostError
 from celery.worker import state as worker_state
 
-from ..engine.records import ActivityTicket
+from ..engine.records import ActivityAttemptId
 from ..engine.recovery import Recovery
 from ..errors import ConfigurationError, DurableError
 from .activity import wrap_tasks
@@ -205,7 +205,7 @@ class RecoveryStep(bootsteps.StartStopStep):  # type: ignore[misc]
                 bool(dispatcher.enabled) and (not dispatcher.groups or "task" in dispatcher.groups)
             )
 
-    def _acknowledge(self, worker: Any, tickets: Collection[ActivityTicket]) -> None:
+    def _acknowledge(self, worker: Any, tickets: Collection[ActivityAttemptId]) -> None:
         ids = {ticket.task_id for ticket in tickets}
         for request in snapshot(worker_state.active_requests):
             if (

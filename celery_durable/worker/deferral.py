@@ -13,7 +13,7 @@ from ..errors import InvalidState
 from .activity_context import current
 
 if TYPE_CHECKING:
-    from ..engine.records import ActivityTicket, Outcome
+    from ..engine.records import ActivityAttemptId, Outcome
 
 __all__ = ["BodyDeferral", "Deferred", "begin_deferral", "enter_transaction", "own_deferral"]
 
@@ -65,7 +65,7 @@ def begin_deferral(attempt: Any) -> BodyDeferral:
     return BodyDeferral(token, hold is not None)
 
 
-def enter_transaction(hold: Callable[[ActivityTicket], None]) -> None:
+def enter_transaction(hold: Callable[[ActivityAttemptId], None]) -> None:
     """Tell the attempt that runs here that the transaction of its body begins, and how that keeps
     others from the attempt; a transaction that is run again begins with nothing.
     """
@@ -75,7 +75,7 @@ def enter_transaction(hold: Callable[[ActivityTicket], None]) -> None:
         attempt.deferral, attempt.settlement.hold = None, hold
 
 
-def own_deferral(token: str) -> tuple[ActivityTicket, BodyDeferral] | None:
+def own_deferral(token: str) -> tuple[ActivityAttemptId, BodyDeferral] | None:
     """Return the attempt that runs here, if it is the token's, and its transaction holds it: no
     other transaction could end it.
     """

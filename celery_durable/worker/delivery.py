@@ -20,7 +20,7 @@ from celery.exceptions import Ignore, Reject, Retry
 from ..core.machine import Machine
 from ..engine.at_most_once import level_of, new_mark
 from ..engine.cache import known_of
-from ..engine.records import ActivityStart, ActivityTicket, Claim, Outcome
+from ..engine.records import ActivityAttemptId, ActivityStart, Claim, Outcome
 from ..errors import ActivityInterrupted, StoreError
 from .patience import with_patience
 from .runtime import OutcomeLost, Runtime
@@ -71,7 +71,7 @@ class _Run:
     runtime: Runtime
     task: Any
     request: Any
-    ticket: ActivityTicket
+    ticket: ActivityAttemptId
 
     @property
     def _lease(self) -> int:
@@ -196,7 +196,7 @@ class AtMostOnce(_Run):
         return OutcomeLost(str(error))
 
 
-def delivery_of(runtime: Runtime, task: Any, request: Any, ticket: ActivityTicket) -> Delivery:
+def delivery_of(runtime: Runtime, task: Any, request: Any, ticket: ActivityAttemptId) -> Delivery:
     """Return how the body of a task is delivered: as its option ``at_most_once`` says."""
     is_once = bool(getattr(task, "at_most_once", False))
     return (AtMostOnce if is_once else AtLeastOnce)(runtime, task, request, ticket)

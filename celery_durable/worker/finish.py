@@ -17,7 +17,7 @@ from ..core.canvas_options import CanvasOptions
 from ..core.plain_task import carrier_of
 from ..core.status import RuntimeStatus
 from ..engine.listing import InstanceRecord
-from ..engine.records import ActivityRow, ActivityTicket, TurnAddress
+from ..engine.records import ActivityAttemptId, ActivityRow, TurnAddress
 from ..engine.store_ports import Store
 from ..errors import DurableError, PayloadError
 from ..payload import PayloadCodec
@@ -101,7 +101,9 @@ class Finisher:
 
         if (error := self._queue.deliver(notify, f"end of {address.id!r}")) is not None:
             with suppress(DurableError):
-                self.store.outcomes.note_refusal(ActivityTicket(execution, 0, 0), _in_words(error))
+                self.store.outcomes.note_refusal(
+                    ActivityAttemptId(execution, 0, 0), _in_words(error)
+                )
 
     def finish_again(self, row: ActivityRow) -> None:
         """Notify Celery of an end once more: it may not have heard of it.

@@ -23,7 +23,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from ..engine.records import ActivityTicket
+from ..engine.records import ActivityAttemptId
 
 __all__ = ["HEADER", "PART", "MessageHeader", "header_in", "sender_of", "ticket_in", "ticket_of"]
 
@@ -109,7 +109,7 @@ def header_in(request: Any, name: str) -> Any:
     return getattr(request, name, None) if found is None else found
 
 
-def ticket_of(request: Any, task_id: str | None = None) -> ActivityTicket | None:
+def ticket_of(request: Any, task_id: str | None = None) -> ActivityAttemptId | None:
     """Return whose attempt the message of a Celery request or context is.
 
     None for any other message, whatever its id.
@@ -121,11 +121,11 @@ def ticket_of(request: Any, task_id: str | None = None) -> ActivityTicket | None
     )
 
 
-def ticket_in(task_id: Any, header: MessageHeader | None, nesting: Any) -> ActivityTicket | None:
+def ticket_in(task_id: Any, header: MessageHeader | None, nesting: Any) -> ActivityAttemptId | None:
     """Return the ticket in a task id, if the message says that it is ours.
 
     That is our header, of the kind activity. What a task has replaced itself by (``nesting``) has
     its id alone: Celery drops the header there.
     """
     is_ours = bool(nesting) if header is None else header.kind == "activity"
-    return ActivityTicket.parse(task_id) if is_ours else None
+    return ActivityAttemptId.parse(task_id) if is_ours else None

@@ -8,7 +8,7 @@ from typing import Any
 
 from celery.exceptions import Reject
 
-from ..engine.records import ActivityStart, ActivityTicket
+from ..engine.records import ActivityAttemptId, ActivityStart
 from .delivery import is_replacement
 from .headers import MessageHeader
 from .patience import with_patience
@@ -53,7 +53,7 @@ def is_of_another_life(runtime: Runtime, start: ActivityStart, task: Any, reques
         request.id,
         start.name,
     )
-    ticket = ActivityTicket.parse(request.id)
+    ticket = ActivityAttemptId.parse(request.id)
     if ticket is not None:
         runtime.store.workers.free_held(ticket, runtime.worker_id or "")
     return True

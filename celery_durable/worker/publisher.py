@@ -14,7 +14,7 @@ from celery import Celery
 from ..core.canvas_options import CanvasOptions
 from ..core.status import RuntimeStatus
 from ..engine.listing import InstanceRecord
-from ..engine.records import ActivityRow, ActivityTicket, TurnAddress
+from ..engine.records import ActivityAttemptId, ActivityRow, TurnAddress
 from ..engine.registry import Registry
 from ..engine.store_ports import Store
 from ..payload import PayloadCodec
@@ -112,7 +112,7 @@ class CeleryPublisher(CeleryRouting):
         """Hand one last message to the broker; where tests lose it."""
         self.orchestrator_sender.send_finish(address, canvas, header)
 
-    def publish_activities(self, rows: Sequence[ActivityRow]) -> dict[ActivityTicket, Exception]:
+    def publish_activities(self, rows: Sequence[ActivityRow]) -> dict[ActivityAttemptId, Exception]:
         """Send activities.
 
         Return those that could not be sent, and why: a ``PayloadError`` is damage in the row.

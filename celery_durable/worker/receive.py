@@ -13,7 +13,7 @@ from celery.exceptions import Ignore, Reject
 
 from ..core.status import RuntimeStatus
 from ..engine.outcome import Verdict
-from ..engine.records import ActivityTicket, Outcome, TurnAddress
+from ..engine.records import ActivityAttemptId, Outcome, TurnAddress
 from ..engine.start import StartRequest
 from ..engine.turn import TurnState
 from ..errors import ConfigurationError, StoreError
@@ -141,7 +141,7 @@ class Receiver:
         time.sleep(1.0)
         raise Reject("another store", requeue=True)
 
-    def _refuse_call(self, ticket: ActivityTicket) -> None:
+    def _refuse_call(self, ticket: ActivityAttemptId) -> None:
         """Let a call fail that was sent as an activity: its sender did not know that this is an
         orchestrator.
         """

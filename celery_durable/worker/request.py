@@ -19,7 +19,7 @@ from celery.utils.imports import symbol_by_name
 from celery.worker import state as worker_state
 from celery.worker.control import Panel
 
-from ..engine.records import ActivityTicket
+from ..engine.records import ActivityAttemptId
 from .headers import HEADER, MessageHeader, ticket_in
 from .runtime import runtime_of
 
@@ -37,7 +37,7 @@ class Message(NamedTuple):
     """
 
     id: str
-    ticket: ActivityTicket | None
+    ticket: ActivityAttemptId | None
     due: int
 
 
@@ -97,7 +97,7 @@ class DurableRequestMixin:
     #: What the message says of itself; None for an ordinary message.
     durable_header: MessageHeader | None = None
     #: Whose attempt it is, if it is of an activity.
-    durable_ticket: ActivityTicket | None = None
+    durable_ticket: ActivityAttemptId | None = None
     #: Holds the acknowledgement back. None for what Celery acknowledges as it always does: turns,
     #: ordinary messages, and activities whose task says ``acks_late``.
     _hold: AckHold | None = None
@@ -132,7 +132,7 @@ class DurableRequestMixin:
         own: Any = self
         header, ticket = self.durable_header, self.durable_ticket
         if header is not None and header.kind == "finish":
-            ticket = ActivityTicket(str(header.execution), 0, 0)
+            ticket = ActivityAttemptId(str(header.execution), 0, 0)
         return Message(own.id, ticket, (header and header.due) or 0)
 
     def durable_came_over(self, channel: Any) -> bool:
@@ -253,7 +253,7 @@ def _instances_among(app: Celery, ids: list[str]) -> set[str]:
         return set()
     try:
         found = runtime_of(app).store.reads.turn_addresses(
-            [id_ for id_ in ids if ActivityTicket.parse(id_) is None]
+            [id_ for id_ in ids if ActivityAttemptId.parse(id_) is None]
         )
     except Exception:
         log.exception("cannot tell which of the revoked ids are orchestrations")

@@ -12,7 +12,7 @@ from celery.app.task import extract_exec_options
 from celery.exceptions import Retry
 
 from ..encoding import Foreign, unmistakable
-from ..engine.records import ActivityRow, ActivityTicket
+from ..engine.records import ActivityAttemptId, ActivityRow
 from ..engine.store_ports import Store
 from ..errors import PayloadError
 from ..payload import PayloadCodec
@@ -51,9 +51,9 @@ class ActivitySender:
         self._context_headers = context_headers
         self._stores_results = stores_results
 
-    def publish(self, rows: Sequence[ActivityRow]) -> dict[ActivityTicket, Exception]:
+    def publish(self, rows: Sequence[ActivityRow]) -> dict[ActivityAttemptId, Exception]:
         """Send activities; see ``engine.ports.Publisher.publish_activities``."""
-        failed: dict[ActivityTicket, Exception] = {}
+        failed: dict[ActivityAttemptId, Exception] = {}
         for row in rows:
             error = self._queue.deliver(
                 partial(self._send, row), f"activity {row.name} of {row.instance!r}"
@@ -126,7 +126,7 @@ class ActivitySender:
     def _run_activity(
         self,
         task: Any,
-        ticket: ActivityTicket,
+        ticket: ActivityAttemptId,
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
         options: dict[str, Any],

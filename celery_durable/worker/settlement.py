@@ -10,7 +10,7 @@ from typing import Any
 from celery.exceptions import Ignore, Reject
 
 from ..engine.at_most_once import CommitInDoubt, OutcomeRefused
-from ..engine.records import ActivityTicket, Deferral, Outcome, Recorded
+from ..engine.records import ActivityAttemptId, Deferral, Outcome, Recorded
 from ..errors import StoreError
 from ..interrupts import shielded
 from .patience import with_patience
@@ -28,7 +28,7 @@ class Settlement:
     """The commit by which the body of an attempt records its own outcome; at most one."""
 
     runtime: Runtime
-    ticket: ActivityTicket
+    ticket: ActivityAttemptId
     #: Makes the outcome of a result, or says that it is deferred; raises ``PayloadError``.
     outcome_of: Callable[[Any], Outcome | Deferral]
     #: Whether the body may run again after a transaction that failed.
@@ -40,7 +40,7 @@ class Settlement:
     #: What the store said of the commit; None if its answer was lost.
     recorded: Recorded | None = None
     #: Lets those who bring the outcome by a token wait for the transaction that is open.
-    hold: Callable[[ActivityTicket], None] | None = None
+    hold: Callable[[ActivityAttemptId], None] | None = None
 
     def run(self, transact: Transact) -> Any:
         """Run a body in a transaction that also records its outcome, and return what it returned.

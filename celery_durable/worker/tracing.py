@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
-from ..engine.records import ActivityTicket
+from ..engine.records import ActivityAttemptId
 from ..engine.scope import Scope
 
 __all__ = ["Tracing"]
@@ -16,7 +16,7 @@ class Tracing(Protocol):
     """Surrounds what a worker runs and sends."""
 
     def activity(
-        self, scope: Scope, ticket: ActivityTicket, request: Any
+        self, scope: Scope, ticket: ActivityAttemptId, request: Any
     ) -> AbstractContextManager[Any]:
         """Surround a body; what it raises passes through."""
 

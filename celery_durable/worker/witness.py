@@ -20,7 +20,7 @@ from celery.worker import state as worker_state
 from kombu.transport.virtual import Channel as VirtualChannel
 
 from ..engine.inquiry import Hands
-from ..engine.records import ActivityTicket
+from ..engine.records import ActivityAttemptId
 from .request import Message, received
 
 __all__ = ["WorkerWitness", "depth", "snapshot"]
@@ -48,7 +48,7 @@ class WorkerWitness:
     def _consumer(self) -> Any:
         return getattr(self._worker, "consumer", None)
 
-    def running(self) -> list[ActivityTicket]:
+    def running(self) -> list[ActivityAttemptId]:
         """Return the activities that run here, or whose messages are here to be run."""
         requests = [
             *snapshot(worker_state.active_requests),

@@ -25,7 +25,7 @@ from celery import _state
 from kombu.exceptions import OperationalError
 
 from celery_durable import RuntimeStatus
-from celery_durable.engine.records import ActivityTicket
+from celery_durable.engine.records import ActivityAttemptId
 from celery_durable.errors import DurableError, StoreError
 from celery_durable.store.database import Statement
 from tests.conftest import PATIENCE, wait_until
@@ -64,8 +64,8 @@ class Start:
     pid: int
 
     @property
-    def ticket(self) -> ActivityTicket:
-        ticket = ActivityTicket.parse(self.task_id)
+    def ticket(self) -> ActivityAttemptId:
+        ticket = ActivityAttemptId.parse(self.task_id)
         assert ticket is not None, self
         return ticket
 
@@ -439,7 +439,7 @@ class Cluster:
                 elif event.kind == "TimerFired":
                     fired = due[event.command]
                 elif event.kind == "ActivityScheduled" and fired is not None:
-                    ticket = ActivityTicket(
+                    ticket = ActivityAttemptId(
                         run.refresh()._known.execution, event.command, event.attempt
                     )
                     found.append(began[ticket] - fired)
@@ -479,7 +479,7 @@ class Cluster:
         self, histories: Any, executions: Any, starts: Sequence[Start]
     ) -> None:
         recorded = {
-            ActivityTicket(executions[id_], event.command, event.attempt): event.at / 1_000_000
+            ActivityAttemptId(executions[id_], event.command, event.attempt): event.at / 1_000_000
             for id_, events in histories.items()
             for event in events
             if event.kind in ("ActivityCompleted", "ActivityFailed")
@@ -531,12 +531,12 @@ class Cluster:
         moves: dict[str, list[float]] = {run.id: [] for run in runs}
         for start in starts:
             moves.setdefault(start.instance, []).append(start.at)
-        ends: dict[ActivityTicket, float] = {}
+        ends: dict[ActivityAttemptId, float] = {}
         for id_, events in histories.items():
             for event in events:
                 moves[id_].append(event.at / 1_000_000)
                 if event.kind in ("ActivityCompleted", "ActivityFailed"):
-                    ends[ActivityTicket(executions[id_], event.command, event.attempt)] = (
+                    ends[ActivityAttemptId(executions[id_], event.command, event.attempt)] = (
                         event.at / 1_000_000
                     )
         completed = {run.id: run.completed_at.timestamp() for run in runs}
@@ -554,7 +554,7 @@ class Cluster:
             figures.recoveries.setdefault(fault.kind, []).extend(found)
 
     def _hit(
-        self, fault: Happened, starts: Sequence[Start], ends: dict[ActivityTicket, float]
+        self, fault: Happened, starts: Sequence[Start], ends: dict[ActivityAttemptId, float]
     ) -> list[Start]:
         """The activities whose body ran in a process that was killed, and had to run again."""
         last = {(start.pid, start.task_id): start for start in starts if start.at < fault.at}

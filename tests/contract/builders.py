@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from celery_durable.core.history import Event, EventKind, dump_events
 from celery_durable.core.status import RuntimeStatus
 from celery_durable.engine.draft import new_execution_id
-from celery_durable.engine.records import ActivityTicket, Claim, InboxKind, Outcome, Recorded
+from celery_durable.engine.records import ActivityAttemptId, Claim, InboxKind, Outcome, Recorded
 from celery_durable.engine.writes import Committed, NewActivity, NewInbox, NewInstance, TurnCommit
 from celery_durable.store import Store
 from celery_durable.store.schema import history, inbox, instances, outbox, workers
@@ -62,13 +62,13 @@ def event(id_: str = "i", dedup: str | None = None, **values: Any) -> NewInbox:
     )
 
 
-def take(store: Store, ticket: ActivityTicket, worker: str | None, lease: int) -> bool:
+def take(store: Store, ticket: ActivityAttemptId, worker: str | None, lease: int) -> bool:
     """Let a worker begin to run an activity; False if it is not wanted, or another has it."""
     start = store.outcomes.begin(ticket, None, Claim(worker, lease))
     return start is not None and start.is_claimed
 
 
-def hold(store: Store, worker: str | None, tickets: Iterable[ActivityTicket]) -> None:
+def hold(store: Store, worker: str | None, tickets: Iterable[ActivityAttemptId]) -> None:
     """Let a worker begin to run activities, as far as they are wanted and nobody else has them."""
     for ticket in tickets:
         store.outcomes.begin(ticket, None, Claim(worker, 60 * SECOND))
@@ -139,13 +139,13 @@ def begin_join(store: Store, members: int, id_: str = "i", join: int = 1) -> str
 
 def succeeded(execution: str, command: int = 1, attempt: int = 1, payload: str = "null") -> Outcome:
     """Return the outcome of an activity that went well."""
-    return Outcome(ActivityTicket(execution, command, attempt), payload, has_failed=False)
+    return Outcome(ActivityAttemptId(execution, command, attempt), payload, has_failed=False)
 
 
 def failed(execution: str, command: int = 1, attempt: int = 1) -> Outcome:
     """Return the outcome of an activity that went wrong."""
     payload = json.dumps({"module": "builtins", "type": "ValueError", "message": "no", "args": []})
-    return Outcome(ActivityTicket(execution, command, attempt), payload, has_failed=True)
+    return Outcome(ActivityAttemptId(execution, command, attempt), payload, has_failed=True)
 
 
 def record(store: Store, outcome: Outcome) -> Recorded | None:

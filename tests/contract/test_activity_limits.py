@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from celery_durable.core.permits import Permit
-from celery_durable.engine.records import ActivityTicket
+from celery_durable.engine.records import ActivityAttemptId
 from celery_durable.engine.writes import NewActivity
 from celery_durable.store import Store, admission, outbox
 from celery_durable.store.database import Statement
@@ -59,7 +59,7 @@ def left(store: Store) -> tuple[int, int]:
 
 def test_what_waits_begins_nowhere_and_is_let_in_with_its_time_limits(store: Store) -> None:
     execution = begin(store, activities=[limited(1, timeout=9 * SECOND, start_timeout=5 * SECOND)])
-    ticket = ActivityTicket(execution, 1, 1)
+    ticket = ActivityAttemptId(execution, 1, 1)
     (row,) = rows(store, "outbox")
     assert (row["gate"], row["sent_at"], row["check_at"]) == ("limit", None, None)
     assert not take(store, ticket, "w", LEASE)
@@ -106,7 +106,7 @@ def test_an_end_of_any_kind_gives_a_place_back(store: Store) -> None:
     assert record(store, failed(execution, 2)) is not None
     commit(store, canceled_commands=[3, 4])
     assert let_in(store) == [5, 6]
-    commit(store, outcome=ActivityTicket(execution, 5, 1))
+    commit(store, outcome=ActivityAttemptId(execution, 5, 1))
     assert let_in(store) == [7]
     assert left(store) == (2, 2)  # of 4, and of 8
     commit(store, clears=True)
@@ -176,7 +176,7 @@ def test_never_too_many_by_many_at_once(store: Store) -> None:
         f"i{each}": begin(store, f"i{each}", activities=[limited(1), limited(2)])
         for each in range(number // 2)
     }
-    sent: dict[ActivityTicket, bool] = {}
+    sent: dict[ActivityAttemptId, bool] = {}
     running: list[int] = []
 
     def work(seed: int) -> None:
@@ -197,7 +197,7 @@ def test_never_too_many_by_many_at_once(store: Store) -> None:
     at_once([lambda n=each: work(n) for each in range(4)])
     assert max(running) <= 2 and len(sent) == number
     assert set(sent) == {
-        ActivityTicket(execution, command, 1)
+        ActivityAttemptId(execution, command, 1)
         for execution in executions.values()
         for command in (1, 2)
     }
@@ -207,7 +207,7 @@ def test_a_cancel_under_way_is_not_waited_for(store: Store) -> None:
     if store.database.family == "sqlite":
         pytest.skip("SQLite has one writer at a time")
     execution = begin(store, activities=[limited(1), limited(2), limited(3)])
-    ticket = ActivityTicket(execution, 1, 1)
+    ticket = ActivityAttemptId(execution, 1, 1)
 
     def cancel(cursor: Any) -> Any:
         assert outbox.cancel(store.database, cursor, execution, [1])

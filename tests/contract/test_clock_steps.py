@@ -14,7 +14,7 @@ import pytest
 from celery_durable.core.limits import Limit
 from celery_durable.core.status import RuntimeStatus
 from celery_durable.engine.admission_policy import AdmissionPolicy
-from celery_durable.engine.records import ActivityTicket, Claim
+from celery_durable.engine.records import ActivityAttemptId, Claim
 from celery_durable.store import Store, connecting
 from tests.storeparts import WrappedStore
 from tests.tiers import some
@@ -150,7 +150,7 @@ class Ticks:
 
     def __init__(self, store: Store, names: str, monkeypatch: pytest.MonkeyPatch) -> None:
         self.seconds, self.store = 1000.0, store
-        self.runs: dict[str, list[ActivityTicket]] = {}
+        self.runs: dict[str, list[ActivityAttemptId]] = {}
         monkeypatch.setattr("celery_durable.engine.recovery.time", self)
         self.worlds = {
             name: World(store, heartbeat_interval=2.0, worker_lease=10.0) for name in names
@@ -197,7 +197,7 @@ def ticks(clock: Clock, own_store: Store, monkeypatch: pytest.MonkeyPatch) -> It
     """Workers "a" and "b" that have lived for a while; "b" holds an activity."""
     ticks = Ticks(own_store, "ab", monkeypatch)
     ticks.pass_by(clock, 40, "ab")
-    ticket = ActivityTicket(begin(own_store, activities=[activity()]), 1, 1)
+    ticket = ActivityAttemptId(begin(own_store, activities=[activity()]), 1, 1)
     assert own_store.outcomes.begin(ticket, None, Claim("b", 10 * SECOND)) is not None
     ticks.runs["b"] = [ticket]
     yield ticks

@@ -15,7 +15,7 @@ from sqlalchemy.orm import Session
 
 from celery_durable import durable_context
 from celery_durable.engine.completion_tokens import checked, opened, token_of
-from celery_durable.engine.records import ActivityTicket, Deferral
+from celery_durable.engine.records import ActivityAttemptId, Deferral
 from celery_durable.store import Store
 
 from .builders import (
@@ -39,8 +39,8 @@ from .test_effects import OURS, Bench, bench, declare_debit, open_bench, wire  #
 FAR = 3_600 * SECOND
 
 
-def ticket_of(execution: str, command: int = 1) -> ActivityTicket:
-    return ActivityTicket(execution, command, 1)
+def ticket_of(execution: str, command: int = 1) -> ActivityAttemptId:
+    return ActivityAttemptId(execution, command, 1)
 
 
 # -- the row ---------------------------------------------------------------------------------------
@@ -115,7 +115,7 @@ def test_a_store_has_one_secret_whoever_asks_first(
     assert others[0].completion_key() is None
     found = at_once([lambda each=each: each.completion_key(makes=True) for each in others])
     assert len(set(found)) == 1 and len(found[0] or "") == 64
-    ticket = ActivityTicket("0123456789abcdef0123", 2, 3)
+    ticket = ActivityAttemptId("0123456789abcdef0123", 2, 3)
     token = token_of(others[1], ticket)
     assert token == token_of(others[2], ticket)
     assert opened(found[0], checked(token)) == ticket
@@ -195,7 +195,7 @@ def test_another_copy_of_a_deferred_body_leaves_no_rows(
     assert bench.perform(debit, 10).state == "IGNORED"
     real = bench.store.outcomes.begin
 
-    def begun_before(ticket: ActivityTicket, known: Any, claim: Any = None) -> Any:
+    def begun_before(ticket: ActivityAttemptId, known: Any, claim: Any = None) -> Any:
         start = real(ticket, known, None)
         assert start is not None
         start.is_claimed = True  # its worker was taken for dead, and was not

@@ -24,7 +24,7 @@ from sqlalchemy.orm import Session
 
 from celery_durable import ActivityInterrupted, Durable, RetryPolicy, RuntimeStatus
 from celery_durable.engine.at_most_once import level_of, may_begin, new_mark, waiting_mark
-from celery_durable.engine.records import ActivityTicket
+from celery_durable.engine.records import ActivityAttemptId
 from celery_durable.engine.recovery import Recovery
 from celery_durable.errors import ActivityError, ConfigurationError, StoreError
 from celery_durable.store import Store
@@ -67,7 +67,7 @@ class Bench:
 
         return declare
 
-    def orchestrate(self, *signatures: Any, **call: Any) -> ActivityTicket:
+    def orchestrate(self, *signatures: Any, **call: Any) -> ActivityAttemptId:
         """Start an orchestration that calls these one after the other.
 
         Return the ticket of the first.
@@ -82,12 +82,12 @@ class Bench:
         self.runtime.runner.run("i")
         return self.ticket()
 
-    def ticket(self) -> ActivityTicket:
+    def ticket(self) -> ActivityAttemptId:
         (row,) = rows(self.store, "outbox")
-        return ActivityTicket(row["execution"], row["command"], row["attempt"])
+        return ActivityAttemptId(row["execution"], row["command"], row["attempt"])
 
     def perform(
-        self, task: Any, *args: Any, ticket: ActivityTicket | None = None, **options: Any
+        self, task: Any, *args: Any, ticket: ActivityAttemptId | None = None, **options: Any
     ) -> Any:
         """Deal with the message of an activity as a worker's child does.
 
@@ -307,7 +307,9 @@ def test_a_member_of_a_join_wakes_it(bench: Bench) -> None:
     bench.runtime.runner.run("i")
     for row, amount in zip(rows(bench.store, "outbox"), (1, 2), strict=True):
         bench.perform(
-            debit, amount, ticket=ActivityTicket(row["execution"], row["command"], row["attempt"])
+            debit,
+            amount,
+            ticket=ActivityAttemptId(row["execution"], row["command"], row["attempt"]),
         )
     assert bench.finish() == [99, 97]
 
@@ -377,7 +379,7 @@ def test_a_start_within_it_commits_with_it(bench: Bench) -> None:
 
 
 def test_duplicates_commit_once(bench: Bench) -> None:
-    ticket: list[ActivityTicket] = []
+    ticket: list[ActivityAttemptId] = []
 
     def run_a_copy(session: Session) -> str:
         if len(bench.runs) == 1:
@@ -714,7 +716,7 @@ def test_a_copy_never_runs_beside_it_or_after_it(bench: Bench, is_held: bool) ->
     assert bench.runs == ["charge"]
 
 
-def die_in_the_body(bench: Bench, task: Any, ticket: ActivityTicket) -> None:
+def die_in_the_body(bench: Bench, task: Any, ticket: ActivityAttemptId) -> None:
     """Begin it in a process that does not survive."""
     bench.store.database.dispose()
     if not (child := os.fork()):

@@ -7,13 +7,13 @@ from unittest import mock
 
 import pytest
 
-from celery_durable.engine.records import ActivityTicket, Claim
+from celery_durable.engine.records import ActivityAttemptId, Claim
 from celery_durable.store import Store, connecting
 
 from .builders import SECOND, activity, begin, event
 
 
-def _reads_of_the_clock(store: Store, ticket: ActivityTicket) -> int:
+def _reads_of_the_clock(store: Store, ticket: ActivityAttemptId) -> int:
     store.database.dispose()  # a new connection takes the clock that counts
     with mock.patch.object(connecting, "_clock", wraps=connecting._clock) as clock:
         start = store.outcomes.begin(ticket, None, Claim("worker", 60 * SECOND))
@@ -33,4 +33,4 @@ def test_beginning_an_activity_reads_the_clock_a_few_times(
     messages: list[Any] = [event() for _ in range(waiting)]
     if messages:
         sqlite_store.inbox.put(messages)
-    assert _reads_of_the_clock(sqlite_store, ActivityTicket(execution, 1, 1)) <= 12
+    assert _reads_of_the_clock(sqlite_store, ActivityAttemptId(execution, 1, 1)) <= 12

@@ -19,7 +19,7 @@ from celery_durable.core.history import EventKind
 from celery_durable.core.machine import Machine
 from celery_durable.core.status import RuntimeStatus
 from celery_durable.engine.explain import explain
-from celery_durable.engine.records import ActivityTicket
+from celery_durable.engine.records import ActivityAttemptId
 from celery_durable.engine.registry import Definition
 from celery_durable.engine.watchdog import Watchdog
 from celery_durable.errors import StoreError, TurnLimitExceeded
@@ -517,7 +517,7 @@ def test_an_activity_whose_process_died_in_the_turn_after_it_runs_again_as_a_cop
     store: Store,
 ) -> None:
     execution = begin(store, activities=[activity()])
-    ticket = ActivityTicket(execution, 1, 1)
+    ticket = ActivityAttemptId(execution, 1, 1)
     store.workers.beat("a", "host")
     assert take(store, ticket, "a", 60_000_000)
     row = store.outcomes.interrupt(ticket)
@@ -526,7 +526,7 @@ def test_an_activity_whose_process_died_in_the_turn_after_it_runs_again_as_a_cop
     (kept,) = rows(store, "outbox")
     assert (kept["holder"], kept["sends"], kept["crashes"]) == (None, 1, 1)
     assert kept["check_at"] > store.now() - 1_000_000
-    assert store.outcomes.interrupt(ActivityTicket("unknown", 1, 1)) is None
+    assert store.outcomes.interrupt(ActivityAttemptId("unknown", 1, 1)) is None
 
 
 def test_a_first_try_is_not_counted(store: Store) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 from celery_durable.engine.due import Lost
 from celery_durable.engine.inbox_recovery import back_off
-from celery_durable.engine.records import ActivityTicket
+from celery_durable.engine.records import ActivityAttemptId
 from celery_durable.store import Store
 from tests.conftest import wait_until
 
@@ -30,8 +30,8 @@ from .builders import (
 LEASE = 60 * SECOND
 
 
-def ticket_of(execution: str, command: int = 1) -> ActivityTicket:
-    return ActivityTicket(execution, command, 1)
+def ticket_of(execution: str, command: int = 1) -> ActivityAttemptId:
+    return ActivityAttemptId(execution, command, 1)
 
 
 def outbox_row(store: Store, command: int = 1) -> dict[str, Any]:

@@ -14,7 +14,7 @@ import pytest
 import sqlalchemy as sa
 
 from celery_durable.core.status import RuntimeStatus
-from celery_durable.engine.records import ActivityTicket
+from celery_durable.engine.records import ActivityAttemptId
 from celery_durable.engine.writes import TurnCommit
 from celery_durable.errors import StoreError
 from celery_durable.store import Store
@@ -107,7 +107,7 @@ def test_an_outcome_whose_answer_is_lost_is_recognised_as_ours(
 ) -> None:
     execution = begin(wired, activities=[activity()])
     assert cut(wire, lambda: wired.outcomes.record(succeeded(execution), release=release)) is None
-    assert wired.outcomes.was_recorded(ActivityTicket(execution, 1, 1), "i")
+    assert wired.outcomes.was_recorded(ActivityAttemptId(execution, 1, 1), "i")
     assert kinds(wired) == ["ActivityCompleted"]
 
 
@@ -132,7 +132,7 @@ def test_messages_whose_answer_is_lost_are_there_once(wire: Wire, wired: Store) 
 def test_a_claim_whose_answer_is_lost_is_still_this_workers(wire: Wire, wired: Store) -> None:
     execution = begin(wired, activities=[activity()])
     wired.workers.beat("a", "host")
-    is_mine = cut(wire, lambda: take(wired, ActivityTicket(execution, 1, 1), "a", 60 * SECOND))
+    is_mine = cut(wire, lambda: take(wired, ActivityAttemptId(execution, 1, 1), "a", 60 * SECOND))
     (row,) = rows(wired, "outbox")
     assert (row["holder"], is_mine) == ("a", True), (
         "held by a worker that was told it does not hold it"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from celery_durable.engine.records import ActivityTicket
+from celery_durable.engine.records import ActivityAttemptId
 from celery_durable.store import Store
 
 from .builders import (
@@ -47,7 +47,7 @@ def test_an_outcome_is_recorded_once(store: Store) -> None:
         '"done"',
     )
     assert row.wake_at is not None
-    assert store.outcomes.was_recorded(ActivityTicket(execution, 1, 1), "i")
+    assert store.outcomes.was_recorded(ActivityAttemptId(execution, 1, 1), "i")
 
 
 def test_of_many_simultaneous_outcomes_of_one_attempt_one_is_recorded(store: Store) -> None:
@@ -76,7 +76,7 @@ def test_an_outcome_of_something_else_is_refused(store: Store, strange: dict[str
 def test_the_last_message_to_celery_has_no_outcome(store: Store) -> None:
     execution = begin(store, activities=[activity(0, 0, kind="finish")])
     assert record(store, succeeded(execution, 0, 0)) is None
-    assert store.outcomes.begin(ActivityTicket(execution, 0, 0), None) is None
+    assert store.outcomes.begin(ActivityAttemptId(execution, 0, 0), None) is None
     assert len(rows(store, "outbox")) == 1
 
 
@@ -177,7 +177,7 @@ def test_each_success_opens_the_window_by_one_in_order(store: Store) -> None:
     assert [row["is_held"] for row in rows(store, "outbox")] == [False, False, True, True, True]
     for command, released in ((2, 3), (1, 4), (3, 5)):
         (row,) = store.outcomes.record(succeeded(execution, command)).released
-        assert row.ticket == ActivityTicket(execution, released, 1)
+        assert row.ticket == ActivityAttemptId(execution, released, 1)
         assert (row.instance, row.kind, row.name, row.sends) == ("i", "activity", "task", 0)
         assert row.message == f'["[[{released}], {{}}]", {{}}]'
     assert store.outcomes.record(succeeded(execution, 4)).released == []

@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from celery_durable.core.history import EventKind
 from celery_durable.core.retry import RetryPolicy
 from celery_durable.core.status import RuntimeStatus
-from celery_durable.engine.records import ActivityTicket, InboxKind
+from celery_durable.engine.records import ActivityAttemptId, InboxKind
 from celery_durable.errors import StoreError
 from celery_durable.store import Store
 from celery_durable.store.database import Statement
@@ -112,7 +112,7 @@ def test_sweeps_do_not_wait_for_instances(server_store: Store) -> None:
     server_store.inbox.put([event(check_after=0)])
 
     def sweep() -> list[Any]:
-        hold(server_store, "gone", [ActivityTicket(execution, 1, 1)])
+        hold(server_store, "gone", [ActivityAttemptId(execution, 1, 1)])
         (wake,) = server_store.recovery.due_wakes(10)
         return [
             server_store.workers.free_abandoned(0),
@@ -136,7 +136,7 @@ def test_turns_that_cancel_and_outcomes_do_not_block_each_other(store: Store) ->
             lambda: outcomes(list(commands)),
             lambda: outcomes(list(commands)[::-1]),
             lambda: store.turns.commit(turns[0]),
-            lambda: hold(store, "w", [ActivityTicket(execution, n, 1) for n in commands]),
+            lambda: hold(store, "w", [ActivityAttemptId(execution, n, 1) for n in commands]),
         ]
     )
     assert committed is not None
@@ -476,7 +476,7 @@ def test_a_store_outage_is_no_proof_of_dead_workers(
     runner = World(store, worker_lease=0.4, heartbeat_interval=0.02, resend_after=0.1)
     execution = begin(store, activities=[activity()])
     store.workers.beat("other", "host")
-    hold(store, "other", [ActivityTicket(execution, 1, 1)])
+    hold(store, "other", [ActivityAttemptId(execution, 1, 1)])
     recovery = runner.recovery()
 
     def tick() -> bool:
@@ -506,7 +506,7 @@ def test_a_store_outage_is_no_proof_of_dead_workers(
 
 def test_an_activity_in_celerys_own_retry_is_not_sent_again(runner: World) -> None:
     execution = begin(runner.store, activities=[activity()])
-    ticket = ActivityTicket(execution, 1, 1)
+    ticket = ActivityAttemptId(execution, 1, 1)
     hold(runner.store, "w", [ticket])
     runner.store.outcomes.postpone(ticket, 7200 * SECOND, "w")
     recovery = runner.recovery()
@@ -519,7 +519,7 @@ def test_an_activity_in_celerys_own_retry_is_not_sent_again(runner: World) -> No
 
 def test_an_activity_that_replaced_itself_is_not_sent_again(runner: World) -> None:
     execution = begin(runner.store, activities=[activity(timeout=SECOND // 100)])
-    ticket = ActivityTicket(execution, 1, 1)
+    ticket = ActivityAttemptId(execution, 1, 1)
     hold(runner.store, "w", [ticket])
     runner.store.outcomes.delegate(ticket)
     recovery = runner.recovery()

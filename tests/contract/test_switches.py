@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from celery_durable.engine.records import ActivityTicket
+from celery_durable.engine.records import ActivityAttemptId
 from celery_durable.engine.switches import Switch
 from celery_durable.store import Store
 
@@ -16,8 +16,8 @@ def paused(store: Store, kind: str = "task", name: str = "task") -> Switch:
     return store.switches.set(kind, name, None, "why")
 
 
-def tickets(execution: str, number: int) -> list[ActivityTicket]:
-    return [ActivityTicket(execution, command, 1) for command in range(1, number + 1)]
+def tickets(execution: str, number: int) -> list[ActivityAttemptId]:
+    return [ActivityAttemptId(execution, command, 1) for command in range(1, number + 1)]
 
 
 def due(store: Store) -> list[int]:

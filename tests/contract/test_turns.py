@@ -9,7 +9,7 @@ import sqlalchemy as sa
 
 from celery_durable.core.history import EventKind, load_events
 from celery_durable.core.status import RuntimeStatus
-from celery_durable.engine.records import ActivityTicket, ReplayPosition
+from celery_durable.engine.records import ActivityAttemptId, ReplayPosition
 from celery_durable.engine.writes import ChildInstance, NewInbox
 from celery_durable.store import Store
 
@@ -112,7 +112,7 @@ def test_an_inbox_is_read_in_the_order_in_which_things_became_visible(store: Sto
 
 def test_an_activity_of_another_life_of_its_instance_is_not_wanted(store: Store) -> None:
     execution = begin(store, activities=[activity()])
-    ticket = ActivityTicket(execution, 1, 1)
+    ticket = ActivityAttemptId(execution, 1, 1)
     assert store.outcomes.begin(ticket, None).instance.id == "i"
     assert store.outcomes.find_instance_of(ticket) == "i"
     for other in (
@@ -178,7 +178,7 @@ def started(store: Store) -> Store:
         ),
         pytest.param(lambda turn: replace(turn, instance_id="unknown"), id="an unknown instance"),
         pytest.param(
-            lambda turn: replace(turn, outcome=ActivityTicket(turn.execution, 99, 1)),
+            lambda turn: replace(turn, outcome=ActivityAttemptId(turn.execution, 99, 1)),
             id="an outcome that nobody waits for",
         ),
     ],
@@ -291,7 +291,7 @@ def test_the_same_message_is_in_an_inbox_once(store: Store) -> None:
 
 def test_an_outcome_and_its_turn_are_one_commit(store: Store) -> None:
     execution = begin(store, activities=[activity(1)])
-    ticket = ActivityTicket(execution, 1, 1)
+    ticket = ActivityAttemptId(execution, 1, 1)
     assert (
         store.turns.commit(next_turn(store, outcome=ticket, requires_empty_inbox=True)) is not None
     )

@@ -19,7 +19,7 @@ from celery_durable.engine.engine import Engine as TurnRunner
 from celery_durable.engine.listing import InstanceRecord
 from celery_durable.engine.observers import Observation
 from celery_durable.engine.ports import SendFailure
-from celery_durable.engine.records import ActivityRow, ActivityTicket, Outcome, TurnAddress
+from celery_durable.engine.records import ActivityAttemptId, ActivityRow, Outcome, TurnAddress
 from celery_durable.engine.recovery import Recovery
 from celery_durable.engine.registry import Definition, Registry
 from celery_durable.engine.start import StartRequest
@@ -87,7 +87,7 @@ class RecordingPublisher:
     def needs_finish(self, name: str, canvas: str | None, status: RuntimeStatus) -> bool:
         return canvas is not None
 
-    def publish_activities(self, rows: Sequence[ActivityRow]) -> dict[ActivityTicket, Exception]:
+    def publish_activities(self, rows: Sequence[ActivityRow]) -> dict[ActivityAttemptId, Exception]:
         if self.is_broken:
             return {row.ticket: OSError("no broker") for row in rows}
         self.activities.extend(rows)
@@ -274,7 +274,7 @@ class World:
         """Deal with messages as they become due, until these instances are over."""
         self.pump_until(lambda: all(self.status(id_) in ENDED for id_ in ids or ("i",)))
 
-    def perform(self, ticket: ActivityTicket, row: ActivityRow, *, inline: bool = True) -> bool:
+    def perform(self, ticket: ActivityAttemptId, row: ActivityRow, *, inline: bool = True) -> bool:
         """Run one activity as a worker does.
 
         False if it was not wanted, or its outcome came too late.

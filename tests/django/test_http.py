@@ -18,7 +18,7 @@ import pytest
 import requests
 
 from celery_durable.engine.completion_tokens import sealed
-from celery_durable.engine.records import ActivityTicket
+from celery_durable.engine.records import ActivityAttemptId
 from tests.conftest import wait_until
 from tests.preloaded import PATIENCE, Preloaded
 
@@ -26,7 +26,7 @@ from .conftest import Project, sqlite_settings
 
 APPROVAL = "tests.django.project.orders.tasks.approval"
 EVERYTHING = "a-token-that-may-everything"
-OF_ANOTHER_STORE = sealed("another store", ActivityTicket("0123456789abcdef0123", 1, 1))
+OF_ANOTHER_STORE = sealed("another store", ActivityAttemptId("0123456789abcdef0123", 1, 1))
 PERMISSIONS = (
     "view_instance view_entity view_payload start_instance raise_event_instance suspend_instance"
     " resume_instance terminate_instance rewind_instance restart_instance purge_instance"

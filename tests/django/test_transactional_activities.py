@@ -38,13 +38,13 @@ def test_a_worker_that_is_killed_around_the_commit_leaves_rows_and_outcome_once(
 
 ATTEMPT = """
 from celery_durable.contrib.django import effects
-from celery_durable.engine.records import ActivityTicket
+from celery_durable.engine.records import ActivityAttemptId
 from celery_durable.contrib.django.models import OutboxMessage
 def begun(id_, key="k", amount=5):
     durable.start(checkout.s(key, amount), instance_id=id_)
     durable.runtime.runner.run(id_)
     row = OutboxMessage.objects.get(instance=id_)
-    return ActivityTicket(row.execution, row.command, row.attempt)
+    return ActivityAttemptId(row.execution, row.command, row.attempt)
 def attempt(ticket):
     return pay.apply(durable.runtime.codec.decode(durable.runtime.codec.decode(
         bytes(OutboxMessage.objects.get(execution=ticket.execution).message_data).decode())[0])[0], task_id=ticket.task_id,
@@ -142,7 +142,7 @@ def deferred(id_, *args):
     durable.start(film.s(*args), instance_id=id_)
     durable.runtime.runner.run(id_)
     row = OutboxMessage.objects.get(instance=id_)
-    ticket = ActivityTicket(row.execution, row.command, row.attempt)
+    ticket = ActivityAttemptId(row.execution, row.command, row.attempt)
     assert encode.apply(args, task_id=ticket.task_id, headers={"durable": {"n": 0}}).state == "IGNORED"
 deferred("a", "k")
 import time

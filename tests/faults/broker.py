@@ -18,7 +18,7 @@ from kombu.exceptions import OperationalError
 from kombu.message import Message
 from kombu.serialization import dumps
 
-from celery_durable.engine.records import ActivityTicket
+from celery_durable.engine.records import ActivityAttemptId
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -148,7 +148,10 @@ class Channel:
 
     def basic_ack(self, tag: int, multiple: bool = False) -> None:
         held = self._broker.taken.get(tag)
-        if held is not None and (ticket := ActivityTicket.parse(held[1].headers["id"])) is not None:
+        if (
+            held is not None
+            and (ticket := ActivityAttemptId.parse(held[1].headers["id"])) is not None
+        ):
             self._owner.world.activity_is_acknowledged(ticket)
         self._tell("ack", lambda: self._broker.ack(self._owner, tag))
 
@@ -217,7 +220,7 @@ class Producers:
         kind = (given.get("durable") or {}).get(
             "t", "activity" if given.get("durable") else "ordinary"
         )
-        if (ticket := ActivityTicket.parse(given.get("id"))) is not None and not owner.is_dead:
+        if (ticket := ActivityAttemptId.parse(given.get("id"))) is not None and not owner.is_dead:
             owner.world.activity_is_sent(ticket)
         properties = {"correlation_id": correlation_id, "reply_to": reply_to}
         owner.call(

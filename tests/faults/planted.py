@@ -16,7 +16,7 @@ from celery_durable.engine.compilers import execution
 from celery_durable.engine.decide import Decider
 from celery_durable.engine.dispatch import Dispatcher
 from celery_durable.engine.lifecycle import Lifecycle
-from celery_durable.engine.records import ActivityTicket, Recorded
+from celery_durable.engine.records import ActivityAttemptId, Recorded
 from celery_durable.errors import StoreError
 from celery_durable.store import commit_steps, inbox, outbox, turns
 from celery_durable.store.database import Statement
@@ -169,9 +169,9 @@ def _asks_no_join_again() -> list[Patch]:
 
 def _starts_what_is_not_wanted() -> list[Patch]:
     begin = Outcomes.begin
-    known: dict[ActivityTicket, Any] = {}
+    known: dict[ActivityAttemptId, Any] = {}
 
-    def planted(self: Any, ticket: ActivityTicket, live: Any, claim: Any = None) -> Any:
+    def planted(self: Any, ticket: ActivityAttemptId, live: Any, claim: Any = None) -> Any:
         start = begin(self, ticket, live, claim)
         if start is not None:
             known[ticket] = start

@@ -30,7 +30,7 @@ import celery_durable.app.compose as app_module
 import celery_durable.store.opening as store_module
 from celery_durable.core.history import EventKind, load_events
 from celery_durable.core.status import RuntimeStatus
-from celery_durable.engine.records import ActivityTicket
+from celery_durable.engine.records import ActivityAttemptId
 from celery_durable.engine.recovery import Recovery
 from celery_durable.engine.watchdog import Watchdog
 from celery_durable.errors import DurableError
@@ -55,7 +55,7 @@ _watchdog: list[Watchdog] = []
 class Run(NamedTuple):
     """A body that began."""
 
-    ticket: ActivityTicket
+    ticket: ActivityAttemptId
     name: str
     instance: str
     is_late: bool
@@ -354,7 +354,7 @@ class World:
 
     def body_begins(self, name: str, request: Any) -> None:
         """Note that an activity's body begins, and whether its outcome was known before."""
-        ticket = ActivityTicket.parse(request.id)
+        ticket = ActivityAttemptId.parse(request.id)
         if ticket is not None:
             found = self.rows(
                 sa.select(outbox.c.instance).where(outbox.c.execution == ticket.execution)
@@ -363,7 +363,7 @@ class World:
                 Run(ticket, name, found[0][0] if found else "", self.is_recorded(ticket))
             )
 
-    def activity_is_sent(self, ticket: ActivityTicket) -> None:
+    def activity_is_sent(self, ticket: ActivityAttemptId) -> None:
         """Watch the rule that nothing is sent before the transaction that decided it has
         committed.
         """
@@ -372,7 +372,7 @@ class World:
         if not any(event.command == ticket.command for event in self.events_of(ticket.execution)):
             self.problems.append(f"{ticket} was sent, but not committed")
 
-    def activity_is_acknowledged(self, ticket: ActivityTicket) -> None:
+    def activity_is_acknowledged(self, ticket: ActivityAttemptId) -> None:
         """Watch the rule that the store knows who runs what is not with the broker any more, or its
         outcome.
         """
@@ -450,7 +450,7 @@ class World:
             for event in load_events(bytes(row).decode())
         )
 
-    def outbox_row(self, ticket: ActivityTicket) -> list[Any]:
+    def outbox_row(self, ticket: ActivityAttemptId) -> list[Any]:
         c = outbox.c
         wanted = (
             c.execution == ticket.execution,
@@ -459,7 +459,7 @@ class World:
         )
         return self.rows(sa.select(c.holder).where(*wanted))
 
-    def is_recorded(self, ticket: ActivityTicket) -> bool:
+    def is_recorded(self, ticket: ActivityAttemptId) -> bool:
         """Tell whether an outcome of an attempt is in the store, or nobody wants it any more."""
         execution, command, attempt = ticket
         if not self.outbox_row(ticket):

@@ -12,7 +12,7 @@ from schemathesis import GenerationMode
 from schemathesis.specs.openapi.checks import positive_data_acceptance
 
 from celery_durable.engine.completion_tokens import sealed
-from celery_durable.engine.records import ActivityTicket
+from celery_durable.engine.records import ActivityAttemptId
 from celery_durable.http.access import VERBS
 from celery_durable.http.openapi import document
 from celery_durable.http.routes import Route
@@ -92,7 +92,10 @@ _KNOWN = {
     "instanceId": ["running", "completed", "new", "new/2", "\u00fc?%#"],
     "eventName": ["approved", "a/b", "\u00fc"],
     "key": ["k", "a/b", "unknown"],
-    "token": [sealed("of another store", ActivityTicket("0123456789abcdef0123", 1, 1)), "no-token"],
+    "token": [
+        sealed("of another store", ActivityAttemptId("0123456789abcdef0123", 1, 1)),
+        "no-token",
+    ],
 }
 _ORCHESTRATORS = ["http.sale", "http.again"]
 

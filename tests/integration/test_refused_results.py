@@ -14,7 +14,7 @@ from celery.app.task import Context
 from celery.backends.base import KeyValueStoreBackend
 
 from celery_durable import InvalidState, PayloadError
-from celery_durable.engine.records import ActivityRow, ActivityTicket
+from celery_durable.engine.records import ActivityAttemptId, ActivityRow
 from celery_durable.store.schema import outbox
 
 THIS = f"{__name__}:Picky"
@@ -85,7 +85,7 @@ def try_again(app: Any, run: Any, sends: int = 1) -> None:
                 sends=sends, sent_at=app.durable.runtime.store.now() - 61_000_000
             )
         )
-    ticket = ActivityTicket(execution, 0, 0)
+    ticket = ActivityAttemptId(execution, 0, 0)
     app.durable.runtime.publisher.finish_again(
         ActivityRow(ticket, run.id, "finish", run.name, "", None, sends)
     )

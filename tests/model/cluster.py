@@ -24,9 +24,9 @@ from celery.exceptions import WorkerLostError
 from celery_durable.core.machine import Machine
 from celery_durable.engine.cache import known_of
 from celery_durable.engine.records import (
+    ActivityAttemptId,
     ActivityRow,
     ActivityStart,
-    ActivityTicket,
     Claim,
     Outcome,
     Recorded,
@@ -86,7 +86,7 @@ class Hand:
     live: Machine | None
 
     @property
-    def ticket(self) -> ActivityTicket:
+    def ticket(self) -> ActivityAttemptId:
         return self.message.row.ticket
 
 
@@ -107,8 +107,8 @@ class Ledger:
     """What the store has acknowledged, in order."""
 
     entries: list[NewInstance | Arrival | Outcome] = field(default_factory=list)
-    outcomes: dict[ActivityTicket, Outcome] = field(default_factory=dict)
-    began: dict[ActivityTicket, int] = field(default_factory=dict)
+    outcomes: dict[ActivityAttemptId, Outcome] = field(default_factory=dict)
+    began: dict[ActivityAttemptId, int] = field(default_factory=dict)
 
     def record(self, outcome: Outcome) -> None:
         assert outcome.ticket not in self.outcomes, (
@@ -152,7 +152,7 @@ class Outlet(RecordingPublisher):
         self.cluster = cluster
         self.turns = cluster.broker.turns
 
-    def publish_activities(self, rows: Sequence[ActivityRow]) -> dict[ActivityTicket, Exception]:
+    def publish_activities(self, rows: Sequence[ActivityRow]) -> dict[ActivityAttemptId, Exception]:
         if self.is_broken:
             return {row.ticket: OSError("no broker") for row in rows}
         self.cluster.broker.activities.extend(Message(row, is_copy=row.sends > 0) for row in rows)
@@ -318,8 +318,8 @@ class Cluster:
         self.store = Store(self.database, resend_after=RESEND_AFTER)
         self.broker, self.ledger = Broker(), Ledger()
         self.trouble: Trouble | None = None
-        self.under_way: dict[ActivityTicket, Outcome] = {}
-        self.calls: dict[ActivityTicket, list[Any]] = {}
+        self.under_way: dict[ActivityAttemptId, Outcome] = {}
+        self.calls: dict[ActivityAttemptId, list[Any]] = {}
         self._settings, self._cache_sizes, self._boots = settings, cache_sizes, 0
         self.processes = [self._boot(size) for size in cache_sizes]
 
@@ -399,7 +399,7 @@ class Cluster:
             commit = args[-1]
             ledger.entries += result.started_children
             for new in commit.activities:
-                ticket = ActivityTicket(commit.execution, new.command, new.attempt)
+                ticket = ActivityAttemptId(commit.execution, new.command, new.attempt)
                 self.calls[ticket] = (
                     CODEC.decode(CODEC.decode(new.message)[0])[0] if new.kind == "activity" else []
                 )

@@ -31,7 +31,7 @@ from celery_durable.core.kinds import INPUTS
 from celery_durable.core.machine import Machine as LiveMachine
 from celery_durable.core.ports import ExecutionInfo
 from celery_durable.core.status import RuntimeStatus
-from celery_durable.engine.records import ActivityTicket, Outcome
+from celery_durable.engine.records import ActivityAttemptId, Outcome
 from celery_durable.engine.start import StartRequest
 from celery_durable.engine.writes import NewInstance
 from celery_durable.errors import InstanceExists, InvalidState, StoreError
@@ -92,7 +92,7 @@ class Machine(RuleBasedStateMachine):
         )
         self.lives: dict[str, Life] = {}
         self.current: dict[str, Life] = {}
-        self.by_ticket: dict[ActivityTicket, tuple[Life, Any]] = {}
+        self.by_ticket: dict[ActivityAttemptId, tuple[Life, Any]] = {}
         self.absorbed = 0
         self.bodies = 0
         self.raised = 0
@@ -475,7 +475,7 @@ class Machine(RuleBasedStateMachine):
                 assert dues[event.command] <= self.time.micros, "a timer fired early"
             elif event.kind in (EventKind.ACTIVITY_COMPLETED, EventKind.ACTIVITY_FAILED):
                 outcome = self.cluster.ledger.outcomes[
-                    ActivityTicket(execution, event.command, event.attempt)
+                    ActivityAttemptId(execution, event.command, event.attempt)
                 ]
                 assert event.payload == outcome.payload, (
                     "history holds another outcome than the store acknowledged"

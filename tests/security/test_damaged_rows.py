@@ -20,7 +20,7 @@ from hypothesis import HealthCheck, given, settings
 from celery_durable.core.history import Event, EventKind, dump_events
 from celery_durable.core.status import RuntimeStatus
 from celery_durable.engine.listing import Filters
-from celery_durable.engine.records import ActivityTicket
+from celery_durable.engine.records import ActivityAttemptId
 from celery_durable.errors import ActivityError, DurableError, PayloadError
 from celery_durable.store import Store
 from celery_durable.worker.attempt import Attempt
@@ -650,7 +650,7 @@ def test_damaged_details_of_a_heartbeat_fail_the_attempt(new_app: Any) -> None:
     runtime.runner.run("bad")
     set_value(runtime.store, "outbox", "details", "bad", b"{")
     ((execution,),) = [values_of(runtime.store, "instances", "execution", "bad")]
-    ticket = ActivityTicket(execution, 1, 1)
+    ticket = ActivityAttemptId(execution, 1, 1)
     task = app.tasks["hostile.charge"]
     task.push_request(id=ticket.task_id, called_directly=False, headers={})
     try:

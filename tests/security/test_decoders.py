@@ -24,7 +24,7 @@ from kombu import Connection
 from celery_durable.broker.transport import register
 from celery_durable.core.history import Event, EventKind, dump_events, load_events
 from celery_durable.core.ports import Codec
-from celery_durable.engine.records import ActivityTicket
+from celery_durable.engine.records import ActivityAttemptId
 from celery_durable.errors import ActivityError, ConfigurationError, DurableError, PayloadError
 from celery_durable.payload import PayloadCodec
 from celery_durable.store.inbox_reads import Found, inbox_row
@@ -354,7 +354,7 @@ def test_a_cursor_gives_a_place_or_a_value_error(cursor: str) -> None:
     )
 )
 def test_a_task_id_is_a_ticket_or_none(task_id: str) -> None:
-    ticket = ActivityTicket.parse(task_id)
+    ticket = ActivityAttemptId.parse(task_id)
     assert ticket is None or (ticket.command >= 0 and ticket.attempt >= 0)
 
 

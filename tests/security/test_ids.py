@@ -20,7 +20,7 @@ from celery.exceptions import TaskRevokedError, WorkerLostError
 
 from celery_durable.azure import DurableOrchestrationClient
 from celery_durable.core.status import RuntimeStatus
-from celery_durable.engine.records import ActivityTicket
+from celery_durable.engine.records import ActivityAttemptId
 from celery_durable.http import application
 from tests.contract.builders import everything
 from tests.http.client import Client
@@ -61,13 +61,13 @@ def app(new_app: Callable[..., Any]) -> Any:
     return app
 
 
-def ticket_in(app: Any) -> ActivityTicket:
+def ticket_in(app: Any) -> ActivityAttemptId:
     """Return the activity of the victim."""
     with app.durable.runtime.store.database.cursor() as cursor:
         cursor.execute(
             "SELECT execution, command, attempt FROM durable_outbox WHERE kind = 'activity'"
         )
-        return ActivityTicket(*cursor.fetchone())
+        return ActivityAttemptId(*cursor.fetchone())
 
 
 # -- ids that somebody chooses ---------------------------------------------------------------------

@@ -20,7 +20,7 @@ from kombu.exceptions import ContentDisallowed
 
 from celery_durable.broker.transport import register
 from celery_durable.core.status import RuntimeStatus
-from celery_durable.engine.records import ActivityTicket, Outcome
+from celery_durable.engine.records import ActivityAttemptId, Outcome
 from celery_durable.errors import ConfigurationError, PayloadError
 from celery_durable.payload import PayloadCodec
 
@@ -133,7 +133,7 @@ def test_nothing_that_is_stored_is_pickle(make: Callable[..., Any], conf: dict[s
     assert run(app) is RuntimeStatus.RUNNING
     execution = values_of(app.durable.runtime.store, "instances", "execution", "i")[0]
     app.durable.runtime.store.outcomes.record(
-        Outcome(ActivityTicket(execution, 1, 1), app.durable.runtime.codec.encode(2), False)
+        Outcome(ActivityAttemptId(execution, 1, 1), app.durable.runtime.codec.encode(2), False)
     )
     app.durable.get("i").raise_event("go", {"data": 1})
     found = []
@@ -182,7 +182,9 @@ def record(app: Any, payload: str = "2", *, has_failed: bool = False) -> None:
     runtime = app.durable.runtime
     (execution,) = values_of(runtime.store, "instances", "execution", "i")
     assert (
-        runtime.store.outcomes.record(Outcome(ActivityTicket(execution, 1, 1), payload, has_failed))
+        runtime.store.outcomes.record(
+            Outcome(ActivityAttemptId(execution, 1, 1), payload, has_failed)
+        )
         is not None
     )
 

@@ -13,7 +13,7 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from celery_durable import RetryPolicy
-from celery_durable.engine.records import ActivityTicket, Outcome
+from celery_durable.engine.records import ActivityAttemptId, Outcome
 from celery_durable.engine.registry import Definition
 from celery_durable.telemetry.prometheus import EventMetrics
 from celery_durable.worker.task_events import TaskEvents
@@ -187,7 +187,7 @@ def test_an_execution_that_was_not_watched_from_its_beginning_is_known_all_the_s
     runtime.runner.run(run.id)
     assert sent == []
     runtime.events.turn(True)
-    ticket = ActivityTicket(run.refresh()._known.execution, 1, 1)
+    ticket = ActivityAttemptId(run.refresh()._known.execution, 1, 1)
     runtime.store.outcomes.record(Outcome(ticket, "1", has_failed=False, ran=2_500_000))
     runtime.runner.run(run.id)
     assert run.refresh().output == 1

@@ -14,7 +14,7 @@ import pytest
 
 from celery_durable import RetryPolicy
 from celery_durable.core.history import Event, EventKind
-from celery_durable.engine.records import ActivityTicket, Outcome
+from celery_durable.engine.records import ActivityAttemptId, Outcome
 
 OUTCOMES = (EventKind.ACTIVITY_COMPLETED, EventKind.ACTIVITY_FAILED)
 LONG = 0.03
@@ -99,7 +99,7 @@ def test_an_outcome_that_nobody_saw_running_does_not_tell_it(
     run = begin(app, calls.s())
     runner = app.durable.runtime.runner
     runner.run(run.id)
-    ticket = ActivityTicket(run.refresh()._known.execution, 1, 1)
+    ticket = ActivityAttemptId(run.refresh()._known.execution, 1, 1)
     assert (
         app.durable.runtime.store.outcomes.record(Outcome(ticket, "7", has_failed=False))
         is not None

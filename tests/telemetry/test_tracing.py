@@ -19,7 +19,7 @@ from opentelemetry.trace import SpanKind, StatusCode
 
 from celery_durable import ConfigurationError, RetryPolicy, RuntimeStatus
 from celery_durable.core.history import EventKind
-from celery_durable.engine.records import ActivityTicket, Outcome
+from celery_durable.engine.records import ActivityAttemptId, Outcome
 from celery_durable.telemetry import tracing
 
 from .conftest import Spans
@@ -223,7 +223,7 @@ def test_an_attempt_that_nobody_saw_is_a_span_of_the_turn_that_heard_of_it(
     run = begin(app, order.s())
     runtime = app.durable.runtime
     runtime.runner.run(run.id)
-    ticket = ActivityTicket(run.refresh()._known.execution, 1, 1)
+    ticket = ActivityAttemptId(run.refresh()._known.execution, 1, 1)
     runtime.store.outcomes.record(
         Outcome(ticket, runtime.codec.encode_failure(TimeoutError()), has_failed=True)
     )
@@ -479,7 +479,7 @@ def test_forged_headers_do_no_harm(app: Any, spans: Spans, begin: Begin, forged:
     app.conf.task_always_eager = False
     run = begin(app, order.s())
     app.durable.runtime.runner.run(run.id)
-    ticket = ActivityTicket(run.refresh()._known.execution, 1, 1)
+    ticket = ActivityAttemptId(run.refresh()._known.execution, 1, 1)
     app.tasks["charge"].apply(
         (5,), task_id=ticket.task_id, headers={"durable": {"n": 0}, tracing.HEADER: forged}
     )
@@ -629,7 +629,7 @@ def test_a_current_span_of_another_trace_is_linked(app: Any, spans: Spans, begin
     row = json.loads(app.durable.runtime.store.database.fetch_one(MESSAGE)[0])
     with trace.get_tracer("other").start_as_current_span("other") as other:
         headers = app.durable.runtime.codec.decode(json.dumps(row))[1]["headers"]
-        task_id = ActivityTicket(run.refresh()._known.execution, 1, 1).task_id
+        task_id = ActivityAttemptId(run.refresh()._known.execution, 1, 1).task_id
         app.tasks["charge"].apply((5,), task_id=task_id, headers={"durable": {"n": 0}, **headers})
     app.durable.runtime.runner.run(run.id)
     charge = spans.one("activity:charge")

@@ -9,7 +9,7 @@ from celery import Celery
 
 from celery_durable import ActivityTimeout, Durable, DurableError, Pause, RuntimeStatus
 from celery_durable.core.retry import RetryPolicy
-from celery_durable.engine.records import ActivityTicket
+from celery_durable.engine.records import ActivityAttemptId
 from celery_durable.store.statements import Statement
 from celery_durable.testing import DurableEnv, durable_environment
 
@@ -274,7 +274,7 @@ def test_nothing_sets_a_time_on_what_is_held(env):
     held = env.start(limited.s())
     outcomes = durable.runtime.store.outcomes
     (ticket,) = [
-        ActivityTicket(*row)
+        ActivityAttemptId(*row)
         for row in durable.runtime.store.database.read(
             lambda cursor: durable.runtime.store.database.run(
                 cursor, Statement("SELECT execution, command, attempt FROM durable_outbox")

@@ -17,7 +17,7 @@ import django.db
 from django.db import connections, transaction
 
 from ...engine.at_most_once import CommitInDoubt, OutcomeRefused
-from ...engine.records import ActivityTicket, Deferral, Outcome, Recorded
+from ...engine.records import ActivityAttemptId, Deferral, Outcome, Recorded
 from ...errors import ConfigurationError
 from ...store import Store
 from ...store.joint import AgainError, repeated
@@ -62,7 +62,7 @@ def transact_on(
     return repeated(lambda: _Joint(alias, store).run(work, outcome_of), repeats=repeats)
 
 
-def hold_on(alias: str, store: Store, ticket: ActivityTicket) -> None:
+def hold_on(alias: str, store: Store, ticket: ActivityAttemptId) -> None:
     """Let those who bring the outcome of an attempt wait for the block that is open on an alias."""
     borrowed = borrowed_store(store, alias)
     assert isinstance(borrowed.database, BorrowedConnection)

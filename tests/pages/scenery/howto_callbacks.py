@@ -11,11 +11,11 @@ from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.http import require_POST
 
 from celery_durable.engine.completion_tokens import sealed
-from celery_durable.engine.records import ActivityTicket
+from celery_durable.engine.records import ActivityAttemptId
 from celery_durable.testing import fake_durable_context
 from tests.pages.scenery.django_project import app, durable
 
-token = sealed("of another store", ActivityTicket("0123456789abcdef0123", 1, 1))
+token = sealed("of another store", ActivityAttemptId("0123456789abcdef0123", 1, 1))
 Job = SimpleNamespace
 
 

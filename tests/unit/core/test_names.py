@@ -18,7 +18,7 @@ from celery_durable.core.names import (
 )
 from celery_durable.core.ports import ExecutionInfo
 from celery_durable.engine.draft import new_execution_id
-from celery_durable.engine.records import ActivityTicket
+from celery_durable.engine.records import ActivityAttemptId
 from celery_durable.engine.schedules import tick_id
 
 _text = st.text(
@@ -28,7 +28,7 @@ _text = st.text(
 )
 _number = st.integers(0, 10**9 - 1)
 tickets = st.builds(
-    lambda call, attempt: ActivityTicket(new_execution_id(), call, attempt).task_id,
+    lambda call, attempt: ActivityAttemptId(new_execution_id(), call, attempt).task_id,
     _number,
     _number,
 )

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from celery_durable.engine.inquiry import Hands, Inquiry
-from celery_durable.engine.records import ActivityTicket
+from celery_durable.engine.records import ActivityAttemptId
 
 SECOND = 1_000_000
 LEASE = 10 * SECOND
@@ -20,7 +20,7 @@ FIRST_LOOK = 5 * SECOND
 class Message:
     """One message: where it is, and when its row is looked at."""
 
-    ticket: ActivityTicket
+    ticket: ActivityAttemptId
     check_at: int
     place: str = "queue"
     copies: int = 0
@@ -45,7 +45,7 @@ class World:
 
     def keep(
         self,
-        activities: Collection[ActivityTicket],
+        activities: Collection[ActivityAttemptId],
         instances: Collection[str],
         delay: int,
         *,
@@ -65,7 +65,7 @@ class World:
 
     def send(self) -> None:
         self.messages.append(
-            Message(ActivityTicket("x", len(self.messages) + 1, 1), self.now + FIRST_LOOK)
+            Message(ActivityAttemptId("x", len(self.messages) + 1, 1), self.now + FIRST_LOOK)
         )
 
     def at(self, place: str) -> list[Message]:

@@ -11,20 +11,20 @@ from hypothesis import strategies as st
 from celery_durable.core.names import check_instance_id
 from celery_durable.core.status import RuntimeStatus
 from celery_durable.engine.draft import new_execution_id
-from celery_durable.engine.records import ActivityTicket
+from celery_durable.engine.records import ActivityAttemptId
 from celery_durable.engine.writes import TurnCommit
 
 
 @given(st.integers(0, 10**9 - 1), st.integers(0, 10**9 - 1))
 def test_a_ticket_is_found_again_in_its_task_id(command: int, attempt: int) -> None:
-    ticket = ActivityTicket(new_execution_id(), command, attempt)
-    assert ActivityTicket.parse(ticket.task_id) == ticket
+    ticket = ActivityAttemptId(new_execution_id(), command, attempt)
+    assert ActivityAttemptId.parse(ticket.task_id) == ticket
     assert len(ticket.task_id) <= 155
 
 
 @given(st.none() | st.text())
 def test_other_task_ids_hold_no_ticket(task_id: str | None) -> None:
-    ticket = ActivityTicket.parse(task_id)
+    ticket = ActivityAttemptId.parse(task_id)
     # leading zeros are read, and never written
     assert ticket is None or ticket.task_id == task_id or "-0" in task_id
 
@@ -45,7 +45,7 @@ def test_other_task_ids_hold_no_ticket(task_id: str | None) -> None:
     ],
 )
 def test_a_damaged_task_id_holds_no_ticket(task_id: str | None) -> None:
-    assert ActivityTicket.parse(task_id) is None
+    assert ActivityAttemptId.parse(task_id) is None
 
 
 def test_every_life_has_a_name_of_its_own() -> None:

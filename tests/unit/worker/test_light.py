@@ -20,7 +20,7 @@ from kombu import Exchange, Queue, pools
 from kombu.messaging import Producer
 from kombu.transport.memory import Channel, Transport
 
-from celery_durable.engine.records import ActivityRow, ActivityTicket, TurnAddress
+from celery_durable.engine.records import ActivityAttemptId, ActivityRow, TurnAddress
 from celery_durable.worker.fast_publish import FastPublisher
 
 #: A value of each setting of Celery that is not its default, and that a message may show. Those of
@@ -97,7 +97,7 @@ class Sender:
     def activity(self, **options: Any) -> list[dict[str, Any]]:
         signature = (*ARGUMENTS, options)
         row = ActivityRow(
-            ActivityTicket("e" * 20, 1, 1),
+            ActivityAttemptId("e" * 20, 1, 1),
             "i",
             "activity",
             "light.add",

@@ -9,13 +9,13 @@ from typing import Any
 
 import pytest
 
-from celery_durable.engine.records import ActivityTicket
+from celery_durable.engine.records import ActivityAttemptId
 from celery_durable.worker import witness
 from celery_durable.worker.request import Message, received
 from celery_durable.worker.witness import WorkerWitness
 
 SECOND = 1_000_000
-TICKET = ActivityTicket("x" * 20, 1, 1)
+TICKET = ActivityAttemptId("x" * 20, 1, 1)
 
 
 class Request:
