@@ -489,8 +489,8 @@ class Durable(Looking, Scheduling, Steering, Completing, Switching, Limiting, Co
 
         Args:
             signature: see ``start``.
-            session: also an ``AsyncSession`` or ``AsyncConnection`` of SQLAlchemy, over psycopg,
-                whose transaction the start joins.
+            session: also an ``AsyncSession`` or ``AsyncConnection`` of SQLAlchemy (psycopg,
+                asyncpg, aiosqlite, asyncmy), whose transaction the start joins.
             **options: those of ``start``.
 
         Example:
