@@ -40,6 +40,7 @@ from .limiting import Limiting
 from .looking import Looking, Page
 from .scheduling import Scheduling
 from .signatures import PlainChoice, requested
+from .starting_many import StartingMany
 from .steering import Steering
 from .switching import Switching
 from .transactional import make_transactional
@@ -57,7 +58,9 @@ T = TypeVar("T")
 __all__ = ["Durable", "Page", "install_again"]
 
 
-class Durable(Looking, Scheduling, Steering, Completing, Switching, Limiting, CodeChecks):
+class Durable(
+    Looking, StartingMany, Scheduling, Steering, Completing, Switching, Limiting, CodeChecks
+):
     """Durable orchestrations for one Celery app.
 
     Args:

@@ -6,7 +6,7 @@ share in ``engine.control``.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +14,7 @@ from . import completion
 from .control import Control
 from .forecast import Forecast
 from .start import Started, StartRequest
+from .start_many import start_many
 from .verbs import VERBS, events, finished, interventions, rewinding, steering
 from .writes import NewInbox, NewInstance
 
@@ -32,6 +33,15 @@ class Client(Control):
     def start(self, request: StartRequest, session: Any = None) -> Started:
         """Start an orchestration; see ``Starter.start``."""
         return self.runner.starter.start(request, session)
+
+    def start_many(
+        self,
+        requests: Sequence[StartRequest],
+        session: Any = None,
+        clock: Callable[[], int] | None = None,
+    ) -> list[Started]:
+        """Start orchestrations in one transaction; see ``engine.start_many``."""
+        return start_many(self.runner.starter, requests, session, clock)
 
     def prepare(self, request: StartRequest) -> NewInstance:
         """Check a request and return the rows that it makes; see ``Starter.build``."""

@@ -434,6 +434,27 @@ def test_an_event_arrives(client: Client, shop: Shop) -> None:
     wait_until(lambda: shop.durable.get("i").output == ["charged wait", {"by": "ada"}])
 
 
+def test_an_event_for_all_that_match(client: Client, shop: Shop) -> None:
+    for id_ in ("i1", "i2", "other"):
+        shop.start("wait", id_)
+    url = f"{BASE}/events/approved?runtimeStatus=Running&instanceIdPrefix=i"
+    first = client.post(url, {"by": "ada"})
+    assert (first.status, first.json["instancesMatched"], first.json["eventsRaised"]) == (202, 2, 2)
+    for id_ in ("i1", "i2"):
+        wait_until(lambda id_=id_: shop.durable.get(id_).output == ["charged wait", {"by": "ada"}])
+    assert shop.durable.get("other").runtime_status == "RUNNING"
+    live = "?runtimeStatus=Running,Pending"
+    nothing = client.post(f"{BASE}/events/approved{live}&tag=a=1&tag=b=2&eventId=e1")
+    assert nothing.json == {"eventId": "e1", "instancesMatched": 0, "eventsRaised": 0}
+    for query, field in (
+        ("", "runtimeStatus"),
+        (f"{live}&tag=x", "tag"),
+        (f"{live}&instanceId=i", "instanceId"),
+    ):
+        answer = client.post(f"{BASE}/events/approved{query}")
+        assert (answer.status, answer.json.get("field")) == (400, field)
+
+
 def test_an_event_needs_no_payload(client: Client, shop: Shop) -> None:
     shop.start("wait", "i")
     assert client.post(f"{BASE}/instances/i/raiseEvent/approved").status == 202
