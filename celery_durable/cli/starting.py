@@ -39,7 +39,8 @@ __all__ = ["start"]
     "--if-exists", type=click.Choice(["return", "raise", "restart", "replace"]), default="return"
 )
 @click.option("--wait", is_flag=True, help="Wait for the end, and print the result.")
-@click.option("--timeout", type=float, help="Seconds to wait at most.")
+@click.option("--timeout", type=float, help="Seconds to wait at most, with --wait.")
+@click.option("--run-timeout", type=float, help="Seconds that the whole run may take.")
 @command
 def start(
     durable: Any,
@@ -52,6 +53,7 @@ def start(
     start_at: str | None,
     wait: bool,
     timeout: float | None,
+    run_timeout: float | None,
     **options: Any,
 ) -> None:
     """Start the orchestrator or the task NAME, and print the id."""
@@ -64,6 +66,7 @@ def start(
     if not isinstance(args or [], list) or not isinstance(kwargs or {}, dict):
         raise ValueError("--args is a JSON list, --kwargs a JSON object")
     when = None if start_at is None else _aware(datetime.fromisoformat(start_at))
+    options["timeout"] = run_timeout
     if lines is not None:
         if given is not None or args is not None or wait:
             raise ValueError("--each goes without --input, --args and --wait")

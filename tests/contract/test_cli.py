@@ -170,6 +170,12 @@ def test_input_comes_from_a_file_or_standard_input(shell: Shell, tmp_path: Path)
     ]
 
 
+def test_a_run_gets_its_time_out(shell: Shell) -> None:
+    shell.run("start", "cli.sale", "--input", '"slow"', "--id", "s1", "--run-timeout", "3600")
+    run = shell.app.durable.get("s1")
+    assert abs((run.deadline - run.created_at).total_seconds() - 3600) < 60
+
+
 def test_a_delayed_start_waits(shell: Shell) -> None:
     later = datetime.now(UTC) + timedelta(days=1)
     shell.start("a", "s1", "--at", later.replace(tzinfo=None).isoformat())

@@ -92,6 +92,15 @@ def test_a_start_that_does_not_see_the_completion_answers_202(
     check_addresses(answer.json, answer.json["id"])
 
 
+def test_a_run_gets_its_time_out(client: Client, shop: Shop) -> None:
+    answer = client.post(f"{BASE}/orchestrators/http.sale/limited?runTimeout=3600", "wait")
+    assert answer.status == 202
+    run = shop.durable.get("limited")
+    assert abs((run.deadline - run.created_at).total_seconds() - 3600) < 60
+    refused = client.post(f"{BASE}/orchestrators/http.sale?runTimeout=0", "wait")
+    assert (refused.status, refused.json["field"]) == (400, "runTimeout")
+
+
 def test_waits_are_bounded(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("celery_durable.http.starting.LONGEST_WAIT", 0.05)
     assert (
