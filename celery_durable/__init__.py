@@ -40,6 +40,7 @@ if TYPE_CHECKING:
         TurnLimitExceeded,
         WaitTimeout,
     )
+    from .handles.audit import AuditEntry, AuditPage
     from .handles.entity import Entity, EntityPage
     from .handles.limit_use import LimitUse
     from .handles.orchestration import Orchestration
@@ -55,6 +56,8 @@ __all__ = [
     "durable_context",
     # what is passed around
     "ActivityContext",
+    "AuditEntry",
+    "AuditPage",
     "Debounce",
     "Entity",
     "EntityPage",
@@ -105,6 +108,7 @@ _HOMES = dict.fromkeys(__all__, "errors") | {
     **dict.fromkeys(("Durable", "Page"), "app.durable"),
     **dict.fromkeys(("entity", "orchestrator"), "app.shared"),
     **dict.fromkeys(("Debounce", "Limit", "Rate"), "core.limits"),
+    **dict.fromkeys(("AuditEntry", "AuditPage"), "handles.audit"),
     **dict.fromkeys(("Entity", "EntityPage"), "handles.entity"),
     **dict.fromkeys(("ActivityContext", "durable_context"), "worker.activity_context"),
     "OrchestrationContext": "core.context",

@@ -13,7 +13,10 @@ from typing import Any, Protocol
 from ._errors import ConfigurationError
 from .core.limits import read_retention
 
-__all__ = ["Settings", "read_settings"]
+__all__ = ["AUDIT", "Settings", "read_settings"]
+
+#: The key in ``durable_retention`` that says how long the audit trail is kept.
+AUDIT = "AUDIT"
 
 
 @dataclass(frozen=True)
@@ -69,7 +72,8 @@ class Settings:
     #: How long an outcome is kept in memory and tried again while the store is down.
     store_patience: float = 60.0
     #: How long finished orchestrations are kept whose orchestrator declares no ``retention``:
-    #: seconds, ``timedelta``, a mapping of these by status, or None for ever.
+    #: seconds, ``timedelta``, a mapping of these by status, or None for ever. The key ``AUDIT`` of
+    #: a mapping says it for entries of the audit trail.
     retention: Any = None
     #: The names of message headers that travel with an orchestration: captured where it is started,
     #: and in every message of its turns, activities and sub-orchestrations.
@@ -128,7 +132,7 @@ class Settings:
                     value,
                 )
         _demand(self.guard in _GUARDS, "durable_guard", '"off", "warn" or "raise"', self.guard)
-        read_retention(self.retention, "durable_retention")
+        _ = self._retention
         if self.worker_lease < 2 * self.heartbeat_interval:
             raise ConfigurationError(
                 "durable_worker_lease must be at least twice durable_heartbeat_interval",
@@ -138,11 +142,18 @@ class Settings:
     @property
     def kept(self) -> dict[str, int]:
         """How many microseconds a finished orchestration is kept by default, by its status."""
-        return (
-            read_retention(self.retention, "durable_retention")
-            if self.retention is not None
-            else {}
-        )
+        return {name: kept for name, kept in self._retention.items() if name != AUDIT}
+
+    @property
+    def audit_kept(self) -> int | None:
+        """How many microseconds an entry of the audit trail is kept; None: for ever."""
+        return self._retention.get(AUDIT)
+
+    @property
+    def _retention(self) -> dict[str, int]:
+        if self.retention is None:
+            return {}
+        return read_retention(self.retention, "durable_retention", (AUDIT,))
 
 
 _GUARDS = ("off", "warn", "raise")

@@ -32,6 +32,7 @@ from ..handles.canvas import DurableCanvas, run_canvas
 from ..handles.entity import EntityReference
 from ..handles.orchestration import Orchestration
 from ..settings import Settings
+from .auditing import Auditing
 from .code_checks import CodeChecks
 from .completing import Completing
 from .declare import Declarations, offer_queries
@@ -40,7 +41,6 @@ from .limiting import Limiting
 from .looking import Looking, Page
 from .scheduling import Scheduling
 from .signatures import PlainChoice, requested
-from .starting_many import StartingMany
 from .steering import Steering
 from .switching import Switching
 from .transactional import make_transactional
@@ -58,9 +58,7 @@ T = TypeVar("T")
 __all__ = ["Durable", "Page", "install_again"]
 
 
-class Durable(
-    Looking, StartingMany, Scheduling, Steering, Completing, Switching, Limiting, CodeChecks
-):
+class Durable(Looking, Scheduling, Steering, Completing, Switching, Limiting, Auditing, CodeChecks):
     """Durable orchestrations for one Celery app.
 
     Args:
@@ -492,8 +490,8 @@ class Durable(
 
         Args:
             signature: see ``start``.
-            session: also an ``AsyncSession`` or ``AsyncConnection`` of SQLAlchemy (psycopg,
-                asyncpg, aiosqlite, asyncmy), whose transaction the start joins.
+            session: also an ``AsyncSession`` or ``AsyncConnection`` of SQLAlchemy, over psycopg,
+                whose transaction the start joins.
             **options: those of ``start``.
 
         Example:

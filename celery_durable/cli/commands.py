@@ -9,6 +9,7 @@ import click
 
 from .adopting import adopt
 from .asking import ask, query
+from .audit import audit
 from .changing import export, lint, replay, verify
 from .completing import complete, fail
 from .declared import entities, orchestrators, schedules
@@ -39,6 +40,7 @@ _AFTER_VERBS = (
     pauses,
     limits,
     ramp,
+    audit,
     migrate,
     check,
     doctor,

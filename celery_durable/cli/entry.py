@@ -5,12 +5,16 @@ exit codes.
 from __future__ import annotations
 
 import functools
+import getpass
+import os
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
 import click
 from celery import Celery
 
+from ..engine.audit import acting
+from ..engine.verb import Surface
 from ..errors import (
     ConfigurationError,
     DurableError,
@@ -20,6 +24,11 @@ from ..errors import (
     ScheduleNotFound,
     StoreError,
 )
+
+try:
+    import pwd
+except ImportError:  # Windows has none
+    pwd = None  # type: ignore[assignment]
 
 __all__ = [
     "FAILED",
@@ -90,12 +99,26 @@ def command(function: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(function)
     def run(ctx: click.Context, *args: Any, **options: Any) -> Any:
         try:
-            return function(durable_of(ctx), *args, **options)
+            with acting(_user(), Surface.CLI):
+                return function(durable_of(ctx), *args, **options)
         except (DurableError, ValueError, TypeError) as error:
             code = next(code for kind, code in _EXIT_CODES if isinstance(error, kind))
             raise _Failure(str(error), code) from error
 
     return run
+
+
+def _user() -> str:
+    """Return the user of the operating system that runs this process, whatever its environment
+    says.
+    """
+    if pwd is None:
+        return getpass.getuser()
+    number = os.getuid()
+    try:
+        return pwd.getpwuid(number).pw_name
+    except KeyError:  # of a container, say
+        return f"uid {number}"
 
 
 def application_command(function: Callable[..., Any]) -> Callable[..., Any]:

@@ -286,7 +286,7 @@ def key_of(
     return None if value is None else str(value)
 
 
-def read_retention(value: Any, what: str = "retention") -> dict[str, int]:
+def read_retention(value: Any, what: str = "retention", more: Sequence[str] = ()) -> dict[str, int]:
     """Return how many microseconds a finished orchestration is kept, by its status.
 
     What is not there is kept for ever.
@@ -294,6 +294,7 @@ def read_retention(value: Any, what: str = "retention") -> dict[str, int]:
     Args:
         value: seconds or ``timedelta`` for each status, None for ever, or a mapping by status.
         what: how errors name it.
+        more: what else a mapping may say that for.
 
     Raises:
         ConfigurationError: it is none of these.
@@ -302,8 +303,9 @@ def read_retention(value: Any, what: str = "retention") -> dict[str, int]:
     given = value if isinstance(value, Mapping) else dict.fromkeys(ended, value)
     found: dict[str, int] = {}
     for status, interval in given.items():
-        if status not in ended:
-            raise ConfigurationError(f"{what}: {status!r} is not one of {', '.join(ended)}")
+        if status not in ended and status not in more:
+            known = ", ".join([*ended, *more])
+            raise ConfigurationError(f"{what}: {status!r} is not one of {known}")
         if interval is None:
             continue
         try:

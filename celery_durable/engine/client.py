@@ -6,16 +6,16 @@ share in ``engine.control``.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from . import completion
+from .audit import HIDDEN, INSTANCE, actor
 from .control import Control
 from .forecast import Forecast
 from .start import Started, StartRequest
-from .start_many import start_many
-from .verbs import VERBS, events, finished, interventions, rewinding, steering
+from .verbs import VERBS, events, interventions, rewinding
 from .writes import NewInbox, NewInstance
 
 __all__ = ["Client"]
@@ -32,16 +32,17 @@ class Client(Control):
 
     def start(self, request: StartRequest, session: Any = None) -> Started:
         """Start an orchestration; see ``Starter.start``."""
-        return self.runner.starter.start(request, session)
-
-    def start_many(
-        self,
-        requests: Sequence[StartRequest],
-        session: Any = None,
-        clock: Callable[[], int] | None = None,
-    ) -> list[Started]:
-        """Start orchestrations in one transaction; see ``engine.start_many``."""
-        return start_many(self.runner.starter, requests, session, clock)
+        if actor() is None:
+            return self.runner.starter.start(request, session)
+        shown = {
+            "name": request.name,
+            "version": request.version,
+            "if_exists": None if request.if_exists == "return" else request.if_exists,
+            "input": HIDDEN if request.args or request.kwargs else None,
+        }
+        target = request.instance_id
+        with self.auditor.around(INSTANCE, target, "start", None, shown, session):
+            return self.runner.starter.start(request, session)
 
     def prepare(self, request: StartRequest) -> NewInstance:
         """Check a request and return the rows that it makes; see ``Starter.build``."""
@@ -61,15 +62,23 @@ class Client(Control):
         self, instance_id: str, name: str, data: Any, event_id: str | None, session: Any = None
     ) -> None:
         """Raise an external event, within the caller's transaction where there is one."""
-        events.raise_event(self, instance_id, name, data, event_id, session)
+        if actor() is None:
+            events.raise_event(self, instance_id, name, data, event_id, session)
+            return
+        given = {"name": name, "data": data, "event_id": event_id, "session": session}
+        events.RAISE_EVENT.apply(self, instance_id, given)
 
     def complete(self, token: str, value: Any, session: Any = None) -> bool:
         """Give an activity its result, by its token."""
-        return completion.complete(self, token, value, session)
+        if actor() is None:
+            return completion.complete(self, token, value, session)
+        with self.auditor.around(INSTANCE, None, "complete", None, {"value": HIDDEN}, session):
+            return completion.complete(self, token, value, session)
 
     def fail(self, token: str, error: BaseException | str, session: Any = None) -> bool:
         """Let an attempt of an activity have failed, by its token."""
-        return completion.fail(self, token, error, session)
+        with self.auditor.around(INSTANCE, None, "fail", None, {"error": HIDDEN}, session):
+            return completion.fail(self, token, error, session)
 
     def heartbeat(self, token: str, details: Any = None) -> bool:
         """Note that an activity makes progress, by its token."""
@@ -77,7 +86,9 @@ class Client(Control):
 
     def answer(self, instance_id: str, execution: str, name: str, data: Any, event_id: str) -> None:
         """Raise an external event if the instance still is in this execution."""
-        events.answer(self, instance_id, execution, name, data, event_id)
+        shown = {"name": name, "event_id": event_id, "data": HIDDEN}
+        with self.auditor.around(INSTANCE, instance_id, "raise_event", None, shown):
+            events.answer(self, instance_id, execution, name, data, event_id)
 
     def event_message(
         self, instance_id: str, name: str, data: Any, event_id: str | None
@@ -87,25 +98,26 @@ class Client(Control):
 
     def suspend(self, instance_id: str, reason: str | None) -> None:
         """Stop taking turns; what arrives is kept for ``resume``."""
-        steering.suspend(self, instance_id, reason)
+        self.apply("suspend", instance_id, {"reason": reason})
 
     def resume(self, instance_id: str, reason: str | None) -> None:
         """Continue after a suspension."""
-        steering.resume(self, instance_id, reason)
+        self.apply("resume", instance_id, {"reason": reason})
 
     def cancel(self, instance_id: str, reason: str | None) -> None:
         """Ask an orchestration to cancel itself; without effect on one that has ended."""
-        steering.cancel(self, instance_id, reason)
+        self.apply("cancel", instance_id, {"reason": reason})
 
     def terminate(
         self, instance_id: str, reason: str | None, output: Any, *, recursive: bool = True
     ) -> None:
         """End an orchestration at once, with its children; without effect on one that has ended."""
-        steering.terminate(self, instance_id, reason, output, recursive=recursive)
+        given = {"reason": reason, "output": output, "recursive": recursive}
+        self.apply("terminate", instance_id, given)
 
     def rewind(self, instance_id: str, reason: str | None) -> None:
         """Let a failed orchestration run what failed again, and keep what has succeeded."""
-        rewinding.rewind(self, instance_id, reason)
+        self.apply("rewind", instance_id, {"reason": reason})
 
     def forecast_rewind(self, instance_id: str) -> Forecast:
         """Tell what a rewind would do."""
@@ -113,15 +125,16 @@ class Client(Control):
 
     def restart(self, instance_id: str, new_id: str | None) -> str:
         """Start an orchestration once more with the same input; return the id."""
-        return finished.restart(self, instance_id, new_id)
+        return str(self.apply("restart", instance_id, {"new_id": new_id}))
 
     def purge(self, instance_id: str, *, recursive: bool = True) -> None:
         """Delete a finished orchestration and its history; without effect if there is none."""
-        finished.purge(self, instance_id, recursive=recursive)
+        self.apply("purge", instance_id, {"recursive": recursive})
 
     def fork(self, instance_id: str, at: int, new_id: str | None, reason: str | None) -> str:
         """Start another orchestration from a point in the history of this one; return its id."""
-        return interventions.fork(self, instance_id, at, new_id, reason)
+        given = {"at": at, "new_id": new_id, "reason": reason}
+        return str(self.apply("fork", instance_id, given))
 
     def override(
         self,
@@ -136,8 +149,9 @@ class Client(Control):
         """Give an activity or sub-orchestration an outcome from outside; or tell what would
         follow.
         """
-        given = (self, instance_id, command, result, error, reason)
         if is_dry:
+            given = (self, instance_id, command, result, error, reason)
             return interventions.foresee_override(*given)
-        interventions.override(*given)
+        named = {"call": command, "result": result, "error": error, "reason": reason}
+        self.apply("override", instance_id, named)
         return None

@@ -19,6 +19,7 @@ from ..core.names import check_instance_id
 from ..core.plain_task import TASK
 from ..core.ports import Codec
 from ..core.status import RuntimeStatus
+from .audit import Auditor, settled
 from .engine import Engine
 from .listing import Filters, InstanceRecord
 from .ports import NoTransactions, Publisher, Transactions
@@ -52,8 +53,11 @@ class Control:
     transactions: Transactions = field(default_factory=NoTransactions)
     #: When this process, by its own clock, looks at old answers next.
     drops_answers_at: float = field(default=0.0, init=False)
+    #: Lets verbs leave entries in the audit trail.
+    auditor: Auditor = field(init=False)
 
     def __post_init__(self) -> None:
+        self.auditor = Auditor(self.store.audit, self.transactions)
         self.runner.starter.transactions = self.transactions  # starts and events join the same one
 
     # -- looking -----------------------------------------------------------------------------------
@@ -173,8 +177,9 @@ class Control:
 
     def publish(self, ids: Sequence[str]) -> None:
         """Send a turn of each instance."""
-        for address in self.store.reads.turn_addresses(ids):
-            self.publisher.publish_turn(address)
+        with settled():
+            for address in self.store.reads.turn_addresses(ids):
+                self.publisher.publish_turn(address)
 
 
 def _not_found(instance_id: str) -> InstanceNotFound:

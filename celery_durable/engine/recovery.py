@@ -49,6 +49,7 @@ _SLOTS_INTERVAL = 60.0
 _PURGE_INTERVAL = 60.0
 _PURGED = 300
 _LIST_INTERVAL = 60.0
+_AUDIT_INTERVAL = 3600.0
 _LISTED = 2_000
 _MOST_SKEW = 30
 _REST = 20  # so many times as long as rows that only wait took to read, they are left alone
@@ -92,8 +93,11 @@ class Recovery:
     _next_slots: float = field(default=-math.inf, init=False)
     _next_purge: float = field(default=-math.inf, init=False)
     _next_list: float = field(default=-math.inf, init=False)
+    _next_audit: float = field(default=-math.inf, init=False)
+    _keeps_audit: int | None = field(init=False)
 
     def __post_init__(self) -> None:
+        self._keeps_audit = self.settings.audit_kept
         self.inquiry = Inquiry(
             self.store.workers,
             self.witness,
@@ -158,6 +162,9 @@ class Recovery:
         if due.has_purges and now >= self._next_purge:
             is_done = any(not self.store.cleanup.purge_due(_PURGED) for _ in range(_ROUNDS))
             self._next_purge = now + (_PURGE_INTERVAL if is_done else 0)
+        if self._keeps_audit is not None and now >= self._next_audit:
+            may_be_more = self.store.audit.drop_old(self._keeps_audit)
+            self._next_audit = now + (0 if may_be_more else _AUDIT_INTERVAL)
         if now >= self._next_list:
             may_be_more = self.store.upkeep.list_lasting(_LISTED)
             self._next_list = now + (0 if may_be_more else _LIST_INTERVAL)

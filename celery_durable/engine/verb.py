@@ -15,6 +15,7 @@ from typing import Any
 from .._errors import InvalidState
 from ..core.entity import ORCHESTRATORS
 from ..core.status import MOVING, RuntimeStatus
+from .audit import HIDDEN, INSTANCE, actor
 
 __all__ = [
     "ENDED",
@@ -248,7 +249,27 @@ class Verb:
             InvalidState: it is refused in this status.
             InstanceNotFound: there is no such orchestration.
         """
-        return self.function(control, instance_id, **self._filled(given))
+        filled = self._filled(given)
+        if actor() is None:
+            return self.function(control, instance_id, **filled)
+        shown, reason = self.shown(filled), filled.get("reason")
+        session = filled.get("session")
+        with control.auditor.around(INSTANCE, instance_id, self.name, reason, shown, session):
+            return self.function(control, instance_id, **filled)
+
+    def shown(self, given: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the arguments as the audit trail keeps them: none that is a payload, and none that
+        is what it would be if it were left out.
+        """
+        found: dict[str, Any] = {}
+        for each in self.arguments:
+            if (value := given.get(each.name)) is None:
+                continue
+            if each.kind in (Kind.JSON, Kind.ERROR):
+                found[each.name] = HIDDEN
+            elif value != each.default:
+                found[each.name] = value
+        return found
 
     def foresee(self, control: Any, instance_id: str, given: Mapping[str, Any]) -> object:
         """Return what it would do, as ``apply`` is called; only with a ``forecast``."""

@@ -12,6 +12,7 @@ from ..core.canvas_options import CanvasOptions
 from ..core.cron import checked_line, zone_of
 from ..core.guard import refuse_inside_orchestrator
 from ..core.retry import Interval, in_microseconds
+from ..engine.audit import SCHEDULE
 from ..engine.due import Overlap, ScheduleRow
 from ..engine.runtime import Runtime
 from ..engine.start import StartRequest
@@ -90,7 +91,9 @@ def declare_schedule(
         updated_at=now,
         **times,
     )
-    return Schedule(app, _write(runtime.store, planned(row, now)))
+    shown = {"orchestrator": row.orchestrator, "cron": line, "interval": every and every / 1e6}
+    with runtime.client.auditor.around(SCHEDULE, name, "declare", None, shown):
+        return Schedule(app, _write(runtime.store, planned(row, now)))
 
 
 def _write(store: Store, new: ScheduleRow) -> ScheduleRow:

@@ -15,6 +15,7 @@ from ..engine.listing import InstanceRecord
 from ..errors import OrchestrationFailed, OrchestrationRevoked, WaitTimeout
 from .aio import in_thread, twin, wait_for_end_async
 from .asking import Asking
+from .audit import AuditEntry, read_audit
 from .fields import StatusFields
 from .waiting import wait_for_end
 
@@ -117,6 +118,15 @@ class Orchestration(Asking, StatusFields, AsyncResult, Generic[R]):  # type: ign
             Orchestration(record.id, app=self.app, record=record)
             for record in self._runtime.client.children(self.id)
         ]
+
+    def audit(self, limit: int = 100) -> list[AuditEntry]:
+        """Return who did what to it, newest first; also after it was purged.
+
+        Example:
+            >>> for entry in run.audit():
+            ...     print(entry.at, entry.actor, entry.door, entry.verb, entry.effect)
+        """
+        return read_audit(self._runtime, self.id, None, None, limit, None).items
 
     # -- waiting -----------------------------------------------------------------------------------
 
@@ -420,6 +430,7 @@ class Orchestration(Asking, StatusFields, AsyncResult, Generic[R]):  # type: ign
 
     ahistory = twin(history)
     aexplain = twin(explain)
+    aaudit = twin(audit)
     aexport_history = twin(export_history)
     achildren = twin(children)
     araise_event = twin(raise_event)

@@ -76,7 +76,8 @@ def set_pause(runtime: Runtime, kind: SwitchKind, name: str, reason: str | None)
     refuse_inside_orchestrator("durable.pause()")
     if reason is not None:
         check_text("a reason", reason)
-    row = runtime.store.switches.set(kind, name, None, reason)
+    with runtime.client.auditor.around(kind, name, "pause", reason):
+        row = runtime.store.switches.set(kind, name, None, reason)
     runtime.runner.switches.refresh()
     return _pause(runtime, row)
 
@@ -84,7 +85,8 @@ def set_pause(runtime: Runtime, kind: SwitchKind, name: str, reason: str | None)
 def unset_pause(runtime: Runtime, kind: str, name: str) -> bool:
     """Let go of what a pause holds."""
     refuse_inside_orchestrator("durable.unpause()")
-    was_in_force = runtime.store.switches.lift(kind, name)
+    with runtime.client.auditor.around(kind, name, "unpause"):
+        was_in_force = runtime.store.switches.lift(kind, name)
     runtime.runner.switches.refresh()
     return was_in_force
 
@@ -108,11 +110,13 @@ def set_ramp(runtime: Runtime, orchestrator: Any, version: str | None, share: fl
     if not isinstance(share, (int, float)) or not 0 <= share <= 1:
         raise ValueError(f"durable.ramp(): share is between 0 and 1, not {share!r}")
     rows = runtime.store.switches
-    if version is None:
-        rows.delete(SwitchKind.RAMP, name)
-    else:
-        runtime.registry.chosen(name, version)
-        rows.set(SwitchKind.RAMP, name, Ramp(version, float(share)).to_text(), None)
+    shown = {"version": version, "share": None if version is None else float(share)}
+    with runtime.client.auditor.around(SwitchKind.ORCHESTRATOR, name, "ramp", None, shown):
+        if version is None:
+            rows.delete(SwitchKind.RAMP, name)
+        else:
+            runtime.registry.chosen(name, version)
+            rows.set(SwitchKind.RAMP, name, Ramp(version, float(share)).to_text(), None)
     runtime.runner.switches.refresh()
 
 

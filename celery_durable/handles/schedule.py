@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -17,6 +18,7 @@ from celery import Celery
 from ..core.guard import refuse_inside_orchestrator
 from ..core.names import check_text
 from ..core.times import EPOCH, as_microseconds
+from ..engine.audit import SCHEDULE
 from ..engine.due import Overlap, ScheduleRow
 from ..engine.runtime import Runtime
 from ..engine.schedules import check_of, instance_of, tick_id, times_of
@@ -165,7 +167,7 @@ class Schedule:
                 else replace(row, is_paused=True, reason=reason, next_at=None, check_at=None)
             )
 
-        return self._change("pause()", pause)
+        return self._change("pause", pause, reason)
 
     def resume(self) -> Schedule:
         """Go on with the next tick from now; those of the pause are not made up for.
@@ -182,7 +184,7 @@ class Schedule:
                 planned(replace(row, is_paused=False, reason=None), now) if row.is_paused else row
             )
 
-        return self._change("resume()", resume)
+        return self._change("resume", resume)
 
     def trigger(self) -> Orchestration:
         """Start an extra instance now, whatever runs; its id is ``<name>@manual-<random>``.
@@ -196,7 +198,8 @@ class Schedule:
         """
         refuse_inside_orchestrator("trigger()")
         self.refresh()
-        return self._start(f"{self.name}@manual-{uuid.uuid4().hex}")[0]
+        with self._audited("trigger"):
+            return self._start(f"{self.name}@manual-{uuid.uuid4().hex}")[0]
 
     def backfill(self, start: datetime, end: datetime) -> list[Orchestration]:
         """Start an instance for each nominal time from ``start`` to ``end``, both included, that
@@ -222,8 +225,12 @@ class Schedule:
         if last > self._runtime.store.now():
             raise ValueError(f"backfill() is for times that have passed; {end.isoformat()} has not")
         self.refresh()
-        begun = (self._start(tick_id(self.name, tick)) for tick in self._ticks(first, last))
-        return [run for run, is_new in begun if is_new]
+        found = list[Orchestration]()
+        for tick in self._ticks(first, last):
+            with self._audited("backfill"):
+                run, is_new = self._start(tick_id(self.name, tick))
+            found += [run] if is_new else []
+        return found
 
     def _ticks(self, first: int, last: int) -> list[int]:
         times, found = times_of(self._row), list[int]()
@@ -245,7 +252,8 @@ class Schedule:
             >>> schedule.delete()
         """
         refuse_inside_orchestrator("delete()")
-        self._runtime.store.schedules.delete(self.name)
+        with self._audited("delete"):
+            self._runtime.store.schedules.delete(self.name)
 
     # -- twins for code that runs on an event loop -------------------------------------------------
 
@@ -272,15 +280,24 @@ class Schedule:
             starter.announce(new)
         return Orchestration(instance_id, app=self._app), is_new
 
-    def _change(self, what: str, change: Callable[[ScheduleRow, int], ScheduleRow]) -> Schedule:
-        refuse_inside_orchestrator(what)
+    def _change(
+        self,
+        verb: str,
+        change: Callable[[ScheduleRow, int], ScheduleRow],
+        reason: str | None = None,
+    ) -> Schedule:
+        refuse_inside_orchestrator(f"{verb}()")
         store = self._runtime.store
-        for _ in range(TRIES):
-            old = _fetch(self._runtime, self.name)
-            new = change(old, store.now())
-            if new is old or store.schedules.change(new):
-                return self.refresh()
-        raise moves_too_fast(self.name)
+        with self._audited(verb, reason):
+            for _ in range(TRIES):
+                old = _fetch(self._runtime, self.name)
+                new = change(old, store.now())
+                if new is old or store.schedules.change(new):
+                    return self.refresh()
+            raise moves_too_fast(self.name)
+
+    def _audited(self, verb: str, reason: str | None = None) -> AbstractContextManager[None]:
+        return self._runtime.client.auditor.around(SCHEDULE, self.name, verb, reason)
 
 
 # -- finding ---------------------------------------------------------------------------------------

@@ -4,12 +4,17 @@ The hook is ``authorize(request, verb, instance_id)``. ``request`` is the WSGI e
 request; ``verb`` is one of ``VERBS``; ``instance_id`` is None where a request is not about a single
 instance. It is asked once for the verb of a route, and once more for ``view_payload`` before
 anything is shown that an orchestration was given or has said.
+
+Who asks is kept in the audit trail: what the server or the session knows (``Request.user``), or
+the name that the hook leaves in ``environ["celery_durable.principal"]`` or
+``request.durable_principal``.
 """
 
 from __future__ import annotations
 
+import hashlib
 import hmac
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, MutableMapping
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any
@@ -18,17 +23,25 @@ from ..engine.verb import Surface
 from ..engine.verbs import offered_in
 from ..errors import ConfigurationError
 
-__all__ = ["VERBS", "Authorize", "BearerTokens", "Token", "Verdict", "bearer_of", "verdict_of"]
+__all__ = [
+    "VERBS",
+    "Authorize",
+    "BearerTokens",
+    "Token",
+    "Verdict",
+    "bearer_of",
+    "principal_of",
+    "set_principal",
+    "verdict_of",
+]
 
 VIEW_PAYLOAD = "view_payload"
-#: Of an event for all that match filters: a verb of its own, as it is not about a single instance.
-RAISE_EVENT_MANY = "raise_event_many"
+_PRINCIPAL = "celery_durable.principal"
 
 
 def known_verbs() -> tuple[str, ...]:
     """Return every verb that a hook is asked for."""
-    verbs = (verb.name for verb in offered_in(Surface.HTTP))
-    return ("view", VIEW_PAYLOAD, "start", *verbs, RAISE_EVENT_MANY)
+    return ("view", VIEW_PAYLOAD, "start", *(verb.name for verb in offered_in(Surface.HTTP)))
 
 
 #: every verb that a hook is asked for
@@ -63,6 +76,24 @@ def verdict_of(answer: object) -> Verdict:
     return Verdict.ALLOWED if answer is True else Verdict.FORBIDDEN
 
 
+def set_principal(origin: Any, name: str) -> None:
+    """Leave the name of who asks with a request: a WSGI environ, or one of a framework."""
+    if isinstance(origin, MutableMapping):
+        origin[_PRINCIPAL] = name
+    elif not isinstance(origin, Mapping):
+        origin.durable_principal = name
+
+
+def principal_of(origin: Any) -> str | None:
+    """Return the name that the hook has left with a request; None if it left none."""
+    found = (
+        origin.get(_PRINCIPAL)
+        if isinstance(origin, Mapping)
+        else getattr(origin, "durable_principal", None)
+    )
+    return found if isinstance(found, str) and found else None
+
+
 @dataclass(frozen=True)
 class Token:
     """A machine client: its secret, and what it may do.
@@ -72,6 +103,7 @@ class Token:
             ``secrets.token_urlsafe()`` makes good ones.
         verbs: those of ``VERBS`` that it may use; payloads are shown to it only with
             ``view_payload``.
+        name: of the client, for the audit trail; without one it is told by a digest of its secret.
 
     Raises:
         ConfigurationError: the secret is too short, or a verb is unknown.
@@ -79,6 +111,7 @@ class Token:
 
     secret: str
     verbs: Iterable[str]
+    name: str = ""
 
     def __post_init__(self) -> None:
         if not isinstance(self.secret, str) or len(self.secret) < _SHORTEST_SECRET:
@@ -96,6 +129,11 @@ class Token:
     def __repr__(self) -> str:
         return f"<Token for {', '.join(sorted(self.verbs))}>"
 
+    @property
+    def principal(self) -> str:
+        """What the audit trail calls its client."""
+        return self.name or f"token {hashlib.sha256(self.secret.encode()).hexdigest()[:8]}"
+
 
 class BearerTokens:
     """An ``authorize`` hook for WSGI: ``Authorization: Bearer <secret>``.
@@ -111,25 +149,36 @@ class BearerTokens:
         self, environ: Mapping[str, Any], verb: str, instance_id: str | None = None
     ) -> Verdict:
         """Return the verdict on a WSGI request."""
-        return self.judge(environ.get("HTTP_AUTHORIZATION"), verb)
+        authorization = environ.get("HTTP_AUTHORIZATION")
+        if (name := self.principal(authorization)) is not None:
+            set_principal(environ, name)
+        return self.judge(authorization, verb)
+
+    def principal(self, authorization: str | None) -> str | None:
+        """Return what the audit trail calls the client of an ``Authorization`` header; None if it
+        is none that is let in.
+        """
+        return next((token.principal for token in self._matching(authorization)), None)
 
     def judge(self, authorization: str | None, verb: str) -> Verdict:
         """Return the verdict on the value of an ``Authorization`` header."""
-        secret = bearer_of(authorization)
-        if secret is None:
-            return Verdict.ANONYMOUS
-        given = secret.encode("utf-8", "surrogateescape")
-        # every token is compared, in a time that does not tell how much of one was right
-        matching = [
-            token for token in self._tokens if hmac.compare_digest(token.secret.encode(), given)
-        ]
-        if not matching:
+        if not (matching := self._matching(authorization)):
             return Verdict.ANONYMOUS
         return (
             Verdict.ALLOWED_BY_TOKEN
             if any(verb in token.verbs for token in matching)
             else Verdict.FORBIDDEN
         )
+
+    def _matching(self, authorization: str | None) -> list[Token]:
+        secret = bearer_of(authorization)
+        if secret is None:
+            return []
+        given = secret.encode("utf-8", "surrogateescape")
+        # every token is compared, in a time that does not tell how much of one was right
+        return [
+            token for token in self._tokens if hmac.compare_digest(token.secret.encode(), given)
+        ]
 
 
 def bearer_of(authorization: str | None) -> str | None:

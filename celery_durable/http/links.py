@@ -20,6 +20,8 @@ from urllib.parse import parse_qs, quote
 
 from ..core.history import EventKind
 from ..core.retry import Interval
+from ..engine.audit import acting
+from ..engine.verb import Surface
 from ..errors import InstanceNotFound, InvalidState
 from .link_pages import ANSWERED, CSS, ENDED, FORGED, PAGE_HEADERS, Page
 from .messages import Problem, Request, Response
@@ -267,9 +269,10 @@ class EventLinks:
 
     def _raise(self, link: _Link, label: str, data: Any) -> Page:
         try:
-            self.durable.runtime.client.answer(
-                link.instance_id, link.execution, link.event, data, link.event_id
-            )
+            with acting("approval link", Surface.HTTP):  # all who have it may answer
+                self.durable.runtime.client.answer(
+                    link.instance_id, link.execution, link.event, data, link.event_id
+                )
         except (InvalidState, InstanceNotFound):
             return ENDED
         recorded = self._recorded(link)

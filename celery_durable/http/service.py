@@ -9,6 +9,8 @@ from collections.abc import Callable
 from typing import Any
 
 from ..core.entity import entity_id
+from ..engine.audit import acting
+from ..engine.verb import Surface
 from ..errors import (
     ConfigurationError,
     DurableError,
@@ -17,8 +19,8 @@ from ..errors import (
     PayloadError,
     StoreError,
 )
-from . import asking, completions, entities, instances, starting
-from .access import VIEW_PAYLOAD, Authorize, Verdict, verdict_of
+from . import asking, audit, completions, entities, instances, starting
+from .access import VIEW_PAYLOAD, Authorize, Verdict, principal_of, verdict_of
 from .completions import without_token
 from .messages import Problem, Request, Response, as_json
 from .openapi import document
@@ -40,6 +42,7 @@ def contract_routes() -> tuple[Route, ...]:
     return (
         # before all whose ids may hold what follows an id here
         *asking.ROUTES,
+        *audit.ROUTES,
         *instances.ROUTES,
         # of the verbs, events are first: where only the decoded path is known,
         # "instances/a/raiseEvent/suspend" is an event of "a"
@@ -105,17 +108,12 @@ class Service:
         if not route.has_token:
             self._admit(request, route.verb, instance_id, path)
         query = read_query(request.query, route.parameters)
-        return route.handler(
-            Call(
-                self.durable,
-                request,
-                route,
-                path,
-                query,
-                limit,
-                self._payloads(request, instance_id),
-            )
+        call = Call(
+            self.durable, request, route, path, query, limit, self._payloads(request, instance_id)
         )
+        who = principal_of(request.origin) or request.user
+        with acting(who, Surface.HTTP, query.get("reason") or None):
+            return route.handler(call)
 
     def _admit(
         self, request: Request, verb: str, instance_id: str | None, path: dict[str, str]

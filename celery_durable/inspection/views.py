@@ -18,6 +18,7 @@ from ..core.text import encodable
 from ..core.times import EPOCH
 from ..engine.switches import Switched, SwitchKind
 from ..errors import PayloadError
+from ..handles.audit import AuditEntry
 from ..handles.entity import Entity
 from ..handles.fields import json_output_of, record_of, runtime_of_handle
 from ..handles.limit_use import LimitUse
@@ -28,6 +29,7 @@ from .timeline_rows import moment_text
 
 __all__ = [
     "SCHEMA",
+    "audit_view",
     "current_waits",
     "entity_view",
     "instance_view",
@@ -113,6 +115,29 @@ def pause_view(pause: Pause) -> dict[str, Any]:
         "reason": pause.reason,
         "since": iso(pause.since),
         "held": pause.held,
+    }
+
+
+def audit_view(entry: AuditEntry, *, messages: bool = True) -> dict[str, Any]:
+    """Return an entry of the audit trail: id, at, actor, door, verb, kind, target, effect, reason,
+    arguments, error, made.
+
+    Without ``messages``, what may hold data in reasons and errors is left out.
+    """
+    reason, error = entry.reason, entry.error
+    return {
+        "id": entry.id,
+        "at": iso(entry.at),
+        "actor": entry.actor,
+        "door": entry.door,
+        "verb": entry.verb,
+        "kind": entry.kind,
+        "target": entry.target,
+        "effect": entry.effect,
+        "reason": reason if messages else without_message(reason),
+        "arguments": dict(entry.arguments),
+        "error": error if messages else without_message(error),
+        "made": entry.made,
     }
 
 

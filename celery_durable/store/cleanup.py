@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from . import answers, history, inbox, instances, outbox
+from . import answers, audit, history, inbox, instances, outbox
 from .faults import Undone
 from .runner import Cursor, Runner
 
@@ -48,10 +48,12 @@ class Cleanup:
             run(cursor, history.CLEAR_HISTORY, id=instance_id)
             if not run(cursor, instances.PURGE_INSTANCE, **key).rowcount:
                 raise _HasMovedError
+            audit.leave(self.database, cursor)
 
         try:
             self.database.transact(delete)
         except _HasMovedError:
+            audit.forget()
             return False
         return True
 

@@ -19,7 +19,7 @@ from ..engine.records import (
     Recorded,
     ReplayPosition,
 )
-from . import attempts, inbox, joint, outbox
+from . import attempts, audit, inbox, joint, outbox
 from .runner import Cursor, Runner
 from .statements import Statement
 from .timing import Timing
@@ -128,6 +128,7 @@ class Outcomes:
         # insert only: to lock the row of the instance could deadlock with its turn
         message = inbox.outcome_message(outcome, instance, wakes, resend_after)
         inbox.insert(database, cursor, message, now)
+        audit.leave(database, cursor, instance)
         released: list[ActivityRow] = []
         if window is not None and not outcome.has_failed:
             released = outbox.release_slots(

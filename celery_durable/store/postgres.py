@@ -11,6 +11,7 @@ from typing import Any
 
 from ..core.status import MOVING
 from ..engine import store_ports as ports
+from ..engine.audit import pending
 from ..engine.records import (
     ActivityAttemptId,
     ActivityStart,
@@ -88,6 +89,8 @@ def _is_one_statement(commit: TurnCommit) -> bool:
     """Tell whether one statement does all that a commit asks for."""
     if not commit.is_simple or commit.events is None or commit.statuses != MOVING:
         return False
+    if pending() is not None:
+        return False
     return commit.outcome is None or (not commit.taken and commit.requires_empty_inbox)
 
 
@@ -123,8 +126,6 @@ class FastStarts:
         self.database = database
         self.timing = timing
         self.insert_within = plain.insert_within
-        self.insert_all = plain.insert_all
-        self.insert_all_within = plain.insert_all_within
         self.insert_fork = plain.insert_fork
         self.repeated_start = plain.repeated_start
         self.is_ours = plain.is_ours
@@ -171,7 +172,7 @@ def _is_plain(new: NewInstance) -> bool:
     """Tell of one without a parent that waits for nothing."""
     return (
         new.parent_id is None and new.start_at is None and new.admission is None and not new.rests
-    )
+    ) and pending() is None
 
 
 class FastOutcomes:
@@ -238,7 +239,7 @@ class FastOutcomes:
 
     def record(self, outcome: Outcome, *, release: bool = True) -> Recorded | None:
         """Record an outcome in one statement where no slot is to be released."""
-        if release:
+        if release or pending() is not None:
             return self.plain.record(outcome, release=release)
         resend_after = self.timing.resend_after
         message = inbox.inbox_values(inbox.outcome_message(outcome, "", True, resend_after), 0)

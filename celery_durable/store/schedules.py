@@ -14,6 +14,7 @@ from typing import Any
 from ..core.status import RuntimeStatus
 from ..engine.due import DueSchedule, Move, ScheduleRow
 from ..engine.writes import NewInbox, NewInstance
+from . import audit
 from .arrivals import Inbox
 from .runner import Cursor, Runner
 from .starts import Starts
@@ -77,18 +78,18 @@ class Schedules:
 
     def insert(self, row: ScheduleRow) -> bool:
         """Insert a schedule; False if the name is taken."""
-        return self.database.change_one(INSERT_SCHEDULE, **_values(row))
+        return audit.change_one(self.database, INSERT_SCHEDULE, **_values(row))
 
     def change(self, row: ScheduleRow) -> bool:
         """Write a schedule whose ``revision`` is the one that it was read at.
 
         False if it has changed since.
         """
-        return self.database.change_one(CHANGE_SCHEDULE, **_values(row))
+        return audit.change_one(self.database, CHANGE_SCHEDULE, **_values(row))
 
     def delete(self, name: str) -> bool:
         """Delete a schedule; what it started is left alone."""
-        return self.database.change_one(DELETE_SCHEDULE, name=name)
+        return audit.change_one(self.database, DELETE_SCHEDULE, name=name)
 
     def due(self, limit: int) -> list[DueSchedule]:
         """Return schedules whose ``check_at`` has come."""

@@ -20,6 +20,8 @@ __all__ = [
     "activity_places",
     "activity_waiting",
     "answers",
+    "archiving",
+    "audit",
     "held",
     "history",
     "inbox",
@@ -339,6 +341,38 @@ activity_places: Any = sa.Table(
     sa.Column("most", sa.Integer),
     sa.Column("expires_at", sa.BigInteger),
     sa.Index("durable_activity_places_expires", "expires_at", **_where("expires_at")),
+)
+
+audit: Any = sa.Table(
+    "durable_audit",
+    metadata,
+    sa.Column("id", ExactText(32), primary_key=True),
+    sa.Column("at", sa.BigInteger, nullable=False),
+    sa.Column("kind", ExactText(20), nullable=False),
+    sa.Column("target", ExactText(200)),
+    sa.Column("verb", ExactText(20), nullable=False),
+    sa.Column("actor", ExactText(200)),
+    sa.Column("door", ExactText(10), nullable=False),
+    sa.Column("reason", LONG_TEXT),
+    sa.Column("arguments", LONG_TEXT),
+    sa.Column("effect", ExactText(10), nullable=False),
+    sa.Column("error", LONG_TEXT),
+    sa.Column("made", ExactText(150)),
+    sa.Index("durable_audit_at", "at", "id"),
+    sa.Index("durable_audit_target", "target", "at", "id"),
+    sa.Index("durable_audit_actor", "actor", "at", "id"),
+    sa.Index("durable_audit_made", "made", "at", "id"),
+)
+
+archiving: Any = sa.Table(
+    "durable_archiving",
+    metadata,
+    sa.Column("instance", ExactText(150), primary_key=True),
+    sa.Column("execution", ExactText(32), nullable=False),
+    sa.Column("tries", sa.Integer, nullable=False),
+    sa.Column("failed_at", sa.BigInteger, nullable=False),
+    sa.Column("error", LONG_TEXT, nullable=False),
+    sa.Index("durable_archiving_failed", "failed_at"),
 )
 
 _ddl: Any = sa.DDL  # it has no types

@@ -4,11 +4,10 @@ others.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
-from ..engine.records import Resident
 from ..engine.writes import AlreadyWaitsError, Committed, NewInbox, NewInstance, TurnCommit
-from . import admission, clock, creation, history, inbox, instances, many_starts, upkeep
+from . import admission, audit, clock, creation, history, inbox, instances, upkeep
 from .creation import HeldError, ReleaseLocks
 from .runner import Cursor, Runner
 from .turns import Turns
@@ -41,29 +40,12 @@ class Starts:
             self.database.run(cursor, upkeep.LIST, id=instance.id)
         return is_new
 
-    def insert_all(
-        self, instances: Sequence[NewInstance], *, expects_new: bool = False
-    ) -> Mapping[str, Resident]:
-        """Insert orchestrations with their start messages in one transaction.
-
-        Return who has the ids that are taken.
-
-        Raises:
-            TakenIdsError: some are, and ``expects_new``; nothing was inserted.
-        """
-        return many_starts.insert_all(self.database, instances, expects_new=expects_new)
-
-    def insert_all_within(
-        self, cursor: Cursor, instances: Sequence[NewInstance], *, expects_new: bool = False
-    ) -> Mapping[str, Resident]:
-        """Do the same on a cursor inside a caller's transaction."""
-        return many_starts.insert_all_within(
-            self.database, cursor, instances, expects_new=expects_new
-        )
-
     def _insert(self, cursor: Cursor, instance: NewInstance) -> bool:
         now = clock.now(self.database, cursor)
-        return creation.insert_instance(self.database, cursor, instance, now)
+        is_new = creation.insert_instance(self.database, cursor, instance, now)
+        if is_new:
+            audit.leave(self.database, cursor, instance.id)
+        return is_new
 
     def insert_fork(self, instance: NewInstance, history: Sequence[str], message: NewInbox) -> bool:
         """Insert an orchestration that has a history already, and the message that moves it.
@@ -85,6 +67,7 @@ class Starts:
         database.run(cursor, instances.BEGIN_FORK, id=new.id, sequence=len(events))
         history.insert_whole(database, cursor, new.id, new.execution, events)
         inbox.insert(database, cursor, message, now)
+        audit.leave(database, cursor, new.id)
         return True
 
     def insert_with_turn(self, instance: NewInstance, commit: TurnCommit) -> Committed | None:
@@ -99,6 +82,7 @@ class Starts:
         try:
             return self.database.transact(start) or self.repeated_start(instance, commit)
         except HeldError:
+            audit.forget()
             return None
 
     def repeated_start(self, instance: NewInstance, commit: TurnCommit) -> Committed | None:
@@ -129,9 +113,14 @@ class Starts:
         deleted. ``release_locks`` is given its execution and history, and returns what it leaves to
         others.
         """
-        return self.database.transact(
-            lambda cursor: creation.replace(self.database, cursor, new, release_locks)
-        )
+
+        def replace(cursor: Cursor) -> list[NewInbox] | None:
+            left = creation.replace(self.database, cursor, new, release_locks)
+            if left is not None:
+                audit.leave(self.database, cursor, new.id)
+            return left
+
+        return self.database.transact(replace)
 
     def merge(self, new: NewInstance) -> str | None:
         """Let the instance that waits under the same debounce key have this input.
@@ -154,4 +143,5 @@ class Starts:
             raise AlreadyWaitsError
         run(cursor, instances.CHANGE_INPUT, id=id_, input=new.input.encode(), now=now)
         admission.change_waiting(self.database, cursor, new, (id_, execution), first, now)
+        audit.leave(self.database, cursor, str(id_))
         return str(id_)

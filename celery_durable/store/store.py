@@ -7,6 +7,7 @@ from . import queries
 from .activity_limits import ActivityLimitRows
 from .answers import Answers
 from .arrivals import Inbox
+from .audit import AuditRows
 from .cleanup import Cleanup
 from .database import Database
 from .migrate import completion_key, store_id
@@ -63,6 +64,7 @@ class Store:
         self.cleanup: ports.Cleanup = Cleanup(database)
         self.switches: ports.SwitchRows = SwitchRows(database, self.timing)
         self.upkeep: ports.Upkeep = Upkeep(database)
+        self.audit: ports.AuditRows = AuditRows(database)
 
     @property
     def id(self) -> str:

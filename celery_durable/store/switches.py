@@ -12,7 +12,7 @@ from typing import Any
 
 from ..engine.records import ActivityAttemptId
 from ..engine.switches import GATED, Switch
-from . import attempts, clock, inbox
+from . import attempts, audit, clock, inbox
 from .runner import Cursor, ManyRows, Runner
 from .statements import Shape, Statement
 from .timing import Timing
@@ -101,17 +101,18 @@ class SwitchRows:
         def change(cursor: Cursor) -> Switch:
             if not run(cursor, INSERT_SWITCH, kind=kind, name=name, **values).rowcount:
                 run(cursor, CHANGE_SWITCH, kind=kind, name=name, **values)
+            audit.leave(self.database, cursor)
             return _SHAPE.read(run(cursor, GET_SWITCH, kind=kind, name=name).fetchone())
 
         return self.database.transact(change)
 
     def lift(self, kind: str, name: str) -> bool:
         """Let a pause hold nothing more; False if none of this name is in force."""
-        return self.database.change_one(LIFT_SWITCH, kind=kind, name=name)
+        return audit.change_one(self.database, LIFT_SWITCH, kind=kind, name=name)
 
     def delete(self, kind: str, name: str) -> bool:
         """Delete a switch that holds nothing; False if there is none."""
-        return self.database.change_one(DELETE_SWITCH, kind=kind, name=name)
+        return audit.change_one(self.database, DELETE_SWITCH, kind=kind, name=name)
 
     def held(self, kind: str, name: str) -> int:
         """Return how much a pause holds."""

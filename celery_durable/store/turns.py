@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 from ..engine.records import ReplayPosition, Snapshot
 from ..engine.writes import Committed, TurnCommit
-from . import history, inbox, inbox_reads, instances, outbox
+from . import audit, history, inbox, inbox_reads, instances, outbox
 from .commit_steps import STEPS, Work
 from .creation import HeldError
 from .instances import INSTANCE
@@ -51,6 +51,7 @@ class Turns:
         try:
             return self.database.transact(lambda cursor: self.commit_within(cursor, commit))
         except HeldError:
+            audit.forget()
             return None
 
     def commit_within(self, cursor: Cursor, commit: TurnCommit) -> Committed | None:
@@ -79,6 +80,7 @@ class Turns:
         work = Work(database, cursor, self.timing, commit, now)
         for step in STEPS:
             step(work)
+        audit.leave(database, cursor)
         return work.result()
 
     def has_untaken(self, instance_id: str) -> bool:

@@ -32,7 +32,7 @@ from celery_durable.testing import DurableEnv, durable_environment
 #: Those that use no store, that Celery names, or that a twin of another name stands for.
 WITHOUT = {
     Durable: {
-        "add_converter", "canvas", "entity", "init_app", "migrate", "orchestrator", "propagate",
+        "actor", "add_converter", "canvas", "entity", "init_app", "migrate", "orchestrator", "propagate",
         "replay", "running_on", "start", "transactional", "verify",
     },
     Orchestration: {"get", "refresh", "wait"},

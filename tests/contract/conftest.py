@@ -120,7 +120,7 @@ def open_url() -> Iterator[Callable[..., Store]]:
 #: Cases of all other modules run on SQLite, a quarter of them on a server too, and in the long tier all
 #: on both.
 BY_THE_DATABASE = {
-    "test_broadcast",
+    "test_audit",
     "test_completions",
     "test_idle_cost",
     "test_inbox_machine",
@@ -133,7 +133,6 @@ BY_THE_DATABASE = {
     "test_outcomes",
     "test_protocol",
     "test_sessions",
-    "test_start_many",
     "test_stress",
     "test_switches",
     "test_turns",

@@ -67,6 +67,11 @@ FILL = [
         " generate_series(1, {waiting}) n"
     ),
     (
+        "INSERT INTO durable_audit (id, at, kind, target, verb, actor, door, effect) SELECT md5('a'"
+        " || n), CAST(EXTRACT(EPOCH FROM now()) * 1000000 AS BIGINT) + n, 'orchestration', 'w' ||"
+        " n, 'cancel', 'ann', 'cli', 'done' FROM generate_series(1, {waiting}) n"
+    ),
+    (
         "INSERT INTO durable_activity_waiting (execution, command, attempt, task, lane,"
         " precedence, ready_at, limits) SELECT md5('w' || n), 2, 1, 'shop.charge',"
         " md5('lane' || n % 500), 0, n, '[]' FROM"
@@ -77,7 +82,7 @@ FILL = [
         " md5('w' || n), 2, 1, 'lane' || n % 20, '[]' FROM generate_series(1, 100) n"
     ),
     (
-        "VACUUM ANALYZE durable_answers, durable_instances, durable_history, durable_inbox,"
+        "VACUUM ANALYZE durable_audit, durable_answers, durable_instances, durable_history, durable_inbox,"
         " durable_outbox, durable_workers, durable_waiting, durable_places, durable_limits,"
         " durable_activity_waiting, durable_activity_places"
     ),

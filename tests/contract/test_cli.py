@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import pwd
 import subprocess
 import sys
 from collections.abc import Callable
@@ -26,7 +28,7 @@ NAMED = set(
     "start list count show history watch wait result ask query event suspend resume cancel"
     " terminate rewind"
     " restart fork purge explain override complete fail export replay verify lint orchestrators"
-    " schedules entities pause unpause pauses limits ramp migrate check doctor adopt exporter".split()
+    " schedules entities pause unpause pauses limits ramp audit migrate check doctor adopt exporter".split()
 )
 
 
@@ -51,11 +53,11 @@ class Shell:
                 return await ctx.wait_event("go")
             return [found, more]
 
-    def run(self, *args: str, code: int | None = 0, **options: Any) -> Result:
+    def run(self, *args: str, code: int = 0, **options: Any) -> Result:
         result = CliRunner().invoke(group, list(args), obj=SimpleNamespace(app=self.app), **options)
         if result.exception is not None and not isinstance(result.exception, SystemExit):
             raise result.exception
-        assert code is None or result.exit_code == code, result.output
+        assert result.exit_code == code, result.output
         return result
 
     def json(self, *args: str) -> Any:
@@ -85,6 +87,50 @@ def test_every_command_is_there_and_says_what_it_does(shell: Shell) -> None:
     assert "\\" not in listed
 
 
+# -- who did what ----------------------------------------------------------------------------------
+
+
+def test_audit_lists_who_did_what(shell: Shell) -> None:
+    user = pwd.getpwuid(os.getuid()).pw_name
+    shell.start("slow", "s1")
+    shell.run("suspend", "s1", "--reason", "the bank is down")
+    shell.run("event", "s1", "go", "--data", '"4111"')
+    shell.run("resume", "s1")
+    shell.run("resume", "s1", code=4)
+    shell.run("purge", "s1")
+    shell.run("pause", "--task", "cli.charge", "--reason", "stocktaking")
+    shell.run("unpause", "--task", "cli.charge")
+    of_one = shell.json("audit", "s1", "--json")["items"]
+    assert [(each["verb"], each["effect"]) for each in reversed(of_one)] == [
+        ("start", "done"),
+        ("suspend", "done"),
+        ("raise_event", "done"),
+        ("resume", "done"),
+        ("resume", "refused"),
+        ("purge", "done"),
+    ]
+    assert {(each["actor"], each["door"]) for each in of_one} == {(user, "cli")}
+    assert "4111" not in json.dumps(of_one)
+    table = shell.run("audit", "--format", "table", "--limit", "2").stdout.splitlines()
+    assert [line.split()[3:5] for line in table[1:]] == [
+        ["unpause", "cli.charge"],
+        ["pause", "cli.charge"],
+    ]
+    assert shell.json("audit", "--verb", "pause")["items"][0]["reason"] == "stocktaking"
+    assert shell.json("audit", "--actor", "other", "--since", "1h")["items"] == []
+    more = shell.run("audit", "--limit", "3", "--format", "json")
+    assert json.loads(more.stdout)["next_cursor"] in more.stderr
+    shell.run("audit", "--json", "--format", "table", code=2)
+    shell.run("audit", "--cursor", "x", code=2)
+
+
+def test_a_look_is_no_deed(shell: Shell) -> None:
+    shell.start("a", "s1")
+    for words in (("list",), ("show", "s1"), ("purge", "s1", "--dry-run"), ("audit",)):
+        shell.run(*words)
+    assert [each["verb"] for each in shell.json("audit")["items"]] == ["start"]
+
+
 # -- start and look --------------------------------------------------------------------------------
 
 
@@ -100,26 +146,6 @@ def test_start_prints_the_id_alone(shell: Shell) -> None:
         )
         == 36
     )
-
-
-def test_start_of_each_line_is_one_commit(shell: Shell, tmp_path: Path) -> None:
-    lines = tmp_path / "orders.jsonl"
-    lines.write_text('"a"\n\n"b"\n')
-    given = ["start", "cli.sale", "--each", str(lines), "--tag", "batch=1"]
-    for _ in range(2):
-        result = shell.run(*given, "--id", "import-{line}")
-        assert result.stdout.split() == ["import-1", "import-3"]
-    assert shell.app.durable.get("import-3").output == ["charged b", 0]
-    assert shell.app.durable.count(tags={"batch": "1"}) == 2
-    for refused, told in (
-        (["--id", "same"], "needs {line}"),
-        (["--input", "1"], "without --input"),
-        (["--id", "import-{line}", "--if-exists", "raise"], "nothing was started"),
-    ):
-        assert told in shell.run(*given, *refused, code=None).output
-    lines.write_text('"a"\n{')
-    assert "line 2 is no JSON" in shell.run(*given, code=2).output
-    assert shell.app.durable.count() == 2
 
 
 def test_start_waits_and_prints_the_result(shell: Shell) -> None:
@@ -168,12 +194,6 @@ def test_input_comes_from_a_file_or_standard_input(shell: Shell, tmp_path: Path)
         "charged from file",
         "charged from stdin",
     ]
-
-
-def test_a_run_gets_its_time_out(shell: Shell) -> None:
-    shell.run("start", "cli.sale", "--input", '"slow"', "--id", "s1", "--run-timeout", "3600")
-    run = shell.app.durable.get("s1")
-    assert abs((run.deadline - run.created_at).total_seconds() - 3600) < 60
 
 
 def test_a_delayed_start_waits(shell: Shell) -> None:
@@ -363,24 +383,6 @@ def test_events_and_verbs_for_one(shell: Shell) -> None:
     shell.start("slow", "s2")
     shell.run("terminate", "s2", "--alone")
     assert shell.status("s2") is RuntimeStatus.TERMINATED
-
-
-def test_an_event_for_all_that_match(shell: Shell) -> None:
-    for id_ in ("s1", "s2", "s3"):
-        shell.start("slow", id_, *(["--tag", "shop=oslo"] if id_ != "s3" else []))
-    given = ["event", "go", "--tag", "shop=oslo", "--data", '"now"', "--event-id", "e1"]
-    assert shell.run(*given, "--dry-run").stdout == "2 would be taken\n"
-    assert shell.run(*given, input="n\n", code=1).stderr.startswith("event 2 orchestrations?")
-    assert shell.status("s1") is RuntimeStatus.RUNNING
-    assert shell.run(*given, "--yes").stdout == "2 of 2 done\n"
-    assert [shell.app.durable.get(id_).get(timeout=300) for id_ in ("s1", "s2")] == ["now"] * 2
-    assert shell.status("s3") is RuntimeStatus.RUNNING
-    for wrong in (
-        ["event", "go"],
-        ["event", "s3", "go", "--tag", "a=b"],
-        ["event", "--tag", "a=b"],
-    ):
-        assert "the name of the event" in shell.run(*wrong, code=2).stderr
 
 
 def test_asking(shell: Shell) -> None:

@@ -221,6 +221,7 @@ MUST_RANGE = (
     "inbox.DUE_WAKES",
     "outbox.DUE_ACTIVITIES",
     "answers.OLD_ANSWERS",
+    "audit.OLD_AUDIT",
     "postgres_statements.LOAD",
 )
 # a few rows: reading all of them is the quickest way

@@ -8,7 +8,7 @@ lives in, whatever its alias.
 
 from __future__ import annotations
 
-from typing import Any, NoReturn
+from typing import Any
 
 from django.db import models
 from django.utils.translation import gettext_lazy as _
@@ -18,13 +18,15 @@ from ...core.names import parts_of_id
 from ...core.status import RuntimeStatus
 from ...engine.verbs import VERBS
 from ...store.values import tags_of
-from .database import store_alias
+from .audit_model import AuditEntry
 from .fields import MomentField
 from .project import app_of_project, durable_of_project
-from .querysets import ReadOnlyQuerySet, refuse_writing
+from .querysets import ReadOnlyQuerySet
+from .store_model import StoreManager, StoreModel
 
 __all__ = [
     "PERMISSIONS",
+    "AuditEntry",
     "Entity",
     "History",
     "InboxMessage",
@@ -47,44 +49,7 @@ PERMISSIONS = (
 )
 
 
-class _StoreManager(models.Manager.from_queryset(ReadOnlyQuerySet)):  # type: ignore[misc]
-    """Reads the store's database, and leaves payloads there until they are asked for."""
-
-    use_in_migrations = False
-
-    def get_queryset(self) -> Any:
-        queryset = super().get_queryset().defer(*self.model.payloads)
-        return queryset if self._db else queryset.using(store_alias())
-
-
-class _StoreModel(models.Model):
-    """What all of them have: no way to write."""
-
-    payloads: tuple[str, ...] = ()
-    objects = _StoreManager()
-
-    class Meta:
-        abstract = True
-        managed = False
-        default_permissions = ("view",)
-
-    def save(self, *args: Any, **kwargs: Any) -> NoReturn:
-        """Refuse."""
-        refuse_writing()
-
-    def delete(self, *args: Any, **kwargs: Any) -> NoReturn:
-        """Refuse."""
-        refuse_writing()
-
-    def _decoded(self, data: Any) -> Any:
-        return (
-            None
-            if data is None
-            else durable_of_project().runtime.codec.decode(bytes(data).decode("utf-8", "replace"))
-        )
-
-
-class _InstanceManager(_StoreManager.from_queryset(ReadOnlyQuerySet)):  # type: ignore[misc]
+class _InstanceManager(StoreManager.from_queryset(ReadOnlyQuerySet)):  # type: ignore[misc]
     def orchestrations(self) -> Any:
         """Return instances that are no entities."""
         return self.exclude(name__startswith=ORCHESTRATORS)
@@ -94,7 +59,7 @@ class _InstanceManager(_StoreManager.from_queryset(ReadOnlyQuerySet)):  # type: 
         return self.filter(name__startswith=ORCHESTRATORS)
 
 
-class Instance(_StoreModel):
+class Instance(StoreModel):
     """One orchestration or entity."""
 
     Status = models.TextChoices("Status", [(str(status), str(status)) for status in RuntimeStatus])
@@ -138,7 +103,7 @@ class Instance(_StoreModel):
 
     objects: _InstanceManager = _InstanceManager()
 
-    class Meta(_StoreModel.Meta):
+    class Meta(StoreModel.Meta):
         abstract = False
         db_table = "durable_instances"
         ordering = ("-created_at", "-id")
@@ -215,14 +180,14 @@ class Entity(Instance):
     ``Instance.objects.entities()`` finds them.
     """
 
-    class Meta(_StoreModel.Meta):
+    class Meta(StoreModel.Meta):
         abstract = False
         proxy = True
         verbose_name = _("entity")
         verbose_name_plural = _("entities")
 
 
-class History(_StoreModel):
+class History(StoreModel):
     """The events of one turn, as they are stored; ``instance.run.history()`` reads them."""
 
     payloads = ("events_data",)
@@ -239,14 +204,14 @@ class History(_StoreModel):
     sequence = models.IntegerField()
     events_data = models.BinaryField(db_column="events")
 
-    class Meta(_StoreModel.Meta):
+    class Meta(StoreModel.Meta):
         abstract = False
         db_table = "durable_history"
         verbose_name = _("history")
         verbose_name_plural = _("histories")
 
 
-class InboxMessage(_StoreModel):
+class InboxMessage(StoreModel):
     """What an instance has not taken yet: outcomes, events, timers, requests."""
 
     payloads = ("payload_data",)
@@ -268,7 +233,7 @@ class InboxMessage(_StoreModel):
     check_at: MomentField = MomentField(_("looked at again"), null=True)
     sends = models.IntegerField(_("sent"))
 
-    class Meta(_StoreModel.Meta):
+    class Meta(StoreModel.Meta):
         abstract = False
         db_table = "durable_inbox"
         verbose_name = _("inbox message")
@@ -280,7 +245,7 @@ class InboxMessage(_StoreModel):
         return self._decoded(self.payload_data)
 
 
-class OutboxMessage(_StoreModel):
+class OutboxMessage(StoreModel):
     """An activity, or the end of an orchestration for Celery, that is not known to be finished."""
 
     payloads = ("message_data", "details_data")
@@ -317,14 +282,14 @@ class OutboxMessage(_StoreModel):
     deferred_at: MomentField = MomentField(_("waits for its completion since"), null=True)
     gate = models.CharField(max_length=10, null=True)
 
-    class Meta(_StoreModel.Meta):
+    class Meta(StoreModel.Meta):
         abstract = False
         db_table = "durable_outbox"
         verbose_name = _("outbox message")
         verbose_name_plural = _("outbox messages")
 
 
-class Worker(_StoreModel):
+class Worker(StoreModel):
     """A worker that has shown that it lives."""
 
     id = models.CharField(primary_key=True, max_length=32)
@@ -333,7 +298,7 @@ class Worker(_StoreModel):
     last_seen: MomentField = MomentField(_("last seen"))
     told_at: MomentField = MomentField(_("told at"), null=True)
 
-    class Meta(_StoreModel.Meta):
+    class Meta(StoreModel.Meta):
         abstract = False
         db_table = "durable_workers"
         verbose_name = _("worker")
@@ -343,7 +308,7 @@ class Worker(_StoreModel):
         return str(self.hostname or self.id)
 
 
-class Schedule(_StoreModel):
+class Schedule(StoreModel):
     """A schedule; ``schedule.handle`` has its verbs."""
 
     payloads = ("input_data", "canvas_data")
@@ -372,7 +337,7 @@ class Schedule(_StoreModel):
     created_at: MomentField = MomentField(_("created at"))
     updated_at: MomentField = MomentField(_("updated at"))
 
-    class Meta(_StoreModel.Meta):
+    class Meta(StoreModel.Meta):
         abstract = False
         db_table = "durable_schedules"
         ordering = ("name",)

@@ -10,8 +10,13 @@ refuses them, and so does one that asks no user who he is.
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
+from typing import Any
 
 from ...core.status import RuntimeStatus
+from ...engine.audit import acting
+from ...engine.verb import Surface
+from ...engine.verb import Verb as Row
 from ...errors import DurableError, InstanceNotFound, InvalidState, StoreError
 from . import flower_compat, reading
 from .verbs import flower_verbs, read_form
@@ -158,7 +163,7 @@ class VerbPage(InstancePage):
             given = read_form(verb, self.posted, self.user)
             run = await self.off_loop(self.durable.get, instance_id)
             verb.row.refuse_entity(run.name, run.id)
-            await self.off_loop(verb.row.apply, self.durable.runtime.client, run.id, given)
+            await self.off_loop(self._apply, verb.row, run.id, given)
         except StoreError as error:
             self.show_error(error, instance_id)
             return
@@ -171,6 +176,10 @@ class VerbPage(InstancePage):
             self.redirect(self.link(flower_compat.LIST, purged="1"), status=303)
         else:
             self.redirect(self.link(flower_compat.SHOW, id=instance_id, done=verb.name), status=303)
+
+    def _apply(self, row: Row, instance_id: str, given: Mapping[str, Any]) -> None:
+        with acting(self.user, Surface.FLOWER, self.posted("reason").strip() or None):
+            row.apply(self.durable.runtime.client, instance_id, given)
 
 
 # -- the other lists -------------------------------------------------------------------------------

@@ -38,6 +38,7 @@ __all__ = [
 
 PAGE = 50
 EVENTS = 200
+_ENTRIES = 20
 _LONG, _SHORT = 64 * 1024, 4 * 1024
 
 
@@ -203,6 +204,8 @@ class InstanceView:
     events: int = 0
     earlier: int | None = None
     problem: str | None = None
+    #: Who did what, newest first.
+    audit: list[dict[str, Any]] = field(default_factory=list)
 
 
 def read_instance(
@@ -235,6 +238,7 @@ def read_instance(
         explanation.advice,
         [_row(child, "") for child in run.children()[:PAGE]],
         [verb.name for verb in flower_verbs().values() if verb.row.is_offered(run.name, status)],
+        audit=[views.audit_view(entry) for entry in run.audit(_ENTRIES)],
     )
     return _with_history(whole, run, hides=bool(shown), failed_only=failed_only, until=until)
 

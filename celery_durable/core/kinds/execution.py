@@ -42,7 +42,6 @@ class CompleteExecution(Command):
 
     confirmed_by: ClassVar[str] = EventKind.EXECUTION_COMPLETED
     is_final: ClassVar[bool] = True
-    takes_arguments: ClassVar[bool] = True
     #: What it returned, encoded.
     output: str
 

@@ -18,7 +18,7 @@ from ..store_ports import Store
 from ..verb import LIVE, N_, Argument, Kind, Surface, Verb, Words
 from ..writes import CHECK_MESSAGE_AFTER, NewInbox
 
-__all__ = ["ROWS", "answer", "event_message", "raise_event"]
+__all__ = ["RAISE_EVENT", "ROWS", "answer", "event_message", "raise_event"]
 
 
 def raise_event(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ...core.guard import refuse_inside_orchestrator
 from ...core.names import check_instance_id
+from ..audit import also
 from ..control import Control
 from ..verb import ENDED, N_, RECURSIVE, Argument, Kind, Surface, Verb, Words
 
@@ -44,7 +45,8 @@ def purge(control: Control, instance_id: str, *, recursive: bool = True) -> None
     if recursive:
         for child in control.children(instance_id):
             if child.status.is_terminal:
-                purge(control, child.id)
+                with also(child.id, {"parent": instance_id}):
+                    purge(control, child.id)
     if control.store.cleanup.purge(instance_id, record.execution):
         control.runner.observation.purged(instance_id, record.name)
 

@@ -115,6 +115,9 @@ def test_a_verb_asks_first_and_acts_when_confirmed(site: Site, verb: str) -> Non
     )
     assert "1 orchestration was" in page.text
     assert "ticket 12" in site.log()[0][1]
+    (entry,) = site.durable.audit("order-1").items
+    assert (entry.verb, entry.actor, entry.door) == (verb, "user0", "admin")
+    assert (entry.effect, entry.reason) == ("done", "ticket 12")
     assert site.log()[0][0] == "order-1"
     if verb == "purge":
         with pytest.raises(InstanceNotFound):

@@ -16,6 +16,8 @@ from django.urls import path, reverse
 from django.utils.translation import gettext as _
 
 from ....app.durable import Durable
+from ....engine.audit import acting
+from ....engine.verb import Surface
 from ....errors import (
     ConfigurationError,
     DurableError,
@@ -119,7 +121,9 @@ class GuardedAdmin(admin.ModelAdmin):
         @wraps(view)
         def guarded(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
             try:
-                return view(request, *args, **kwargs)
+                why = request.POST.get("reason", "").strip() or None
+                with acting(request.user.get_username() or None, Surface.ADMIN, why):
+                    return view(request, *args, **kwargs)
             except (InstanceNotFound, ScheduleNotFound) as error:
                 raise Http404(str(error)) from error
             except (StoreError, ConfigurationError) as error:

@@ -21,6 +21,7 @@ from ....inspection import drawing, views
 from ....inspection.timeline import timeline_of
 from .addresses import quoted, unquoted
 from .applying import ApplyingAdmin
+from .audit import audit_rows
 from .filters import STATUS_LABELS, FilterForm
 from .history import history_table
 from .pages import age_of, only_post
@@ -32,6 +33,7 @@ __all__ = ["InstanceAdmin"]
 
 ROWS_PER_PAGE = 100
 _MOST_CHILDREN = 20
+_MOST_ENTRIES = 20
 _MAY_PAUSE = "suspend_instance"
 _MOST_EXAMPLES = 100
 _PAYLOADS = {
@@ -170,6 +172,7 @@ class InstanceAdmin(ApplyingAdmin):
             "verbs": [verb for verb in self._verbs(request) if verb.fits(run)],
             "apply_url": self.address("apply"),
             "part": quoted(key),
+            "audit": audit_rows(self, request, run.audit(_MOST_ENTRIES)),
             **self._children(request, key),
             **self._past(request, run, may_see),
         }

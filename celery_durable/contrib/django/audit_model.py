@@ -1,0 +1,38 @@
+"""The audit trail as a model: who did what."""
+
+from __future__ import annotations
+
+from django.db import models
+from django.utils.translation import gettext_lazy as _
+
+from .fields import MomentField
+from .store_model import StoreModel
+
+__all__ = ["AuditEntry"]
+
+
+class AuditEntry(StoreModel):
+    """One entry of the audit trail; ``durable.audit()`` reads the same."""
+
+    id = models.CharField(primary_key=True, max_length=32)
+    at: MomentField = MomentField(_("at"))
+    kind = models.CharField(_("kind"), max_length=20)
+    target = models.CharField(_("target"), max_length=200, null=True)
+    verb = models.CharField(_("verb"), max_length=20)
+    actor = models.CharField(_("actor"), max_length=200, null=True)
+    door = models.CharField(_("door"), max_length=10)
+    reason = models.TextField(_("reason"), null=True)
+    arguments = models.TextField(_("arguments"), null=True)
+    effect = models.CharField(_("effect"), max_length=10)
+    error = models.TextField(_("error"), null=True)
+    made = models.CharField(_("made"), max_length=150, null=True)
+
+    class Meta(StoreModel.Meta):
+        abstract = False
+        db_table = "durable_audit"
+        ordering = ("-at", "-id")
+        verbose_name = _("audit entry")
+        verbose_name_plural = _("audit")
+
+    def __str__(self) -> str:
+        return f"{self.actor or self.door}: {self.verb} {self.target or ''}".rstrip()

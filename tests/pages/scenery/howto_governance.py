@@ -1,0 +1,17 @@
+"""What the page on governance takes for granted."""
+
+from tests.pages.scenery.shop import app, durable
+
+
+@durable.orchestrator
+async def order(ctx):
+    await ctx.wait_event("paid")
+
+
+def begin(env):
+    return {"run": env.start(order.s())}
+
+
+def prove(names):
+    (entry,) = names["run"].audit()
+    assert (entry.actor, entry.door, entry.effect) == ("ann@shop.example", "code", "done")
