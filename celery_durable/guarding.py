@@ -7,8 +7,9 @@ not imported.
 
 Who called decides: the function is looked up on the stack, outwards to where the engine runs the
 orchestrator's code. What the engine, ``ctx.run``, a logger or an import does on the way is no
-business of a replay. Of what libraries call, effects count (a connection, a file, a thread) and
-values do not: a tracing library may look at the clock.
+business of a replay; nor is what runs when garbage is collected, at a moment that nothing decides.
+Of what libraries call, effects count (a connection, a file, a thread) and values do not: a tracing
+library may look at the clock.
 
 It does not see what C code calls, such as ``functools.partial(time.time)()``.
 """
@@ -16,6 +17,7 @@ It does not see what C code calls, such as ``functools.partial(time.time)()``.
 from __future__ import annotations
 
 import datetime
+import gc
 import io
 import os
 import random
@@ -38,6 +40,7 @@ from typing import Any, NamedTuple
 
 from ._errors import DeterminismWarning, ForbiddenOperation
 from .core.guard import running_orchestrator
+from .core.loop import is_collecting
 from .replacements import CALLED, EFFECT, GIVEN, RANDOM
 from .replacements import THREAD as THREADS
 
@@ -191,8 +194,13 @@ def _steps(frame: FrameType | None) -> list[tuple[FrameType, _Whose]] | None:
 
     None if it is no orchestrator's code that called.
     """
+    if is_collecting():
+        return None
     found: list[tuple[FrameType, _Whose]] = []
+    listeners = _listeners()
     while frame is not None:
+        if frame.f_code in listeners:
+            return None
         whose = _whose(frame.f_code.co_filename)
         if whose is _Whose.STEPS:
             return found
@@ -201,6 +209,14 @@ def _steps(frame: FrameType | None) -> list[tuple[FrameType, _Whose]] | None:
         found.append((frame, whose))
         frame = frame.f_back
     return None
+
+
+def _listeners() -> set[Any]:
+    """Return the code that is told of collections of garbage, whatever code they interrupt."""
+    found = (getattr(each, "__func__", each) for each in gc.callbacks)
+    return {
+        getattr(each, "__code__", getattr(type(each).__call__, "__code__", None)) for each in found
+    }
 
 
 def _package(frame: FrameType) -> str:

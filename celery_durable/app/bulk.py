@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from ..engine.broadcast import raise_event_many
 from ..engine.bulk import BulkResult, apply_to_all
 from ..engine.client import Client
+from ..engine.listing import Filters
+from ..engine.verb import Verb
 from ..engine.verbs import VERBS
 from .filters import filters_of
 
-__all__ = ["apply_verb"]
+__all__ = ["apply_verb", "raise_event_on_all"]
 
 
 def apply_verb(
@@ -42,15 +45,39 @@ def apply_verb(
             raise TypeError(f"durable.{name}() takes an instance id or filters, not both")
         verb.apply(client, instance_id, given)
         return BulkResult(1, 1)
-    chosen = dict(filters)
-    limit = chosen.pop("limit", None)
-    if not chosen:
+    wanted, limit = _wanted(verb, filters)
+    if wanted is None:
         raise ValueError(
             f"durable.{name}() takes an instance id, or at least one filter, such as status="
         )
-    return apply_to_all(
-        client.store,
-        filters_of({"status": verb.acts_in, **chosen}),
-        lambda id_: verb.apply(client, id_, given),
-        limit,
-    )
+    return apply_to_all(client.store, wanted, lambda id_: verb.apply(client, id_, given), limit)
+
+
+def raise_event_on_all(
+    client: Client, name: str, data: Any, event_id: str | None, session: Any, given: dict[str, Any]
+) -> BulkResult:
+    """Raise an event on all that match filters; see ``engine.broadcast``.
+
+    Args:
+        client: of the engine.
+        name, data, event_id: of the event.
+        session: whose transaction it joins.
+        given: the filters, as of ``apply_verb``.
+
+    Raises:
+        TypeError: there is no such filter.
+        ValueError: no filter is given.
+    """
+    filters, limit = _wanted(VERBS["raise_event"], given)
+    if filters is None:
+        raise ValueError("durable.raise_event_many() takes at least one filter, such as tags=")
+    return raise_event_many(client, filters, name, data, event_id, limit=limit, session=session)
+
+
+def _wanted(verb: Verb, given: Mapping[str, Any]) -> tuple[Filters | None, int | None]:
+    """Return the filters of a verb for many, and how many it is for at most; None if no filter is
+    given.
+    """
+    chosen = dict(given)
+    limit = chosen.pop("limit", None)
+    return filters_of({"status": verb.acts_in, **chosen}) if chosen else None, limit

@@ -41,6 +41,7 @@ from .limiting import Limiting
 from .looking import Looking, Page
 from .scheduling import Scheduling
 from .signatures import PlainChoice, requested
+from .starting_many import StartingMany
 from .steering import Steering
 from .switching import Switching
 from .transactional import make_transactional
@@ -58,7 +59,17 @@ T = TypeVar("T")
 __all__ = ["Durable", "Page", "install_again"]
 
 
-class Durable(Looking, Scheduling, Steering, Completing, Switching, Limiting, Auditing, CodeChecks):
+class Durable(
+    Looking,
+    StartingMany,
+    Scheduling,
+    Steering,
+    Completing,
+    Switching,
+    Limiting,
+    Auditing,
+    CodeChecks,
+):
     """Durable orchestrations for one Celery app.
 
     Args:
@@ -490,8 +501,8 @@ class Durable(Looking, Scheduling, Steering, Completing, Switching, Limiting, Au
 
         Args:
             signature: see ``start``.
-            session: also an ``AsyncSession`` or ``AsyncConnection`` of SQLAlchemy, over psycopg,
-                whose transaction the start joins.
+            session: also an ``AsyncSession`` or ``AsyncConnection`` of SQLAlchemy (psycopg,
+                asyncpg, aiosqlite, asyncmy), whose transaction the start joins.
             **options: those of ``start``.
 
         Example:

@@ -16,10 +16,12 @@ from typing import Any, TypeVar
 
 import sqlalchemy as sa
 from sqlalchemy.orm import Session, scoped_session
+from sqlalchemy.util import await_only
 
 from ..engine.ports import Transaction
 from ..errors import ConfigurationError
 from ..store import Store
+from .callers_driver import CallersDriver, can_join
 
 __all__ = ["CallersTransactions", "join_transaction", "watch_transactions"]
 
@@ -27,9 +29,6 @@ log: logging.Logger = logging.getLogger("celery_durable.session")
 T = TypeVar("T")
 Finder = Callable[[Any], Transaction | None]
 _finders: list[Finder] = []
-#: The asynchronous drivers whose connections, within ``run_sync``, take statements as the driver of
-#: a store does.
-_ASYNC = ("psycopg",)
 _AWAIT = (
     ": await durable.astart(..., session={0}), or await {0}.run_sync(lambda sync:"
     " durable.start(..., session=sync))"
@@ -79,8 +78,11 @@ class _SessionTransaction:
 
     def write(self, work: Callable[[Any, Any], T]) -> T:
         """Return ``work(store, cursor)``, on the session's connection."""
-        with join_transaction(self._session, self._store) as (cursor, _):
-            return work(self._store, cursor)
+        dialect, store = _bind_of(self._session).engine.dialect, self._store
+        with join_transaction(self._session, store) as (cursor, _):
+            if dialect.driver != store.database.dialect.driver or dialect.is_async:
+                store = store.through(CallersDriver(store.database, dialect))
+            return work(store, cursor)
 
     def after_commit(self, call: Callable[[], None]) -> None:
         """Call after the commit of a session; a plain connection does not tell."""
@@ -163,25 +165,20 @@ def _check_same_database(bind: sa.Engine | sa.Connection, store: Store) -> None:
             f" {store.database}: a start can only join a transaction of the store's own database"
         )
     spoken, dialect = store.database.dialect, bind.dialect
-    if dialect.paramstyle != spoken.paramstyle or (
-        dialect.is_async and dialect.driver not in _ASYNC
-    ):
+    if not can_join(dialect, spoken):
         raise ConfigurationError(
             f"session= is of the driver {dialect.driver!r}, which the store's statements cannot be"
             f" run on; nothing was done to its transaction. Use {spoken.driver!r}, the driver of"
             " durable_backend_url"
-            + (
-                ", and with asyncio an engine of postgresql+psycopg, by AsyncSession.run_sync()"
-                if dialect.is_async
-                else ""
-            )
         )
 
 
 def _add_clock(connection: sa.Connection, store: Store) -> None:
     if store.database.family == "sqlite":
         driver: Any = connection.connection.driver_connection
-        driver.create_function("durable_now", 0, _sqlite_clock)
+        made = driver.create_function("durable_now", 0, _sqlite_clock)
+        if made is not None:  # aiosqlite's, within run_sync()
+            await_only(made)
 
 
 def _name_of(url: sa.URL) -> str | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
@@ -59,8 +59,11 @@ def requested(
     timeout: Interval | None = None,
     version: str | None = None,
     plain: PlainChoice = PlainChoice(),
+    clock: Callable[[], int] | None = None,
 ) -> StartRequest:
     """Return the request that a signature and the arguments of ``start`` make.
+
+    ``clock`` gives the store's clock, if it is known.
 
     Raises:
         TypeError: it is no signature of a task, its arguments do not fit, or it has an option
@@ -73,7 +76,7 @@ def requested(
     task = _task_of(runtime, signature, verb)
     if version is not None and (not isinstance(version, str) or not version):
         raise TypeError(f"version is the name of one, not {version!r}")
-    own: dict[str, Any] = {"tags": tags, "if_exists": if_exists}
+    own: dict[str, Any] = {"tags": tags, "if_exists": if_exists, "clock": clock}
     if instance_id is not None:
         own["instance_id"] = instance_id
     if start_at is not None:

@@ -13,7 +13,7 @@ from ..engine.verb import Verb
 from ..engine.verbs import VERBS
 from ..handles.aio import in_thread, twin
 from ..handles.orchestration import Orchestration
-from .bulk import apply_verb
+from .bulk import apply_verb, raise_event_on_all
 
 if TYPE_CHECKING:
     from ..engine.forecast import Forecast
@@ -196,6 +196,49 @@ class Steering:
         """
         self.runtime.client.raise_event(instance_id, name, data, event_id, session)
 
+    def raise_event_many(
+        self,
+        name: str,
+        data: Any = None,
+        /,
+        *,
+        event_id: str | None = None,
+        session: Any = None,
+        **filters: Any,
+    ) -> BulkResult:
+        """Raise one external event on all orchestrations that match the filters of ``find``, newest
+        first, also in time for those that do not wait for it yet.
+
+        Each batch of two hundred is one commit; in a transaction of yours (``session``, or Django's
+        ``atomic()``) all of them are part of that. Entities get none.
+
+        Args:
+            name: of the event; ``name=`` is the filter.
+            data: the payload, the same for all.
+            event_id: each takes an event of one id once. Give one, and call again with it when a
+                call breaks off: those that have the event do not get it twice.
+            session: an SQLAlchemy session or connection whose transaction it joins.
+            **filters: those of ``find``, at least one, and ``limit=``, at most so many. Without
+                ``status=`` all that are not over.
+
+        Returns:
+            How many matched, how many have the event now, and which ended meanwhile.
+
+        Raises:
+            ValueError: no filter is given, or the event's name or id cannot be used.
+            TypeError: there is no such filter.
+            PayloadError: the data cannot be encoded.
+
+        Example:
+            >>> result = durable.raise_event_many(
+            ...     "prices_changed", {"list": 7}, tags={"shop": "oslo"}, event_id="prices-7"
+            ... )
+            >>> result.done
+            0
+        """
+        client = self.runtime.client
+        return raise_event_on_all(client, name, data, event_id, session, filters)
+
     # -- twins for code that runs on an event loop -------------------------------------------------
 
     asuspend = twin(suspend)
@@ -208,3 +251,4 @@ class Steering:
     aoverride = twin(override)
     apurge = twin(purge)
     araise_event = twin(raise_event)
+    araise_event_many = twin(raise_event_many)

@@ -1,5 +1,5 @@
 """The commands of the verbs, made from their table: for ids or for all that match filters, or, of
-verbs that are not for many, for one orchestration.
+verbs that are not for many, for one orchestration. Events have a form of their own.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import click
 
 from ..app.bulk import apply_verb
 from ..core.status import RuntimeStatus
+from ..engine.bulk import BulkResult
 from ..engine.verb import Argument, Effect, Kind, Surface, Verb
 from ..engine.verbs import offered_in
 from ..errors import DurableError, InstanceNotFound, InvalidState
@@ -31,7 +32,13 @@ _TYPES: Mapping[Kind, Any] = {
 
 def verb_commands() -> list[click.Command]:
     """Return the commands of all verbs that the command line offers, in the table's order."""
-    return [_for_many(verb) if verb.is_bulk else _for_one(verb) for verb in offered_in(Surface.CLI)]
+    return [_command_of(verb) for verb in offered_in(Surface.CLI)]
+
+
+def _command_of(verb: Verb) -> click.Command:
+    if verb.name == "raise_event":
+        return _of_events(verb)
+    return _for_many(verb) if verb.is_bulk else _for_one(verb)
 
 
 # -- arguments -------------------------------------------------------------------------------------
@@ -57,11 +64,23 @@ def _parameter(argument: Argument) -> Callable[..., Any]:
     )
 
 
-def _with_parameters(verb: Verb, function: Any) -> Any:
+def _with_parameters(verb: Verb, function: Any, *without: str) -> Any:
     """Add the arguments of a verb to its command."""
     for argument in reversed(verb.arguments_in(Surface.CLI)):
-        function = _parameter(argument)(function)
+        if argument.name not in without:
+            function = _parameter(argument)(function)
     return function
+
+
+def _choosing(function: Any) -> Any:
+    """Add the options of a command for all that match filters."""
+    for option in (
+        click.option("--yes", is_flag=True, help="Do not ask before a verb for many."),
+        click.option("--dry-run", is_flag=True, help="Say how many it would be, and do nothing."),
+        click.option("--limit", type=click.IntRange(1), help="At most so many, newest first."),
+    ):
+        function = option(function)
+    return filters(function)
 
 
 def _taken(verb: Verb, options: dict[str, Any]) -> dict[str, Any]:
@@ -119,10 +138,7 @@ def _for_many(verb: Verb) -> click.Command:
     """Return the command of a verb for ids, or for all that match filters."""
 
     @click.argument("ids", type=ID, nargs=-1, metavar="[ID...]")
-    @filters
-    @click.option("--limit", type=click.IntRange(1), help="At most so many, newest first.")
-    @click.option("--dry-run", is_flag=True, help="Say how many it would be, and do nothing.")
-    @click.option("--yes", is_flag=True, help="Do not ask before a verb for many.")
+    @_choosing
     @command
     def run(
         durable: Any,
@@ -139,7 +155,11 @@ def _for_many(verb: Verb) -> click.Command:
         if not ids and not chosen:
             raise ValueError("give ids, or at least one filter such as --status")
         if not ids:
-            _to_matching(durable, verb, given, chosen, limit, is_dry=dry_run, is_sure=yes)
+            most = {} if limit is None else {"limit": limit}
+            number = _expected(durable, verb, chosen, limit)
+            if _is_agreed(verb, number, is_dry=dry_run, is_sure=yes):
+                client = durable.runtime.client
+                _tell(apply_verb(client, verb.name, None, given, chosen | most))
         elif dry_run:
             for id_ in ids:
                 _foresee(durable, verb, id_, given)
@@ -154,32 +174,71 @@ def _for_many(verb: Verb) -> click.Command:
     )
 
 
-def _to_matching(
-    durable: Any,
-    verb: Verb,
-    given: Mapping[str, Any],
-    chosen: dict[str, Any],
-    limit: int | None,
-    *,
-    is_dry: bool,
-    is_sure: bool,
-) -> None:
-    """Apply a verb to all that match, after saying how many they are and asking."""
+def _expected(durable: Any, verb: Verb, chosen: dict[str, Any], limit: int | None) -> int:
+    """Return how many that match would take a verb."""
     acting = [status for status in verb.acts_in if status in chosen.get("status", RuntimeStatus)]
     number = durable.count(**(chosen | {"status": acting})) if acting else 0
-    number = number if limit is None else min(number, limit)
+    return number if limit is None else min(number, limit)
+
+
+def _is_agreed(verb: Verb, number: int, *, is_dry: bool, is_sure: bool) -> bool:
+    """Say how many it is for, and ask; False if nothing is to be done."""
     if is_dry:
         click.echo(f"{number} would be taken")
-        return
+        return False
     if number and not is_sure:
-        click.confirm(f"{verb.name} {number} orchestrations?", abort=True, err=True)
-    most = {} if limit is None else {"limit": limit}
-    done = apply_verb(durable.runtime.client, verb.name, None, given, chosen | most)
+        name = verb.command or verb.name
+        click.confirm(f"{name} {number} orchestrations?", abort=True, err=True)
+    return True
+
+
+def _tell(done: BulkResult) -> None:
+    """Say what came of a verb for many."""
     click.echo(f"{done.done} of {done.matched} done")
     for id_, error in done.refused.items():
         report(f"{id_}: {error}")
     if done.refused:
         leave(NOT_POSSIBLE)
+
+
+# -- events ----------------------------------------------------------------------------------------
+
+
+def _of_events(verb: Verb) -> click.Command:
+    """Return the command that raises an event, on one by its id or on all that match filters."""
+
+    @click.argument("words", type=ID, nargs=-1, metavar="[ID] NAME")
+    @_choosing
+    @command
+    def run(
+        durable: Any,
+        words: tuple[str, ...],
+        data: Any,
+        event_id: str | None,
+        limit: int | None,
+        dry_run: bool,
+        yes: bool,
+        **options: Any,
+    ) -> None:
+        chosen = chosen_filters(**options)
+        if len(words) != (1 if chosen else 2):
+            raise ValueError(
+                "give the id of an orchestration and the name of the event, or the name and at"
+                " least one filter such as --tag"
+            )
+        if chosen:
+            number = _expected(durable, verb, chosen, limit)
+            if _is_agreed(verb, number, is_dry=dry_run, is_sure=yes):
+                most = {} if limit is None else {"limit": limit}
+                options = {"event_id": event_id, **chosen, **most}
+                _tell(durable.raise_event_many(words[0], data, **options))
+            return
+        id_, name = words
+        verb.apply(durable.runtime.client, id_, {"name": name, "data": data, "event_id": event_id})
+        report(f"{id_}: {_report_of(verb, {'name': name})}")
+
+    help_ = f"{verb.words.meaning_in(Surface.CLI)}\n\nWithout an ID: on all that match the filters."
+    return click.command(verb.command, help=help_)(_with_parameters(verb, run, "name"))
 
 
 def _foresee(durable: Any, verb: Verb, instance_id: str, given: Mapping[str, Any]) -> None:

@@ -47,6 +47,11 @@ def _note_collection(phase: str, _: dict[str, int]) -> None:
 gc.callbacks.append(_note_collection)
 
 
+def is_collecting() -> bool:
+    """Tell whether this thread runs finalizers, within a collection of garbage."""
+    return _get_ident() in _collecting
+
+
 def thread_of_turn() -> int:
     """Return the thread that is about to run an orchestrator's code: it is in no collection.
 
@@ -142,7 +147,7 @@ class ReplayLoop(NumberingLoop):
         Raises:
             ForbiddenOperation: it may not be asked.
         """
-        if self.is_dying or (self._is_dead and _get_ident() in _collecting):
+        if self.is_dying or (self._is_dead and is_collecting()):
             return self.create_future()
         if self._is_dead:
             raise ForbiddenOperation(

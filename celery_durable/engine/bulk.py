@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from .._errors import DurableError, InstanceNotFound, InvalidState
 from .listing import Filters
 from .store_ports import Store
 
-__all__ = ["BulkResult", "apply_to_all"]
+__all__ = ["BulkResult", "apply_to_all", "pages"]
 
 _BATCH = 200
 
@@ -37,16 +37,24 @@ def apply_to_all(
     any more, or take the verb without effect.
     """
     result = BulkResult(store.reads.count(filters))
-    cursor: str | None = None
-    while limit is None or result.done + len(result.refused) < limit:
-        left = _BATCH if limit is None else min(_BATCH, limit - result.done - len(result.refused))
-        page, cursor = store.reads.find(filters, left, cursor)
-        for record in page:
+    for page in pages(store, filters, limit):
+        for id_ in page:
             try:
-                verb(record.id)
+                verb(id_)
                 result.done += 1
             except (InvalidState, InstanceNotFound) as error:
-                result.refused[record.id] = error
-        if cursor is None:
-            break
+                result.refused[id_] = error
     return result
+
+
+def pages(store: Store, filters: Filters, limit: int | None = None) -> Iterator[list[str]]:
+    """Yield the ids of all that match, newest first, at most ``limit``, page by page."""
+    cursor: str | None = None
+    left = limit
+    while left is None or left > 0:
+        size = _BATCH if left is None else min(_BATCH, left)
+        page, cursor = store.reads.find(filters, size, cursor)
+        yield [record.id for record in page]
+        left = None if left is None else left - len(page)
+        if cursor is None:
+            return

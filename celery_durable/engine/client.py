@@ -6,7 +6,7 @@ share in ``engine.control``.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +15,7 @@ from .audit import HIDDEN, INSTANCE, actor
 from .control import Control
 from .forecast import Forecast
 from .start import Started, StartRequest
+from .start_many import start_many
 from .verbs import VERBS, events, interventions, rewinding
 from .writes import NewInbox, NewInstance
 
@@ -43,6 +44,15 @@ class Client(Control):
         target = request.instance_id
         with self.auditor.around(INSTANCE, target, "start", None, shown, session):
             return self.runner.starter.start(request, session)
+
+    def start_many(
+        self,
+        requests: Sequence[StartRequest],
+        session: Any = None,
+        clock: Callable[[], int] | None = None,
+    ) -> list[Started]:
+        """Start orchestrations in one transaction; see ``engine.start_many``."""
+        return start_many(self.runner.starter, requests, session, clock)
 
     def prepare(self, request: StartRequest) -> NewInstance:
         """Check a request and return the rows that it makes; see ``Starter.build``."""

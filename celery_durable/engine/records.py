@@ -6,6 +6,7 @@ Payloads are text here; times are microseconds since the epoch by the store's cl
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -28,7 +29,9 @@ __all__ = [
     "ReplayPosition",
     "Outcome",
     "Recorded",
+    "Resident",
     "Snapshot",
+    "TakenIdsError",
     "TurnAddress",
 ]
 
@@ -310,3 +313,20 @@ class Claim(NamedTuple):
     #: Microseconds without a heartbeat after which a worker counts as dead.
     lease: int
     is_again: bool = False
+
+
+class Resident(NamedTuple):
+    """Who has an id that a start was to have."""
+
+    #: Of its orchestrator.
+    name: str
+    #: Its arguments, encoded.
+    input: str | None
+
+
+class TakenIdsError(Exception):
+    """Ids are taken that are to be new; nothing was inserted."""
+
+    def __init__(self, ids: Sequence[str]) -> None:
+        super().__init__(ids)
+        self.ids: Sequence[str] = ids

@@ -54,6 +54,9 @@ class Reads(Protocol):
     def fetch(self, instance_id: str) -> InstanceRecord | None:
         """Return an instance as clients see it, or None."""
 
+    def fetch_many(self, ids: Sequence[str]) -> dict[str, InstanceRecord]:
+        """Return those of these instances that are there, with payloads and deadlines, by id."""
+
     def status_of(self, instance_id: str) -> RuntimeStatus | None:
         """Return the status alone, cheaply enough to poll."""
 

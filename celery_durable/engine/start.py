@@ -35,7 +35,7 @@ from .registry import Definition
 from .replacing import Replacing
 from .writes import CHECK_MESSAGE_AFTER, EXPIRES, AlreadyWaitsError, NewInstance
 
-__all__ = ["IfExists", "StartRequest", "Nudge", "Started", "Starter", "new_id"]
+__all__ = ["IfExists", "StartRequest", "Nudge", "Started", "Starter", "is_debounced", "new_id"]
 
 log: logging.Logger = logging.getLogger("celery_durable.client")
 IfExists = Literal["return", "raise", "restart", "replace"]
@@ -109,8 +109,9 @@ class Starter:
 
     # -- build -------------------------------------------------------------------------------------
 
-    def build(self, request: StartRequest) -> NewInstance:
-        """Check a request and return the rows that it makes.
+    def build(self, request: StartRequest, *, now: int | None = None) -> NewInstance:
+        """Check a request and return the rows that it makes; ``now`` is the store's clock, if it is
+        known.
 
         Raises:
             PayloadError: an argument cannot be encoded, or does not fit its annotation.
@@ -147,7 +148,7 @@ class Starter:
             check_after=CHECK_MESSAGE_AFTER,
             facts=None if request.expires is None else {EXPIRES: request.expires},
         )
-        return self.complete(new, definition, debounces=True)
+        return self.complete(new, definition, now=now, debounces=True)
 
     def complete(
         self,
@@ -214,13 +215,9 @@ class Starter:
                 f" {request.if_exists!r}: that would lock the orchestration until the commit. Start"
                 " it after the commit"
             )
-        board = self.parts.switches
-        if board.is_due:  # no other connection is made for it
-            board.refresh(
-                transaction.write(lambda store, cursor: store.switches.read_within(cursor))
-            )
+        self.look_at_switches(transaction)
         new = self.build(request)
-        if _is_debounced(new):
+        if is_debounced(new):
             raise ConfigurationError(
                 f"{new.name} is debounced: a start that joins a transaction would hold up all"
                 " others of its key until the commit. Start it after the commit"
@@ -235,6 +232,16 @@ class Starter:
                 f"there is an orchestration {new.id!r} already", instance_id=new.id
             )
         return Started(new.id)
+
+    def look_at_switches(self, transaction: Transaction) -> None:
+        """Read the switches in a caller's transaction if they are to be read: no other connection
+        is made for it.
+        """
+        board = self.parts.switches
+        if board.is_due:
+            board.refresh(
+                transaction.write(lambda store, cursor: store.switches.read_within(cursor))
+            )
 
     def start_from_message(self, request: StartRequest) -> None:
         """Create the instance of a start message, and take its first turn here."""
@@ -257,7 +264,7 @@ class Starter:
         starts = self.parts.store.starts
         for _ in range(_TRIES):
             try:
-                if _is_debounced(new) and (other := starts.merge(new)) is not None:
+                if is_debounced(new) and (other := starts.merge(new)) is not None:
                     return str(other)
                 if starts.insert(new) or self.replacing.meet_existing(new, if_exists):
                     self.announce(new)
@@ -277,12 +284,17 @@ class Starter:
             new: the instance.
             now: the store's clock, if it is known.
         """
-        parts = self.parts
-        parts.observation.started(new)
+        self.parts.observation.started(new)
         if new.admission is not None:
             self.admission.admit(new.name)
-            return
-        delay = 0
+        else:
+            self.send_first_turn(new, now)
+
+    def send_first_turn(self, new: NewInstance, now: int | None = None) -> None:
+        """Schedule the first turn of an instance that waits for no admission, unless that is too
+        far ahead.
+        """
+        parts, delay = self.parts, 0
         if new.start_at is not None:
             delay = max(0, new.start_at - (parts.store.now() if now is None else now))
         if delay <= self._horizon:
@@ -304,7 +316,8 @@ def new_id(chosen: Any, orchestrator: str) -> str:
     return check_new_id(chosen, orchestrator.removeprefix(ORCHESTRATORS) if is_entity else None)
 
 
-def _is_debounced(new: NewInstance) -> bool:
+def is_debounced(new: NewInstance) -> bool:
+    """Tell whether a start may be merged into another one."""
     return new.admission is not None and new.admission.debounce is not None
 
 

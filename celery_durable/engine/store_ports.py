@@ -9,7 +9,7 @@ Raises:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol, TypeVar
 
 from .activity_limits import ActivityLimitRows
@@ -24,6 +24,7 @@ from .records import (
     Outcome,
     Recorded,
     ReplayPosition,
+    Resident,
     Snapshot,
 )
 from .row_ports import (
@@ -126,6 +127,22 @@ class Starts(Protocol):
 
     def insert_within(self, cursor: Cursor, instance: NewInstance) -> bool:
         """Insert an orchestration on a cursor inside a caller's transaction."""
+
+    def insert_all(
+        self, instances: Sequence[NewInstance], *, expects_new: bool = False
+    ) -> Mapping[str, Resident]:
+        """Insert orchestrations with their start messages in one transaction.
+
+        Return who has the ids that are taken.
+
+        Raises:
+            TakenIdsError: some are, and ``expects_new``; nothing was inserted.
+        """
+
+    def insert_all_within(
+        self, cursor: Cursor, instances: Sequence[NewInstance], *, expects_new: bool = False
+    ) -> Mapping[str, Resident]:
+        """Do the same on a cursor inside a caller's transaction."""
 
     def replace(
         self, new: NewInstance, release_locks: ReleaseLocks | None = None
@@ -306,6 +323,14 @@ class Inbox(Protocol):
 
     def put_within(self, cursor: Cursor, messages: Sequence[NewInbox]) -> int:
         """Insert messages on a cursor inside a caller's transaction."""
+
+    def put_to_all(self, message: NewInbox, ids: Sequence[str]) -> int:
+        """Insert a message for each of these instances that can still take it; return for how many
+        it was new.
+        """
+
+    def put_to_all_within(self, cursor: Cursor, message: NewInbox, ids: Sequence[str]) -> int:
+        """Do the same on a cursor inside a caller's transaction."""
 
     def whole(self, instance_id: str, name: str) -> list[tuple[int, str | None]]:
         """Return the rows of a whole inbox, also what is not due or not shown yet, with the

@@ -50,7 +50,7 @@ def twin(method: Callable[P, R]) -> Callable[P, Coroutine[Any, Any, R]]:
     @functools.wraps(method)
     async def call(*args: P.args, **kwargs: P.kwargs) -> R:
         refuse_inside_orchestrator(f"a{method.__name__}()")
-        if hasattr(session := kwargs.get("session"), "run_sync"):  # SQLAlchemy's, over psycopg
+        if hasattr(session := kwargs.get("session"), "run_sync"):  # SQLAlchemy's
             in_session: Any = functools.partial(method, *args)
             answer: R = await session.run_sync(
                 lambda sync: in_session(**{**kwargs, "session": sync})

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -194,16 +194,27 @@ class AwaitedSignals:
     """The same as ``EntitySignals``, for code that runs on an event loop."""
 
     _signals: EntitySignals
+    #: An ``AsyncSession`` or ``AsyncConnection``, whose transaction the signals join.
+    _session: Any = None
 
-    def __call__(self, **options: Any) -> AwaitedSignals:
+    def __call__(self, *, session: Any = None, **options: Any) -> AwaitedSignals:
         """Return the same, for later or within a transaction; see ``EntitySignals``."""
-        return AwaitedSignals(self._signals(**options))
+        if hasattr(session, "run_sync"):
+            return AwaitedSignals(self._signals(**options), session)
+        return AwaitedSignals(self._signals(session=session, **options))
 
     def __getattr__(self, name: str) -> Callable[..., Coroutine[Any, Any, None]]:
         operation = getattr(self._signals, name)
 
         async def send(*args: Any, **kwargs: Any) -> None:
             refuse_inside_orchestrator("asignal")
-            await in_thread(operation, *args, **kwargs)
+            if self._session is None:
+                await in_thread(operation, *args, **kwargs)
+                return
+
+            def joined(sync: Any) -> None:
+                getattr(replace(self._signals, _session=sync), name)(*args, **kwargs)
+
+            await self._session.run_sync(joined)
 
         return send

@@ -36,12 +36,15 @@ __all__ = [
 ]
 
 VIEW_PAYLOAD = "view_payload"
+#: Of an event for all that match filters: a verb of its own, as it is not about a single instance.
+RAISE_EVENT_MANY = "raise_event_many"
 _PRINCIPAL = "celery_durable.principal"
 
 
 def known_verbs() -> tuple[str, ...]:
     """Return every verb that a hook is asked for."""
-    return ("view", VIEW_PAYLOAD, "start", *(verb.name for verb in offered_in(Surface.HTTP)))
+    verbs = (verb.name for verb in offered_in(Surface.HTTP))
+    return ("view", VIEW_PAYLOAD, "start", *verbs, RAISE_EVENT_MANY)
 
 
 #: every verb that a hook is asked for

@@ -24,6 +24,7 @@ __all__ = [
     "OPERATION",
     "SECONDS",
     "STATUSES",
+    "TAGS",
     "TEXT",
     "Kind",
     "Parameter",
@@ -127,11 +128,21 @@ def _operation(text: str) -> str:
     return text
 
 
+def _tags(text: str) -> dict[str, str]:
+    pairs = [part.partition("=") for part in text.split(",")]
+    if not all(name and equals for name, equals, _ in pairs):
+        raise ValueError("pairs such as customer=7, with commas between them")
+    return {name: value for name, _, value in pairs}
+
+
 BOOLEAN = Kind(_boolean, {"type": "boolean"})
 COUNT = Kind(_count, {"type": "integer", "minimum": 1, "maximum": 10**18 - 1})
 NUMBER = Kind(_number, {"type": "integer"})
 SECONDS = Kind(_seconds, {"type": "number", "minimum": 0, "maximum": _MOST_SECONDS})
 MOMENT = Kind(_moment, {"type": "string", "format": "date-time"})
+TAGS = Kind(
+    _tags, {"type": "array", "items": {"type": "string", "pattern": "^[^=,]+=[^,]*$"}}, joins=True
+)
 TEXT = Kind(str, {"type": "string"})
 OPERATION = Kind(_operation, {"type": "string", "pattern": "^[A-Za-z][A-Za-z0-9_]*$"})
 STATUSES = Kind(

@@ -17,7 +17,7 @@ from .shapes import accepted, output_of
 __all__ = ["ROUTES", "too_large_or_bad"]
 
 LONGEST_WAIT = 60.0
-_WAIT = (
+_QUERY = (
     Parameter(
         "timeout",
         SECONDS,
@@ -28,6 +28,7 @@ _WAIT = (
         SECONDS,
         "Must be given for a wait; the store is looked at every second or more often.",
     ),
+    Parameter("runTimeout", SECONDS, "How long the whole run may take; above 0."),
 )
 
 
@@ -47,7 +48,9 @@ def start(call: Call) -> Response:
 def _started(call: Call, name: str, instance_id: str | None, given: Any) -> Orchestration:
     signature = call.durable.app.signature(name, args=() if given is None else (given,))
     try:
-        run: Orchestration = call.durable.start(signature, instance_id=instance_id)
+        run: Orchestration = call.durable.start(
+            signature, instance_id=instance_id, timeout=call.query["runTimeout"]
+        )
     except PayloadError as error:
         raise too_large_or_bad(error) from error
     except TypeError as error:
@@ -55,7 +58,8 @@ def _started(call: Call, name: str, instance_id: str | None, given: Any) -> Orch
             400, f"orchestrator {name!r} cannot take this input: {error}", field="body"
         ) from error
     except ValueError as error:
-        raise Problem(400, str(error), field="instanceId") from error
+        field = "runTimeout" if call.query["runTimeout"] == 0 else "instanceId"
+        raise Problem(400, str(error), field=field) from error
     if instance_id is not None and run.refresh().name != name:
         raise Problem(
             409, f"{instance_id!r} is an orchestration of another orchestrator", field="instanceId"
@@ -91,7 +95,7 @@ ROUTES = (
         start,
         "Start an orchestrator under a new id.",
         _ABOUT_STARTED,
-        _WAIT,
+        _QUERY,
         takes_body=True,
     ),
     Route(
@@ -101,7 +105,7 @@ ROUTES = (
         start,
         "Start an orchestrator under this id, once.",
         _ABOUT_STARTED,
-        _WAIT,
+        _QUERY,
         takes_body=True,
     ),
 )

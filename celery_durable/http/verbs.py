@@ -19,9 +19,10 @@ from ..engine.verb import LIVE, Argument, Effect, Kind, Surface, Verb
 from ..engine.verbs import VERBS, offered_in
 from ..errors import InstanceNotFound, InvalidState, PayloadError
 from ..handles.orchestration import Orchestration
+from .access import RAISE_EVENT_MANY
 from .instances import CREATED_FROM, CREATED_TO, STATUS, UNKNOWN, created_within, found
 from .messages import Problem, Response, as_json
-from .parameters import BOOLEAN, NUMBER, TEXT, Parameter
+from .parameters import BOOLEAN, NUMBER, TAGS, TEXT, Parameter
 from .parameters import Kind as ParameterKind
 from .routes import Call, Route
 from .shapes import accepted
@@ -154,6 +155,56 @@ def _raise_event(call: Call) -> Response:
     return Response(202)
 
 
+def _raise_event_many(call: Call) -> Response:
+    query, wanted = call.query, call.query["runtimeStatus"]
+    filters = {
+        "status": wanted,
+        "name": query["name"],
+        "tags": query["tag"],
+        "id_prefix": query["instanceIdPrefix"],
+        **created_within(query),
+    }
+    chosen = {name: value for name, value in filters.items() if value is not None}
+    event_id = query["eventId"] or str(uuid.uuid4())
+    if wanted == ():  # only such as nothing here ever has
+        return as_json(202, {"eventId": event_id, "instancesMatched": 0, "eventsRaised": 0})
+    try:
+        done = call.durable.raise_event_many(
+            call.path["eventName"], call.body(), event_id=event_id, **chosen
+        )
+    except PayloadError as error:
+        raise too_large_or_bad(error) from error
+    except ValueError as error:
+        raise Problem(400, str(error), field="eventName") from error
+    counts = {"instancesMatched": done.matched, "eventsRaised": done.done}
+    return as_json(202, {"eventId": event_id, **counts})
+
+
+def _many_events() -> Route:
+    return Route(
+        "POST",
+        "events/{eventName}",
+        RAISE_EVENT_MANY,
+        _raise_event_many,
+        "Raise an external event on all orchestrations that match, each once for one eventId.",
+        {
+            202: "It will be delivered to so many.",
+            400: "No JSON, no runtimeStatus, or a name or a parameter that cannot be used.",
+            413: "The payload is larger than durable_payload_limit.",
+        },
+        (
+            Parameter("name", TEXT, "Of the orchestrator."),
+            Parameter("tag", TAGS, "That have all of these tags, such as customer=7."),
+            Parameter("instanceIdPrefix", TEXT, "Whose ids begin so."),
+            CREATED_FROM,
+            CREATED_TO,
+            replace(STATUS, is_required=True),
+            Parameter("eventId", TEXT, "Deduplicates: made up, and answered, if it is left out."),
+        ),
+        takes_body=True,
+    )
+
+
 def _event_routes(verb: Verb) -> tuple[Route, ...]:
     answers = {
         202: "It will be delivered.",
@@ -162,7 +213,10 @@ def _event_routes(verb: Verb) -> tuple[Route, ...]:
         410: _ENDED,
         413: "The payload is larger than durable_payload_limit.",
     }
-    return (_post(verb, "raiseEvent/{eventName}", _raise_event, answers, takes_body=True),)
+    return (
+        _post(verb, "raiseEvent/{eventName}", _raise_event, answers, takes_body=True),
+        _many_events(),
+    )
 
 
 # -- rewind ----------------------------------------------------------------------------------------

@@ -10,13 +10,13 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from ..core.limits import scope_of
 from ..engine.writes import Admission, AlreadyWaitsError, NewInstance, Place
 from .choosing import MOST_AT_ONCE
-from .runner import Cursor, Runner
+from .runner import Cursor, ManyValues, Runner
 from .statements import Statement
 
 __all__ = [
@@ -25,6 +25,7 @@ __all__ = [
     "change_waiting",
     "free_place",
     "heads",
+    "insert_all_waiting",
     "insert_waiting",
     "lane",
     "lock",
@@ -42,6 +43,7 @@ INSERT_WAITING = Statement(
     " created_at, limits, debounce) VALUES (:instance, :execution, :name, :lane, :precedence,"
     " :ready_at, :now, :limits, :debounce) {if_new}"
 )
+INSERT_ALL_WAITING = ManyValues(INSERT_WAITING)
 FREE_WAITING = Statement("DELETE FROM durable_waiting WHERE instance = :id")
 FREE_PLACES = Statement("DELETE FROM durable_places WHERE instance = :id AND expires_at IS NULL")
 OF_DEBOUNCE = Statement(
@@ -176,16 +178,33 @@ def insert_waiting(database: Runner, cursor: Cursor, new: NewInstance, now: int)
     Raises:
         AlreadyWaitsError: another one of its debounce key waits.
     """
+    if not database.run(cursor, INSERT_WAITING, **_waiter_values(new, now)).rowcount:
+        raise AlreadyWaitsError
+
+
+def insert_all_waiting(
+    database: Runner, cursor: Cursor, news: Sequence[NewInstance], now: int
+) -> None:
+    """Let new instances wait for admission that are not debounced.
+
+    Raises:
+        AlreadyWaitsError: one of them is known to wait already.
+    """
+    rows = [_waiter_values(new, now) for new in news]
+    if rows and INSERT_ALL_WAITING.run(database, cursor, rows) != len(rows):
+        raise AlreadyWaitsError
+
+
+def _waiter_values(new: NewInstance, now: int) -> dict[str, Any]:
     assert new.admission is not None
-    values = {
+    return {
         **waiting_values(new.admission),
         "instance": new.id,
         "execution": new.execution,
         "name": new.name,
+        "ready_at": ready_at(new, first=now, now=now),
+        "now": now,
     }
-    ready = ready_at(new, first=now, now=now)
-    if not database.run(cursor, INSERT_WAITING, **values, ready_at=ready, now=now).rowcount:
-        raise AlreadyWaitsError
 
 
 def change_waiting(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ..engine.writes import NewInbox
-from . import audit, clock, creation, inbox_reads, instances
+from . import audit, clock, creation, inbox, inbox_reads, instances
 from .runner import Cursor, Runner
 
 __all__ = ["Inbox"]
@@ -47,6 +47,17 @@ class Inbox:
         if sent:
             audit.leave(self.database, cursor)
         return sent
+
+    def put_to_all(self, message: NewInbox, ids: Sequence[str]) -> int:
+        """Insert a message for each of these instances that can still take it; return for how many
+        it was new.
+        """
+        return self.database.transact(lambda cursor: self.put_to_all_within(cursor, message, ids))
+
+    def put_to_all_within(self, cursor: Cursor, message: NewInbox, ids: Sequence[str]) -> int:
+        """Do the same on a cursor inside a caller's transaction."""
+        now = clock.now(self.database, cursor)
+        return inbox.send_to_all(self.database, cursor, message, ids, now)
 
     def whole(self, instance_id: str, name: str) -> list[tuple[int, str | None]]:
         """Return the rows of a whole inbox, also what is not due or not shown yet, with the

@@ -14,9 +14,9 @@ from ..core.plain_task import CARRIER, TASK
 from ..engine.due import DueWake
 from ..engine.records import ActivityAttemptId, Deferral, InboxKind, Outcome
 from ..engine.writes import NewInbox, NewInstance, refused_request
-from .runner import Cursor, ManyRows, Runner
+from .runner import Cursor, ManyRows, ManyValues, Runner
 from .statements import Shape, Statement
-from .values import blob, facts_of, numbers, text_of
+from .values import blob, facts_of, numbers, portions, text_of
 
 __all__ = [
     "FAR",
@@ -29,11 +29,13 @@ __all__ = [
     "outcome_message",
     "refusals",
     "send",
+    "send_to_all",
     "start_message",
 ]
 
 #: When a message is visible that a commit has yet to show: never, and still a date.
 FAR = 253_000_000_000_000_000
+_TRIES = 3
 
 # -- what a turn changes -------------------------------------------------------------------------
 
@@ -92,6 +94,7 @@ _INBOX_VALUES = (
 INSERT_INBOX = Statement(
     f"INSERT INTO durable_inbox ({_INBOX_COLUMNS}) VALUES ({_INBOX_VALUES}) {{if_new}}"
 )
+INSERT_INBOXES = ManyValues(INSERT_INBOX)
 # only to instances that can still take it; also the one statement by which anything reaches another
 # instance
 SEND_INBOX = Statement(
@@ -100,6 +103,15 @@ SEND_INBOX = Statement(
     " {bytes}), :facts, CAST(:visible_at AS {bigint}), CAST(:wake_at AS {bigint}),"
     " CAST(:check_at AS {bigint}), 0 FROM durable_instances i WHERE i.id = :instance AND"
     " i.status IN ('PENDING', 'RUNNING', 'SUSPENDED') {if_new}"
+)
+# one message to several instances that can still take it, as far as they do not have it
+SEND_TO_ALL = ManyRows(
+    SEND_INBOX.sql.replace("i.id = :instance", "({these})").replace(
+        " {if_new}",
+        " AND NOT EXISTS (SELECT 1 FROM durable_inbox b WHERE b.instance = i.id AND b.dedup ="
+        " :same) ORDER BY i.id {if_new}",
+    ),
+    "id",
 )
 #: True of an instance ``i`` that has failed and is about to be rewound.
 WILL_BE_REWOUND = (
@@ -272,6 +284,25 @@ def send(database: Runner, cursor: Cursor, message: NewInbox, now: int) -> int:
     """Insert a message if its instance can still take it; return 1 if it is new, else 0."""
     statement = SEND_ENDING if message.kind in InboxKind.ENDING else SEND_INBOX
     return int(database.run(cursor, statement, **inbox_values(message, now)).rowcount)
+
+
+def send_to_all(
+    database: Runner, cursor: Cursor, message: NewInbox, ids: Sequence[str], now: int
+) -> int:
+    """Insert a message for each of these instances that can take it, in the order of their ids;
+    return how many are new.
+    """
+    values, sent = {**inbox_values(message, now), "same": message.dedup}, 0
+    del values["instance"]
+    for part in portions(sorted(ids)):
+        keys = [(id_,) for id_ in part]
+        for _ in range(_TRIES):
+            new = int(SEND_TO_ALL.run(database, cursor, keys, **values).rowcount)
+            sent += new
+            # MySQL inserts none where another transaction has just inserted one of them
+            if new or database.family != "mysql":
+                break
+    return sent
 
 
 def delete(cursor: Cursor, rows: Sequence[int]) -> None:

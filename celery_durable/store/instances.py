@@ -12,7 +12,7 @@ from ..core.status import RuntimeStatus
 from ..engine.records import InstanceRow
 from ..engine.writes import NewInstance, TurnCommit
 from .inbox import WILL_BE_REWOUND
-from .runner import Cursor, Runner
+from .runner import Cursor, ManyRows, ManyValues, Runner
 from .statements import Shape, Statement
 from .values import blob, readable, status_in, tags_text, text_of
 
@@ -67,6 +67,16 @@ INSERT_INSTANCE = Statement(
     " 0, :input, :parent_id, :parent_execution, :parent_command, :parent_attempt, :root_id, :tags,"
     " :canvas, :queue, :policy, 0, {now}, {now}) {if_new}"
 )
+INSERT_MANY = ManyValues(INSERT_INSTANCE)
+# within a transaction that may be open for long, where these have no numbers (``upkeep``)
+INSERT_MANY_LISTED = ManyValues(
+    Statement(
+        INSERT_INSTANCE.sql.replace(
+            "created_at, updated_at)", "is_lasting, created_at, updated_at)"
+        ).replace("0, {now}, {now})", "0, {true}, {now}, {now})")
+    )
+)
+WHO_HAS = ManyRows("SELECT id, execution, name, input FROM durable_instances WHERE {these}", "id")
 BEGIN_FORK = Statement(
     "UPDATE durable_instances SET status = 'RUNNING', sequence = :sequence, started_at = created_at"
     " WHERE id = :id"

@@ -126,6 +126,8 @@ class FastStarts:
         self.database = database
         self.timing = timing
         self.insert_within = plain.insert_within
+        self.insert_all = plain.insert_all
+        self.insert_all_within = plain.insert_all_within
         self.insert_fork = plain.insert_fork
         self.repeated_start = plain.repeated_start
         self.is_ours = plain.is_ours

@@ -50,15 +50,26 @@ class Reads:
 
     def fetch(self, instance_id: str) -> InstanceRecord | None:
         """Return one instance with its payloads and its deadline, or None."""
+        return self.fetch_many([instance_id]).get(instance_id)
+
+    def fetch_many(self, ids: Sequence[str]) -> dict[str, InstanceRecord]:
+        """Return those of these instances that are there, with payloads and deadlines, by id."""
+        found: dict[str, InstanceRecord] = {}
+        for first in range(0, len(ids), 500):
+            part = ids[first : first + 500]
+            key = instances.c.id == part[0] if len(part) == 1 else instances.c.id.in_(part)
+            rows = self._query(self._with_deadline().where(key))
+            found |= {row.id: _record(row) for row in rows}
+        return found
+
+    def _with_deadline(self) -> sa.Select[Any]:
         m = inbox.c
         deadline = sa.select(sa.func.min(sa.func.abs(m.visible_at))).where(
             m.instance == instances.c.id,
             m.kind == str(EventKind.TIMER_FIRED),
             m.facts == OF_THE_RUN,
         )
-        wanted = sa.select(instances, deadline.scalar_subquery().label("deadline"))
-        rows = self._query(wanted.where(instances.c.id == instance_id))
-        return _record(rows[0]) if rows else None
+        return sa.select(instances, deadline.scalar_subquery().label("deadline"))
 
     def status_of(self, instance_id: str) -> RuntimeStatus | None:
         """Return the status alone, cheaply enough to poll."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import re
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from itertools import chain
@@ -15,10 +16,13 @@ from ..engine.store_ports import Cursor
 from . import faults
 from .statements import FRAGMENTS, Statement
 
-__all__ = ["Cursor", "ManyRows", "Runner"]
+__all__ = ["Cursor", "ManyRows", "ManyValues", "Runner"]
 
 T = TypeVar("T")
 _REST_OF_PACKET = 1024
+_PARAMETER = re.compile(r":(\w+)")
+#: Statements of so many lengths are kept: most have the same few.
+_KEPT = 8
 
 
 class _Nothing:
@@ -210,3 +214,29 @@ class ManyRows:
 
     def _one(self, number: int) -> str:
         return f"({' AND '.join(f'{name} = :{name}{number}' for name in self.columns)})"
+
+
+class ManyValues:
+    """The insert of one row, for several rows at once: one statement, whatever their number.
+
+    One is compiled for each number of rows, and the last few are kept: cut them into equal parts.
+    """
+
+    def __init__(self, one: Statement) -> None:
+        self._head, _, rest = one.sql.partition(" VALUES ")
+        self._row = rest.removesuffix(" {if_new}")
+        self._tail = rest[len(self._row) :]
+        self.about = functools.lru_cache(maxsize=_KEPT)(self._about)
+
+    def run(self, runner: Runner, cursor: Cursor, rows: Sequence[Mapping[str, Any]]) -> int:
+        """Insert these rows, and return how many were inserted.
+
+        Where the statement leaves out what is there: MySQL inserts none then, the others all that
+        are new.
+        """
+        values = {f"{name}_{n}": value for n, row in enumerate(rows) for name, value in row.items()}
+        return int(runner.run(cursor, self.about(len(rows)), **values).rowcount)
+
+    def _about(self, number: int) -> Statement:
+        rows = (_PARAMETER.sub(rf":\1_{n}", self._row) for n in range(number))
+        return Statement(f"{self._head} VALUES {', '.join(rows)}{self._tail}")

@@ -4,10 +4,11 @@ others.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
+from ..engine.records import Resident
 from ..engine.writes import AlreadyWaitsError, Committed, NewInbox, NewInstance, TurnCommit
-from . import admission, audit, clock, creation, history, inbox, instances, upkeep
+from . import admission, audit, clock, creation, history, inbox, instances, many_starts, upkeep
 from .creation import HeldError, ReleaseLocks
 from .runner import Cursor, Runner
 from .turns import Turns
@@ -39,6 +40,26 @@ class Starts:
         if is_new and self.database.family != "postgresql":
             self.database.run(cursor, upkeep.LIST, id=instance.id)
         return is_new
+
+    def insert_all(
+        self, instances: Sequence[NewInstance], *, expects_new: bool = False
+    ) -> Mapping[str, Resident]:
+        """Insert orchestrations with their start messages in one transaction.
+
+        Return who has the ids that are taken.
+
+        Raises:
+            TakenIdsError: some are, and ``expects_new``; nothing was inserted.
+        """
+        return many_starts.insert_all(self.database, instances, expects_new=expects_new)
+
+    def insert_all_within(
+        self, cursor: Cursor, instances: Sequence[NewInstance], *, expects_new: bool = False
+    ) -> Mapping[str, Resident]:
+        """Do the same on a cursor inside a caller's transaction."""
+        return many_starts.insert_all_within(
+            self.database, cursor, instances, expects_new=expects_new
+        )
 
     def _insert(self, cursor: Cursor, instance: NewInstance) -> bool:
         now = clock.now(self.database, cursor)

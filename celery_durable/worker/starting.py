@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from typing import Any
@@ -34,6 +34,7 @@ __all__ = ["canvas_of_message", "declared_of", "moment", "plain_request_of", "re
 #: Options of the messages of turns; all others of a plain task's are for its attempts.
 _OF_TURNS = frozenset({"queue", "exchange", "routing_key", "priority"})
 _NOT_SAID = object()
+Clock = Callable[[], int]
 
 
 def request_of(
@@ -42,11 +43,13 @@ def request_of(
     args: Sequence[Any],
     kwargs: Mapping[str, Any],
     options: Mapping[str, Any],
+    *,
+    clock: Clock | None = None,
     **own: Any,
 ) -> StartRequest:
     """Return the request for a start with these options of ``apply_async``.
 
-    ``own`` are fields of the request.
+    ``own`` are fields of the request; ``clock`` gives the store's clock, if it is known.
 
     Raises:
         TypeError: the arguments do not fit the orchestrator, or an option has no meaning for one.
@@ -60,7 +63,7 @@ def request_of(
     expires = options.get("expires")
     own.setdefault("instance_id", options.get("task_id"))
     own.setdefault(
-        "start_at", moment(runtime, options.get("eta") or options.get("countdown") or None)
+        "start_at", moment(runtime, options.get("eta") or options.get("countdown") or None, clock)
     )
     return StartRequest(
         task.name,
@@ -69,7 +72,7 @@ def request_of(
         queue=queue,
         canvas=_canvas(task, routed, _context(runtime, task, args, kwargs, options)),
         root_id=options.get("root_id"),
-        expires=moment(runtime, task.expires if expires is None else expires),
+        expires=moment(runtime, task.expires if expires is None else expires, clock),
         **own,
     )
 
@@ -82,6 +85,8 @@ def plain_request_of(
     options: Mapping[str, Any],
     chosen: TaskOptions | None = None,
     timeout: int | None = None,
+    *,
+    clock: Clock | None = None,
     **own: Any,
 ) -> StartRequest:
     """Return the request for a start of a plain task with these options of ``apply_async``.
@@ -93,6 +98,7 @@ def plain_request_of(
         options: of ``apply_async``.
         chosen: how it is run, in the place of what the task declares.
         timeout: of the whole run, the same.
+        clock: gives the store's clock, if it is known.
         **own: fields of the request.
 
     Raises:
@@ -106,11 +112,11 @@ def plain_request_of(
     declared, declared_timeout = declared_of(task)
     queue, routed = runtime.publisher.place(task.name, options, lambda: (args, kwargs))
     expires = moment(
-        runtime, task.expires if options.get("expires") is None else options["expires"]
+        runtime, task.expires if options.get("expires") is None else options["expires"], clock
     )
     own.setdefault("instance_id", options.get("task_id"))
     own.setdefault(
-        "start_at", moment(runtime, options.get("eta") or options.get("countdown") or None)
+        "start_at", moment(runtime, options.get("eta") or options.get("countdown") or None, clock)
     )
     kept = {name: value for name, value in routed.items() if name in NOT_OF_ATTEMPTS}
     attempts = {
@@ -163,15 +169,18 @@ def declared_of(task: Any) -> tuple[TaskOptions, int | None]:
         raise ConfigurationError(f"task {task.name}: {error}") from error
 
 
-def moment(runtime: Runtime, value: Any) -> int | None:
-    """Return what seconds from now, a ``datetime`` or its text mean, in microseconds."""
+def moment(runtime: Runtime, value: Any, clock: Clock | None = None) -> int | None:
+    """Return what seconds from now, a ``datetime`` or its text mean, in microseconds.
+
+    ``clock`` is asked in the place of the store.
+    """
     if value is None:
         return None
     if isinstance(value, str):
         value = datetime.fromisoformat(value)
     if isinstance(value, datetime):
         return as_microseconds(value)
-    return int(runtime.store.now()) + round(float(value) * 1_000_000)
+    return int((clock or runtime.store.now)()) + round(float(value) * 1_000_000)
 
 
 def _context(

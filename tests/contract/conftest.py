@@ -121,6 +121,7 @@ def open_url() -> Iterator[Callable[..., Store]]:
 #: on both.
 BY_THE_DATABASE = {
     "test_audit",
+    "test_broadcast",
     "test_completions",
     "test_idle_cost",
     "test_inbox_machine",
@@ -133,6 +134,7 @@ BY_THE_DATABASE = {
     "test_outcomes",
     "test_protocol",
     "test_sessions",
+    "test_start_many",
     "test_stress",
     "test_switches",
     "test_turns",

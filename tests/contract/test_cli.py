@@ -53,11 +53,11 @@ class Shell:
                 return await ctx.wait_event("go")
             return [found, more]
 
-    def run(self, *args: str, code: int = 0, **options: Any) -> Result:
+    def run(self, *args: str, code: int | None = 0, **options: Any) -> Result:
         result = CliRunner().invoke(group, list(args), obj=SimpleNamespace(app=self.app), **options)
         if result.exception is not None and not isinstance(result.exception, SystemExit):
             raise result.exception
-        assert result.exit_code == code, result.output
+        assert code is None or result.exit_code == code, result.output
         return result
 
     def json(self, *args: str) -> Any:
@@ -148,6 +148,26 @@ def test_start_prints_the_id_alone(shell: Shell) -> None:
     )
 
 
+def test_start_of_each_line_is_one_commit(shell: Shell, tmp_path: Path) -> None:
+    lines = tmp_path / "orders.jsonl"
+    lines.write_text('"a"\n\n"b"\n')
+    given = ["start", "cli.sale", "--each", str(lines), "--tag", "batch=1"]
+    for _ in range(2):
+        result = shell.run(*given, "--id", "import-{line}")
+        assert result.stdout.split() == ["import-1", "import-3"]
+    assert shell.app.durable.get("import-3").output == ["charged b", 0]
+    assert shell.app.durable.count(tags={"batch": "1"}) == 2
+    for refused, told in (
+        (["--id", "same"], "needs {line}"),
+        (["--input", "1"], "without --input"),
+        (["--id", "import-{line}", "--if-exists", "raise"], "nothing was started"),
+    ):
+        assert told in shell.run(*given, *refused, code=None).output
+    lines.write_text('"a"\n{')
+    assert "line 2 is no JSON" in shell.run(*given, code=2).output
+    assert shell.app.durable.count() == 2
+
+
 def test_start_waits_and_prints_the_result(shell: Shell) -> None:
     result = shell.run("start", "cli.sale", "-a", '["a", 5]', "--wait", "--id", "s1")
     assert (json.loads(result.stdout), result.stderr) == (["charged a", 5], "s1\n")
@@ -194,6 +214,12 @@ def test_input_comes_from_a_file_or_standard_input(shell: Shell, tmp_path: Path)
         "charged from file",
         "charged from stdin",
     ]
+
+
+def test_a_run_gets_its_time_out(shell: Shell) -> None:
+    shell.run("start", "cli.sale", "--input", '"slow"', "--id", "s1", "--run-timeout", "3600")
+    run = shell.app.durable.get("s1")
+    assert abs((run.deadline - run.created_at).total_seconds() - 3600) < 60
 
 
 def test_a_delayed_start_waits(shell: Shell) -> None:
@@ -383,6 +409,24 @@ def test_events_and_verbs_for_one(shell: Shell) -> None:
     shell.start("slow", "s2")
     shell.run("terminate", "s2", "--alone")
     assert shell.status("s2") is RuntimeStatus.TERMINATED
+
+
+def test_an_event_for_all_that_match(shell: Shell) -> None:
+    for id_ in ("s1", "s2", "s3"):
+        shell.start("slow", id_, *(["--tag", "shop=oslo"] if id_ != "s3" else []))
+    given = ["event", "go", "--tag", "shop=oslo", "--data", '"now"', "--event-id", "e1"]
+    assert shell.run(*given, "--dry-run").stdout == "2 would be taken\n"
+    assert shell.run(*given, input="n\n", code=1).stderr.startswith("event 2 orchestrations?")
+    assert shell.status("s1") is RuntimeStatus.RUNNING
+    assert shell.run(*given, "--yes").stdout == "2 of 2 done\n"
+    assert [shell.app.durable.get(id_).get(timeout=300) for id_ in ("s1", "s2")] == ["now"] * 2
+    assert shell.status("s3") is RuntimeStatus.RUNNING
+    for wrong in (
+        ["event", "go"],
+        ["event", "s3", "go", "--tag", "a=b"],
+        ["event", "--tag", "a=b"],
+    ):
+        assert "the name of the event" in shell.run(*wrong, code=2).stderr
 
 
 def test_asking(shell: Shell) -> None:

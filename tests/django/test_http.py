@@ -225,6 +225,11 @@ REQUESTS = [
     ("POST", f"orchestrators/{APPROVAL}", "start_instance"),
     ("POST", f"orchestrators/{APPROVAL}/new", "start_instance"),
     ("POST", "instances/{id}/raiseEvent/other", "raise_event_instance"),
+    (
+        "POST",
+        "events/other?runtimeStatus=Pending,Running&instanceIdPrefix={id}",
+        "raise_event_instance",
+    ),
     ("POST", "entities/Counter/k?op=add", "raise_event_instance"),
     ("POST", "instances/{id}/suspend", "suspend_instance"),
     ("POST", "instances/{id}/resume", "resume_instance"),

@@ -322,3 +322,38 @@ with transaction.atomic():
     assert done and any(event.name == "approved" for event in done[0]), "the turn waits for the block"
 """
     )
+
+
+@on_mariadb_too
+def test_many_starts_join_a_block_whole(project: Project) -> None:
+    project.run(
+        NUDGES
+        + """
+from celery_durable.errors import InstanceExists
+with transaction.atomic():
+    Order.objects.create(name="a")
+    runs = durable.start_many([fulfil.s("a"), fulfil.s("b")], instance_ids=["a", "b"])
+    assert [run.id for run in runs] == ["a", "b"] and not nudged and ids() == []
+assert sorted(nudged) == ["a", "b"] and ids() == ["a", "b"]
+
+nudged.clear()
+with transaction.atomic():
+    Order.objects.create(name="b")
+    try:
+        durable.start_many([fulfil.s("c"), fulfil.s("a")], instance_ids=["c", "a"], if_exists="raise")
+    except InstanceExists:
+        pass
+    else:
+        raise AssertionError
+    durable.start_many([fulfil.s("d"), fulfil.s("a")], instance_ids=["d", "a"])
+assert nudged == ["d"] and ids() == ["a", "b", "d"] and Order.objects.count() == 2
+
+try:
+    with transaction.atomic():
+        durable.start_many([fulfil.s("e")], instance_ids=["e"])
+        raise KeyError
+except KeyError:
+    pass
+assert nudged == ["d"] and ids() == ["a", "b", "d"]
+"""
+    )

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import tempfile
 from pathlib import Path
+from typing import Any
 
 from celery_durable import __version__
 from celery_durable.core.status import RuntimeStatus
@@ -28,8 +29,9 @@ HERE = Path(__file__).parent
 def _complete(world: World, instance: str, value: int | None) -> None:
     """Let the body of an activity defer, and complete it by its token; it fails with None."""
     rows = world.publisher.activities
-    wait_until(lambda: world.runner.run(instance) and rows, 30, "an attempt")
-    (row,) = [row for row in rows if row.instance == instance]
+    own: Any = lambda: [row for row in rows if row.instance == instance]
+    wait_until(lambda: world.runner.run(instance) and own(), 30, "an attempt")
+    (row,) = own()
     rows.remove(row)
     assert world.store.outcomes.defer(Deferral(row.ticket, ran=1500)) is not None
     world.runner.run(instance)

@@ -92,6 +92,15 @@ def test_a_start_that_does_not_see_the_completion_answers_202(
     check_addresses(answer.json, answer.json["id"])
 
 
+def test_a_run_gets_its_time_out(client: Client, shop: Shop) -> None:
+    answer = client.post(f"{BASE}/orchestrators/http.sale/limited?runTimeout=3600", "wait")
+    assert answer.status == 202
+    run = shop.durable.get("limited")
+    assert abs((run.deadline - run.created_at).total_seconds() - 3600) < 60
+    refused = client.post(f"{BASE}/orchestrators/http.sale?runTimeout=0", "wait")
+    assert (refused.status, refused.json["field"]) == (400, "runTimeout")
+
+
 def test_waits_are_bounded(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("celery_durable.http.starting.LONGEST_WAIT", 0.05)
     assert (
@@ -432,6 +441,27 @@ def test_an_event_arrives(client: Client, shop: Shop) -> None:
     answer = client.post(f"{BASE}/instances/i/raiseEvent/approved?code=key", {"by": "ada"})
     assert (answer.status, answer.body) == (202, b"")
     wait_until(lambda: shop.durable.get("i").output == ["charged wait", {"by": "ada"}])
+
+
+def test_an_event_for_all_that_match(client: Client, shop: Shop) -> None:
+    for id_ in ("i1", "i2", "other"):
+        shop.start("wait", id_)
+    url = f"{BASE}/events/approved?runtimeStatus=Running&instanceIdPrefix=i"
+    first = client.post(url, {"by": "ada"})
+    assert (first.status, first.json["instancesMatched"], first.json["eventsRaised"]) == (202, 2, 2)
+    for id_ in ("i1", "i2"):
+        wait_until(lambda id_=id_: shop.durable.get(id_).output == ["charged wait", {"by": "ada"}])
+    assert shop.durable.get("other").runtime_status == "RUNNING"
+    live = "?runtimeStatus=Running,Pending"
+    nothing = client.post(f"{BASE}/events/approved{live}&tag=a=1&tag=b=2&eventId=e1")
+    assert nothing.json == {"eventId": "e1", "instancesMatched": 0, "eventsRaised": 0}
+    for query, field in (
+        ("", "runtimeStatus"),
+        (f"{live}&tag=x", "tag"),
+        (f"{live}&instanceId=i", "instanceId"),
+    ):
+        answer = client.post(f"{BASE}/events/approved{query}")
+        assert (answer.status, answer.json.get("field")) == (400, field)
 
 
 def test_an_event_needs_no_payload(client: Client, shop: Shop) -> None:

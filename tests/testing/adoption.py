@@ -108,6 +108,12 @@ async def by_set(ctx):
 
 
 @durable.orchestrator
+async def gives_set(ctx):
+    await ctx.sleep(60)
+    return list({"a", "b", "c", "d", "e", "f"})
+
+
+@durable.orchestrator
 async def forgets(ctx):
     calls.append(1)
     if len(calls) > 1:

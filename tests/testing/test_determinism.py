@@ -61,11 +61,12 @@ def test_a_failure_of_the_test_is_not_hidden_by_the_check() -> None:
         raise KeyError
 
 
-def test_what_needs_time_is_looked_at_too() -> None:
+@pytest.mark.parametrize("name", ["by_set_later", "gives_set"])
+def test_what_needs_time_and_results_are_looked_at_too(name: str) -> None:
     with pytest.raises(AssertionError, match="with another hash seed"):
         with durable_environment(shop.durable) as env:
             env.check_determinism(hash_seeds=3)
-            env.run(shop.by_set_later.s())
+            env.run(getattr(shop, name).s())
 
 
 def test_a_disagreement_after_a_time_is_told_as_one(durable_env: DurableEnv) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import os
 import random
@@ -239,6 +240,48 @@ def test_off_imports_nothing() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "False\n"
+
+
+class _Listener:
+    """One who is told of collections, and looks at the clock."""
+
+    def __init__(self) -> None:
+        self.times: list[float] = []
+
+    def __call__(self, phase: str, info: dict[str, int]) -> None:
+        self.times.append(time.perf_counter())
+
+    def method(self, phase: str, info: dict[str, int]) -> None:
+        self(phase, info)
+
+    def function(self) -> Callable[[str, dict[str, int]], None]:
+        return lambda phase, info: self(phase, info)
+
+
+class _Finalized:
+    """In a circle, so that only a collection ends it."""
+
+    def __init__(self, times: list[float]) -> None:
+        self.times, self.me = times, self
+
+    def __del__(self) -> None:
+        self.times.append(time.perf_counter())
+
+
+@pytest.mark.parametrize("kind", ["__call__", "method", "function", "finalizer"])
+@pytest.mark.parametrize("place", [0, -1], ids=["before all others", "after them"])
+def test_who_hears_of_collections_is_no_orchestrator(place: int, kind: str) -> None:
+    listener = _Listener()
+    given: Any = {
+        "__call__": listener, "method": listener.method, "function": listener.function(),
+        "finalizer": None,
+    }[kind]  # fmt: skip
+    given and gc.callbacks.insert(place if place == 0 else len(gc.callbacks), given)
+    try:
+        assert told("direct", lambda: _Finalized(listener.times) and gc.collect() and None) == []
+    finally:
+        given and gc.callbacks.remove(given)
+    assert listener.times
 
 
 @pytest.mark.parametrize("name", ["direct", "generator", "tasks", "catches"])

@@ -138,11 +138,7 @@ REFUSED: dict[str, tuple[Callable[[sa.Engine], Any], str]] = {
     "True": (lambda engine: True, "not bool"),
     "of another database": (elsewhere, "the store's own database"),
     "of several engines": (lambda engine: Session(binds={Order: engine}), "bind_arguments"),
-    "aiosqlite": (of_driver("aiosqlite", is_async=True), "'aiosqlite', which"),
-    "asyncpg": (
-        of_driver("asyncpg", is_async=True, paramstyle="numeric_dollar"),
-        "postgresql.psycopg",
-    ),
+    "aiomysql": (of_driver("aiomysql", is_async=True), "'aiomysql', which"),
     "pg8000": (of_driver("pg8000", paramstyle="format"), "'pg8000', which"),
 }
 

@@ -21,7 +21,14 @@ from django.views.decorators.csrf import csrf_exempt, csrf_protect
 from ...core.names import parts_of_id
 from ...core.retry import Interval
 from ...http import BadLink, BearerTokens, EventLinks, Request, Response, Service, Token, Verdict
-from ...http.access import VIEW_PAYLOAD, Authorize, bearer_of, set_principal, verdict_of
+from ...http.access import (
+    RAISE_EVENT_MANY,
+    VIEW_PAYLOAD,
+    Authorize,
+    bearer_of,
+    set_principal,
+    verdict_of,
+)
 from ...http.links import APPROVALS, LARGEST_FORM, PAGE_HEADERS, STYLESHEET
 from ...http.messages import Problem
 from ...http.routes import raw_suffix
@@ -52,6 +59,8 @@ View = Callable[..., HttpResponse]
 
 def permission_of(verb: str) -> str:
     """Return the permission that a verb needs, such as ``celery_durable.suspend_instance``."""
+    if verb == RAISE_EVENT_MANY:
+        verb = "raise_event"
     return f"celery_durable.{verb if verb == VIEW_PAYLOAD else f'{verb}_instance'}"
 
 

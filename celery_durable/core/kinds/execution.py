@@ -42,6 +42,7 @@ class CompleteExecution(Command):
 
     confirmed_by: ClassVar[str] = EventKind.EXECUTION_COMPLETED
     is_final: ClassVar[bool] = True
+    takes_arguments: ClassVar[bool] = True
     #: What it returned, encoded.
     output: str
 

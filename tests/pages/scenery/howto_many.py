@@ -1,0 +1,15 @@
+"""What the page on many takes for granted."""
+
+from tests.pages.scenery.shop import durable, fulfil_order
+
+orders = ["41", "42"]
+
+
+def begin(env):
+    pass
+
+
+def prove(names):
+    assert [run.id for run in names["runs"]] == ["order-41", "order-42"]
+    assert names["result"].done == names["result"].matched == 2
+    assert names["durable"] is durable and names["fulfil_order"] is fulfil_order
