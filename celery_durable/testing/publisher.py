@@ -89,7 +89,8 @@ class InlinePublisher(CeleryPublisher):
         self.run_all()
 
     def run_activity(self, row: ActivityRow) -> None:
-        """Run one activity, as Celery does with ``task_always_eager``.
+        """Run one activity, as Celery does with ``task_always_eager``; but a worker has each header
+        as an attribute of ``task.request``, too.
 
         Raises:
             DurableError: this process does not have the task.
@@ -99,7 +100,39 @@ class InlinePublisher(CeleryPublisher):
                 f"orchestration {row.instance!r} calls {row.name!r}, which is not registered here",
                 instance_id=row.instance,
             )
-        super().publish_activities([row])
+        with _headers_as_attributes(self.app.tasks[row.name]):
+            super().publish_activities([row])
+
+
+class _WithHeaders:
+    """A task's stack of requests, on which each has its headers as attributes."""
+
+    def __init__(self, stack: Any) -> None:
+        self._stack = stack
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stack, name)
+
+    def __len__(self) -> int:
+        return len(self._stack)
+
+    def push(self, request: Any) -> Any:
+        known = vars(request)
+        for name, value in (known.get("headers") or {}).items():
+            known.setdefault(name, value)
+        return self._stack.push(request)
+
+
+@contextmanager
+def _headers_as_attributes(task: Any) -> Iterator[None]:
+    known = vars(task).get("request_stack")
+    task.request_stack = _WithHeaders(task.request_stack)
+    try:
+        yield
+    finally:
+        del task.request_stack
+        if known is not None:
+            task.request_stack = known
 
 
 def _nothing() -> None:

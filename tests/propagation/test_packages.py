@@ -97,6 +97,46 @@ with durable_environment(durable) as env:
     print(json.dumps([transaction.trace_id, *started.refresh().output]))
 """
 
+OPENTELEMETRY = """
+import json
+from celery import Celery
+from opentelemetry import trace
+from opentelemetry.instrumentation.celery import CeleryInstrumentor
+from opentelemetry.sdk.trace import TracerProvider
+from celery_durable import Durable
+from celery_durable.testing import durable_environment
+
+trace.set_tracer_provider(TracerProvider())
+CeleryInstrumentor().instrument()
+app = Celery("shop", broker="memory://")
+app.conf.durable_propagate = ["traceparent"]
+durable = Durable(app)
+
+def here():
+    return format(trace.get_current_span().get_span_context().trace_id, "032x")
+
+@app.task
+def look():
+    return here()
+
+@durable.orchestrator
+async def child(ctx):
+    return await ctx.call(look.s())
+
+@durable.orchestrator
+async def run(ctx):
+    await ctx.sleep(60)
+    turn = ctx.context["traceparent"].split("-")[1]
+    return [turn, await ctx.call(look.s()), await ctx.call(child.s())]
+
+with durable_environment(durable) as env:
+    with trace.get_tracer("view").start_as_current_span("a view"):
+        view = here()
+        started = durable.start(run.s())
+    env.advance(hours=1)
+    print(json.dumps([view, *started.refresh().output]))
+"""
+
 TENANTS = """
 import json, os, sys, types
 import django
@@ -188,6 +228,11 @@ def test_correlation_ids_and_the_context_of_structlog(tmp_path: Path) -> None:
 def test_the_trace_of_sentry(tmp_path: Path) -> None:
     view, turn, activity = printed(tmp_path, SENTRY)
     assert view == turn == activity
+
+
+def test_the_trace_of_opentelemetry(tmp_path: Path) -> None:
+    view, *others = printed(tmp_path, OPENTELEMETRY)
+    assert int(view, 16) and others == [view, view, view]
 
 
 @pytest.mark.full
