@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ..engine.broadcast import raise_event_many
 from ..engine.bulk import BulkResult, apply_to_all
 from ..engine.client import Client
 from ..engine.listing import Filters
@@ -71,7 +70,7 @@ def raise_event_on_all(
     filters, limit = _wanted(VERBS["raise_event"], given)
     if filters is None:
         raise ValueError("durable.raise_event_many() takes at least one filter, such as tags=")
-    return raise_event_many(client, filters, name, data, event_id, limit=limit, session=session)
+    return client.raise_event_many(filters, name, data, event_id, limit=limit, session=session)
 
 
 def _wanted(verb: Verb, given: Mapping[str, Any]) -> tuple[Filters | None, int | None]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -239,6 +239,16 @@ class Steering:
         client = self.runtime.client
         return raise_event_on_all(client, name, data, event_id, session, filters)
 
+    def set_tags(
+        self, instance_id: str, tags: Mapping[str, str] | None = None, *, remove: Iterable[str] = ()
+    ) -> None:
+        """Set some tags of one orchestration, and remove others; see ``Orchestration.set_tags``.
+
+        Example:
+            >>> durable.set_tags("order-1", {"customer": "ada"})
+        """
+        self.runtime.client.set_tags(instance_id, tags, remove)
+
     # -- twins for code that runs on an event loop -------------------------------------------------
 
     asuspend = twin(suspend)
@@ -252,3 +262,4 @@ class Steering:
     apurge = twin(purge)
     araise_event = twin(raise_event)
     araise_event_many = twin(raise_event_many)
+    aset_tags = twin(set_tags)

@@ -19,6 +19,7 @@ from .limiting import limits
 from .reading import count, explain, history, list_, result, show, wait
 from .starting import start
 from .switching import pause, pauses, ramp, unpause
+from .tagging import tag
 from .verbs import verb_commands
 from .watching import watch
 
@@ -26,6 +27,7 @@ __all__ = ["commands"]
 
 _BEFORE_VERBS = (start, list_, count, show, history, watch, wait, result, explain, ask, query)
 _AFTER_VERBS = (
+    tag,
     complete,
     fail,
     export,

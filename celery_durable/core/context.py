@@ -23,6 +23,7 @@ from .ports import Host
 from .references import EntityLock, EntityReference
 from .retry import Interval, RetryPolicy, in_microseconds
 from .saga import Saga
+from .tags import tag_changes
 from .times import EPOCH
 
 __all__ = ["OrchestrationContext"]
@@ -234,6 +235,29 @@ class OrchestrationContext(KindsContext):
             >>> ctx.set_status({"step": "paying", "of": 3})
         """
         self._host.set_status(value)
+
+    @in_turn
+    def set_tags(
+        self, tags: Mapping[str, str] | None = None, *, remove: Iterable[str] = ()
+    ) -> None:
+        """Set some of the tags by which this orchestration is found, and remove others.
+
+        Those that are not named stay. Visible at the commit of the turn; of what one turn says of
+        a tag the last holds. They are kept over ``continue_as_new``, and history has nothing of
+        them.
+
+        Args:
+            tags: strings by their names.
+            remove: names of tags; one that is not there is left out.
+
+        Raises:
+            TypeError: a name or a value is no string.
+            ValueError: a tag is to be both set and removed, or cannot be stored.
+
+        Example:
+            >>> ctx.set_tags({"state": "paid"}, remove=["reminded"])
+        """
+        self._host.tag_changes.update(tag_changes(tags, remove))
 
     def continue_as_new(
         self, *args: Any, upgrade: bool | str | None = None, keep_events: bool = True, **kwargs: Any

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from .commands import Command
 from .history import Event
+from .tags import TagChanges
 
 __all__ = ["Decision"]
 
@@ -22,6 +23,8 @@ class Decision:
     final: Command | None = None
     #: What the code set in this turn, encoded; None if it set nothing.
     custom_status: str | None = None
+    #: Tags that the code set in this turn, by name; None takes one away.
+    tag_changes: TagChanges = field(default_factory=dict)
     #: Why the instance is to be suspended; None if it is not.
     suspend_reason: str | None = None
     #: Activity -> the lowest number of its batch, for all that wake together from now on.

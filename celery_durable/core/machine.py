@@ -114,6 +114,8 @@ class Machine:
         self._context = context_class(kinds)(self)
         #: What the code has set in this turn, encoded; None if nothing.
         self._custom_status: str | None = None
+        #: Tags that the code has set in this turn; None takes one away.
+        self.tag_changes: dict[str, str | None] = {}
         #: Tells a rewind of calls that have failed after all attempts; None otherwise.
         self._on_failure: Callable[[int, BaseException], None] | None = None
         #: What an observer outside remembers of this execution; nothing in here reads it.
@@ -213,7 +215,7 @@ class Machine:
                 self.of(kind).note(event)
         recorder.expect_nothing_asked(None)
         self._calls.take_released()
-        self._custom_status = None
+        self._custom_status, self.tag_changes = None, {}
         self.sequence += 1
 
     def take(self, inputs: Iterable[Event]) -> Decision:
@@ -312,6 +314,7 @@ class Machine:
         )
         decision.final, decision.keeps_events = self.final, self._lifecycle.keeps_events
         decision.custom_status, self._custom_status = self._custom_status, None
+        decision.tag_changes, self.tag_changes = self.tag_changes, {}
         decision.released_slots = calls.take_released()
         reason = calls.suspend_reason()
         decision.suspend_reason = reason if self.final is None else None
@@ -342,7 +345,7 @@ class Machine:
     def renew(self, decision: Decision, renewal: Event) -> Decision:
         """End a retrace: ask again for all that is under way, and return the whole decision."""
         self.is_replaying = self.is_checked = False
-        self._on_failure = None
+        self._on_failure, self.tag_changes = None, {}  # those of earlier turns are set
         for part in self.parts():
             part.end_retrace()
         self.recorder.length = sum(event.kind not in NOTES for event in decision.events)

@@ -220,6 +220,10 @@ class Host(Protocol):
     def set_status(self, value: Any, *, is_checked: bool = False) -> None:
         """Set the custom status of this turn."""
 
+    @property
+    def tag_changes(self) -> dict[str, str | None]:
+        """What the code has set of its tags in this turn."""
+
     def reseed(self, seed: str, /) -> None:
         """Take over the random numbers of another execution, or its own ones after that."""
 

@@ -6,16 +6,20 @@ share in ``engine.control``.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from . import completion
 from .audit import HIDDEN, INSTANCE, actor
+from .broadcast import raise_event_many
+from .bulk import BulkResult
 from .control import Control
 from .forecast import Forecast
+from .listing import Filters
 from .start import Started, StartRequest
 from .start_many import start_many
+from .tagging import set_tags
 from .verbs import VERBS, events, interventions, rewinding
 from .writes import NewInbox, NewInstance
 
@@ -52,7 +56,10 @@ class Client(Control):
         clock: Callable[[], int] | None = None,
     ) -> list[Started]:
         """Start orchestrations in one transaction; see ``engine.start_many``."""
-        return start_many(self.runner.starter, requests, session, clock)
+        if actor() is None:
+            return start_many(self.runner.starter, requests, session, clock)
+        with self.auditor.around(INSTANCE, None, "start", None, {"input": HIDDEN}, session):
+            return start_many(self.runner.starter, requests, session, clock)
 
     def prepare(self, request: StartRequest) -> NewInstance:
         """Check a request and return the rows that it makes; see ``Starter.build``."""
@@ -77,6 +84,30 @@ class Client(Control):
             return
         given = {"name": name, "data": data, "event_id": event_id, "session": session}
         events.RAISE_EVENT.apply(self, instance_id, given)
+
+    def set_tags(
+        self, instance_id: str, tags: Mapping[str, str] | None, remove: Iterable[str] = ()
+    ) -> None:
+        """Set some tags of an instance, and remove others."""
+        shown = {"tags": tags, "remove": list(remove) or None}
+        with self.auditor.around(INSTANCE, instance_id, "set_tags", None, shown):
+            set_tags(self, instance_id, tags, remove)
+
+    def raise_event_many(
+        self,
+        filters: Filters,
+        name: str,
+        data: Any = None,
+        event_id: str | None = None,
+        *,
+        limit: int | None = None,
+        session: Any = None,
+    ) -> BulkResult:
+        """Raise an external event on all that match; see ``engine.broadcast``."""
+        shown = {"name": name, "event_id": event_id, "data": HIDDEN}
+        options: Any = {"limit": limit, "session": session}
+        with self.auditor.around(INSTANCE, None, "raise_event", None, shown, session):
+            return raise_event_many(self, filters, name, data, event_id, **options)
 
     def complete(self, token: str, value: Any, session: Any = None) -> bool:
         """Give an activity its result, by its token."""

@@ -40,6 +40,7 @@ def compile_decision(
     instance = snapshot.instance
     commit = TurnCommit(instance.id, instance.execution, instance.sequence, MOVING)
     commit.custom_status = decision.custom_status
+    commit.tag_changes = decision.tag_changes
     commit.join_changes = dict(decision.join_changes)
     commit.released_slots = decision.released_slots
     begins = any(event.kind is EventKind.EXECUTION_STARTED for event in decision.events)

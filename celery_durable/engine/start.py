@@ -22,8 +22,9 @@ from typing import Any, Literal, NamedTuple
 from .._errors import ConfigurationError, DurableError, InstanceExists, PayloadError
 from ..core.entity import ORCHESTRATORS
 from ..core.guard import refuse_inside_orchestrator
-from ..core.names import check_new_id, check_text, checked_name
+from ..core.names import check_new_id, checked_name
 from ..core.plain_task import TASK, carrier_of
+from ..core.tags import check_tags
 from .admission import AdmissionController
 from .call_types import expect_fitting
 from .draft import new_execution_id
@@ -327,9 +328,6 @@ def _check(request: StartRequest) -> None:
             "if_exists must be 'return', 'raise', 'restart' or 'replace', not"
             f" {request.if_exists!r}"
         )
-    for key, value in (request.tags or {}).items():
-        if not isinstance(key, str) or not isinstance(value, str):
-            raise TypeError(f"tags are strings, not {key!r}: {value!r}")
-        check_text("a tag", key + value)
+    check_tags(request.tags or {})
     if request.root_id is not None:
         checked_name(request.root_id, "a root_id")

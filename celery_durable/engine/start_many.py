@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from .._errors import ConfigurationError, DurableError, InstanceExists
+from .audit import settled
 from .ports import Transaction
 from .records import Resident, TakenIdsError
 from .start import Nudge, Started, Starter, StartRequest, is_debounced
@@ -143,13 +144,14 @@ def _announce(starter: Starter, news: Sequence[NewInstance], now: int | None) ->
     """Notify observers of instances that are committed, send their first turns, and let those in
     that wait for admission: one look for each orchestrator.
     """
-    for new in news:
-        starter.parts.observation.started(new)
-    for new in news:
-        if new.admission is None:
-            starter.send_first_turn(new, now)
-    for name in dict.fromkeys(new.name for new in news if new.admission is not None):
-        starter.admission.admit(name)
+    with settled():
+        for new in news:
+            starter.parts.observation.started(new)
+        for new in news:
+            if new.admission is None:
+                starter.send_first_turn(new, now)
+        for name in dict.fromkeys(new.name for new in news if new.admission is not None):
+            starter.admission.admit(name)
 
 
 def _warn_of_others(news: Sequence[NewInstance], residents: Mapping[str, Resident]) -> None:

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol, TypeVar
 
+from ..core.tags import TagChanges
 from .activity_limits import ActivityLimitRows
 from .audit import AuditRows
 from .records import (
@@ -97,6 +98,9 @@ class Turns(Protocol):
         self, instance_id: str, execution: str, old: str, version: str | None
     ) -> bool:
         """Set the version of an instance that has ``old`` as yet; False if it has not."""
+
+    def change_tags(self, instance_id: str, changes: TagChanges) -> bool:
+        """Set and remove tags of an instance; False if it is gone, or held just now."""
 
     def note_waiting(self, instance_id: str, reason: str) -> None:
         """Let people see what an instance waits for."""

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 from ..core.permits import Permit
 from ..core.status import RuntimeStatus
+from ..core.tags import TagChanges
 from .records import ActivityAttemptId, ActivityRow, Answer, InstanceEnd
 
 __all__ = [
@@ -301,6 +302,8 @@ class TurnCommit:
     failure: str | None = None
     #: The encoded custom status.
     custom_status: str | None = None
+    #: Tags to set, by name; None takes one away.
+    tag_changes: TagChanges = field(default_factory=dict)
     #: Why it does not move, for people to see; None clears it.
     reason: str | None = None
     #: The execution that begins now, by continue-as-new; None is none.
@@ -367,6 +370,7 @@ class TurnCommit:
             or self.withdrawn
             or self.shows
             or self.has_limited
+            or self.tag_changes
         )
 
     @property

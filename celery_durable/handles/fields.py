@@ -111,7 +111,7 @@ class StatusFields:
 
     @property
     def tags(self) -> dict[str, str]:
-        """The tags that it was started with."""
+        """Its tags, as they were set at its start, and since then by the code or from outside."""
         return dict(self._known.tags)
 
     @property

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Generic, Self
 
 from celery import Celery
@@ -247,6 +247,23 @@ class Orchestration(Asking, StatusFields, AsyncResult, Generic[R]):  # type: ign
         """
         self.app.durable.raise_event(self.id, name, data, event_id, session=session)
 
+    def set_tags(
+        self, tags: Mapping[str, str] | None = None, *, remove: Iterable[str] = ()
+    ) -> None:
+        """Set some of its tags and remove others, at once and in any status; those that are not
+        named stay. The code itself does so by ``ctx.set_tags``.
+
+        Raises:
+            InstanceNotFound: there is no such orchestration (any more).
+            TypeError: a name or a value is no string.
+            ValueError: a tag is to be both set and removed, or cannot be stored.
+
+        Example:
+            >>> run.set_tags({"customer": "ada"}, remove=["draft"])
+        """
+        self._runtime.client.set_tags(self.id, tags, remove)
+        self._record = None
+
     def suspend(self, reason: str | None = None) -> None:
         """Stop taking turns; what arrives is kept, running activities finish.
 
@@ -446,3 +463,4 @@ class Orchestration(Asking, StatusFields, AsyncResult, Generic[R]):  # type: ign
     arestart = twin(restart)
     apurge = twin(purge)
     anudge = twin(nudge)
+    aset_tags = twin(set_tags)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from ..engine.writes import NewInbox
 from . import audit, clock, creation, inbox, inbox_reads, instances
@@ -57,6 +58,14 @@ class Inbox:
     def put_to_all_within(self, cursor: Cursor, message: NewInbox, ids: Sequence[str]) -> int:
         """Do the same on a cursor inside a caller's transaction."""
         now = clock.now(self.database, cursor)
+        if audit.is_wanted():  # for each that gets it
+            sent = [
+                id_
+                for id_ in sorted(ids)
+                if inbox.send(self.database, cursor, replace(message, instance=id_), now)
+            ]
+            audit.leave_each(self.database, cursor, sent)
+            return len(sent)
         return inbox.send_to_all(self.database, cursor, message, ids, now)
 
     def whole(self, instance_id: str, name: str) -> list[tuple[int, str | None]]:

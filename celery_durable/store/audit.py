@@ -6,7 +6,10 @@ from __future__ import annotations
 
 import base64
 import binascii
+import hashlib
 import json
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import sqlalchemy as sa
@@ -17,7 +20,7 @@ from .schema import audit
 from .statements import Statement
 from .values import readable
 
-__all__ = ["AuditRows", "change_one", "forget", "leave"]
+__all__ = ["AuditRows", "change_one", "forget", "is_wanted", "leave", "leave_each"]
 
 _BATCH = 1_000
 INSERT_AUDIT = Statement(
@@ -47,6 +50,22 @@ def leave(database: Runner, cursor: Cursor, made: str | None = None) -> None:
     elif made is not None and made != entry.target:
         entry.made = made
     _insert(database, cursor, entry)
+    entry.is_written = True
+
+
+def is_wanted() -> bool:
+    """Tell whether the verb under way is to leave an entry."""
+    return pending() is not None
+
+
+def leave_each(database: Runner, cursor: Cursor, targets: Sequence[str]) -> None:
+    """Write the entry of the verb under way for each orchestration that it has changed."""
+    if (entry := pending()) is None or not targets:
+        return
+    for target in targets:
+        # the same for a transaction that is repeated
+        id_ = hashlib.sha256(f"{entry.id}:{target}".encode()).hexdigest()[:32]
+        _insert(database, cursor, replace(entry, id=id_, target=target))
     entry.is_written = True
 
 

@@ -221,6 +221,13 @@ def update_instance(work: Work) -> None:
     instances.update(work.database, work.cursor, work.commit, work.now)
 
 
+def change_tags(work: Work) -> None:
+    """Set and remove the tags that the turn says."""
+    changes = work.commit.tag_changes
+    if changes:
+        instances.change_tags(work.database, work.cursor, work.commit.instance_id, changes)
+
+
 def begin_next_execution(work: Work) -> None:
     """Let the instance begin again under another execution, without its history."""
     commit = work.commit
@@ -347,6 +354,7 @@ STEPS: tuple[Step, ...] = (
     park_inbox,
     wake_inbox,
     update_instance,
+    change_tags,
     begin_next_execution,
     reopen,
     fill_window,

@@ -9,14 +9,24 @@ from __future__ import annotations
 from typing import Any
 
 from ..core.status import RuntimeStatus
+from ..core.tags import TagChanges
 from ..engine.records import InstanceRow
 from ..engine.writes import NewInstance, TurnCommit
+from . import audit
 from .inbox import WILL_BE_REWOUND
 from .runner import Cursor, ManyRows, ManyValues, Runner
 from .statements import Shape, Statement
-from .values import blob, readable, status_in, tags_text, text_of
+from .values import blob, readable, status_in, tags_of, tags_text, text_of
 
-__all__ = ["INSTANCE", "insert", "status_of", "update", "update_values"]
+__all__ = [
+    "INSTANCE",
+    "change_tags",
+    "insert",
+    "lock_and_change_tags",
+    "status_of",
+    "update",
+    "update_values",
+]
 
 INSTANCE = Shape(InstanceRow, "i", {"status": status_in, "input": text_of, "canvas": text_of})
 LOAD_INSTANCE = Statement(
@@ -92,6 +102,9 @@ DELETE_ENDED = Statement(
 TRY_INSTANCE = Statement(
     "SELECT 1 FROM durable_instances WHERE id = :id AND execution = :execution {lock_instance}"
 )
+TAGS_OF = Statement("SELECT tags FROM durable_instances WHERE id = :id")
+LOCK_TAGS = Statement(f"{TAGS_OF.sql} {{lock_instance}}")
+SET_TAGS = Statement("UPDATE durable_instances SET tags = :tags, updated_at = {now} WHERE id = :id")
 CHANGE_INPUT = Statement(
     "UPDATE durable_instances SET input = :input, updated_at = :now WHERE id = :id"
 )
@@ -200,6 +213,37 @@ def update_values(commit: TurnCommit) -> dict[str, Any]:
         "custom_status": blob(commit.custom_status),
         "reason": readable(commit.reason),
     }
+
+
+def change_tags(database: Runner, cursor: Cursor, instance_id: str, changes: TagChanges) -> None:
+    """Set and remove tags of an instance whose row is locked."""
+    row = database.run(cursor, TAGS_OF, id=instance_id).fetchone()
+    _write_tags(database, cursor, instance_id, row, changes)
+
+
+def lock_and_change_tags(
+    database: Runner, cursor: Cursor, instance_id: str, changes: TagChanges
+) -> bool:
+    """Do the same for one whose row is not locked; False if it is gone, or another transaction
+    holds it.
+    """
+    row = database.run(cursor, LOCK_TAGS, id=instance_id).fetchone()
+    if row is None:
+        return False
+    if _write_tags(database, cursor, instance_id, row, changes):
+        audit.leave(database, cursor)
+    return True
+
+
+def _write_tags(
+    database: Runner, cursor: Cursor, instance_id: str, row: Any, changes: TagChanges
+) -> bool:
+    (text,) = row
+    old = tags_of(text or "")
+    new = {name: value for name, value in {**old, **changes}.items() if value is not None}
+    if new != old:
+        database.run(cursor, SET_TAGS, id=instance_id, tags=tags_text(new))
+    return new != old
 
 
 def status_of(database: Runner, cursor: Cursor, instance_id: str) -> RuntimeStatus | None:

@@ -7,7 +7,7 @@ from contextlib import suppress
 
 from ..engine.records import Resident, TakenIdsError
 from ..engine.writes import NewInstance
-from . import admission, clock, inbox, instances
+from . import admission, audit, clock, inbox, instances
 from .faults import Undone
 from .runner import Cursor, Runner
 from .values import portions, text_of
@@ -97,6 +97,7 @@ class _Work:
                 inbox.INSERT_INBOXES.run(self.database, self.cursor, messages)
             waiting = [new for new in inserted if new.admission is not None]
             admission.insert_all_waiting(self.database, self.cursor, waiting, now)
+            audit.leave_each(self.database, self.cursor, [new.id for new in inserted])
         return self.residents
 
     def _insert_instances(self, part: Sequence[NewInstance]) -> Sequence[NewInstance]:

@@ -54,6 +54,7 @@ class FastTurns:
         self.discard = plain.discard
         self.count_crash = plain.count_crash
         self.note_waiting = plain.note_waiting
+        self.change_tags = plain.change_tags
         self.choose_version = plain.choose_version
 
     def load(self, instance_id: str, known: ReplayPosition | None) -> Snapshot | None:

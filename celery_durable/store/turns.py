@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from ..core.tags import TagChanges
 from ..engine.records import ReplayPosition, Snapshot
 from ..engine.writes import Committed, TurnCommit
 from . import audit, history, inbox, inbox_reads, instances, outbox
@@ -105,6 +106,14 @@ class Turns:
         values = {"id": instance_id, "reason": readable(reason)}
         self.database.transact(
             lambda cursor: self.database.run(cursor, instances.NOTE_WAITING, **values)
+        )
+
+    def change_tags(self, instance_id: str, changes: TagChanges) -> bool:
+        """Set and remove tags of an instance; False if it is gone, or held just now."""
+        return self.database.transact(
+            lambda cursor: instances.lock_and_change_tags(
+                self.database, cursor, instance_id, changes
+            )
         )
 
     def count_crash(self, instance_id: str, by: int = 1) -> int:

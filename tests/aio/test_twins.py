@@ -33,7 +33,7 @@ from celery_durable.testing import DurableEnv, durable_environment
 WITHOUT = {
     Durable: {
         "actor", "add_converter", "canvas", "entity", "init_app", "migrate", "orchestrator", "propagate",
-        "replay", "running_on", "start", "transactional", "verify",
+        "replay", "running_on", "start", "start_many", "transactional", "verify",
     },
     Orchestration: {"get", "refresh", "wait"},
     Schedule: set(),
@@ -88,7 +88,12 @@ def test_every_method_has_a_twin_with_its_arguments(cls: type) -> None:
         assert inspect.iscoroutinefunction(twin)
         assert inspect.signature(twin) == inspect.signature(methods[name])
         assert f"``{name}``" in (twin.__doc__ or "") and twin.__name__ == f"a{name}"
-    assert {f"a{name}" for name in WITHOUT[cls]} & methods.keys() <= {"aget", "arefresh", "astart"}
+    assert {f"a{name}" for name in WITHOUT[cls]} & methods.keys() <= {
+        "aget",
+        "arefresh",
+        "astart",
+        "astart_many",
+    }
 
 
 def test_a_life(env: DurableEnv) -> None:

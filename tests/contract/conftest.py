@@ -137,6 +137,7 @@ BY_THE_DATABASE = {
     "test_start_many",
     "test_stress",
     "test_switches",
+    "test_tags",
     "test_turns",
     "test_waits",
 }

@@ -11,7 +11,9 @@ import pytest
 from celery_durable.core.status import RuntimeStatus
 from celery_durable.engine.audit import HIDDEN, AuditFilters, AuditRow, acting, actor
 from celery_durable.engine.completion_tokens import token_of
+from celery_durable.engine.listing import Filters
 from celery_durable.engine.records import ActivityAttemptId
+from celery_durable.engine.start import StartRequest
 from celery_durable.engine.verbs import VERBS
 from celery_durable.errors import DurableError, InstanceExists, InvalidState, StoreError
 from celery_durable.store import Store
@@ -332,3 +334,28 @@ def test_pages_are_newest_first_and_whole(store: Store) -> None:
     for damaged in ("x", "W10=", "WzEsIDJd"):
         with pytest.raises(ValueError, match="not a cursor"):
             store.audit.read(AuditFilters(), 3, damaged)
+
+
+# -- many ------------------------------------------------------------------------------------------
+
+
+def test_what_is_done_to_many_leaves_an_entry_for_each(store: Store) -> None:
+    world = make_world(store)
+    world.start("sale", 1, id_="there")
+    requests = [StartRequest("sale", [1], {}, instance_id=id_) for id_ in ("a", "there", "b")]
+    with acting("ann", "cli"):
+        world.client.start_many(requests)
+    assert sorted(told(store)) == [("start", id_, "ann", "done") for id_ in "ab"]
+    world.pump()
+    with acting("ann", "cli"):
+        for _ in range(2):
+            world.client.raise_event_many(Filters(id_prefix="a"), "other", None, "once")
+        world.client.set_tags("a", {"n": "1"}, ["m"])
+        world.client.set_tags("a", {"n": "1"})
+    assert told(store)[2:] == [
+        ("raise_event", "a", "ann", "done"),
+        ("raise_event", None, "ann", "nothing"),
+        ("set_tags", "a", "ann", "done"),
+        ("set_tags", "a", "ann", "nothing"),
+    ]
+    assert '"remove": ["m"]' in (trail(store)[4].arguments or "")

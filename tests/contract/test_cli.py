@@ -27,7 +27,7 @@ from celery_durable.store.schema import metadata
 NAMED = set(
     "start list count show history watch wait result ask query event suspend resume cancel"
     " terminate rewind"
-    " restart fork purge explain override complete fail export replay verify lint orchestrators"
+    " restart fork purge tag explain override complete fail export replay verify lint orchestrators"
     " schedules entities pause unpause pauses limits ramp audit migrate check doctor adopt exporter".split()
 )
 
@@ -427,6 +427,16 @@ def test_an_event_for_all_that_match(shell: Shell) -> None:
         ["event", "--tag", "a=b"],
     ):
         assert "the name of the event" in shell.run(*wrong, code=2).stderr
+
+
+def test_tags_from_outside(shell: Shell) -> None:
+    shell.start("a", "s1", "--tag", "customer=7", "--tag", "draft=yes")
+    told = shell.run("tag", "s1", "customer=8", "state=paid", "--remove", "draft").stderr
+    assert told == "s1: customer=8, state=paid\n"
+    assert [run.id for run in shell.app.durable.find(tags={"state": "paid"}).items] == ["s1"]
+    shell.run("tag", "none", "a=b", code=3)
+    assert "give NAME=VALUE" in shell.run("tag", "s1", code=2).stderr
+    assert "no NAME=VALUE" in shell.run("tag", "s1", "paid", code=2).stderr
 
 
 def test_asking(shell: Shell) -> None:
