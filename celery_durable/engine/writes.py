@@ -340,40 +340,6 @@ class TurnCommit:
         return is_revoked and self.sequence == 0 and '"ExecutionStarted"' not in (self.events or "")
 
     @property
-    def is_simple(self) -> bool:
-        """True when it touches nothing but history, the instance, new activities and what
-        it took.
-        """
-        return not (
-            self.reset_joins
-            or self.canceled_commands
-            or self.vacated
-            or self.canceled_dedups
-            or self.own_inbox
-            or self.other_inboxes
-            or self.answers
-            or self.children
-            or self.revivals
-            or self.join_changes
-            or self.released_slots
-            or self.next_execution
-            or self.next_version
-            or self.rests
-            or self.max_activities
-            or self.clears
-            or self.wakes_all
-            or self.parks_inbox
-            or self.drops_until
-            or self.reopens
-            or self.frees_place
-            or self.ends_unbegun
-            or self.withdrawn
-            or self.shows
-            or self.has_limited
-            or self.tag_changes
-        )
-
-    @property
     def has_limited(self) -> bool:
         """True when one of its activities waits for a place."""
         return any(new.permits for new in self.activities)

@@ -1,12 +1,14 @@
 """What the commit of a turn does, step by step.
 
-``STEPS`` is the order, and part of the protocol; each step looks itself whether the commit asks for
-it. All run in the one transaction that ``turns`` has begun, after the instance's row is locked.
+``STEPS`` is the order, and part of the protocol. Each names the fields of the commit that ask for
+it, and is left out where none does. All run in the one transaction that ``turns`` has begun, after
+the instance's row is locked.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 from ..core.history import Event, dump_events, load_events
 from ..core.status import RuntimeStatus
@@ -18,7 +20,7 @@ from .runner import Cursor, Runner
 from .timing import Timing
 from .values import blob, text_of
 
-__all__ = ["STEPS", "Step", "Work"]
+__all__ = ["ONE_STATEMENT", "STEPS", "Step", "Work"]
 
 
 class Work:
@@ -62,13 +64,24 @@ class Work:
         return Committed(self.now, self.released, self.started, self.left)
 
 
-Step = Callable[[Work], None]
+class Step(NamedTuple):
+    """A step of a commit, and what asks for it."""
+
+    #: Carries it out.
+    run: Callable[[Work], None]
+    #: What the commit says of it; one that is set asks for the step. Without any it is always done.
+    asked_by: tuple[str, ...] = ()
+    #: What else the commit says of it.
+    uses: tuple[str, ...] = ()
+
+    def is_asked_by(self, commit: TurnCommit) -> bool:
+        """Tell whether a commit asks for it."""
+        return not self.asked_by or any(getattr(commit, name) for name in self.asked_by)
 
 
 def free_place(work: Work) -> None:
     """Give up the admission slots of an instance that ends."""
-    if work.commit.frees_place:
-        admission.free_place(work.database, work.cursor, work.commit.instance_id)
+    admission.free_place(work.database, work.cursor, work.commit.instance_id)
 
 
 def cancel_activities(work: Work) -> None:
@@ -76,8 +89,6 @@ def cancel_activities(work: Work) -> None:
     again.
     """
     commit = work.commit
-    if not commit.canceled_commands and not commit.vacated:
-        return
     commands = sorted(commit.canceled_commands)
     rows = outbox.cancel(work.database, work.cursor, commit.execution, commands)
     for command, (window, attempt) in commit.vacated.items():
@@ -94,12 +105,14 @@ def cancel_activities(work: Work) -> None:
 
 
 def take_messages(work: Work) -> None:
-    """Delete the messages that the turn takes into history, or drops."""
-    commit = work.commit
-    inbox.delete(work.cursor, commit.taken)
-    if commit.drops_until is not None:
-        values = {"id": commit.instance_id, "until": commit.drops_until}
-        work.database.run(work.cursor, inbox.DROP_INBOX, **values)
+    """Delete the messages that the turn takes into history."""
+    inbox.delete(work.cursor, work.commit.taken)
+
+
+def drop_messages(work: Work) -> None:
+    """Delete messages that nothing awaits any more."""
+    values = {"id": work.commit.instance_id, "until": work.commit.drops_until}
+    work.database.run(work.cursor, inbox.DROP_INBOX, **values)
 
 
 def reset_joins(work: Work) -> None:
@@ -119,8 +132,6 @@ def withdraw_messages(work: Work) -> None:
 def clear(work: Work) -> None:
     """Delete what is under way of an execution that ends."""
     commit = work.commit
-    if not commit.clears:
-        return
     run, cursor, execution = work.database.run, work.cursor, commit.execution
     if commit.next_execution is not None:
         outbox.clear(work.database, cursor, execution)
@@ -138,7 +149,7 @@ def append_history(work: Work) -> None:
     """Insert the events of the turn."""
     commit, events = work.commit, work.commit.events
     if events is None:
-        return
+        return  # some turns only change their instance
     if work.notes:
         events = dump_events([*load_events(events), *work.notes])
     history.append(
@@ -169,10 +180,13 @@ def add_activities(work: Work) -> None:
         for new in commit.activities
     ]
     outbox.insert(work.database, work.cursor, rows)
-    if commit.has_limited:
-        activity_limits.insert_waiting(
-            work.database, work.cursor, commit.execution, commit.activities, work.now
-        )
+
+
+def let_activities_wait(work: Work) -> None:
+    """Note which of the new activities wait for places."""
+    activity_limits.insert_waiting(
+        work.database, work.cursor, work.commit.execution, work.commit.activities, work.now
+    )
 
 
 def put_own(work: Work) -> None:
@@ -183,37 +197,32 @@ def put_own(work: Work) -> None:
 def put_answers(work: Work) -> None:
     """Keep the answers to requests for their askers."""
     commit = work.commit
-    if commit.answers:
-        answers.put(work.database, work.cursor, commit.instance_id, commit.answers, work.now)
+    answers.put(work.database, work.cursor, commit.instance_id, commit.answers, work.now)
 
 
 def show_aside(work: Work) -> None:
     """Show messages that were put aside."""
-    commit = work.commit
-    if commit.shows is not None:
-        last = inbox.FAR + commit.shows
-        values = {"sum": last + 1 - work.now, "begin": inbox.FAR, "end": last}
-        work.database.run(work.cursor, inbox.SHOW_INBOX, id=commit.instance_id, **values)
+    last = inbox.FAR + (work.commit.shows or 0)
+    values = {"sum": last + 1 - work.now, "begin": inbox.FAR, "end": last}
+    work.database.run(work.cursor, inbox.SHOW_INBOX, id=work.commit.instance_id, **values)
 
 
 def park_inbox(work: Work) -> None:
     """Let recovery leave the inbox of a suspended instance alone."""
-    if work.commit.parks_inbox:
-        work.database.run(work.cursor, inbox.PARK_INBOX, id=work.commit.instance_id)
+    work.database.run(work.cursor, inbox.PARK_INBOX, id=work.commit.instance_id)
 
 
 def wake_inbox(work: Work) -> None:
     """Let recovery look at an inbox again that was left alone."""
-    if work.commit.wakes_all:
-        horizon = work.timing.timer_horizon
-        work.database.run(
-            work.cursor,
-            inbox.WAKE_INBOX,
-            id=work.commit.instance_id,
-            check_at=work.now + work.timing.resend_after,
-            far=work.now + horizon,
-            horizon=horizon,
-        )
+    horizon = work.timing.timer_horizon
+    work.database.run(
+        work.cursor,
+        inbox.WAKE_INBOX,
+        id=work.commit.instance_id,
+        check_at=work.now + work.timing.resend_after,
+        far=work.now + horizon,
+        horizon=horizon,
+    )
 
 
 def update_instance(work: Work) -> None:
@@ -223,16 +232,13 @@ def update_instance(work: Work) -> None:
 
 def change_tags(work: Work) -> None:
     """Set and remove the tags that the turn says."""
-    changes = work.commit.tag_changes
-    if changes:
-        instances.change_tags(work.database, work.cursor, work.commit.instance_id, changes)
+    commit = work.commit
+    instances.change_tags(work.database, work.cursor, commit.instance_id, commit.tag_changes)
 
 
 def begin_next_execution(work: Work) -> None:
     """Let the instance begin again under another execution, without its history."""
     commit = work.commit
-    if commit.next_execution is None:
-        return
     work.database.run(
         work.cursor,
         instances.RENEW_INSTANCE,
@@ -249,19 +255,16 @@ def begin_next_execution(work: Work) -> None:
 def reopen(work: Work) -> None:
     """Take back the end of an instance that is rewound."""
     commit = work.commit
-    if commit.reopens:
-        work.database.run(work.cursor, instances.REOPEN_INSTANCE, id=commit.instance_id)
-        work.database.run(work.cursor, outbox.DROP_FINISH, execution=commit.execution)
+    work.database.run(work.cursor, instances.REOPEN_INSTANCE, id=commit.instance_id)
+    work.database.run(work.cursor, outbox.DROP_FINISH, execution=commit.execution)
 
 
 def fill_window(work: Work) -> None:
     """Free as many slots of the execution as its limit has left."""
-    commit = work.commit
-    if commit.max_activities is not None:
-        execution = commit.execution
-        count = work.database.run(work.cursor, outbox.COUNT_LET_GO, execution=execution)
-        (running,) = count.fetchone()
-        work.slots[0] = max(0, commit.max_activities - running)
+    execution, most = work.commit.execution, work.commit.max_activities or 0
+    count = work.database.run(work.cursor, outbox.COUNT_LET_GO, execution=execution)
+    (running,) = count.fetchone()
+    work.slots[0] = max(0, most - running)
 
 
 def release_slots(work: Work) -> None:
@@ -339,27 +342,35 @@ def ask_child(work: Work, revival: Revival) -> None:
 # * Other instances come last, each kind in the order of their ids: children, messages, and then
 #   the children of a rewind, whose rows are locked, or else the whole commit is tried again.
 STEPS: tuple[Step, ...] = (
-    free_place,
-    cancel_activities,
-    take_messages,
-    reset_joins,
-    withdraw_messages,
-    clear,
-    append_history,
-    change_joins,
-    add_activities,
-    put_own,
-    put_answers,
-    show_aside,
-    park_inbox,
-    wake_inbox,
-    update_instance,
-    change_tags,
-    begin_next_execution,
-    reopen,
-    fill_window,
-    release_slots,
-    start_children,
-    put_others,
-    ask_children,
+    Step(free_place, ("frees_place",)),
+    Step(cancel_activities, ("canceled_commands", "vacated")),
+    Step(take_messages, ("taken",)),
+    Step(drop_messages, ("drops_until",)),
+    Step(reset_joins, ("reset_joins",)),
+    Step(withdraw_messages, ("canceled_dedups", "withdrawn")),
+    Step(clear, ("clears",)),
+    Step(append_history, ("events",)),
+    Step(change_joins, ("join_changes",)),
+    Step(add_activities, ("activities",)),
+    Step(let_activities_wait, ("has_limited",)),
+    Step(put_own, ("own_inbox",)),
+    Step(put_answers, ("answers",)),
+    Step(show_aside, ("shows",)),
+    Step(park_inbox, ("parks_inbox",)),
+    Step(wake_inbox, ("wakes_all",)),
+    Step(
+        update_instance,
+        uses=("status", "output", "failure", "custom_status", "reason", "keeps_for"),
+    ),
+    Step(change_tags, ("tag_changes",)),
+    Step(begin_next_execution, ("next_execution",), ("next_input", "next_version", "rests")),
+    Step(reopen, ("reopens",)),
+    Step(fill_window, ("max_activities",)),
+    Step(release_slots, ("released_slots", "vacated", "max_activities")),
+    Step(start_children, ("children",)),
+    Step(put_others, ("other_inboxes",)),
+    Step(ask_children, ("revivals",)),
 )
+
+#: What one statement can do as well, on PostgreSQL (``postgres``).
+ONE_STATEMENT = frozenset({take_messages, append_history, add_activities, update_instance})

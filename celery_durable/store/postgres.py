@@ -7,6 +7,7 @@ letter, and calls the plain part for everything else.
 from __future__ import annotations
 
 import json
+from operator import attrgetter
 from typing import Any
 
 from ..core.status import MOVING
@@ -25,6 +26,7 @@ from ..engine.writes import Committed, NewInstance, TurnCommit
 from . import inbox, inbox_reads
 from . import postgres_statements as sql
 from .attempts import activity_start, claim_values
+from .commit_steps import ONE_STATEMENT, STEPS
 from .inbox_reads import Found
 from .instances import INSTANCE, insert_values, update_values
 from .outbox import activity_values
@@ -86,11 +88,20 @@ class FastTurns:
         return None if row is None else Committed(*row)
 
 
+#: What a commit says of the steps that are not in the one statement.
+_OF_OTHERS = attrgetter(
+    *sorted({name for step in STEPS if step.run not in ONE_STATEMENT for name in step.asked_by})
+)
+
+
+def does_all(commit: TurnCommit) -> bool:
+    """Tell whether one statement can do all that a commit asks for."""
+    return not any(_OF_OTHERS(commit)) and commit.events is not None and not commit.ends_unbegun
+
+
 def _is_one_statement(commit: TurnCommit) -> bool:
-    """Tell whether one statement does all that a commit asks for."""
-    if not commit.is_simple or commit.events is None or commit.statuses != MOVING:
-        return False
-    if pending() is not None:
+    """Tell whether one statement does all that the commit of a turn asks for."""
+    if commit.statuses != MOVING or not does_all(commit):
         return False
     return commit.outcome is None or (not commit.taken and commit.requires_empty_inbox)
 
@@ -155,7 +166,7 @@ class FastStarts:
 
     def insert_with_turn(self, instance: NewInstance, commit: TurnCommit) -> Committed | None:
         """Insert an orchestration together with its first turn in one statement."""
-        if not (_is_plain(instance) and commit.is_simple):
+        if not (_is_plain(instance) and does_all(commit)):
             return self.plain.insert_with_turn(instance, commit)
         values = insert_values(instance)
         row = self.database.fetch_one(

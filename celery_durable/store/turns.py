@@ -80,7 +80,8 @@ class Turns:
             return None  # it is in an inbox already, or not wanted any more
         work = Work(database, cursor, self.timing, commit, now)
         for step in STEPS:
-            step(work)
+            if step.is_asked_by(commit):
+                step.run(work)
         audit.leave(database, cursor)
         return work.result()
 

@@ -205,7 +205,7 @@ def _keeps_no_finish_row() -> list[Patch]:
 
 
 def _leaves_rows_at_the_end() -> list[Patch]:
-    steps = tuple(step for step in commit_steps.STEPS if step is not commit_steps.clear)
+    steps = tuple(step for step in commit_steps.STEPS if step.run is not commit_steps.clear)
     return [mock.patch.object(turns, "STEPS", steps)]
 
 

@@ -1,18 +1,14 @@
-"""Names of activities, ids of instances, and which commits are simple."""
+"""Names of activities and ids of instances."""
 
 from __future__ import annotations
-
-import dataclasses
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from celery_durable.core.names import check_instance_id
-from celery_durable.core.status import RuntimeStatus
 from celery_durable.engine.draft import new_execution_id
 from celery_durable.engine.records import ActivityAttemptId
-from celery_durable.engine.writes import TurnCommit
 
 
 @given(st.integers(0, 10**9 - 1), st.integers(0, 10**9 - 1))
@@ -69,36 +65,3 @@ def test_an_id_that_no_store_could_keep_is_refused(instance_id: str) -> None:
 def test_an_id_is_a_string(instance_id: object) -> None:
     with pytest.raises(TypeError, match="string"):
         check_instance_id(instance_id)
-
-
-SIMPLE = {
-    "keeps_for",
-    "instance_id",
-    "execution",
-    "sequence",
-    "statuses",
-    "events",
-    "outcome",
-    "requires_empty_inbox",
-    "taken",
-    "activities",
-    "status",
-    "output",
-    "failure",
-    "custom_status",
-    "reason",
-    "next_input",
-}
-
-
-def test_a_commit_with_nothing_special_is_simple() -> None:
-    assert TurnCommit("i", "e", 0, (), events="[]", status=RuntimeStatus.RUNNING).is_simple
-
-
-@pytest.mark.parametrize(
-    "field", sorted({field.name for field in dataclasses.fields(TurnCommit)} - SIMPLE)
-)
-def test_whatever_touches_more_makes_a_commit_not_simple(field: str) -> None:
-    empty = getattr(TurnCommit("i", "e", 0, ()), field)
-    value = {list: [1], dict: {1: 1}, bool: True}.get(type(empty), "x")
-    assert not TurnCommit("i", "e", 0, (), **{field: value}).is_simple

@@ -1,15 +1,18 @@
-"""Shapes of rows, and statements that are compiled once."""
+"""Shapes of rows, statements that are compiled once, and the steps of a commit."""
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import pytest
 import sqlalchemy as sa
 
+from celery_durable.core.permits import Permit
 from celery_durable.core.status import RuntimeStatus
-from celery_durable.store import commit_steps
+from celery_durable.engine.writes import NewActivity, TurnCommit
+from celery_durable.store import commit_steps, postgres
 from celery_durable.store.database import Database
 from celery_durable.store.instances import INSTANCE
 from celery_durable.store.statements import Shape, Statement
@@ -69,6 +72,43 @@ def test_each_step_of_a_commit_is_in_the_order_once() -> None:
         if getattr(found, "__module__", "") == commit_steps.__name__
         and getattr(found, "__annotations__", {}) == {"work": "Work", "return": "None"}
     ]
-    assert sorted(step.__name__ for step in commit_steps.STEPS) == sorted(
+    assert sorted(step.run.__name__ for step in commit_steps.STEPS) == sorted(
         step.__name__ for step in written
     )
+
+
+#: What tells who commits, and whether it may.
+GUARDS = {
+    "instance_id", "execution", "sequence", "statuses", "outcome", "requires_empty_inbox",
+}  # fmt: skip
+DERIVED = {"has_limited"}
+
+
+def test_each_field_of_a_commit_belongs_to_a_step() -> None:
+    known = [{*step.asked_by, *step.uses} for step in commit_steps.STEPS]
+    fields = {field.name for field in dataclasses.fields(TurnCommit)}
+    assert set().union(*known) - DERIVED == fields - GUARDS
+
+
+def test_a_plain_commit_is_one_statement() -> None:
+    commit = TurnCommit("i", "e", 0, (), events="[]", status=RuntimeStatus.RUNNING)
+    assert postgres.does_all(commit)
+    commit.activities, commit.taken = [NewActivity(1, 1, "activity", "a", "", None)], [1]
+    assert postgres.does_all(commit)
+    commit.activities[0].permits = (Permit("p", None, 1, None, "p", False),)
+    assert not postgres.does_all(commit)
+
+
+@pytest.mark.parametrize(
+    "field",
+    sorted(
+        {name for step in commit_steps.STEPS for name in step.asked_by}
+        - DERIVED
+        - {name for step in commit_steps.STEPS if step.run in commit_steps.ONE_STATEMENT
+           for name in step.asked_by}
+    ),
+)  # fmt: skip
+def test_whatever_asks_for_another_step_does_not_go_into_one_statement(field: str) -> None:
+    empty = getattr(TurnCommit("i", "e", 0, ()), field)
+    value = {list: [1], dict: {1: 1}, bool: True}.get(type(empty), "x")
+    assert not postgres.does_all(TurnCommit("i", "e", 0, (), events="[]", **{field: value}))
