@@ -23,6 +23,7 @@ class Stage:
         self.takes_messages = True
         instance = None if status is None else SimpleNamespace(id="i", status=status)
         store = SimpleNamespace(
+            audit=SimpleNamespace(),
             turns=SimpleNamespace(load=self._load),
             inbox=SimpleNamespace(put=lambda messages: self.takes_messages),
             reads=SimpleNamespace(fetch=lambda id_: instance, turn_addresses=lambda ids: list(ids)),

@@ -27,6 +27,7 @@ OWN = {
     "admission": {"durable_waiting", "durable_places", "durable_limits"},
     "switches": {"durable_switches", "durable_held"},
     "answers": {"durable_answers"},
+    "audit": {"durable_audit"},
     "activity_limits": {"durable_activity_waiting", "durable_activity_places"},
     "migrate": {"durable_meta", "durable_alembic_version"},
     "upkeep": {"durable_meta", "durable_instances"},
@@ -93,7 +94,7 @@ JOINED = {
     },
 }
 #: Modules that read by SQLAlchemy Core, across tables.
-READERS = {"reads", "filters", "pages", "waits", "census", "workers"}
+READERS = {"audit", "reads", "filters", "pages", "waits", "census", "workers"}
 
 FOLDER = Path(celery_durable.store.__file__).parent
 MODULES = sorted(info.name for info in pkgutil.iter_modules([str(FOLDER)]) if not info.ispkg)
