@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from .core.futures import SKIPPED
     from .core.kinds.request import Request
     from .core.limits import Debounce, Limit, Rate
+    from .core.pause_after import PauseAfter
     from .core.retry import RetryPolicy
     from .core.status import RuntimeStatus
     from .errors import (
@@ -67,6 +68,7 @@ __all__ = [
     "OrchestrationContext",
     "Page",
     "Pause",
+    "PauseAfter",
     "Rate",
     "Request",
     "RetryPolicy",
@@ -114,6 +116,7 @@ _HOMES = dict.fromkeys(__all__, "errors") | {
     "OrchestrationContext": "core.context",
     "Request": "core.kinds.request",
     "SKIPPED": "core.futures",
+    "PauseAfter": "core.pause_after",
     "RetryPolicy": "core.retry",
     "RuntimeStatus": "core.status",
     "LimitUse": "handles.limit_use",

@@ -201,6 +201,7 @@ def _check_pauses(durable: Any) -> str:
         return "nothing is paused"
     return "; ".join(
         f"{each.kind} {each.name} since {each.since:%Y-%m-%d %H:%M} UTC, which holds {each.held}"
+        + ("" if each.until is None else f", until {each.until:%Y-%m-%d %H:%M} UTC")
         + (f": {each.reason}" if each.reason else "")
         for each in found
     )

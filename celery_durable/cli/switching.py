@@ -63,7 +63,7 @@ def unpause(durable: Any, task: str | None, queue: str | None, orchestrator: str
 def pauses(durable: Any, form: str | None) -> None:
     """List what is paused: since when, why, and how much it holds."""
     rows = [pause_view(each) for each in durable.pauses()]
-    show_rows(rows, ("kind", "name", "since", "reason", "held"), form, key="name")
+    show_rows(rows, ("kind", "name", "since", "until", "reason", "held"), form, key="name")
 
 
 @click.command()

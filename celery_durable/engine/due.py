@@ -126,7 +126,7 @@ class Backlog(NamedTuple):
     has_purges: bool = False
     now: int = 0
     has_held: bool = False
-    #: A pause was lifted that may still hold something.
+    #: A pause was lifted that may still hold something, or one ends by itself.
     has_lifted: bool = False
     #: An activity waits for a place.
     has_limited: bool = False

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from .admission import AdmissionController
+from .breakers import Breakers
 from .decide import Decider
 from .dispatch import Dispatcher
 from .inline_turns import InlineTurns
@@ -37,6 +38,7 @@ class Engine(Parts):
     inline: InlineTurns = field(init=False)
     #: What pauses keep from beginning.
     pausing: Pausing = field(init=False)
+    breakers: Breakers = field(init=False)
     #: Turns by message.
     turns: TurnRunner = field(init=False)
     #: How instances are created.
@@ -53,6 +55,7 @@ class Engine(Parts):
         decider = Decider(self, self.replayer, self.admission)
         self.inline = InlineTurns(self, decider, self.dispatcher, self.run)
         self.pausing = Pausing(self)
+        self.breakers = Breakers(self)
         self.turns = TurnRunner(self, self.lifecycle, decider, self.inline, self.pausing)
         self.outcomes = OutcomeDesk(self, self.inline, self.dispatcher)
         replacing = Replacing(self, self.lifecycle, self.dispatcher)

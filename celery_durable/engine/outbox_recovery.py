@@ -15,7 +15,7 @@ from .engine import Engine
 from .inbox_recovery import back_off
 from .outcome import Verdict
 from .ports import Publisher
-from .records import ActivityAttemptId, Outcome
+from .records import ActivityRow, Outcome
 from .store_ports import Store
 
 __all__ = ["OutboxRecovery"]
@@ -96,7 +96,7 @@ class OutboxRecovery:
     def _give_up(self, activity: DueActivity) -> None:
         """Take an attempt for failed that took worker after worker with it."""
         self._record(
-            activity.row.ticket,
+            activity.row,
             self.worker_lost(
                 f"activity {activity.row.name} of {activity.row.instance!r}: {activity.crashes}"
                 " workers died while they ran it (durable_max_activity_crashes)"
@@ -107,7 +107,7 @@ class OutboxRecovery:
         """Take an attempt for lost that must not run again."""
         row, attempt = activity.row, activity.row.ticket.attempt
         self._record(
-            row.ticket,
+            row,
             ActivityInterrupted(
                 f"activity {row.name} (attempt {attempt}) of {row.instance!r} runs at most once and"
                 f" was interrupted: {why}",
@@ -130,12 +130,13 @@ class OutboxRecovery:
             task=activity.row.name,
             attempt=ticket.attempt,
         )
-        self._record(ticket, error)
+        self._record(activity.row, error)
 
-    def _record(self, ticket: ActivityAttemptId, error: Exception) -> None:
-        outcome = Outcome(ticket, self.codec.encode_failure(error), has_failed=True)
+    def _record(self, row: ActivityRow, error: Exception) -> None:
+        outcome = Outcome(row.ticket, self.codec.encode_failure(error), has_failed=True)
         if self.engine.outcomes.accept(outcome) is not Verdict.LATE:
             log.debug("%s", error)
+            self.engine.breakers.note_failure(row.name, error)
 
 
 def _time_out(activity: DueActivity) -> str | None:

@@ -14,7 +14,7 @@ from datetime import timedelta
 from ..core.times import EPOCH
 from .parts import Parts
 from .records import ActivityAttemptId, InstanceRow
-from .switches import Switch
+from .switches import Switch, until_of
 
 __all__ = ["Pausing", "paused_in_words"]
 
@@ -65,6 +65,11 @@ def paused_in_words(pause: Switch) -> str:
         >>> paused_in_words(Switch("task", "shop.charge", None, "the bank is down", 0, None))
         "task 'shop.charge' is paused since 1970-01-01 00:00:00+00:00: the bank is down"
     """
-    since = (EPOCH + timedelta(microseconds=pause.since)).isoformat(" ", "seconds")
+    end = until_of(pause)
+    until = "" if end is None else f", until {_moment(end)}"
     why = f": {pause.reason}" if pause.reason else ""
-    return f"{pause.kind} {pause.name!r} is paused since {since}{why}"
+    return f"{pause.kind} {pause.name!r} is paused since {_moment(pause.since)}{until}{why}"
+
+
+def _moment(micros: int) -> str:
+    return (EPOCH + timedelta(microseconds=micros)).isoformat(" ", "seconds")

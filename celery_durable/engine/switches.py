@@ -32,6 +32,7 @@ __all__ = [
     "SwitchKind",
     "SwitchRows",
     "Switched",
+    "until_of",
 ]
 
 log: logging.Logger = logging.getLogger("celery_durable.flow")
@@ -48,6 +49,8 @@ class SwitchKind(StrEnum):
     RAMP = "ramp"
     #: Set by workers: the limits that a task declares.
     LIMIT = "limit"
+    #: Set by workers: when attempts of a task have failed that may be paused by itself.
+    FAILURES = "failures"
 
 
 PAUSES = (SwitchKind.TASK, SwitchKind.QUEUE, SwitchKind.ORCHESTRATOR)
@@ -59,13 +62,22 @@ class Switch(NamedTuple):
     kind: str
     #: Of what it is about; of a pause also a pattern, as of ``fnmatch``.
     name: str
-    #: JSON; of a ramp, its version and share.
+    #: JSON; of a ramp, its version and share; of a pause, until when it is, or None.
     value: str | None
     reason: str | None
     #: Microseconds since the epoch.
     since: int
     #: From when on it holds nothing more; None while it is in force.
     lifted_at: int | None
+
+
+def until_of(pause: Switch) -> int | None:
+    """Return when a pause ends by itself, in microseconds since the epoch; None if it does not."""
+    try:
+        found = json.loads(pause.value or "{}").get("until")
+    except (ValueError, AttributeError, RecursionError):
+        return None
+    return found if isinstance(found, int) else None
 
 
 class Ramp(NamedTuple):
@@ -122,8 +134,19 @@ class SwitchRows(Protocol):
     def hold_turns(self, instance_id: str, execution: str, pause: Switch) -> bool:
         """Keep an instance from taking turns; False if the pause is lifted."""
 
+    def count_failure(
+        self, task: str, most: int, window: int, length: int | None, reason: str
+    ) -> Switch | None:
+        """Note that an attempt of a task has failed; return the pause that this set.
+
+        That is set once there are ``most`` failures within ``window`` microseconds; it ends by
+        itself after ``length``, unless that is None. One that is in force stays as it is.
+        """
+
     def release(self, limit: int) -> int:
-        """Let so much of what lifted pauses hold go on, the oldest first; return how much."""
+        """Lift pauses that are to end by now, and let so much of what lifted pauses hold go on, the
+        oldest first; return how much.
+        """
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ import inspect
 from collections.abc import Mapping
 from typing import Protocol
 
+from ..core.pause_after import PauseAfter
 from ..core.permits import TaskLimit
 
 __all__ = ["NoTasks", "Tasks"]
@@ -19,6 +20,14 @@ class Tasks(Protocol):
 
     def limits_of(self, name: str) -> tuple[TaskLimit, ...] | None:
         """Return the limits that a task declares; None where its code is not known."""
+
+    def pause_after_of(self, name: str) -> PauseAfter | None:
+        """Return after which failures a task is paused by itself; None is never, or its code is not
+        known.
+
+        Raises:
+            ConfigurationError: what it declares cannot be used.
+        """
 
     def priority_of(self, name: str) -> int | None:
         """Return the priority that a task declares; None is none, or its code is not known."""
@@ -35,6 +44,10 @@ class NoTasks:
         return None
 
     def limits_of(self, name: str) -> tuple[TaskLimit, ...] | None:
+        """Return None."""
+        return None
+
+    def pause_after_of(self, name: str) -> PauseAfter | None:
         """Return None."""
         return None
 

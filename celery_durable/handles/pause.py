@@ -11,7 +11,7 @@ from ..core.guard import refuse_inside_orchestrator
 from ..core.names import check_text, checked_name
 from ..core.times import EPOCH
 from ..engine.runtime import Runtime
-from ..engine.switches import PAUSES, Ramp, Switch, SwitchKind
+from ..engine.switches import PAUSES, Ramp, Switch, SwitchKind, until_of
 from .aio import twin
 
 __all__ = ["Pause", "PauseKind", "list_pauses", "set_pause", "set_ramp", "target_of", "unset_pause"]
@@ -40,6 +40,8 @@ class Pause:
     since: datetime
     #: How many attempts and orchestrations it was seen to hold when this was read.
     held: int
+    #: When it ends by itself, aware UTC, as ``PauseAfter`` says; None: not before ``unpause``.
+    until: datetime | None
     _unset: Callable[[], bool] = field(repr=False, compare=False)
 
     def unpause(self) -> bool:
@@ -121,11 +123,13 @@ def set_ramp(runtime: Runtime, orchestrator: Any, version: str | None, share: fl
 
 
 def _pause(runtime: Runtime, row: Switch) -> Pause:
+    until = until_of(row)
     return Pause(
         cast(PauseKind, str(row.kind)),
         row.name,
         row.reason,
         EPOCH + timedelta(microseconds=row.since),
         runtime.store.switches.held(row.kind, row.name),
+        None if until is None else EPOCH + timedelta(microseconds=until),
         lambda: unset_pause(runtime, row.kind, row.name),
     )

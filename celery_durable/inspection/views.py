@@ -108,12 +108,13 @@ def instance_view(run: Orchestration, *, payloads: bool = False) -> dict[str, An
 
 
 def pause_view(pause: Pause) -> dict[str, Any]:
-    """Return what is known of a pause: kind, name, reason, since, held."""
+    """Return what is known of a pause: kind, name, reason, since, until, held."""
     return {
         "kind": pause.kind,
         "name": pause.name,
         "reason": pause.reason,
         "since": iso(pause.since),
+        "until": None if pause.until is None else iso(pause.until),
         "held": pause.held,
     }
 

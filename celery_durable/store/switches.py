@@ -8,20 +8,24 @@ once lifting it is committed, and what it holds then is all there is to let go.
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 from ..engine.records import ActivityAttemptId
-from ..engine.switches import GATED, Switch
+from ..engine.switches import GATED, Switch, SwitchKind, until_of
 from . import attempts, audit, clock, inbox
 from .runner import Cursor, ManyRows, Runner
 from .statements import Shape, Statement
 from .timing import Timing
-from .values import portions
+from .values import portions, readable
 
 __all__ = ["SwitchRows"]
 
 _SHAPE = Shape(Switch)
-READ_SWITCHES = Statement(f"SELECT {_SHAPE.columns} FROM durable_switches ORDER BY kind, name")
+READ_SWITCHES = Statement(
+    f"SELECT {_SHAPE.columns} FROM durable_switches WHERE kind <> '{SwitchKind.FAILURES}' ORDER BY"
+    " kind, name"
+)
 INSERT_SWITCH = Statement(
     "INSERT INTO durable_switches (kind, name, value, reason, since, lifted_at) VALUES (:kind,"
     " :name, :value, :reason, {now}, NULL) {if_new}"
@@ -48,6 +52,29 @@ HELD = Statement(
     " durable_instances i ON h.command = 0 AND i.id = h.instance AND i.execution = h.execution AND"
     " i.status IN ('PENDING', 'RUNNING', 'SUSPENDED') WHERE h.kind = :kind AND h.name = :name AND"
     " (o.execution IS NOT NULL OR i.id IS NOT NULL)"
+)
+
+# -- pauses that tasks set by themselves ---------------------------------------------------------
+
+FAILURES_OF = Statement(
+    f"SELECT value FROM durable_switches WHERE kind = '{SwitchKind.FAILURES}' AND name = :name"
+    " {lock}"
+)
+NOTE_FAILURES = Statement(
+    f"UPDATE durable_switches SET value = :value WHERE kind = '{SwitchKind.FAILURES}' AND name ="
+    " :name"
+)
+FORGET_FAILURES = Statement(
+    f"DELETE FROM durable_switches WHERE kind = '{SwitchKind.FAILURES}' AND name = :name"
+)
+TIMED = Statement(
+    f"SELECT {_SHAPE.columns}, {{now}} FROM durable_switches WHERE kind = '{SwitchKind.TASK}' AND"
+    " value IS NOT NULL AND lifted_at IS NULL"
+)
+# not one that was set once more meanwhile
+LIFT_TIMED = Statement(
+    "UPDATE durable_switches SET lifted_at = {now} WHERE kind = :kind AND name = :name AND value ="
+    " :value AND lifted_at IS NULL"
 )
 
 # -- holding -------------------------------------------------------------------------------------
@@ -108,7 +135,18 @@ class SwitchRows:
 
     def lift(self, kind: str, name: str) -> bool:
         """Let a pause hold nothing more; False if none of this name is in force."""
-        return audit.change_one(self.database, LIFT_SWITCH, kind=kind, name=name)
+        if kind != SwitchKind.TASK:
+            return audit.change_one(self.database, LIFT_SWITCH, kind=kind, name=name)
+
+        def lift(cursor: Cursor) -> bool:
+            run = self.database.run
+            run(cursor, FORGET_FAILURES, name=name)  # what failed before it counts no more
+            was_in_force = run(cursor, LIFT_SWITCH, kind=kind, name=name).rowcount == 1
+            if was_in_force:
+                audit.leave(self.database, cursor)
+            return was_in_force
+
+        return self.database.transact(lift)
 
     def delete(self, kind: str, name: str) -> bool:
         """Delete a switch that holds nothing; False if there is none."""
@@ -123,6 +161,51 @@ class SwitchRows:
         """Return where the messages of an activity go."""
         row = self.database.fetch_one(attempts.QUEUE_OF, **ticket._asdict())
         return None if row is None else row[0]
+
+    # -- pauses that tasks set by themselves ---------------------------------------------------
+
+    def count_failure(
+        self, task: str, most: int, window: int, length: int | None, reason: str
+    ) -> Switch | None:
+        """Note that an attempt of a task has failed; return the pause that this set."""
+
+        def count(cursor: Cursor) -> Switch | None:
+            run, now = self.database.run, clock.now(self.database, cursor)
+            times = [*self._failures(cursor, task, now - window), now]
+            if len(times) < most:
+                run(cursor, NOTE_FAILURES, name=task, value=json.dumps(times))
+                return None
+            run(cursor, FORGET_FAILURES, name=task)
+            until = None if length is None else json.dumps({"until": now + length})
+            of = {"kind": str(SwitchKind.TASK), "name": task}
+            values = {"value": until, "reason": readable(reason)}
+            if not run(cursor, INSERT_SWITCH, **of, **values).rowcount:
+                if run(cursor, LOCK_PAUSE, **of).fetchone() is not None:
+                    return None  # it is paused: by whom, and why, stays
+                run(cursor, CHANGE_SWITCH, **of, **values)
+            return _SHAPE.read(run(cursor, GET_SWITCH, **of).fetchone())
+
+        return self.database.transact(count)
+
+    def _failures(self, cursor: Cursor, task: str, since: int) -> list[int]:
+        """Return when a task has failed, and lock that row, which is made if there is none."""
+        run, of = self.database.run, {"kind": str(SwitchKind.FAILURES), "name": task}
+        run(cursor, INSERT_SWITCH, **of, value="[]", reason=None)
+        (text,) = run(cursor, FAILURES_OF, name=task).fetchone()
+        try:
+            return [int(moment) for moment in json.loads(text or "[]") if moment > since]
+        except (ValueError, TypeError, RecursionError):
+            return []  # damaged: the count begins again
+
+    def _lift_timed(self) -> None:
+        """Lift pauses whose time is over."""
+        run = self.database.run
+        for row in self.database.read(lambda cursor: run(cursor, TIMED).fetchall()):
+            pause, (now,) = _SHAPE.take(row)
+            until = until_of(pause)
+            if until is not None and until <= now:
+                of = {"kind": pause.kind, "name": pause.name, "value": pause.value}
+                self.database.change_one(LIFT_TIMED, **of)
 
     # -- holding -----------------------------------------------------------------------------------
 
@@ -160,6 +243,7 @@ class SwitchRows:
 
     def release(self, limit: int) -> int:
         """Let so much of what lifted pauses hold go on; see ``engine.switches``."""
+        self._lift_timed()
         lifted = self.database.read(lambda cursor: self.database.run(cursor, LIFTED).fetchall())
         released = 0
         for kind, name in lifted:

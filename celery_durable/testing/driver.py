@@ -18,6 +18,7 @@ from ..engine.inbox_recovery import InboxRecovery
 from ..engine.outbox_recovery import OutboxRecovery
 from ..engine.records import ActivityAttemptId
 from ..engine.schedules import run_due_schedules
+from ..engine.switches import until_of
 from ..errors import DurableError
 from ..store.statements import Statement
 from ..worker.activity import wrap_tasks
@@ -151,7 +152,9 @@ class Driver:
         """Return when something becomes due by itself; None if nothing does."""
         database = self.place.database
         (moment,) = database.fetch_one(_NEXT_DUE)
-        return None if moment is None else int(moment)
+        ends = [until_of(each) for each in self.place.store.switches.read() if not each.lifted_at]
+        due = [int(each) for each in (moment, *ends) if each is not None]
+        return min(due, default=None)
 
     # -- steps -------------------------------------------------------------------------------------
 

@@ -21,7 +21,7 @@ from ..core.endings import is_own
 from ..core.plain_task import carrier_of
 from ..core.times import EPOCH
 from ..engine.activity_limits import LIMITED
-from ..engine.outcome import AttemptView
+from ..engine.outcome import AttemptView, Verdict
 from ..engine.propagation import context_of
 from ..engine.records import ActivityAttemptId, ActivityStart, Deferral, Outcome
 from ..engine.scope import Scope
@@ -360,9 +360,11 @@ class Attempt:
             assert error is not None
             outcome = self._failure_of(error)
         try:
-            self.runtime.runner.outcomes.accept(outcome, view, self._patiently)
+            verdict = self.runtime.runner.outcomes.accept(outcome, view, self._patiently)
         except StoreError as problem:
             raise self.delivery.unreachable(problem) from problem
+        if error is not None and verdict is not Verdict.LATE:
+            self.runtime.runner.breakers.note_failure(self.task.name, error)
         return error
 
     def _patiently(self, work: Callable[[], T]) -> T:

@@ -15,6 +15,7 @@ from celery import Celery
 from celery.app import backends
 from celery.exceptions import NotRegistered, TaskRevokedError, TimeLimitExceeded, WorkerLostError
 
+from ..engine.outcome import Verdict
 from ..engine.records import ActivityAttemptId, Outcome
 from ..errors import ActivityInterrupted, PayloadError
 from .ends import store_again
@@ -93,8 +94,9 @@ class DurableBackendMixin:
             if isinstance(exc, _DIED) and self._died_in_turn(ticket, exc):
                 return None
             else:
-                spare_errbacks(self._task_of(request), request, exc)
-                self._note(ticket, task_id, None, exc)
+                task = self._task_of(request)
+                spare_errbacks(task, request, exc)
+                self._note(ticket, task_id, None, exc, task)
         elif self._is_turn(task_id, exc, request):
             return None
         above: Any = super()
@@ -126,7 +128,12 @@ class DurableBackendMixin:
     # -- ours --------------------------------------------------------------------------------------
 
     def _note(
-        self, ticket: ActivityAttemptId, task_id: str, result: Any, error: BaseException | None
+        self,
+        ticket: ActivityAttemptId,
+        task_id: str,
+        result: Any,
+        error: BaseException | None,
+        task: Any = None,
     ) -> None:
         runtime = runtime_of(self.app)
         if getattr(runtime.just_recorded, "task_id", None) == task_id:
@@ -142,7 +149,9 @@ class DurableBackendMixin:
             ):
                 error = _interruption(ticket, begun, error)
             outcome = self._outcome(runtime, ticket, result, error)
-            runtime.runner.outcomes.accept(outcome)
+            verdict = runtime.runner.outcomes.accept(outcome)
+            if error is not None and task is not None and verdict is not Verdict.LATE:
+                runtime.runner.breakers.note_failure(task.name, error)
         except Exception:
             log.exception("the outcome of activity %s is left to recovery", task_id)
 

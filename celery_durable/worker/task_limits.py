@@ -1,4 +1,4 @@
-"""What Celery's tasks declare about limits: ``durable_limit``."""
+"""What Celery's tasks declare about limits and pauses."""
 
 from __future__ import annotations
 
@@ -10,12 +10,16 @@ from typing import Any
 from celery import Celery
 
 from ..core.limits import read_limits
+from ..core.pause_after import PauseAfter, read_pause_after
 from ..core.permits import TaskLimit, argument_of, dump_limits, task_limit
 from ..engine.engine import Engine
 from ..engine.switches import SwitchKind
 from ..errors import ConfigurationError
 
 __all__ = ["CeleryTasks", "check_limits", "declared_limits", "keep_limits", "watch_declarations"]
+
+
+_CHECKED = ("durable_limit", "durable_pause_after")
 
 
 def declared_limits(given: Any, signature: inspect.Signature, what: str) -> tuple[TaskLimit, ...]:
@@ -51,7 +55,10 @@ def check_limits(app: Celery) -> None:
     Raises:
         ConfigurationError: one of them cannot be used.
     """
-    CeleryTasks(app).all_limits()
+    tasks = CeleryTasks(app)
+    tasks.all_limits()
+    for name in list(app._tasks):
+        tasks.pause_after_of(name)
 
 
 def watch_declarations(app: Celery) -> None:
@@ -65,7 +72,7 @@ def watch_declarations(app: Celery) -> None:
     @functools.wraps(declare)
     def task(*args: Any, **options: Any) -> Any:
         made = declare(*args, **options)
-        if options.get("durable_limit") is None:
+        if not any(options.get(name) is not None for name in _CHECKED):
             return made
         if args:
             _check_declared(args[0], options)
@@ -87,7 +94,9 @@ def _check_declared(function: Any, options: Mapping[str, Any]) -> None:
         _, *others = signature.parameters.values()
         signature = signature.replace(parameters=others)
     name = options.get("name") or getattr(function, "__name__", function)
-    declared_limits(options["durable_limit"], signature, f"task {name}")
+    if options.get("durable_limit") is not None:
+        declared_limits(options["durable_limit"], signature, f"task {name}")
+    read_pause_after(options.get("durable_pause_after"), f"task {name}")
 
 
 class CeleryTasks:
@@ -116,6 +125,11 @@ class CeleryTasks:
             limits = declared_limits(given, inspect.signature(task.run), f"task {name}")
             known = self._limits[name] = given, limits
         return known[1]
+
+    def pause_after_of(self, name: str) -> PauseAfter | None:
+        """Return after which failures a task is paused by itself."""
+        given = getattr(self.app._tasks.get(name), "durable_pause_after", None)
+        return None if given is None else read_pause_after(given, f"task {name}")
 
     def priority_of(self, name: str) -> int | None:
         """Return the priority that a task declares; None is none, or its code is not known."""

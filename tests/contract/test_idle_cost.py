@@ -272,6 +272,7 @@ class Plans:
             "known_sequence": 0,
             "sequence": 2,
             "dedup": "timer:7",
+            "same": "timer:7",
             "command": 2,
             "attempt": 1,
             "worker": "worker3",
@@ -329,7 +330,8 @@ class Plans:
             for name in names
         }
         if "durable_inbox WHERE id = :id" in statement.sql or (
-            "durable_inbox SET check_at = :next" in statement.sql or "(id = :id0" in statement.sql
+            "durable_inbox SET check_at = :next" in statement.sql
+            or ("(id = :id0" in statement.sql and "durable_instances" not in statement.sql)
         ):
             values |= {name: 7 for name in names if name.startswith("id")}
         if "UNNEST" in statement.sql:

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import pytest
+
 from celery_durable.engine.records import ActivityAttemptId
-from celery_durable.engine.switches import Switch
+from celery_durable.engine.switches import Switch, until_of
 from celery_durable.store import Store
 
 from .builders import SECOND, activity, at_once, begin, commit, event, record, rows, succeeded, take
@@ -108,3 +112,51 @@ def test_holding_and_lifting_at_once_leaves_nothing_behind(store: Store) -> None
     while store.switches.read():
         store.switches.release(5)
     assert {row["gate"] for row in rows(store, "outbox")} == {None}
+
+
+# -- pauses that tasks set by themselves -----------------------------------------------------------
+
+
+def failures(store: Store, number: int, window: int = 60 * SECOND, **options: int) -> list[Any]:
+    given = {"most": 3, "length": None, **options}
+    return [
+        store.switches.count_failure("task", window=window, reason=f"why {n}", **given)
+        for n in range(number)
+    ]
+
+
+def test_failures_are_counted_and_pause_at_the_last(store: Store) -> None:
+    assert failures(store, 2) == [None, None] and store.switches.read() == []
+    (pause,) = failures(store, 1)
+    assert pause == store.switches.read()[0] and pause.reason == "why 0"
+    assert failures(store, 3) == [None] * 3  # it is in force
+    assert store.switches.read() == [pause] and store.switches.release(10) == 0
+    assert failures(store, 1) == [None]
+    assert store.switches.lift(*TASK)
+    assert failures(store, 2) == [None, None]
+    (again,) = failures(store, 1)
+    assert again.since > pause.since and again.lifted_at is None
+
+
+def test_old_failures_are_forgotten(store: Store) -> None:
+    assert failures(store, 10, window=0) == [None] * 10
+
+
+def test_many_fail_at_once_and_one_of_them_pauses(store: Store) -> None:
+    counts = at_once([lambda: failures(store, 5, most=20) for _ in range(4)])
+    assert sum(pause is not None for each in counts for pause in each) == 1
+
+
+def test_a_pause_ends_by_itself_at_its_time(store: Store) -> None:
+    lease = 60 * SECOND
+    *_, pause = failures(store, 3, length=3600 * SECOND)
+    assert until_of(pause) == pytest.approx(pause.since + 3600 * SECOND, abs=5 * SECOND)
+    (ticket,) = tickets(begin(store, activities=[activity()]), 1)
+    assert store.switches.hold_activity(ticket, pause, LEASE)
+    assert store.recovery.read_backlog(lease).has_lifted
+    assert store.switches.release(10) == 0 and store.switches.held(*TASK) == 1
+    store.switches.set(*TASK, '{"until": 1}', "over")
+    assert store.switches.release(10) == 1 and store.switches.release(10) == 0
+    assert store.switches.read() == [] and not store.recovery.read_backlog(lease).has_lifted
+    store.switches.set(*TASK, "damaged", "stays")
+    assert store.switches.release(10) == 0 and len(store.switches.read()) == 1
