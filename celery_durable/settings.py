@@ -75,6 +75,10 @@ class Settings:
     #: seconds, ``timedelta``, a mapping of these by status, or None for ever. The key ``AUDIT`` of
     #: a mapping says it for entries of the audit trail.
     retention: Any = None
+    #: What a finished orchestration is handed to before retention or a purge deletes it: a function
+    #: of the document and its key, its import path, or a folder, which gets gzip files. None: it is
+    #: just deleted.
+    archive: Any = field(default=None, repr=False)
     #: The names of message headers that travel with an orchestration: captured where it is started,
     #: and in every message of its turns, activities and sub-orchestrations.
     propagate: tuple[str, ...] = ()

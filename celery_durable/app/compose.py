@@ -22,6 +22,7 @@ from ..worker.runtime import Runtime
 from ..worker.task_events import TaskEvents
 from ..worker.task_limits import CeleryTasks
 from ..worker.telemetry_events import EventSender
+from .archiving import LazyArchive
 from .session import CallersTransactions
 
 __all__ = ["compose"]
@@ -84,7 +85,9 @@ def compose(
     task_events = TaskEvents(app, store, codec, events, settings.worker_lease)
     tasks = CeleryTasks(app)
     engine = Engine(store, registry, codec, settings, publisher, live, chosen, tasks)
-    client = Client(store, registry, codec, publisher, engine, CallersTransactions(store))
+    transactions = CallersTransactions(store)
+    archive = None if settings.archive is None else LazyArchive(settings.archive)
+    client = Client(store, registry, codec, publisher, engine, transactions, archive)
     runtime = Runtime(
         app, settings, store, registry, codec, live, publisher, engine, client, task_events
     )

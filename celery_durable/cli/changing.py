@@ -2,41 +2,107 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import click
 
+from ..archive import ArchiveFolder, read_archived
 from ..core.entity import ORCHESTRATORS
+from ..engine.archive import key_of
+from ..engine.verify import export_history
 from .entry import FAILED, command, leave
-from .output import show_lines
-from .parameters import instance_id
+from .output import report, show_lines
+from .parameters import ID, chosen_filters, filters
 
 __all__ = ["export", "lint", "replay", "verify"]
 
-
-@click.command()
-@instance_id
-@command
-def export(durable: Any, instance_id: str) -> None:
-    """Print the history of one orchestration as a JSON document for replay."""
-    click.echo(durable.get(instance_id).export_history())
+_PAGE = 200
+_ENDINGS = (".json", ".json.gz")
 
 
 @click.command()
-@click.argument(
-    "files", type=click.Path(exists=True, dir_okay=False, path_type=Path), nargs=-1, required=True
+@click.argument("ids", type=ID, nargs=-1, metavar="[ID...]")
+@filters
+@click.option("--limit", type=click.IntRange(1), help="At most so many, newest first.")
+@click.option(
+    "--to",
+    "folder",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Write a gzip file for each into this folder, as durable_archive does.",
 )
+@command
+def export(
+    durable: Any, ids: tuple[str, ...], limit: int | None, folder: Path | None, **options: Any
+) -> None:
+    """Print the history of one orchestration as a JSON document for replay; or, with --to, write
+    those of several ids, or of all that match filters.
+    """
+    chosen = chosen_filters(**options)
+    if ids and chosen:
+        raise ValueError("give ids or filters, not both")
+    if folder is None:
+        if len(ids) != 1 or limit is not None:
+            raise ValueError("give one id; --to FOLDER writes several, or all that match filters")
+        click.echo(durable.get(ids[0]).export_history())
+        return
+    if not ids and not chosen:
+        raise ValueError("give ids, or at least one filter such as --status")
+    _export_to(durable, folder, ids or _matching(durable, chosen, limit))
+
+
+def _matching(durable: Any, chosen: dict[str, Any], limit: int | None) -> Iterator[str]:
+    cursor, left = None, limit
+    while left is None or left > 0:
+        found = durable.find(limit=min(left or _PAGE, _PAGE), cursor=cursor, **chosen)
+        yield from (run.id for run in found.items)
+        cursor = found.next_cursor
+        if cursor is None:
+            return
+        left = None if left is None else left - len(found.items)
+
+
+def _export_to(durable: Any, folder: Path, ids: Iterable[str]) -> None:
+    write, runtime, written = ArchiveFolder(folder), durable.runtime, 0
+    for id_ in ids:
+        record = runtime.client.fetch(id_)
+        document = export_history(record, runtime.store.reads.events(record.id))
+        try:
+            write(document, key_of(record))
+        except OSError as error:
+            raise ValueError(f"{folder} cannot be written: {error}") from error
+        written += 1
+    report(f"wrote {written} files into {folder}")
+
+
+_FILES = click.Path(exists=True, path_type=Path)
+
+
+@click.command()
+@click.argument("files", type=_FILES, nargs=-1, required=True)
 @click.option(
     "--check-arguments", is_flag=True, help="Other arguments of a call are a disagreement too."
 )
 @command
 def replay(durable: Any, files: tuple[Path, ...], check_arguments: bool) -> None:
-    """Replay exported histories on the code of this process; exit code 5 if one does not fit."""
-    found = durable.verify([file.read_text() for file in files], check_arguments=check_arguments)
+    """Replay exported histories on the code of this process; exit code 5 if one does not fit.
+
+    A folder is read with all .json and .json.gz files below it.
+    """
+    histories = (read_archived(file) for file in _files_in(files))
+    found = durable.verify(histories, check_arguments=check_arguments)
     show_lines(str(found))
     if not found.is_ok:
         leave(FAILED)
+
+
+def _files_in(paths: Iterable[Path]) -> Iterator[Path]:
+    for path in paths:
+        if path.is_dir():
+            yield from sorted(each for each in path.rglob("*") if each.name.endswith(_ENDINGS))
+        else:
+            yield path
 
 
 @click.command()

@@ -9,8 +9,10 @@ from typing import Any
 
 import click
 
+from ..app.archiving import archive_of
 from ..checks import findings
 from ..core.status import RuntimeStatus
+from ..core.times import EPOCH
 from ..errors import ConfigurationError
 from .entry import FAILED, command, leave
 from .output import report, show_line, styled, visible
@@ -21,6 +23,7 @@ __all__ = ["check", "doctor", "migrate"]
 _LATE = timedelta(minutes=1)
 #: So many live orchestrations are looked at for what travels with them.
 _SAMPLE = 100
+_MOST_COUNTED = 10_000
 
 
 @click.command()
@@ -224,6 +227,23 @@ def _check_limits(durable: Any) -> str:
     return f"{len(numbers)} of activities, each with one number"
 
 
+def _check_archive(durable: Any) -> str:
+    runtime = durable.runtime
+    state = runtime.store.archiving.state(_MOST_COUNTED)
+    if runtime.settings.archive is None and not state.failing:
+        return "there is none: retention and purge just delete"
+    if runtime.settings.archive is not None:
+        archive_of(runtime.settings.archive)
+    waiting = f"{state.waiting}{' or more' if state.waiting >= _MOST_COUNTED else ''}"
+    if state.failing:
+        since = (EPOCH + timedelta(microseconds=state.failed_at or 0)).isoformat(" ", "seconds")
+        raise RuntimeError(
+            f"{waiting} orchestrations wait for the archive, which failed at {state.failing} of"
+            f" them; the last time at {state.last_failed!r}, {since}: {state.last_error}"
+        )
+    return f"{waiting} orchestrations wait for it"
+
+
 def _check_stuck(durable: Any) -> str:
     number = durable.count(stuck=True)
     if number:
@@ -245,5 +265,6 @@ _CHECKS: dict[str, Callable[[Any], str]] = {
     "schedules": _check_schedules,
     "pauses": _check_pauses,
     "limits": _check_limits,
+    "archive": _check_archive,
     "orchestrations": _check_stuck,
 }

@@ -19,6 +19,7 @@ from ..core.names import check_instance_id
 from ..core.plain_task import TASK
 from ..core.ports import Codec
 from ..core.status import RuntimeStatus
+from .archive import Archive, Archiver
 from .audit import Auditor, settled
 from .engine import Engine
 from .listing import Filters, InstanceRecord
@@ -51,12 +52,21 @@ class Control:
     runner: Engine
     #: Tells which transaction of the caller's an event joins.
     transactions: Transactions = field(default_factory=NoTransactions)
+    #: What ended instances are handed to before they are deleted; None: nothing is.
+    archive: Archive | None = None
     #: When this process, by its own clock, looks at old answers next.
     drops_answers_at: float = field(default=0.0, init=False)
     #: Lets verbs leave entries in the audit trail.
     auditor: Auditor = field(init=False)
+    #: Archives and deletes ended instances; None: they are deleted at once.
+    archiver: Archiver | None = field(init=False)
 
     def __post_init__(self) -> None:
+        self.archiver = (
+            None
+            if self.archive is None
+            else Archiver(self.store, self.runner.observation, self.archive)
+        )
         self.auditor = Auditor(self.store.audit, self.transactions)
         self.runner.starter.transactions = self.transactions  # starts and events join the same one
 

@@ -48,6 +48,7 @@ _SECOND = 1_000_000
 _SLOTS_INTERVAL = 60.0
 _PURGE_INTERVAL = 60.0
 _PURGED = 300
+_ARCHIVE_INTERVAL = 5.0
 _LIST_INTERVAL = 60.0
 _AUDIT_INTERVAL = 3600.0
 _LISTED = 2_000
@@ -79,6 +80,9 @@ class Recovery:
     worker_lost: Callable[[str], Exception]
     #: How many rows are looked at together.
     batch: int = 500
+    #: Has what is due archived and deleted, by a thread of its own; where that is set, nothing is
+    #: deleted here.
+    wake_archive: Callable[[], None] | None = None
     inquiry: Inquiry = field(init=False)
     membership: Membership = field(init=False)
     inboxes: InboxRecovery = field(init=False)
@@ -160,14 +164,24 @@ class Recovery:
             self._evict()
         self._admit(due, now)
         if due.has_purges and now >= self._next_purge:
-            is_done = any(not self.store.cleanup.purge_due(_PURGED) for _ in range(_ROUNDS))
-            self._next_purge = now + (_PURGE_INTERVAL if is_done else 0)
+            self._next_purge = now + self._purge()
         if self._keeps_audit is not None and now >= self._next_audit:
             may_be_more = self.store.audit.drop_old(self._keeps_audit)
             self._next_audit = now + (0 if may_be_more else _AUDIT_INTERVAL)
         if now >= self._next_list:
             may_be_more = self.store.upkeep.list_lasting(_LISTED)
             self._next_list = now + (0 if may_be_more else _LIST_INTERVAL)
+
+    def _purge(self) -> float:
+        """Delete what is due, or have it archived first; return in how many seconds to look
+        again.
+        """
+        if self.settings.archive is not None:
+            if self.wake_archive is not None:
+                self.wake_archive()
+            return _ARCHIVE_INTERVAL
+        is_done = any(not self.store.cleanup.purge_due(_PURGED) for _ in range(_ROUNDS))
+        return _PURGE_INTERVAL if is_done else 0
 
     def _repair(self, due: Backlog, now: float) -> None:
         """Read what is due, and do what it needs.

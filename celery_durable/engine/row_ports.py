@@ -296,10 +296,11 @@ class Cleanup(Protocol):
         False if that is not so.
         """
 
-    def purge(self, instance_id: str, execution: str) -> bool:
+    def purge(self, instance_id: str, execution: str, sequence: int | None = None) -> bool:
         """Delete a terminal instance with all its rows; False if it has moved meanwhile.
 
-        The outbox goes first: that is the row which recorders of late outcomes take.
+        One that was archived is deleted only at the ``sequence`` at which it was read for that. The
+        outbox goes first: that is the row which recorders of late outcomes take.
         """
 
     def purge_due(self, limit: int) -> bool:

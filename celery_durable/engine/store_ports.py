@@ -14,6 +14,7 @@ from typing import Any, Protocol, TypeVar
 
 from ..core.tags import TagChanges
 from .activity_limits import ActivityLimitRows
+from .archive_rows import ArchiveRows
 from .audit import AuditRows
 from .records import (
     ActivityAttemptId,
@@ -46,6 +47,7 @@ __all__ = [
     "ActivityLimitRows",
     "AdmissionRows",
     "Answers",
+    "ArchiveRows",
     "AuditRows",
     "Cleanup",
     "Cursor",
@@ -433,6 +435,10 @@ class Store(Protocol):
     @property
     def switches(self) -> SwitchRows:
         """What operators have set for all workers."""
+
+    @property
+    def archiving(self) -> ArchiveRows:
+        """What waits for the archive."""
 
     @property
     def audit(self) -> AuditRows:

@@ -8,9 +8,12 @@ A replay runs the orchestrator up to where its history ends, and nothing beyond:
 
 from __future__ import annotations
 
+import gzip
 import json
+import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import Any
 
 from .._errors import DurableError, NonDeterminismError, PayloadError
@@ -19,6 +22,7 @@ from ..core.machine import Machine
 from ..core.plain_task import TASK
 from ..core.ports import ExecutionInfo
 from ..core.status import RuntimeStatus
+from ..core.times import EPOCH
 from .engine import Engine
 from .listing import Filters, InstanceRecord, VersionUse
 from .registry import Registry
@@ -29,6 +33,7 @@ from .version_choice import OPEN
 __all__ = ["Problem", "Verification", "Verifier", "export_history"]
 
 _FORMAT = 1
+_GZIP = b"\x1f\x8b"
 _LIVE = tuple(status for status in RuntimeStatus if not status.is_terminal)
 
 
@@ -90,6 +95,10 @@ class _Recorded:
     rows: Sequence[str]
 
 
+def _iso(moment: int | None) -> str | None:
+    return None if moment is None else (EPOCH + timedelta(microseconds=moment)).isoformat()
+
+
 def export_history(record: InstanceRecord, rows: Iterable[str]) -> str:
     """Return one history as a JSON document that ``durable.replay`` takes."""
     return json.dumps(
@@ -101,6 +110,14 @@ def export_history(record: InstanceRecord, rows: Iterable[str]) -> str:
             "version": record.version,
             "parent_id": record.parent_id,
             "status": str(record.status),
+            "reason": record.reason,
+            "tags": record.tags,
+            "created_at": _iso(record.created_at),
+            "started_at": _iso(record.started_at),
+            "completed_at": _iso(record.completed_at),
+            "custom_status": record.custom_status,
+            "output": record.output,
+            "failure": record.failure,
             "history": [json.loads(row) for row in rows],
         },
         indent=1,
@@ -235,6 +252,8 @@ class Verifier:
 
 def _read(document: str | bytes | Mapping[str, Any]) -> _Recorded:
     try:
+        if isinstance(document, bytes) and document.startswith(_GZIP):
+            document = gzip.decompress(document)
         found = document if isinstance(document, Mapping) else json.loads(document)
         if found["format"] != _FORMAT:
             raise ValueError(f"its format is {found['format']!r}, this release reads {_FORMAT}")
@@ -246,7 +265,16 @@ def _read(document: str | bytes | Mapping[str, Any]) -> _Recorded:
             found.get("parent_id"),
             [json.dumps(row) for row in found["history"]],
         )
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+    except (
+        ValueError,
+        TypeError,
+        KeyError,
+        AttributeError,
+        RecursionError,
+        OSError,
+        EOFError,
+        zlib.error,
+    ) as error:
         raise PayloadError(
             f"this is no history that export_history() gave: {type(error).__name__}: {error}"
         ) from error

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from . import answers, audit, history, inbox, instances, outbox
+from . import answers, archiving, audit, history, inbox, instances, outbox
 from .faults import Undone
 from .runner import Cursor, Runner
 
@@ -30,15 +30,18 @@ class Cleanup:
 
         return self.database.transact(delete)
 
-    def purge(self, instance_id: str, execution: str) -> bool:
+    def purge(self, instance_id: str, execution: str, sequence: int | None = None) -> bool:
         """Delete a terminal instance with all its rows; False if it has moved meanwhile.
 
-        The outbox goes first: that is the row which recorders of late outcomes take.
+        One that was archived is deleted only at the ``sequence`` at which it was read for that. The
+        outbox goes first: that is the row which recorders of late outcomes take.
         """
         run, key = self.database.run, {"id": instance_id, "execution": execution}
+        lock = instances.LOCK_LIFE if sequence is None else instances.LOCK_END
+        at = {} if sequence is None else {"sequence": sequence}
 
         def delete(cursor: Cursor) -> None:
-            is_there = run(cursor, instances.LOCK_LIFE, **key).fetchone() is not None
+            is_there = run(cursor, lock, **key, **at).fetchone() is not None
             waiting = inbox.IS_TO_REWIND
             if not is_there or run(cursor, waiting, id=instance_id).fetchone() is not None:
                 raise _HasMovedError
@@ -48,6 +51,8 @@ class Cleanup:
             run(cursor, history.CLEAR_HISTORY, id=instance_id)
             if not run(cursor, instances.PURGE_INSTANCE, **key).rowcount:
                 raise _HasMovedError
+            if sequence is not None:
+                run(cursor, archiving.FORGET, id=instance_id)
             audit.leave(self.database, cursor)
 
         try:

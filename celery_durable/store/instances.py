@@ -145,6 +145,16 @@ DUE_PURGES = Statement(
     " MAX(b.id) FROM durable_inbox b WHERE b.instance = i.id AND b.kind = 'RewindRequested') IS"
     " NULL ORDER BY i.purge_at, i.id LIMIT :limit {skip_locked}"
 )
+# without a lock: who archives one claims it, and compares before it deletes
+DUE_ARCHIVES = Statement(
+    DUE_PURGES.sql.replace("i.execution FROM", "i.execution, i.sequence, i.purge_at FROM").replace(
+        " {skip_locked}", ""
+    )
+)
+LOCK_END = Statement(
+    "SELECT 1 FROM durable_instances WHERE id = :id AND execution = :execution AND sequence ="
+    " :sequence {lock}"
+)
 # under this no parent that is rewound asks it
 LOCK_LIFE = Statement(
     "SELECT 1 FROM durable_instances WHERE id = :id AND execution = :execution {lock}"

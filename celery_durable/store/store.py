@@ -6,6 +6,7 @@ from ..engine import store_ports as ports
 from . import queries
 from .activity_limits import ActivityLimitRows
 from .answers import Answers
+from .archiving import ArchiveRows
 from .arrivals import Inbox
 from .audit import AuditRows
 from .cleanup import Cleanup
@@ -65,6 +66,7 @@ class Store:
         self.switches: ports.SwitchRows = SwitchRows(database, self.timing)
         self.upkeep: ports.Upkeep = Upkeep(database)
         self.audit: ports.AuditRows = AuditRows(database)
+        self.archiving: ports.ArchiveRows = ArchiveRows(database)
 
     @property
     def id(self) -> str:

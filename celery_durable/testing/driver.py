@@ -263,6 +263,8 @@ class Driver:
         if runtime.store.limits.is_due(0):
             runtime.runner.dispatcher.let_in()
         run_due_schedules(runtime.runner.starter)
+        if runtime.client.archiver is not None:
+            runtime.client.archiver.run(_BATCH)
         return bool(publisher.activities or publisher.turns)
 
     # -- all of it ---------------------------------------------------------------------------------

@@ -28,6 +28,7 @@ from ..engine.records import ActivityAttemptId
 from ..engine.recovery import Recovery
 from ..errors import ConfigurationError, DurableError
 from .activity import wrap_tasks
+from .archiving import ArchiveThread
 from .request import hold_messages, watch_revoke
 from .runtime import Runtime, runtime_of
 from .task_limits import check_limits, keep_limits
@@ -50,6 +51,7 @@ class RecoveryStep(bootsteps.StartStopStep):  # type: ignore[misc]
         #: When recovery ended its last tick, by this process's clock.
         self._last_tick: float = 0.0
         self._runtime: Runtime | None = None
+        self._archive: ArchiveThread | None = None
         self.witness: WorkerWitness = WorkerWitness(worker)
         super().__init__(worker, **options)
 
@@ -57,6 +59,8 @@ class RecoveryStep(bootsteps.StartStopStep):  # type: ignore[misc]
         """Prepare this process before the pool forks."""
         runtime = runtime_of(worker.app)
         runtime.registry.check()
+        if runtime.client.archiver is not None:
+            runtime.client.archiver.check()
         wrap_tasks(worker.app)
         check_limits(worker.app)
         hold_messages(worker.app)
@@ -89,6 +93,9 @@ class RecoveryStep(bootsteps.StartStopStep):  # type: ignore[misc]
         except DurableError as error:
             log.error("the durable store cannot be reached yet: %s", error)
         self._keep_limits(runtime)
+        if runtime.client.archiver is not None:
+            self._archive = ArchiveThread(runtime.client.archiver, self._stop)
+            self._archive.start()
         self._thread = threading.Thread(
             target=self._run, args=(worker,), name="durable-recovery", daemon=True
         )
@@ -164,6 +171,7 @@ class RecoveryStep(bootsteps.StartStopStep):  # type: ignore[misc]
             str(worker.hostname),
             self.witness,
             WorkerLostError,
+            wake_archive=None if self._archive is None else self._archive.wake,
         )
         is_down = False
         while not self._stop.wait(runtime.settings.recovery_interval):

@@ -17,7 +17,7 @@ from celery_durable.engine.draft import new_execution_id
 from celery_durable.engine.records import ActivityAttemptId, Claim, InboxKind, Outcome, Recorded
 from celery_durable.engine.writes import Committed, NewActivity, NewInbox, NewInstance, TurnCommit
 from celery_durable.store import Store
-from celery_durable.store.schema import history, inbox, instances, outbox, workers
+from celery_durable.store.schema import archiving, history, inbox, instances, outbox, workers
 
 T = TypeVar("T")
 MOVING = (RuntimeStatus.PENDING, RuntimeStatus.RUNNING)
@@ -28,6 +28,7 @@ TABLES = {
     "inbox": inbox,
     "outbox": outbox,
     "workers": workers,
+    "archiving": archiving,
 }
 
 

@@ -120,6 +120,7 @@ def open_url() -> Iterator[Callable[..., Store]]:
 #: Cases of all other modules run on SQLite, a quarter of them on a server too, and in the long tier all
 #: on both.
 BY_THE_DATABASE = {
+    "test_archive",
     "test_audit",
     "test_broadcast",
     "test_completions",

@@ -698,6 +698,45 @@ def test_the_doctor_says_once_what_is_wrong_with_all(new_app: Callable[..., Any]
     assert "PROBLEM  clock: see above" in found
 
 
+def test_many_are_exported_into_a_folder(shell: Shell, tmp_path: Path) -> None:
+    for number in range(3):
+        shell.start("a", f"s{number}")
+    folder = tmp_path / "shelf"
+    done = shell.run("export", "--name", "cli.sale", "--limit", "2", "--to", str(folder))
+    assert "wrote 2 files" in done.stderr
+    shell.run("export", "s0", "s1", "s2", "--to", str(folder))
+    files = sorted(folder.rglob("*.json.gz"))
+    assert len(files) == 3
+    assert "3 histories checked, 0 do not fit" in shell.run("replay", str(folder)).stdout
+    assert "1 histories checked, 0 do not fit" in shell.run("replay", str(files[0])).stdout
+    for wrong in ([], ["s0", "s1"], ["s0", "--name", "x"], ["--to", str(folder)]):
+        shell.run("export", *wrong, code=2)
+    shell.run("export", "none", "--to", str(folder), code=3)
+    files[0].write_bytes(b"\x1f\x8bdamage")
+    shell.run("replay", str(files[0]), code=1)
+
+
+def test_the_doctor_tells_what_waits_for_the_archive(new_app: Callable[..., Any]) -> None:
+    def shelve(document: str, key: str) -> None:
+        raise OSError("the shelf is full")
+
+    shell = Shell(new_app(task_always_eager=True, task_ignore_result=True))
+    assert "there is none: retention" in shell.run("doctor").stdout
+    shell.app.conf.durable_archive = shelve
+    shell.app.durable._runtime = None
+    shell.start("a", "s1")
+    assert "0 orchestrations wait for it" in shell.run("doctor", code=5).stdout
+    assert "could not be archived: OSError: the shelf is full" in (
+        shell.run("purge", "s1", code=4).stderr
+    )
+    found = shell.run("doctor", code=5).stdout
+    assert "1 orchestrations wait for the archive, which failed at 1 of them" in found
+    assert "at 's1'" in found and "OSError: the shelf is full" in found
+    shell.app.conf.durable_archive = "no.such.function"
+    shell.app.durable._runtime = None
+    assert "no.such.function" in shell.run("doctor", code=5).stdout
+
+
 def test_the_doctor_tells_of_code_and_schedules(shell: Shell) -> None:
     durable = shell.app.durable
     durable.runtime.store.workers.beat("w", "host-1")

@@ -34,7 +34,8 @@ def purge(control: Control, instance_id: str, *, recursive: bool = True) -> None
     """Delete a finished orchestration and its history; without effect if there is none.
 
     Raises:
-        InvalidState: it has not ended, or Celery has not been notified of its end yet.
+        InvalidState: it has not ended, or Celery has not been notified of its end yet, or the
+            archive failed: then it is kept.
     """
     refuse_inside_orchestrator("purge()")
     record = control.store.reads.fetch(check_instance_id(instance_id))
@@ -47,7 +48,11 @@ def purge(control: Control, instance_id: str, *, recursive: bool = True) -> None
             if child.status.is_terminal:
                 with also(child.id, {"parent": instance_id}):
                     purge(control, child.id)
-    if control.store.cleanup.purge(instance_id, record.execution):
+    sequence = None
+    if control.archiver is not None:
+        control.archiver.archive(record)
+        sequence = record.sequence
+    if control.store.cleanup.purge(instance_id, record.execution, sequence):
         control.runner.observation.purged(instance_id, record.name)
 
 
