@@ -116,10 +116,12 @@ class Driver:
         to be missing.
         """
         self._tried.clear()
-        activities, turns = self.publisher.activities, self.publisher.turns
+        publisher = self.publisher
+        activities, turns, retries = publisher.activities, publisher.turns, publisher.retries
         self._process.close()
         self._begin_process()
-        self.publisher.activities, self.publisher.turns = activities, turns
+        publisher = self.publisher
+        publisher.activities, publisher.turns, publisher.retries = activities, turns, retries
         database = self.place.database
         for statement in _LOOK_NOW:
             database.change_one(statement)
@@ -153,7 +155,8 @@ class Driver:
         database = self.place.database
         (moment,) = database.fetch_one(_NEXT_DUE)
         ends = [until_of(each) for each in self.place.store.switches.read() if not each.lifted_at]
-        due = [int(each) for each in (moment, *ends) if each is not None]
+        retries = [kept.due for kept in self.publisher.retries]
+        due = [int(each) for each in (moment, *ends, *retries) if each is not None]
         return min(due, default=None)
 
     # -- steps -------------------------------------------------------------------------------------
@@ -182,6 +185,14 @@ class Driver:
                 lambda: publisher.run_activity(row),
             )
             self._acknowledge(publisher.activities, row)
+            return True
+        if (retry := publisher.due_retry()) is not None:
+            row = retry.row
+            self._work(
+                f"while activity {row.name} ran again for {row.instance!r}",
+                lambda: publisher.run_retry(retry),
+            )
+            self._acknowledge(publisher.retries, retry)
             return True
         if publisher.turns:
             instance, tries = message = publisher.turns[0]

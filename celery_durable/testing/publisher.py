@@ -2,19 +2,37 @@
 
 from __future__ import annotations
 
+import functools
+import inspect
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NamedTuple, NoReturn
+
+from celery import states
+from celery.exceptions import Retry
+from celery.result import EagerResult
 
 from ..core.status import RuntimeStatus
 from ..engine.records import ActivityAttemptId, ActivityRow, TurnAddress
 from ..engine.store_ports import Store
 from ..errors import DurableError
+from ..worker.delivery import delay_of
 from ..worker.publisher import CeleryPublisher
 from .crash_points import CrashPoints
 
-__all__ = ["InlinePublisher"]
+__all__ = ["InlinePublisher", "KeptRetry"]
+
+
+class KeptRetry(NamedTuple):
+    """A message of Celery's own, for a moment."""
+
+    #: When it is to run: microseconds since the epoch, by the store's clock.
+    due: int
+    row: ActivityRow
+    signature: Any
+    #: Celery's count.
+    number: int
 
 
 class InlinePublisher(CeleryPublisher):
@@ -25,6 +43,8 @@ class InlinePublisher(CeleryPublisher):
         self.store: Store = args[1]
         self.finisher.stores_results = False  # a result backend is a server, too
         self.activities: deque[ActivityRow] = deque()
+        #: What bodies have asked for by ``self.retry()``, in the order of their times.
+        self.retries: list[KeptRetry] = []
         #: Of each turn message: the instance, and how often recovery has sent it.
         self.turns: deque[tuple[str, int]] = deque()
         self.points: CrashPoints = CrashPoints()
@@ -59,9 +79,13 @@ class InlinePublisher(CeleryPublisher):
         """Keep activities; one that is here already is not doubled."""
         for row in rows:
             with self._sending(f"activity {row.name}"):
-                if all(kept.ticket != row.ticket for kept in self.activities):
+                if row.ticket not in {kept.ticket for kept in self._kept_rows()}:
                     self.activities.append(row)
         return {}
+
+    def _kept_rows(self) -> Iterator[ActivityRow]:
+        yield from self.activities
+        yield from (kept.row for kept in self.retries)
 
     def finish(
         self,
@@ -89,8 +113,8 @@ class InlinePublisher(CeleryPublisher):
         self.run_all()
 
     def run_activity(self, row: ActivityRow) -> None:
-        """Run one activity, as Celery does with ``task_always_eager``; but a worker has each header
-        as an attribute of ``task.request``, too.
+        """Run one activity, as Celery does with ``task_always_eager``; but its request has what it
+        has in a worker, and ``self.retry()`` waits.
 
         Raises:
             DurableError: this process does not have the task.
@@ -100,15 +124,32 @@ class InlinePublisher(CeleryPublisher):
                 f"orchestration {row.instance!r} calls {row.name!r}, which is not registered here",
                 instance_id=row.instance,
             )
-        with _headers_as_attributes(self.app.tasks[row.name]):
-            super().publish_activities([row])
+        self._run(row, lambda: super(InlinePublisher, self).publish_activities([row]))
+
+    def due_retry(self) -> KeptRetry | None:
+        """Return the next retry whose time has come."""
+        now = self.store.now()
+        return next((kept for kept in self.retries if kept.due <= now), None)
+
+    def run_retry(self, kept: KeptRetry) -> None:
+        """Run a body again that has asked for it."""
+        self._run(kept.row, lambda: kept.signature.apply(retries=kept.number, throw=False))
+
+    def _run(self, row: ActivityRow, run: Callable[[], object]) -> None:
+        def keep(retry: Retry, signature: Any, number: int) -> None:
+            due = self.store.now() + delay_of(retry)
+            self.retries.append(KeptRetry(due, row, signature, number))
+            self.retries.sort(key=lambda kept: kept.due)
+
+        with _as_in_a_worker(self.app.tasks[row.name], row, keep):
+            run()
 
 
-class _WithHeaders:
-    """A task's stack of requests, on which each has its headers as attributes."""
+class _Requests:
+    """A task's stack of requests, each of which is as a worker would have it."""
 
-    def __init__(self, stack: Any) -> None:
-        self._stack = stack
+    def __init__(self, stack: Any, row: ActivityRow) -> None:
+        self._stack, self._row = stack, row
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._stack, name)
@@ -118,21 +159,79 @@ class _WithHeaders:
 
     def push(self, request: Any) -> Any:
         known = vars(request)
+        if known.get("id") == self._row.ticket.task_id:
+            known["parent_id"] = self._row.instance
+            known["root_id"] = self._row.root_id or self._row.instance
         for name, value in (known.get("headers") or {}).items():
             known.setdefault(name, value)
         return self._stack.push(request)
 
 
+class _Later:
+    """What ``self.retry()`` asks for: Celery would run it at once."""
+
+    def __init__(self, retry: Retry, keep: Callable[[Retry, Any, int], None]) -> None:
+        self._retry, self._signature, self._keep = retry, retry.sig, keep
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._signature, name)
+
+    def apply(self, *, retries: int, **_: Any) -> EagerResult:
+        self._keep(self._retry, self._signature, retries)
+        return EagerResult(self._signature.id, self._retry, states.RETRY)
+
+
+class _ReplacedError(BaseException):
+    """Ends a body that is replaced, with what its replacement, which runs at once, returned."""
+
+    def __init__(self, result: Any) -> None:
+        super().__init__("it is replaced")
+        self.result = result
+
+
 @contextmanager
-def _headers_as_attributes(task: Any) -> Iterator[None]:
-    known = vars(task).get("request_stack")
-    task.request_stack = _WithHeaders(task.request_stack)
+def _as_in_a_worker(
+    task: Any, row: ActivityRow, keep: Callable[[Retry, Any, int], None]
+) -> Iterator[None]:
+    """Let a task that Celery runs eagerly find what it would find in a worker."""
+    known, own, own_replace, body = dict(vars(task)), task.retry, task.replace, task.run
+
+    def retry(*args: Any, **options: Any) -> Any:
+        try:
+            asked = own(*args, **options)
+        except Retry as raised:
+            raised.sig = _Later(raised, keep)
+            raise
+        asked.sig = _Later(asked, keep)
+        return asked
+
+    def replace(signature: Any) -> NoReturn:
+        raise _ReplacedError(own_replace(signature))
+
+    @functools.wraps(body)
+    def run(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return body(*args, **kwargs)
+        except _ReplacedError as ended:
+            return ended.result
+
+    @functools.wraps(body)
+    async def arun(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return await body(*args, **kwargs)
+        except _ReplacedError as ended:
+            return ended.result
+
+    runs = arun if inspect.iscoroutinefunction(body) else run
+    changed = {"retry": retry, "replace": replace, "run": runs}
+    changed["request_stack"] = _Requests(task.request_stack, row)
+    vars(task).update(changed)
     try:
         yield
     finally:
-        del task.request_stack
-        if known is not None:
-            task.request_stack = known
+        for name in changed:
+            del vars(task)[name]
+        vars(task).update({name: known[name] for name in changed if name in known})
 
 
 def _nothing() -> None:

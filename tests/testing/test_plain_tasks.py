@@ -66,6 +66,24 @@ def unlisted():
     return "not"
 
 
+@app.task(name="plain.raises", bind=True, durable=True)
+def raises(self):
+    ran.append(self.request.parent_id)
+    raise self.replace(listed.s())
+
+
+@app.task(name="plain.returns", bind=True, durable=True)
+def returns(self):
+    ran.append(self.request.parent_id)
+    return self.replace(listed.s())
+
+
+@app.task(name="plain.asynchronous", bind=True, durable=True)
+async def asynchronous(self):
+    ran.append(self.request.parent_id)
+    raise self.replace(listed.s())
+
+
 @app.task(name="plain.retrying", bind=True, durable=True, max_retries=3)
 def retrying(self):
     ran.append(self.request.retries)
@@ -185,9 +203,24 @@ def test_a_direct_call_and_apply_run_the_body(env):
 
 def test_its_own_retries_are_one_attempt_of_one_instance(env):
     run = retrying.delay()
+    env.run_until_idle()
+    assert ran == [0]
+    env.advance(seconds=59)
+    assert ran == [0]
+    env.advance(seconds=1)
+    assert ran == [0, 1]
     env.advance(HOUR)
     assert ran == [0, 1, 2] and durable.count() == 1
     assert durable.get(run.id).output == 2
+    begun = [call.at for call in env.calls(retrying)]
+    assert [later - begun[0] for later in begun] == [timedelta(minutes=n) for n in range(3)]
+
+
+@pytest.mark.parametrize("name", ["raises", "returns", "asynchronous"])
+def test_its_request_is_that_of_a_worker_and_it_may_be_replaced(env, name):
+    run = app.tasks[f"plain.{name}"].delay()
+    env.advance(HOUR)
+    assert ran == [run.id] and durable.get(run.id).output == "listed"
 
 
 def test_what_it_is_replaced_by_gives_its_outcome(env):
