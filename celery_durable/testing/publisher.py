@@ -223,7 +223,7 @@ def _as_in_a_worker(
             return ended.result
 
     runs = arun if inspect.iscoroutinefunction(body) else run
-    changed = {"retry": retry, "replace": replace, "run": runs}
+    changed: dict[str, Any] = {"retry": retry, "replace": replace, "run": runs}
     changed["request_stack"] = _Requests(task.request_stack, row)
     vars(task).update(changed)
     try:
