@@ -17,8 +17,15 @@ __all__ = [
     "Move",
     "Overlap",
     "ScheduleRow",
+    "Settling",
 ]
 
+
+_SECOND = 1_000_000
+#: After what was sent last is due to be looked at, and the proof of that has come.
+_SETTLED = 7 * _SECOND
+#: A loss is another one when none was found for so long.
+_ANOTHER = 10 * _SECOND
 
 Overlap = Literal["skip", "buffer", "cancel", "allow"]
 
@@ -83,6 +90,26 @@ class DueActivity:
     now: int
     #: It waits for its completion by token.
     is_deferred: bool = False
+
+
+@dataclass(slots=True)
+class Settling:
+    """How long a great loss is left alone, as when a broker has lost its queues.
+
+    What was sent in the last seconds before is not proven to be lost yet. Were the rest sent at
+    once, it would be proven only when that has drained; so all is sent together, a moment later.
+    """
+
+    #: When messages in bulk were first and last found to be lost: the store's clock.
+    began: int = 0
+    last: int = 0
+
+    def holds(self, now: int) -> bool:
+        """Tell whether a loss in bulk, found now, is left to a later look."""
+        if not 0 <= now - self.last < _ANOTHER:
+            self.began = now
+        self.last = now
+        return now - self.began < _SETTLED
 
 
 @dataclass(frozen=True)

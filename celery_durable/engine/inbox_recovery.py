@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from ..core.status import RuntimeStatus
 from .draft import new_execution_id
-from .due import DueWake, Lost
+from .due import DueWake, Lost, Settling
 from .entities import entity_of
 from .ports import Publisher
 from .records import InboxKind, TurnAddress
@@ -30,11 +30,12 @@ class InboxRecovery:
     store: Store
     publisher: Publisher
     registry: Registry
+    settling: Settling = field(default_factory=Settling)
 
     def repair(self, limit: int, lost: Lost | None = None) -> int:
         """Send the turn messages that are missing, without ``lost`` all that may be.
 
-        Return how many rows were looked at.
+        Return how many rows were looked at; 0 too if a great loss is left to a later look.
         """
         turns = list[DueWake]()
         due = self.store.recovery.due_wakes(limit, lost)
@@ -57,6 +58,10 @@ class InboxRecovery:
                 self._announce(wake)
             elif self._may_send(wake, lost):
                 turns.append(wake)
+        # what was never sent waits for nothing
+        gone = [] if lost is None else [each for each in turns if each.sends >= 0]
+        if len(gone) >= limit and self.settling.holds(gone[0].now):
+            return 0
         self._send_turns(turns)
         return len(due)
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from .._errors import ActivityInterrupted, ActivityTimeout
 from ..core.ports import Codec
 from ..settings import Settings
 from .at_most_once import counted_crashes, is_begun
-from .due import DueActivity, Lost
+from .due import DueActivity, Lost, Settling
 from .engine import Engine
 from .inbox_recovery import back_off
 from .outcome import Verdict
@@ -37,11 +37,12 @@ class OutboxRecovery:
     settings: Settings
     #: Makes the error of an attempt whose workers died, of the text: its type is stored.
     worker_lost: Callable[[str], Exception]
+    settling: Settling = field(default_factory=Settling)
 
     def repair(self, limit: int, lost: Lost | None = None) -> int:
         """Time out what is late, send what is lost, without ``lost`` all that may be.
 
-        Return how many rows were looked at.
+        Return how many rows were looked at; 0 too if a great loss is left to a later look.
         """
         lacking = list[DueActivity]()
         due = self.store.recovery.due_activities(limit, lost)
@@ -64,6 +65,10 @@ class OutboxRecovery:
                 self.store.recovery.move_activity(activity, None)
             elif self._may_send(activity, lost):
                 lacking.append(activity)
+        # what was never sent waits for nothing
+        gone = [] if lost is None else [each for each in lacking if each.sent_at is not None]
+        if len(gone) >= limit and self.settling.holds(gone[0].now):
+            return 0
         self._send(lacking)
         return len(due)
 

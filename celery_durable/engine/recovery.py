@@ -56,6 +56,8 @@ _MOST_SKEW = 30
 _REST = 20  # so many times as long as rows that only wait took to read, they are left alone
 _LONGEST_REST = 5.0
 _ROUNDS = 4  # full batches a tick: what was not sent at once is fed to the broker in order, bounded
+_MOST_ROUNDS = 20  # as long as that takes less than
+_BUSY = 0.5  # seconds
 
 
 @dataclass(slots=True)
@@ -198,19 +200,26 @@ class Recovery:
         began, found = time.monotonic(), 0
         lost = self.inquiry.advance(due.now)
         of_turns = lost.of_turns(self.publisher.turn_queue_of)
-        for _ in range(_ROUNDS):
-            rows = self.repair_wakes(of_turns) if due.has_wakes else 0
-            found += rows
-            if rows < self.batch:
-                break
-        for _ in range(_ROUNDS):
-            rows = self.repair_activities(lost) if due.has_activities else 0
-            found += rows
-            if rows < self.batch:
-                break
+        if due.has_wakes:
+            found += self._in_batches(lambda: self.repair_wakes(of_turns))
+        if due.has_activities:
+            found += self._in_batches(lambda: self.repair_activities(lost))
         if not found and self.inquiry.has_backlog:
             rest = min(_REST * (time.monotonic() - began), _LONGEST_REST)
             self._rests_until = now + rest
+
+    def _in_batches(self, repair: Callable[[], int]) -> int:
+        """Repair batch after batch, as long as they are full; bounded, as this process has other
+        things to do. Return how many rows were looked at.
+        """
+        began, found = time.monotonic(), 0
+        for number in range(1, _MOST_ROUNDS + 1):
+            rows = repair()
+            found += rows
+            is_long = number >= _ROUNDS and time.monotonic() - began > _BUSY
+            if rows < self.batch or is_long:
+                break
+        return found
 
     def _admit(self, due: Backlog, now: float) -> None:
         """Admit what has room, where the process that made the room could not.
