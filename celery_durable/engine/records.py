@@ -231,7 +231,8 @@ class Outcome:
 
     ``ran`` is how many microseconds its body took, None if no worker saw it.
 
-    ``added`` are the encoded signatures that it adds to its chord.
+    ``added`` are the encoded signatures that it adds to its chord; ``worker`` is who ran it, where
+    the task wants that to be kept.
     """
 
     ticket: ActivityAttemptId
@@ -239,11 +240,12 @@ class Outcome:
     has_failed: bool
     ran: int | None = None
     added: str | None = None
+    worker: str | None = None
 
     @property
     def facts(self) -> dict[str, Any] | None:
         """What its event notes beside the payload."""
-        noted = {"ran": self.ran, "added": self.added}
+        noted = {"ran": self.ran, "added": self.added, "worker": self.worker}
         return {name: value for name, value in noted.items() if value is not None} or None
 
 

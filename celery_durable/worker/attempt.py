@@ -338,13 +338,22 @@ class Attempt:
         codec = self.runtime.codec
         added = codec.encode(self.added) if self.added else None
         try:
-            return Outcome(self.ticket, codec.encode(result), False, self.ran, added)
+            return Outcome(
+                self.ticket, codec.encode(result), False, self.ran, added, self._noted_worker
+            )
         except PayloadError as problem:
             raise PayloadError(f"activity {self.task.name} returned {problem}") from None
 
     def _failure_of(self, error: BaseException) -> Outcome:
         failure = self.runtime.codec.encode_failure(error)
-        return Outcome(self.ticket, failure, has_failed=True, ran=self.ran)
+        worker = self._noted_worker
+        return Outcome(self.ticket, failure, has_failed=True, ran=self.ran, worker=worker)
+
+    @property
+    def _noted_worker(self) -> str | None:
+        """Who runs it, if the task wants history to have that."""
+        notes = getattr(self.task, "durable_notes_worker", False)
+        return str(self.request.hostname) if notes and self.request.hostname else None
 
     def _accept(
         self, view: AttemptView | None, result: Any, error: BaseException | None

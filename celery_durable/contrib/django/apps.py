@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from celery.signals import celeryd_init
 from django.apps import AppConfig
+from django.conf import settings
 from django.db import connections
 from django.db.models.signals import post_migrate
 from django.utils.translation import gettext_lazy as _
@@ -32,7 +34,21 @@ class CeleryDurableConfig(AppConfig):
         register_checks()
 
         watch_transactions(open_block)
+        celeryd_init.connect(_offer_tasks)
         post_migrate.connect(_use_write_ahead_log, sender=self)
+
+
+def _offer_tasks(**_: Any) -> None:
+    """Let a worker run the tasks of Django's own framework, if a backend of ours is configured."""
+    backends = getattr(settings, "TASKS", None) or {}
+    if any(
+        str(each.get("BACKEND", "")).startswith(f"{__package__}.tasks.")
+        for each in backends.values()
+    ):
+        from .task_running import offer_all
+        from .tasks import DurableBackend
+
+        offer_all(DurableBackend)
 
 
 def _use_write_ahead_log(*, using: str, **_: Any) -> None:

@@ -4,6 +4,8 @@ import json
 import os
 from pathlib import Path
 
+from celery_durable import RetryPolicy
+
 _HERE = Path(os.environ.get("DURABLE_DJANGO_DIR", Path(__file__).parent))
 _SQLITE = {
     "ENGINE": "django.db.backends.sqlite3",
@@ -61,6 +63,19 @@ TEMPLATES = [
     }
 ]
 
+TASKS = {  # of Django 6.0 and later
+    "default": {
+        "BACKEND": "celery_durable.contrib.django.tasks.DurableBackend",
+        "QUEUES": ["default", "mails"],
+        "OPTIONS": {"retry": RetryPolicy(first_interval=0, max_attempts=3)},
+    },
+    "once": {
+        "BACKEND": "celery_durable.contrib.django.tasks.DurableBackend",
+        "QUEUES": [],
+        "OPTIONS": {"timeout": 600},
+    },
+    "immediate": {"BACKEND": "django.tasks.backends.immediate.ImmediateBackend"},
+}
 CELERY_BROKER_URL = os.environ.get("DURABLE_DJANGO_BROKER", "memory://")
 CELERY_TASK_IGNORE_RESULT = True
 CELERY_DURABLE_BACKEND_URL = os.environ.get("DURABLE_DJANGO_STORE", "django://default")

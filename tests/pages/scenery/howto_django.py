@@ -5,6 +5,7 @@ from django.db import connection, models
 
 from tests.pages.scenery.django_project import durable, module
 
+SKIPPED = {2: "of Django 6.0 and later: tests/django/test_tasks.py"}
 INSTALLED_APPS: list[str] = []
 app = Celery("shop")
 app.config_from_object("django.conf:settings", namespace="CELERY")

@@ -19,7 +19,18 @@ from ....inspection.views import without_message
 
 __all__ = ["without_messages", "without_notes", "without_payloads"]
 
-_TELLING = ("due", "ran", "at", "id", "fork_of", "members", "injected", "recursive", "rebuilt")
+_TELLING = (
+    "due",
+    "ran",
+    "worker",
+    "at",
+    "id",
+    "fork_of",
+    "members",
+    "injected",
+    "recursive",
+    "rebuilt",
+)
 
 
 def without_messages(texts: Mapping[str, str]) -> dict[str, str]:

@@ -4,6 +4,7 @@ import os
 import signal
 from pathlib import Path
 
+import django
 from celery import shared_task
 from django.db import transaction
 
@@ -11,6 +12,9 @@ from celery_durable import RetryPolicy, durable_context, entity, orchestrator
 from tests.django.project.celery import durable
 
 from .models import Order, Payment
+
+if django.VERSION >= (6, 0):
+    from .django_tasks import *  # noqa: F403
 
 
 @shared_task
