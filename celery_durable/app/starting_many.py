@@ -166,8 +166,8 @@ class StartingMany:
 
         Args:
             signatures: see ``start_many``.
-            session: also an ``AsyncSession`` or ``AsyncConnection`` of SQLAlchemy, over psycopg,
-                whose transaction they join.
+            session: also an ``AsyncSession`` or ``AsyncConnection`` of SQLAlchemy (psycopg,
+                asyncpg, aiosqlite, asyncmy), whose transaction they join.
             **options: those of ``start_many``.
 
         Example:

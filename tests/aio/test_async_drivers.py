@@ -15,7 +15,7 @@ import sqlalchemy as sa
 from celery import Celery
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession, create_async_engine
 
-from celery_durable import Durable, InstanceNotFound, Limit, durable_context
+from celery_durable import Durable, InstanceExists, InstanceNotFound, Limit, durable_context
 from celery_durable.app.callers_driver import _typed
 
 #: Entities have a name for each application: Celery keeps what is shared for all that follow.
@@ -115,6 +115,19 @@ def test_starts_join(durable: Durable, urls: Any, commits: bool, kind: type) -> 
                 durable.app.tasks["tests.drivers"].s("a"), instance_id="plain", session=session
             )
             assert again.id == "plain"
+            runs += await durable.astart_many(
+                [each.pop("signature") for each in starts(durable)],
+                instance_ids=["many-1", "plain", None, "many-2", "many-3", "many-1"],
+                tags=[{"shop": "Zürich"}, None, {}, None, None, None],
+                session=session,
+            )
+            with pytest.raises(InstanceExists):
+                await durable.astart_many(
+                    [durable.app.tasks["tests.drivers"].s()] * 2,
+                    instance_ids=["not-there", "plain"],
+                    if_exists="raise",
+                    session=session,
+                )
             await (session.commit() if commits else session.rollback())
         for run in runs:
             if commits:
@@ -125,7 +138,10 @@ def test_starts_join(durable: Durable, urls: Any, commits: bool, kind: type) -> 
         await engine.dispose()
 
     asyncio.run(life())
+    with pytest.raises(InstanceNotFound):
+        durable.get("not-there")
     if commits:
+        assert durable.get("many-1").tags == {"shop": "Zürich"}
         assert durable.get("tagged").tags == {"shop": "Zürich", "n": "1"}
 
 
@@ -144,6 +160,8 @@ def test_events_signals_and_completions_join(durable: Durable, urls: Any, commit
             await session.execute(sa.text("SELECT 1"))
             await run.araise_event("paid", {"by": "ada"}, session=session)
             await durable.araise_event("run", "other", session=session)
+            done = await durable.araise_event_many("all", id_prefix="r", session=session)
+            assert done.done == 1
             await counter.asignal(session=session).add(2)
             assert await durable.acomplete(token, [1, None], session=session)
             await (session.commit() if commits else session.rollback())
@@ -151,8 +169,8 @@ def test_events_signals_and_completions_join(durable: Durable, urls: Any, commit
 
     before = rows(durable)
     asyncio.run(life())
-    # two events, an outcome, a signal, and the start of the entity that it is for
-    assert rows(durable) == (before + 5 if commits else before)
+    # three events, an outcome, a signal, and the start of the entity that it is for
+    assert rows(durable) == (before + 6 if commits else before)
     assert durable.complete(token, 2) is not commits
 
 

@@ -161,6 +161,15 @@ class TestList(FlowerCase):
         run = self.parent.apply_async(task_id="p")
         assert f"child {run.id}/child" in text_of(self.get("/orchestrations", name="tab.parent"))
 
+    def test_pauses_say_why_and_until_when(self) -> None:
+        switches = self.durable.runtime.store.switches
+        switches.count_failure("tab.charge", 1, 1, 60_000_000, "paused by itself: <b>")
+        self.durable.runtime.runner.switches.refresh()
+        (pause,) = self.durable.pauses()
+        page = self.get("/orchestrations")
+        assert "paused by itself: &lt;b&gt;" in page and "<b>" not in page
+        assert f"until {pause.until:%Y-%m-%dT%H:%M:%S}" in text_of(page)
+
     def test_filters(self) -> None:
         self.order.apply_async((1,), task_id="order-1")
         self.durable.start(

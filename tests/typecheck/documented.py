@@ -83,6 +83,9 @@ def view() -> None:
     assert_type(run.wait(timeout=3), list[str])
     assert_type(fulfil.delay("a"), Orchestration[list[str]])
     assert_type(durable.start(ship.s("a").set(queue="fast")).wait(), float)
+    many = durable.start_many([fulfil.s("a"), fulfil.s("b")], tags=[None, {"n": "2"}])
+    assert_type(many, list[Orchestration[list[str]]])
+    durable.start_many(fulfil.s("a"), ids=["x"])  # expect: No overload variant of "start_many"
     handle: Orchestration = durable.get("order-1")
     handle.suspend(reason="why")
     durable.find(status="FAILED", tags={"customer": "7"}, limit=10)

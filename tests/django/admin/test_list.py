@@ -245,3 +245,12 @@ def test_rows_are_not_added_changed_or_deleted(shop: Site) -> None:
         == 405
     )
     assert shop.status("done-1") == "COMPLETED"
+
+
+def test_a_pause_says_why_and_until_when(site: Site) -> None:
+    runtime = site.durable.runtime
+    runtime.store.switches.count_failure("orders.charge", 1, 1, 60_000_000, "paused by itself: <b>")
+    runtime.runner.switches.refresh()
+    text = site.get(site.address("instance_changelist")).text
+    assert "orders.charge is paused since" in text and "paused by itself: <b>" in text
+    assert "It ends by itself at" in text
