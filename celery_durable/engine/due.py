@@ -96,8 +96,8 @@ class DueActivity:
 class Settling:
     """How long a great loss is left alone, as when a broker has lost its queues.
 
-    What was sent in the last seconds before is not proven to be lost yet. Were the rest sent at
-    once, it would be proven only when that has drained; so all is sent together, a moment later.
+    Of what was sent in the last seconds before, nothing is proven yet. Were the rest sent at once,
+    that would be proven only when the rest has drained; so all is sent together, a moment later.
     """
 
     #: When messages in bulk were first and last found to be lost: the store's clock.
@@ -131,6 +131,11 @@ class Lost:
             {queue: self.by_queue[turns] for queue, turns in names if turns in self.by_queue},
             self.rest,
         )
+
+    @property
+    def latest(self) -> int:
+        """The latest moment of any queue."""
+        return max(self.by_queue.values(), default=self.rest)
 
     def has(self, queue: str | None, check_at: int) -> bool:
         """Tell whether the message of a row is lost."""

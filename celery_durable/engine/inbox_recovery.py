@@ -58,12 +58,17 @@ class InboxRecovery:
                 self._announce(wake)
             elif self._may_send(wake, lost):
                 turns.append(wake)
-        # what was never sent waits for nothing
-        gone = [] if lost is None else [each for each in turns if each.sends >= 0]
-        if len(gone) >= limit and self.settling.holds(gone[0].now):
+        if lost is not None and self._settles(turns, limit, lost):
             return 0
         self._send_turns(turns)
         return len(due)
+
+    def _settles(self, turns: Sequence[DueWake], limit: int, lost: Lost) -> bool:
+        """Tell whether a loss in bulk is left to a later look; what was never sent is not lost."""
+        if sum(wake.sends >= 0 for wake in turns) < limit:
+            return False
+        is_early = self.settling.holds(turns[0].now)
+        return is_early and self.store.recovery.has_fresh_wakes(lost.latest)
 
     def _announce(self, wake: DueWake) -> None:
         """Send the message of a timer that is due soon.

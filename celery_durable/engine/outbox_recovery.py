@@ -65,12 +65,17 @@ class OutboxRecovery:
                 self.store.recovery.move_activity(activity, None)
             elif self._may_send(activity, lost):
                 lacking.append(activity)
-        # what was never sent waits for nothing
-        gone = [] if lost is None else [each for each in lacking if each.sent_at is not None]
-        if len(gone) >= limit and self.settling.holds(gone[0].now):
+        if lost is not None and self._settles(lacking, limit, lost):
             return 0
         self._send(lacking)
         return len(due)
+
+    def _settles(self, lacking: Sequence[DueActivity], limit: int, lost: Lost) -> bool:
+        """Tell whether a loss in bulk is left to a later look; what was never sent is not lost."""
+        if sum(activity.sent_at is not None for activity in lacking) < limit:
+            return False
+        is_early = self.settling.holds(lacking[0].now)
+        return is_early and self.store.recovery.has_fresh_activities(lost.latest)
 
     def _is_held(self, activity: DueActivity) -> bool:
         """Leave an attempt that is to begin, or begin again, to the end of a pause."""

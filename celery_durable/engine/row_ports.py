@@ -130,6 +130,14 @@ class RecoveryRows(Protocol):
         Those that only lack a message only if it is ``lost`` (None: any).
         """
 
+    def has_fresh_wakes(self, after: int) -> bool:
+        """Tell whether turn messages were sent so lately that nothing is proven of them: their
+        looks are due after ``after``, and within seconds.
+        """
+
+    def has_fresh_activities(self, after: int) -> bool:
+        """Tell the same of activities that wait for a worker."""
+
     def move_wake(self, due: DueWake, after: int | None, *, sends: int | None = None) -> bool:
         """Backlog at the row again later; False if another sweeper was first.
 

@@ -155,6 +155,10 @@ DUE_WAKES_IF = (
     " 'RUNNING') OR {lost}) ORDER BY b.check_at, b.id LIMIT :limit"
 )
 DUE_WAKES = Statement(DUE_WAKES_IF.replace("{lost}", "{true}"))
+FRESH_WAKES = Statement(
+    "SELECT 1 FROM durable_inbox WHERE check_at > :after AND check_at <= {once} + :ahead AND sends"
+    " >= 0 AND wake_at IS NOT NULL AND visible_at <= {once} LIMIT 1"
+)
 MOVE_WAKE = Statement(
     "UPDATE durable_inbox SET check_at = :next, sends = :sends WHERE id = :id AND check_at = :seen"
 )

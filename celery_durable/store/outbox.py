@@ -96,6 +96,10 @@ DUE_ACTIVITIES_IF = (
     " o.command LIMIT :limit"
 )
 DUE_ACTIVITIES = Statement(DUE_ACTIVITIES_IF.replace("{lost}", "{true}"))
+FRESH_ACTIVITIES = Statement(
+    "SELECT 1 FROM durable_outbox WHERE check_at > :after AND check_at <= {once} + :ahead AND"
+    " sent_at IS NOT NULL AND holder IS NULL AND gate IS NULL LIMIT 1"
+)
 # the messages of these have been received, and are with a worker
 KEEP_ACTIVITIES = ManyRows(
     "UPDATE durable_outbox SET check_at = {least}({now} + :delay, COALESCE(deadline_at, {now} +"

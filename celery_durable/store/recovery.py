@@ -11,9 +11,11 @@ from functools import cache
 from typing import Any, TypeVar
 
 from ..engine.due import Backlog, DueActivity, DueWake, Lost
+from ..engine.writes import CHECK_MESSAGE_AFTER
 from . import inbox, outbox
 from .runner import Cursor, ManyRows, Runner
 from .statements import Statement
+from .timing import Timing
 from .values import portions
 
 __all__ = ["RecoveryRows"]
@@ -38,8 +40,9 @@ LOOK = Statement(
 class RecoveryRows:
     """What is due to be looked at (``engine.store_ports.RecoveryRows``)."""
 
-    def __init__(self, database: Runner) -> None:
+    def __init__(self, database: Runner, timing: Timing) -> None:
         self.database = database
+        self.timing = timing
 
     def read_backlog(self, lease: int, worker: str = "") -> Backlog:
         """Tell what there is to repair; see ``engine.store_ports``."""
@@ -84,6 +87,17 @@ class RecoveryRows:
             lambda cursor: self.database.run(cursor, statement, limit=limit, **bounds).fetchall()
         )
         return [inbox.due_wake(row) for row in rows]
+
+    def has_fresh_wakes(self, after: int) -> bool:
+        """Tell whether turn messages were sent so lately that nothing is proven of them."""
+        return self._has_fresh(inbox.FRESH_WAKES, after, CHECK_MESSAGE_AFTER)
+
+    def has_fresh_activities(self, after: int) -> bool:
+        """Tell the same of activities."""
+        return self._has_fresh(outbox.FRESH_ACTIVITIES, after, self.timing.resend_after)
+
+    def _has_fresh(self, statement: Statement, after: int, ahead: int) -> bool:
+        return self.database.fetch_one(statement, after=after, ahead=ahead) is not None
 
     def move_wake(self, due: DueWake, after: int | None, *, sends: int | None = None) -> bool:
         """Backlog at the row again ``after`` microseconds, ``sends`` having been sent.

@@ -57,7 +57,7 @@ class Store:
         self.inbox: ports.Inbox = inbox
         self.answers: ports.Answers = Answers(database)
         self.reads: ports.Reads = Reads(database)
-        self.recovery: ports.RecoveryRows = RecoveryRows(database)
+        self.recovery: ports.RecoveryRows = RecoveryRows(database, self.timing)
         self.workers: ports.Workers = Workers(database)
         self.schedules: ports.Schedules = Schedules(database, starts, inbox)
         self.admission: ports.AdmissionRows = AdmissionRows(database)

@@ -21,6 +21,7 @@ from .builders import (
     commit,
     event,
     hold,
+    new_instance,
     record,
     rows,
     succeeded,
@@ -503,3 +504,14 @@ def test_all_living_workers_must_have_told(store: Store) -> None:
     assert store.workers.told_since(LEASE) == started["b"] + 5
     store.workers.tell("a", store.now() + 3600 * SECOND)
     assert store.workers.told_since(LEASE) == 0, "the clock has stepped back since"
+
+
+def test_what_was_sent_lately_is_known_to_be_unproven(store: Store) -> None:
+    assert not store.recovery.has_fresh_activities(0) and not store.recovery.has_fresh_wakes(0)
+    assert store.starts.insert(new_instance("a", check_after=4 * SECOND))
+    assert store.recovery.has_fresh_wakes(0)
+    begin(store, "b", [activity()])
+    now = store.now()
+    assert store.recovery.has_fresh_activities(now)
+    assert not store.recovery.has_fresh_activities(now + LEASE)
+    assert not store.recovery.has_fresh_wakes(now + LEASE)

@@ -37,6 +37,8 @@ class Rows:
     def __init__(self) -> None:
         self.due: list[Any] = []
         self.taken: list[Any] = []
+        self.has_fresh = True
+        self.has_fresh_activities = self.has_fresh_wakes = lambda after: self.has_fresh
         self.due_activities = self.due_wakes = lambda limit, lost: self.due[:limit]
 
     def resend(self, rows: Any, back_off: Any) -> list[Any]:
@@ -78,6 +80,10 @@ def test_a_full_batch_of_lost_messages_waits_and_nothing_else(kind: str, due: An
     assert [repaired(BATCH, 100 + n) for n in range(8)] == [0] * 7 + [BATCH]
     assert repaired(BATCH, 108) == BATCH
     assert repaired(BATCH, 200) == 0  # another one
+    rows.has_fresh = False
+    assert repaired(BATCH, 300) == BATCH  # all of it is proven
+    rows.has_fresh = True
+    rows.taken.clear()
     rows.due = [due(each, 200 * SECOND, True) for each in range(BATCH)]
     assert tested.repair(BATCH) == BATCH and len(rows.taken) == BATCH  # all that may be lost
 
