@@ -154,7 +154,7 @@ def test_orchestrators_call_them_and_crashes_change_nothing(project: Project) ->
         SETUP
         + """
 with durable_environment(durable) as env:
-    assert env.run(dt.calls_django_tasks.s(3)) == [3, 6, [1, 2], [2, 4], 1]
+    assert env.run(dt.calls_django_tasks.s(3)) == [3, 6, [1, 2], [2, 4], [3, 6], 1, "none"]
     def scenario(env):
         ids = [dt.shaky.enqueue(1).id, dt.double.enqueue(2).id]
         env.run_until_idle()

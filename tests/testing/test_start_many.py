@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from datetime import timedelta
 
 import pytest
@@ -36,9 +37,35 @@ async def fulfil(ctx, what):
     return [what, ctx.version, dict(ctx.context)]
 
 
+@app.task(name="manystarts.tell")
+def tell():
+    done = durable.raise_event_many("news", 1, event_id="once", name="manystarts.hears")
+    return done.done
+
+
+@durable.orchestrator(name="manystarts.tells")
+async def tells(ctx):
+    return await ctx.call(tell.s())
+
+
+@durable.orchestrator(name="manystarts.hears")
+async def hears(ctx):
+    heard = [await ctx.wait_event("news")]
+    with suppress(TimeoutError):
+        heard.append(await ctx.wait_event("news", timeout=60))
+    return heard
+
+
 @durable.orchestrator(name="manystarts.batch")
 async def batch(ctx, names):
     return await ctx.call(begin_all.s(names))
+
+
+for version in ("1", "2"):
+
+    @durable.orchestrator(name="manystarts.versions", version=version)
+    async def versions(ctx):
+        return ctx.version
 
 
 class Locale:
@@ -106,6 +133,25 @@ def test_what_cannot_be_started_starts_nothing(env: DurableEnv) -> None:
     assert durable.count() == 0 and durable.start_many([]) == []
 
 
+def test_ramps_pauses_and_limits_hold_for_each(env: DurableEnv) -> None:
+    durable.ramp("manystarts.versions", "1", share=1)
+    runs = durable.start_many([app.signature("manystarts.versions") for _ in range(3)])
+    assert [run.version for run in runs] == ["1"] * 3
+    durable.ramp("manystarts.versions", None)
+    pause = durable.pause(task=shaky)
+    held = durable.start_many([shaky.s("a"), shaky.s("b")], retry=RetryPolicy())
+    env.run_until_idle()
+    assert failed == [] and durable.pauses()[0].held == 2
+    pause.unpause()
+    env.advance(hours=1)
+    assert [run.refresh().output for run in held] == ["A", "B"]
+    durable.pause(orchestrator=fulfil)
+    (run,) = durable.start_many([fulfil.s("c")])
+    env.advance(hours=1)
+    assert run.refresh().runtime_status is RuntimeStatus.PENDING
+    durable.unpause(orchestrator=fulfil)
+
+
 def test_twins_have_everything_read(env: DurableEnv) -> None:
     signatures = [fulfil.s("a"), shaky.s("b")]
     runs = asyncio.run(durable.astart_many(signatures, instance_ids=["a", "b"]))
@@ -113,6 +159,17 @@ def test_twins_have_everything_read(env: DurableEnv) -> None:
     with pytest.raises(InstanceExists):
         asyncio.run(durable.astart_many(signatures, instance_ids=["c", "b"], if_exists="raise"))
     assert durable.count() == 2
+
+
+def test_an_activity_that_raises_an_event_on_many_may_die_anywhere(env: DurableEnv) -> None:
+    def scenario(env: DurableEnv):
+        runs = [env.start(hears.s(), instance_id=f"h{n}") for n in range(3)]
+        told = env.run(tells.s(), instance_id="tells")
+        env.advance(minutes=10)
+        return told, [run.refresh().output for run in runs]
+
+    assert env.run(tells.s()) == 0
+    assert env.crash_everywhere(scenario) > 20
 
 
 def test_an_activity_that_starts_many_may_die_anywhere(env: DurableEnv) -> None:

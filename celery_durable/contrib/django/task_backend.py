@@ -49,6 +49,10 @@ class DurableTask(Task):  # type: ignore[misc]
             options["eta"] = _aware(self.run_after)
         return celery_task_of(self).s(*args, **kwargs).set(**options)
 
+    def durable_signature(self) -> Any:
+        """Return the same without arguments: what ``ctx.call`` and ``ctx.map`` make of the task."""
+        return self.s()
+
 
 class DurableBackend(BaseTaskBackend):  # type: ignore[misc]
     """Enqueues each task as a durable start: in the store at once, with the rows of an ``atomic()``

@@ -31,6 +31,8 @@ Limits = int | Limit | Rate | Sequence[int | Limit | Rate] | None
 
 def call(host: Host, signature: Mapping[str, Any], options: CallOptions) -> asyncio.Future[Any]:
     """Run a signature of any shape; only leaves travel."""
+    if not isinstance(signature, Mapping):
+        signature = _signature_of(signature)
     if not isinstance(signature, Mapping) or "task" not in signature:
         given = "the task itself" if hasattr(signature, "s") else type(signature).__name__
         raise TypeError(f"ctx.call() takes a Celery signature such as my_task.s(1, 2), not {given}")
@@ -40,6 +42,12 @@ def call(host: Host, signature: Mapping[str, Any], options: CallOptions) -> asyn
         return leaf(host, signature, options).future
     refuse(signature.get("options") or {}, REFUSED_BY_ACTIVITIES, f"{whole} in an orchestration")
     return shape(host, signature, options)
+
+
+def _signature_of(task: Any) -> Any:
+    """Return the signature that a task of another framework makes of itself, or what was given."""
+    make = getattr(task, "durable_signature", None)
+    return make() if callable(make) else task
 
 
 def leaf(host: Host, signature: Mapping[str, Any], options: CallOptions) -> Call:
@@ -316,6 +324,8 @@ class CallContext(ContextPart):
         )
         width = _optional_count(concurrency, "concurrency")
         enough = _optional_count(stop_when, "stop_when")
+        if not isinstance(task, Mapping):
+            task = _signature_of(task)
         base: dict[str, Any] = dict(task) if isinstance(task, Mapping) else {"task": task.name}
         if options.limits and self._host.is_orchestrator(str(base["task"])):
             raise ValueError(f"limit= is for activities, and {base['task']} is an orchestrator")

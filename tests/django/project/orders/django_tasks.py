@@ -34,6 +34,11 @@ async def awaiting(name):
 
 
 @task
+def no_arguments():
+    return "none"
+
+
+@task
 def not_json():
     return object()
 
@@ -46,4 +51,5 @@ def elsewhere(text):
 @orchestrator
 async def calls_django_tasks(ctx, number):
     first = await ctx.call(double.s(number))
-    return first + await ctx.map(double.s(), [1, 2]) + [await ctx.call(shaky.s(0))]
+    mapped = await ctx.map(double, [1, 2]) + await ctx.map(double.s(), [3])
+    return first + mapped + [await ctx.call(shaky.s(0)), await ctx.call(no_arguments)]
