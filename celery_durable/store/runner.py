@@ -14,13 +14,13 @@ import sqlalchemy as sa
 from .._errors import StoreError
 from ..engine.store_ports import Cursor
 from . import faults
-from .statements import FRAGMENTS, Statement
+from .statements import FRAGMENTS, Dialected, Statement
 
 __all__ = ["Cursor", "ManyRows", "ManyValues", "Runner"]
 
 T = TypeVar("T")
 _REST_OF_PACKET = 1024
-_PARAMETER = re.compile(r":(\w+)")
+_NAMED, _NUMBERED = re.compile(r"%\((\w+)\)s"), re.compile(r"\$(\d+)")
 #: Statements of so many lengths are kept: most have the same few.
 _KEPT = 8
 
@@ -219,13 +219,11 @@ class ManyRows:
 class ManyValues:
     """The insert of one row, for several rows at once: one statement, whatever their number.
 
-    One is compiled for each number of rows, and the last few are kept: cut them into equal parts.
+    The texts for the last few numbers of rows are kept: cut rows into equal parts.
     """
 
     def __init__(self, one: Statement) -> None:
-        self._head, _, rest = one.sql.partition(" VALUES ")
-        self._row = rest.removesuffix(" {if_new}")
-        self._tail = rest[len(self._row) :]
+        self._one = one
         self.about = functools.lru_cache(maxsize=_KEPT)(self._about)
 
     def run(self, runner: Runner, cursor: Cursor, rows: Sequence[Mapping[str, Any]]) -> int:
@@ -238,5 +236,39 @@ class ManyValues:
         return int(runner.run(cursor, self.about(len(rows)), **values).rowcount)
 
     def _about(self, number: int) -> Statement:
-        rows = (_PARAMETER.sub(rf":\1_{n}", self._row) for n in range(number))
-        return Statement(f"{self._head} VALUES {', '.join(rows)}{self._tail}")
+        return _Several(self._one, number)
+
+
+class _Several(Statement):
+    """An insert of several rows, made from the text of one row as the driver has it: compiling all
+    of them takes longer than the insert.
+    """
+
+    def __init__(self, one: Statement, number: int) -> None:
+        super().__init__(one.sql)
+        self._one, self._number = one, number
+
+    def compiled(self, runner: Dialected) -> tuple[str, list[str] | None]:
+        """Return the driver's text, and the order of parameters where they are positional."""
+        found = self._compiled.get(runner.compiled_for)
+        if found is None:
+            found = self._compiled[runner.compiled_for] = self._made(runner)
+        return found
+
+    def _made(self, runner: Dialected) -> tuple[str, list[str] | None]:
+        sql, order = self._one.compiled(runner)
+        head, _, rest = sql.partition(" VALUES ")
+        tail = runner.fragments["if_new"] if self.may_be_there else ""
+        row, numbers = rest.removesuffix(tail).rstrip(), range(self._number)
+        if order is None:
+            rows = [_NAMED.sub(rf"%(\1_{n})s", row) for n in numbers]
+        elif runner.dialect.paramstyle == "numeric_dollar":
+            rows = [_numbered(row, n * len(order)) for n in numbers]
+        else:
+            rows = [row] * self._number
+        text = f"{head} VALUES {', '.join(rows)} {tail}"
+        return text, None if order is None else [f"{name}_{n}" for n in numbers for name in order]
+
+
+def _numbered(row: str, by: int) -> str:
+    return _NUMBERED.sub(lambda place: f"${int(place[1]) + by}", row)

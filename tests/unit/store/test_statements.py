@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import pytest
@@ -15,7 +16,8 @@ from celery_durable.engine.writes import NewActivity, TurnCommit
 from celery_durable.store import commit_steps, postgres
 from celery_durable.store.database import Database
 from celery_durable.store.instances import INSTANCE
-from celery_durable.store.statements import Shape, Statement
+from celery_durable.store.runner import ManyValues
+from celery_durable.store.statements import FRAGMENTS, Shape, Statement
 
 
 class Pair(NamedTuple):
@@ -112,3 +114,36 @@ def test_whatever_asks_for_another_step_does_not_go_into_one_statement(field: st
     empty = getattr(TurnCommit("i", "e", 0, ()), field)
     value = {list: [1], dict: {1: 1}, bool: True}.get(type(empty), "x")
     assert not postgres.does_all(TurnCommit("i", "e", 0, (), events="[]", **{field: value}))
+
+
+@pytest.mark.parametrize(
+    ("driver", "told", "order"),
+    [
+        ("sqlite", "INSERT INTO t (a, b) VALUES (?, ?), (?, ?) ON CONFLICT DO NOTHING", "ab"),
+        (
+            "postgresql+psycopg",
+            "INSERT INTO t (a, b) VALUES (%(a_0)s, %(b_0)s), (%(a_1)s, %(b_1)s) ON CONFLICT DO"
+            " NOTHING",
+            "",
+        ),
+        (
+            "postgresql+asyncpg",
+            "INSERT INTO t (a, b) VALUES ($1, $2), ($3, $4) ON CONFLICT DO NOTHING",
+            "ab",
+        ),
+        ("mysql+pymysql", "INSERT INTO t (a, b) VALUES (%(a_0)s, %(b_0)s), (%(a_1)s, %(b_1)s)", ""),
+    ],
+)
+def test_an_insert_of_several_rows_is_made_of_that_of_one(
+    driver: str, told: str, order: str
+) -> None:
+    url = sa.make_url(f"{driver}://")
+    family = url.get_backend_name()
+    speaks = SimpleNamespace(
+        compiled_for=driver, fragments=FRAGMENTS[family], dialect=url.get_dialect()()
+    )
+    one = Statement("INSERT INTO t (a, b) VALUES (:a, :b) {if_new}")
+    statement = ManyValues(one).about(2)
+    text, places = statement.compiled(speaks)
+    assert text.strip() == told and statement.may_be_there
+    assert places == ([f"{name}_{n}" for n in range(2) for name in order] if order else None)
