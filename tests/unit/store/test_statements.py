@@ -131,7 +131,7 @@ def test_whatever_asks_for_another_step_does_not_go_into_one_statement(field: st
             "INSERT INTO t (a, b) VALUES ($1, $2), ($3, $4) ON CONFLICT DO NOTHING",
             "ab",
         ),
-        ("mysql+pymysql", "INSERT INTO t (a, b) VALUES (%(a_0)s, %(b_0)s), (%(a_1)s, %(b_1)s)", ""),
+        ("mysql+pymysql", "INSERT INTO t (a, b) VALUES (%s, %s), (%s, %s)", "ab"),
     ],
 )
 def test_an_insert_of_several_rows_is_made_of_that_of_one(
