@@ -81,7 +81,7 @@ def compose(
         turn_queue=settings.turn_queue,
         context_headers=settings.propagate,
     )
-    events = EventSender(app)
+    events = EventSender(app, codec)
     task_events = TaskEvents(app, store, codec, events, settings.worker_lease)
     tasks = CeleryTasks(app)
     engine = Engine(store, registry, codec, settings, publisher, live, chosen, tasks)

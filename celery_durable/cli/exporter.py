@@ -4,6 +4,7 @@ events.
 
 from __future__ import annotations
 
+import threading
 import time
 from typing import Any
 
@@ -34,9 +35,18 @@ __all__ = ["exporter"]
     is_flag=True,
     help="Only what the store tells; do not listen to the workers' events.",
 )
+@click.option(
+    "--otel",
+    is_flag=True,
+    help="Serve nothing, and give the metrics to OpenTelemetry's meter provider, as"
+    " opentelemetry-instrument sets it up.",
+)
 @command
-def exporter(durable: Any, port: int, host: str, no_events: bool) -> None:
+def exporter(durable: Any, port: int, host: str, no_events: bool, otel: bool) -> None:
     """Serve metrics for Prometheus under /metrics until interrupted."""
+    if otel:
+        _push(durable, listens=not no_events)
+        return
     from ..telemetry.prometheus import (
         CollectorRegistry,
         EventMetrics,
@@ -61,6 +71,26 @@ def exporter(durable: Any, port: int, host: str, no_events: bool) -> None:
     finally:
         server.shutdown()
         server.server_close()
+
+
+def _push(durable: Any, *, listens: bool) -> None:
+    """Let OpenTelemetry collect the metrics until interrupted."""
+    from ..telemetry.otel_metrics import OtelMetrics, is_provided
+
+    if not is_provided():
+        raise click.UsageError(
+            "OpenTelemetry has no meter provider, so nothing would be sent: run this under"
+            " opentelemetry-instrument, or set one where the application is made"
+        )
+    counted = OtelMetrics(durable)
+    click.echo("metrics go to OpenTelemetry's meter provider", err=True)
+    try:
+        if listens:
+            _receive(durable.app, counted)
+        else:
+            threading.Event().wait()
+    except KeyboardInterrupt:
+        pass
 
 
 def _receive(app: Any, counted: Any) -> None:

@@ -6,11 +6,31 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-__all__ = ["EVENT_PREFIX", "METRICS", "Metric"]
+__all__ = ["CAUSES", "EVENT_PREFIX", "METRICS", "TIMEOUTS", "Metric"]
 
 #: Celery events of ours: ``durable-turn`` for a turn that changes no status, else
 #: ``durable-completed`` and so on.
 EVENT_PREFIX = "durable-"
+
+#: What is waited for, by the label ``cause``.
+CAUSES = (
+    "timer",  # of the code, or before a retry
+    "start",  # its time to begin
+    "event",  # until a time limit
+    "request",  # until a time limit
+    "message",  # an event or a request, or a lock, without a limit
+    "child",
+    "worker",
+    "throttled",  # a place in a window, or of the activities of its orchestration
+    "limit",  # a place of a limit of activities
+    "admission",  # a place of a limit of its orchestrator, or the end of a debounce
+    "completion",  # by token
+    "replacement",  # the task that took the place of an activity
+    "pause",
+    "code",  # a worker that has it
+)
+#: What ran out of time, by the label ``kind``.
+TIMEOUTS = ("run", "attempt", "start", "heartbeat")
 
 _LATENCY = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1800, 7200)
 _TURN = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
@@ -128,6 +148,25 @@ METRICS = {
             "Timers that should have fired 5 seconds ago",
         ),
         Metric(
+            "celery_durable_waiting",
+            "store",
+            "gauge",
+            "What live orchestrations and their activities wait for, counted to 100000 each",
+            ("cause",),
+        ),
+        Metric(
+            "celery_durable_archive_waiting",
+            "store",
+            "gauge",
+            "Finished orchestrations that wait for the archive to be deleted, counted to 100000",
+        ),
+        Metric(
+            "celery_durable_archive_failing",
+            "store",
+            "gauge",
+            "Finished orchestrations that the archive has refused and is to try again",
+        ),
+        Metric(
             "celery_durable_workers",
             "store",
             "gauge",
@@ -197,6 +236,21 @@ METRICS = {
             "counter",
             "Attempts of activities, by outcome",
             ("activity", "outcome"),
+        ),
+        Metric(
+            "celery_durable_activity_retries_total",
+            "events",
+            "counter",
+            "Attempts of activities after their first",
+            ("activity",),
+        ),
+        Metric(
+            "celery_durable_timeouts_total",
+            "events",
+            "counter",
+            "What ran out of time: runs of orchestrations, attempts of activities, their starts and"
+            " their heartbeats",
+            ("name", "kind"),
         ),
         Metric(
             "celery_durable_activity_duration_seconds",

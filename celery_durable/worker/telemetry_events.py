@@ -22,10 +22,13 @@ from celery import Celery, signals
 
 from ..core.history import EventKind
 from ..core.plain_task import shown_version
+from ..core.ports import Codec
+from ..core.status import RuntimeStatus
 from ..engine.observers import CommitNotice, PropagatedContext
 from ..engine.records import InstanceRow
 from ..engine.summary import ExecutionSummary
 from ..engine.writes import NewInstance
+from ..errors import ActivityTimeout, DurableError, OrchestrationTimeout
 from ..forks import renew_in_children
 
 __all__ = ["EventSender"]
@@ -42,6 +45,8 @@ _OUTCOMES: dict[str, str] = {
 }
 
 
+#: Of ``ActivityTimeout.kind``, as the metric calls it.
+_LIMITS = {"timeout": "attempt", "start_timeout": "start", "heartbeat_timeout": "heartbeat"}
 _Made = tuple[str, dict[str, Any]]
 
 
@@ -57,8 +62,9 @@ class EventSender:
 
     follows_lives = True
 
-    def __init__(self, app: Celery) -> None:
+    def __init__(self, app: Celery, codec: Codec) -> None:
         self._app = app
+        self._codec = codec
         self._hostname: str | None = None
         self._switch: MutableSequence[int] | mmap.mmap = bytearray(
             [bool(app.conf.task_send_sent_event)]
@@ -122,6 +128,8 @@ class EventSender:
             **_fields(seen),
             "timers": _timers(seen),
             "attempts": attempts[:_MOST_ATTEMPTS],
+            "timeouts": _timeouts(seen, self._codec)[:_MOST_ATTEMPTS],
+            "retries": _retries(seen)[:_MOST_ATTEMPTS],
             "timestamp": now,
         }
         self._waiting.append(((f"durable-{kind}", fields),))
@@ -233,6 +241,39 @@ def _timers(seen: CommitNotice) -> list[float]:
         for event, _ in seen.came
         if event.kind is EventKind.TIMER_FIRED and event.command not in seen.fired
     ]
+
+
+def _retries(seen: CommitNotice) -> list[list[str]]:
+    """Return the activities that are tried once more."""
+    return [
+        [new.name] for new in seen.commit.activities if new.attempt > 1 and new.kind == "activity"
+    ]
+
+
+def _timeouts(seen: CommitNotice, codec: Codec) -> list[list[str]]:
+    """Return what ran out of time: names, and which of their times."""
+    found: list[list[str]] = []
+    for event, asked in seen.came:
+        if event.kind is EventKind.ACTIVITY_FAILED and asked is not None:
+            late = _decoded(event.payload, ActivityTimeout, codec)
+            kind = _LIMITS.get(str(late.facts.get("kind"))) if late is not None else None
+            found += [] if kind is None else [[asked.name, kind]]
+    if seen.commit.status is RuntimeStatus.FAILED:
+        late = _decoded(seen.commit.failure, OrchestrationTimeout, codec)
+        is_own = late is not None and late.facts.get("instance_id") == seen.instance.id
+        found += [[seen.instance.name, "run"]] if is_own else []
+    return found
+
+
+def _decoded(payload: str | None, wanted: type[DurableError], codec: Codec) -> DurableError | None:
+    """Return an error if it is one of a type; others are not decoded, where that can be told."""
+    if payload is None or (payload.startswith("{") and wanted.__name__ not in payload):
+        return None
+    try:
+        error, _ = codec.decode_failure(payload)
+    except DurableError:
+        return None
+    return error if isinstance(error, wanted) else None
 
 
 def _seconds(microseconds: Any) -> float | None:

@@ -229,6 +229,7 @@ SMALL = (
     "durable_workers",
     "durable_schedules",
     "durable_switches",
+    "durable_archiving",  # of what the archive has refused
     "durable_meta",
     "durable_alembic_version",
     "durable_activity_places",  # of what runs

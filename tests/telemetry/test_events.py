@@ -12,9 +12,10 @@ from typing import Any
 import pytest
 from prometheus_client import CollectorRegistry
 
-from celery_durable import RetryPolicy
+from celery_durable import ActivityTimeout, OrchestrationTimeout, RetryPolicy
 from celery_durable.engine.records import ActivityAttemptId, Outcome
 from celery_durable.engine.registry import Definition
+from celery_durable.payload import PayloadCodec
 from celery_durable.telemetry.prometheus import EventMetrics
 from celery_durable.worker.task_events import TaskEvents
 from celery_durable.worker.telemetry_events import EventSender
@@ -139,6 +140,62 @@ def test_what_is_sent_can_be_counted(app: Any, sent: list[dict[str, Any]], begin
         value("celery_durable_activity_attempts_total", {"activity": "flaky", "outcome": "failed"})
         == 1
     )
+
+
+def test_retries_and_time_outs_are_told_by_kind(
+    app: Any, sent: list[dict[str, Any]], begin: Begin
+) -> None:
+    @app.durable.orchestrator(name="order")
+    async def order(ctx: Any) -> None:
+        await ctx.call(app.tasks["flaky"].s(), retry=RetryPolicy(first_interval=0.01))
+
+    begin(app, order.s()).get(timeout=300)
+    assert [event["retries"] for event in sent if event["retries"]] == [[["flaky"]]]
+    assert not any(event["timeouts"] for event in sent)
+
+
+@pytest.mark.parametrize(
+    ("limit", "kind"),
+    [("timeout", "attempt"), ("start_timeout", "start"), ("heartbeat_timeout", "heartbeat")],
+)
+def test_an_attempt_that_is_out_of_time_is_told(
+    new_app: Callable[..., Any], sent: list[dict[str, Any]], limit: str, kind: str
+) -> None:
+    app = new_app(task_send_sent_event=True)
+
+    @app.task(name="slow")
+    def slow() -> None: ...
+
+    @app.durable.orchestrator(name="order")
+    async def order(ctx: Any) -> None:
+        await ctx.call(slow.s(), **{limit: 5})
+
+    runtime = app.durable.runtime
+    run = app.durable.start(order.s())
+    runtime.runner.run(run.id)
+    error = ActivityTimeout("late", instance_id=run.id, kind=limit, task="slow", attempt=1)
+    ticket = ActivityAttemptId(runtime.client.fetch(run.id).execution, 1, 1)
+    runtime.runner.outcomes.accept(
+        Outcome(ticket, runtime.codec.encode_failure(error), has_failed=True)
+    )
+    runtime.runner.run(run.id)
+    assert [event["timeouts"] for event in sent if event["timeouts"]] == [[["slow", kind]]]
+
+
+def test_a_run_that_is_out_of_time_is_told_and_not_one_that_calls_it(
+    app: Any, sent: list[dict[str, Any]], begin: Begin
+) -> None:
+    @app.durable.orchestrator(name="slow", timeout=0.05)
+    async def slow(ctx: Any) -> None:
+        await ctx.wait_event("go")
+
+    @app.durable.orchestrator(name="order")
+    async def order(ctx: Any) -> None:
+        await ctx.call(slow.s())
+
+    with pytest.raises(OrchestrationTimeout):
+        begin(app, order.s()).get(timeout=300)
+    assert [event["timeouts"] for event in sent if event["timeouts"]] == [[["slow", "run"]]]
 
 
 def test_code_that_disagrees_with_history_is_told(
@@ -278,7 +335,7 @@ def test_what_holds_payloads_does_not_pile_up_before_a_broker_that_hangs(
     new_app: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(EventSender, "_begin", lambda self: None)
-    sender = EventSender(new_app())
+    sender = EventSender(new_app(), PayloadCodec())
     for number in range(5_000):
         sender.put(lambda number=number: [("task-succeeded", {"uuid": str(number)})])
     assert len(sender._unmade) == 1_000

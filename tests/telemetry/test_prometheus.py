@@ -36,6 +36,8 @@ COMPLETED = {
         ["shop.charge", "completed", 0.25],
         ["shop.mail", "failed", None],
     ],
+    "timeouts": [["shop.charge", "attempt"], ["shop.order", "run"]],
+    "retries": [["shop.charge"]],
 }
 
 
@@ -145,17 +147,17 @@ def test_a_look_is_kept_for_a_while_and_longer_if_it_took_long(
 ) -> None:
     clock = {"now": 100.0, "census": 1.0}
     looks = []
-    monkeypatch.setattr("celery_durable.telemetry.prometheus.time.monotonic", lambda: clock["now"])
+    monkeypatch.setattr("celery_durable.telemetry.readings.time.monotonic", lambda: clock["now"])
 
-    def census(store: Any, lease: int) -> Any:
+    def census(store: Any, lease: int, **options: Any) -> Any:
         looks.append(clock["now"])
         clock["now"] += clock["census"]
-        return real(store, lease)
+        return real(store, lease, **options)
 
-    from celery_durable.telemetry import prometheus
+    from celery_durable.telemetry import readings
 
-    real = prometheus.take_census
-    monkeypatch.setattr(prometheus, "take_census", census)
+    real = readings.take_census
+    monkeypatch.setattr(readings, "take_census", census)
     registry.register(StoreCollector(app.durable))
     for moment in (101, 151, 201, 203, 302):
         clock["now"] = moment
@@ -197,6 +199,8 @@ def test_events_are_counted(registry: CollectorRegistry) -> None:
             "status": "SUSPENDED",
             "begun": False,
             "attempts": [],
+            "timeouts": [["shop.charge", "none"]],
+            "retries": [],
             "nondeterminism": True,
         }
     )
@@ -218,6 +222,10 @@ def test_events_are_counted(registry: CollectorRegistry) -> None:
         "nobody saw it running"
     )
     assert found["celery_durable_timer_lag_seconds_count", ()] == 2
+    late = ("kind", "attempt"), ("name", "shop.charge")
+    assert found["celery_durable_timeouts_total", late] == 1
+    assert found["celery_durable_timeouts_total", (("kind", "run"), ("name", "shop.order"))] == 1
+    assert found["celery_durable_activity_retries_total", (charge,)] == 1
     assert found["celery_durable_nondeterminism_total", (name,)] == 1
 
 
@@ -274,6 +282,7 @@ def test_the_number_of_labels_is_limited(registry: CollectorRegistry) -> None:
                 **COMPLETED,
                 "orchestration": f"o{number}",
                 "attempts": [[f"a{number}", "completed", 1]],
+                "retries": [],
             }
         )
     counted.receive({**COMPLETED, "orchestration": "o" * 10_000, "attempts": []})
@@ -295,7 +304,10 @@ def test_the_number_of_labels_is_limited(registry: CollectorRegistry) -> None:
 @pytest.mark.sparse(3)
 def test_all_metrics_of_the_list_exist_and_no_others(app: Any, registry: CollectorRegistry) -> None:
     """In one registry, as in Flower's: no two families clash."""
+    app.conf.durable_archive = "/nowhere"
     durable = app.durable
+    durable.runtime.store.dispose()
+    durable._runtime = None
     run = durable.start(app.tasks["shop.order"].s())
     durable.start(app.tasks["shop.order"].s())
     durable.runtime.runner.run(run.id)
