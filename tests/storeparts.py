@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 PARTS = frozenset(
-    "turns starts outcomes inbox reads recovery workers schedules admission limits cleanup archiving".split()
+    "turns starts attempts outcomes inbox reads recovery workers schedules admission limits cleanup archiving".split()
 )
 
 

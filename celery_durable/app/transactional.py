@@ -107,7 +107,7 @@ def _with_session(
             return function(*args[:place], session, *args[place:], **kwargs)
 
         def work(session: Any) -> Any:
-            hold = durable.runtime.store.outcomes.hold_in_session
+            hold = durable.runtime.store.attempts.hold_in_session
             enter_transaction(functools.partial(hold, session))
             token = _open.set((durable, session))
             try:

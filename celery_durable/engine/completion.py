@@ -102,8 +102,8 @@ def heartbeat(control: Control, token: str, details: Any = None) -> bool:
         return False
 
     def note(store: Store, cursor: Cursor) -> bool:
-        return store.outcomes.heartbeat_within(cursor, ticket, payload)
+        return store.attempts.heartbeat_within(cursor, ticket, payload)
 
     if transaction is not None:
         return transaction.write(note)
-    return bool(control.store.outcomes.heartbeat_outside(ticket, payload))
+    return bool(control.store.attempts.heartbeat_outside(ticket, payload))

@@ -182,7 +182,7 @@ class Dispatcher:
         }
         try:
             delay = _AFTER_REPAIR if damaged else _SOON
-            self.parts.store.outcomes.unsend(list(failed), delay)
+            self.parts.store.attempts.unsend(list(failed), delay)
             for instance_id, error in damaged.items():
                 self.suspend(instance_id, error)
             for row in rows:

@@ -15,13 +15,11 @@ from typing import Any, Protocol, TypeVar
 from ..core.tags import TagChanges
 from .activity_limits import ActivityLimitRows
 from .archive_rows import ArchiveRows
+from .attempt_ports import Attempts
 from .audit import AuditRows
 from .records import (
     ActivityAttemptId,
-    ActivityRow,
-    ActivityStart,
     Asked,
-    Claim,
     Deferral,
     Outcome,
     Recorded,
@@ -48,6 +46,7 @@ __all__ = [
     "AdmissionRows",
     "Answers",
     "ArchiveRows",
+    "Attempts",
     "AuditRows",
     "Cleanup",
     "Cursor",
@@ -173,18 +172,7 @@ class Starts(Protocol):
 
 
 class Outcomes(Protocol):
-    """Attempts of activities: how one begins, and how its outcome comes in."""
-
-    def begin(
-        self, ticket: ActivityAttemptId, known: ReplayPosition | None, claim: Claim | None = None
-    ) -> ActivityStart | None:
-        """Look at an activity about to run, and take it if a claim is made.
-
-        None if it is not wanted any more.
-
-        A claim need not outlive a failure of the database's machine: it is there to keep two runs
-        apart.
-        """
+    """How the outcomes of attempts come in."""
 
     def record(self, outcome: Outcome, *, release: bool = True) -> Recorded | None:
         """Record an outcome once."""
@@ -205,85 +193,11 @@ class Outcomes(Protocol):
     def is_deferred(self, ticket: ActivityAttemptId) -> bool:
         """Tell whether the body of an attempt has ended and its outcome is still to come."""
 
-    def hold_within(self, cursor: Cursor, ticket: ActivityAttemptId) -> None:
-        """Let those who bring the outcome of an attempt wait for the end of the transaction that
-        the cursor is in.
-        """
-
-    def hold_in_session(self, session: Session, ticket: ActivityAttemptId) -> None:
-        """Do the same for the transaction of a session that ``transact_with_session`` gave."""
-
     def finish_join(self, execution: str, instance_id: str, join_command: int) -> bool:
         """Wake a join whose last member is in."""
 
     def was_recorded(self, ticket: ActivityAttemptId, instance_id: str) -> bool:
         """Tell whether an outcome of this very attempt is in an inbox."""
-
-    def postpone(
-        self,
-        ticket: ActivityAttemptId,
-        delay: int,
-        worker: str | None = None,
-        *,
-        only_free: bool = False,
-    ) -> bool:
-        """Leave an activity to Celery's own retry for ``delay`` microseconds, unless another worker
-        has begun that.
-
-        ``only_free``: unless any worker has it.
-        """
-
-    def delegate(self, ticket: ActivityAttemptId) -> bool:
-        """Note that the activity replaced itself by another task: no worker holds it until that
-        ends.
-        """
-
-    def begin_once(
-        self,
-        ticket: ActivityAttemptId,
-        worker: str | None,
-        level: int,
-        mark: int,
-        *,
-        is_again: bool = False,
-    ) -> int | None:
-        """Mark an activity as begun by this run, and return the mark.
-
-        None if it must not run, or is not wanted any more.
-
-        ``is_again`` tells that a try before this one may have succeeded without an answer.
-        """
-
-    def postpone_once(self, ticket: ActivityAttemptId, mark: int, delay: int) -> bool:
-        """Leave an activity to Celery's own retry, unless that has begun already."""
-
-    def delegate_once(self, ticket: ActivityAttemptId, mark: int) -> bool:
-        """Note that the activity replaced itself by another task, unless that has begun already."""
-
-    def find_begun(self, ticket: ActivityAttemptId) -> tuple[str, str] | None:
-        """Return the instance and the task of an activity whose run has begun and must not be
-        repeated, else None.
-        """
-
-    def find_instance_of(self, ticket: ActivityAttemptId) -> str | None:
-        """Return whose activity this is, if it is still outstanding."""
-
-    def interrupt(self, ticket: ActivityAttemptId) -> ActivityRow | None:
-        """Let an activity run again whose process died after its body.
-
-        Return what to send, or None if it is not wanted.
-        """
-
-    def heartbeat(self, ticket: ActivityAttemptId, details: str | None) -> bool:
-        """Note that an activity makes progress; False if it is not wanted any more."""
-
-    def heartbeat_outside(self, ticket: ActivityAttemptId, details: str | None) -> bool:
-        """Do the same for one that makes progress elsewhere than in its worker."""
-
-    def heartbeat_within(
-        self, cursor: Cursor, ticket: ActivityAttemptId, details: str | None
-    ) -> bool:
-        """Do that on a cursor inside a caller's transaction."""
 
     def transact_with_session(
         self,
@@ -304,15 +218,6 @@ class Outcomes(Protocol):
             CommitInDoubt: the connection ended during the commit, with an outcome in it.
             StoreError: the database cannot be reached; nothing was committed.
         """
-
-    def unsend(self, tickets: Sequence[ActivityAttemptId], delay: int = 1000000) -> None:
-        """Note that these could not be published.
-
-        Recovery tries again ``delay`` microseconds from now.
-        """
-
-    def note_refusal(self, ticket: ActivityAttemptId, why: str) -> None:
-        """Keep why the last message of an instance could not be sent, for people to see."""
 
 
 class Inbox(Protocol):
@@ -387,6 +292,10 @@ class Store(Protocol):
     @property
     def starts(self) -> Starts:
         """How instances are inserted."""
+
+    @property
+    def attempts(self) -> Attempts:
+        """How attempts of activities begin, and are let go of."""
 
     @property
     def outcomes(self) -> Outcomes:

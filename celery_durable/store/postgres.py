@@ -35,13 +35,14 @@ from .store import Store
 from .timing import Timing
 from .values import blob
 
-__all__ = ["FastOutcomes", "FastStarts", "FastTurns", "use_fast_path"]
+__all__ = ["FastAttempts", "FastOutcomes", "FastStarts", "FastTurns", "use_fast_path"]
 
 
 def use_fast_path(store: Store) -> None:
     """Let a store on PostgreSQL use the one-statement forms; ``Store.through`` has none of them."""
     store.turns = FastTurns(store.turns, store.database, store.timing)
     store.starts = FastStarts(store.starts, store.database, store.timing)
+    store.attempts = FastAttempts(store.attempts, store.database, store.timing)
     store.outcomes = FastOutcomes(store.outcomes, store.database, store.timing)
 
 
@@ -189,20 +190,17 @@ def _is_plain(new: NewInstance) -> bool:
     ) and pending() is None
 
 
-class FastOutcomes:
-    """Attempts that are begun, and outcomes that are recorded, by one statement each."""
+class FastAttempts:
+    """Attempts that begin by one statement."""
 
-    def __init__(self, plain: ports.Outcomes, database: Runner, timing: Timing) -> None:
+    def __init__(self, plain: ports.Attempts, database: Runner, timing: Timing) -> None:
         self.plain = plain
         self.database = database
         self.timing = timing
-        self.record_within = plain.record_within
-        self.finish_join = plain.finish_join
-        self.was_recorded = plain.was_recorded
-        self.postpone = plain.postpone
-        self.delegate = plain.delegate
         self.begin_once = plain.begin_once
+        self.postpone = plain.postpone
         self.postpone_once = plain.postpone_once
+        self.delegate = plain.delegate
         self.delegate_once = plain.delegate_once
         self.find_begun = plain.find_begun
         self.find_instance_of = plain.find_instance_of
@@ -210,11 +208,8 @@ class FastOutcomes:
         self.heartbeat = plain.heartbeat
         self.heartbeat_outside = plain.heartbeat_outside
         self.heartbeat_within = plain.heartbeat_within
-        self.defer = plain.defer
-        self.is_deferred = plain.is_deferred
         self.hold_within = plain.hold_within
         self.hold_in_session = plain.hold_in_session
-        self.transact_with_session = plain.transact_with_session
         self.unsend = plain.unsend
         self.note_refusal = plain.note_refusal
 
@@ -250,6 +245,21 @@ class FastOutcomes:
             return self.database.run(cursor, sql.TAKE_AND_BEGIN, **claimed).fetchone()
 
         return self.database.read(take)
+
+
+class FastOutcomes:
+    """Outcomes that are recorded by one statement."""
+
+    def __init__(self, plain: ports.Outcomes, database: Runner, timing: Timing) -> None:
+        self.plain = plain
+        self.database = database
+        self.timing = timing
+        self.record_within = plain.record_within
+        self.finish_join = plain.finish_join
+        self.was_recorded = plain.was_recorded
+        self.defer = plain.defer
+        self.is_deferred = plain.is_deferred
+        self.transact_with_session = plain.transact_with_session
 
     def record(self, outcome: Outcome, *, release: bool = True) -> Recorded | None:
         """Record an outcome in one statement where no slot is to be released."""

@@ -16,6 +16,7 @@ from .outcomes import Outcomes
 from .reads import Reads
 from .recovery import RecoveryRows
 from .runner import Runner
+from .runs import Attempts
 from .schedules import Schedules
 from .slots import AdmissionRows
 from .starts import Starts
@@ -53,6 +54,7 @@ class Store:
         # these have a faster form on some databases, see ``postgres``
         self.turns: ports.Turns = turns
         self.starts: ports.Starts = starts
+        self.attempts: ports.Attempts = Attempts(database, self.timing)
         self.outcomes: ports.Outcomes = Outcomes(database, self.timing)
         self.inbox: ports.Inbox = inbox
         self.answers: ports.Answers = Answers(database)

@@ -53,7 +53,7 @@ class ActivityContext:
         """
         if not self._is_canceled and time.monotonic() - self._asked_at >= 1.0:
             self._asked_at = time.monotonic()
-            find = self._runtime.store.outcomes.find_instance_of
+            find = self._runtime.store.attempts.find_instance_of
             self._is_canceled = find(self._ticket) is None
         return self._is_canceled
 
@@ -92,7 +92,7 @@ class ActivityContext:
             PayloadError: ``details`` cannot be encoded.
         """
         payload = None if details is None else self._runtime.codec.encode(details)
-        self._is_canceled = not self._runtime.store.outcomes.heartbeat(self._ticket, payload)
+        self._is_canceled = not self._runtime.store.attempts.heartbeat(self._ticket, payload)
         self._asked_at = time.monotonic()
 
 

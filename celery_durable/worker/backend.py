@@ -145,7 +145,7 @@ class DurableBackendMixin:
                 return
             if (
                 isinstance(error, _KILLED)
-                and (begun := runtime.store.outcomes.find_begun(ticket)) is not None
+                and (begun := runtime.store.attempts.find_begun(ticket)) is not None
             ):
                 error = _interruption(ticket, begun, error)
             outcome = self._outcome(runtime, ticket, result, error)
@@ -168,8 +168,8 @@ class DurableBackendMixin:
     def _postpone_unknown(self, ticket: ActivityAttemptId) -> None:
         runtime = runtime_of(self.app)
         try:
-            runtime.store.outcomes.postpone(ticket, _RESEND_UNKNOWN, only_free=True)
-            if (instance_id := runtime.store.outcomes.find_instance_of(ticket)) is not None:
+            runtime.store.attempts.postpone(ticket, _RESEND_UNKNOWN, only_free=True)
+            if (instance_id := runtime.store.attempts.find_instance_of(ticket)) is not None:
                 runtime.store.turns.note_waiting(
                     instance_id, "waits for a worker that knows the task of an activity"
                 )
@@ -184,7 +184,7 @@ class DurableBackendMixin:
         if not runtime.crash_markers.take(ticket.task_id):
             return False
         try:
-            row = runtime.store.outcomes.interrupt(ticket)
+            row = runtime.store.attempts.interrupt(ticket)
             if row is not None:
                 # the time limit was the activity's: its next run records the outcome alone, and the
                 # turn has its own
@@ -241,7 +241,7 @@ class DurableBackendMixin:
 
     def _note_refusal(self, execution: str, error: Exception) -> None:
         try:
-            runtime_of(self.app).store.outcomes.note_refusal(
+            runtime_of(self.app).store.attempts.note_refusal(
                 ActivityAttemptId(execution, 0, 0), f"{type(error).__name__}: {error}"
             )
         except Exception:

@@ -79,7 +79,7 @@ class _Run:
         return int(self.runtime.settings.worker_lease * _SECOND)
 
     def _read(self, live: Machine | None, claim: Claim | None) -> ActivityStart | None:
-        return self.runtime.store.outcomes.begin(self.ticket, known_of(live), claim)
+        return self.runtime.store.attempts.begin(self.ticket, known_of(live), claim)
 
 
 @dataclass(slots=True)
@@ -111,7 +111,7 @@ class AtLeastOnce(_Run):
         if isinstance(request, Retry):
             self._postpone(delay_of(request))
         elif is_replaced(request):
-            delegate = self.runtime.store.outcomes.delegate
+            delegate = self.runtime.store.attempts.delegate
             with_patience(self.runtime, lambda: delegate(self.ticket))
         elif isinstance(request, Reject) and request.requeue:
             self._postpone(0)
@@ -121,7 +121,7 @@ class AtLeastOnce(_Run):
 
     def _postpone(self, delay: int) -> None:
         """Let go of the activity: another message of it comes ``delay`` microseconds from now."""
-        postpone, after = self.runtime.store.outcomes.postpone, delay + self._lease
+        postpone, after = self.runtime.store.attempts.postpone, delay + self._lease
         worker = self.runtime.worker_id
         with_patience(self.runtime, lambda: postpone(self.ticket, after, worker))
 
@@ -152,7 +152,7 @@ class AtMostOnce(_Run):
         tries, worker = itertools.count(), self.runtime.worker_id
         nesting = getattr(self.request, "replaced_task_nesting", 0)
         level = level_of(self.request.retries, nesting)
-        mark, begin = new_mark(level), self.runtime.store.outcomes.begin_once
+        mark, begin = new_mark(level), self.runtime.store.attempts.begin_once
         own = with_patience(
             self.runtime, lambda: begin(self.ticket, worker, level, mark, is_again=next(tries) > 0)
         )
@@ -161,14 +161,14 @@ class AtMostOnce(_Run):
 
     def control(self, request: BaseException) -> bool:
         """See ``Delivery``: the mark says that the body has let go by itself."""
-        outcomes = self.runtime.store.outcomes
+        attempts = self.runtime.store.attempts
         if isinstance(request, Retry):
             delay = delay_of(request) + self._lease
             with_patience(
-                self.runtime, lambda: outcomes.postpone_once(self.ticket, self.mark, delay)
+                self.runtime, lambda: attempts.postpone_once(self.ticket, self.mark, delay)
             )
         elif is_replaced(request):
-            with_patience(self.runtime, lambda: outcomes.delegate_once(self.ticket, self.mark))
+            with_patience(self.runtime, lambda: attempts.delegate_once(self.ticket, self.mark))
         elif isinstance(request, Reject) and request.requeue:
             self.interrupted("its message was put back")
         else:
@@ -182,7 +182,7 @@ class AtMostOnce(_Run):
             error = ActivityInterrupted(
                 f"activity {self.task.name} (attempt {ticket.attempt}) runs at most once and was"
                 f" interrupted: {why}",
-                instance_id=runtime.store.outcomes.find_instance_of(ticket),
+                instance_id=runtime.store.attempts.find_instance_of(ticket),
                 task=self.task.name,
                 attempt=ticket.attempt,
             )

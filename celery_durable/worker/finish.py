@@ -101,7 +101,7 @@ class Finisher:
 
         if (error := self._queue.deliver(notify, f"end of {address.id!r}")) is not None:
             with suppress(DurableError):
-                self.store.outcomes.note_refusal(
+                self.store.attempts.note_refusal(
                     ActivityAttemptId(execution, 0, 0), _in_words(error)
                 )
 
@@ -116,7 +116,7 @@ class Finisher:
             return
         if row.sends < _MOST_TRIES:
             if (error := self.finish_owed(record, tries=max(1, row.sends))) is not None:
-                self.store.outcomes.note_refusal(row.ticket, _in_words(error))
+                self.store.attempts.note_refusal(row.ticket, _in_words(error))
             return
         owed = self.store.reads.owed_end(execution)
         log.error(

@@ -146,7 +146,7 @@ class Receiver:
         orchestrator.
         """
         runtime, name = self.runtime, self.task.name
-        instance_id = runtime.store.outcomes.find_instance_of(ticket)
+        instance_id = runtime.store.attempts.find_instance_of(ticket)
         error = ConfigurationError(
             f"{name} is an orchestrator, and the worker that took the turn of {instance_id!r}"
             " did not know it: it was sent as an activity. Let all workers that run"

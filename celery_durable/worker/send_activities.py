@@ -149,7 +149,7 @@ class ActivitySender:
                     raise
                 run = partial(retry.sig.apply, retries=retry.sig.options["retries"], throw=False)
             except Exception:
-                if self.store.outcomes.find_instance_of(ticket) is not None:
+                if self.store.attempts.find_instance_of(ticket) is not None:
                     raise
                 return
 

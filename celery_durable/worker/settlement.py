@@ -82,7 +82,7 @@ class Settlement:
         return result
 
     def _is_outstanding(self) -> bool:
-        outcomes, ticket = self.runtime.store.outcomes, self.ticket
-        if with_patience(self.runtime, lambda: outcomes.begin(ticket, None)) is None:
+        store, ticket = self.runtime.store, self.ticket
+        if with_patience(self.runtime, lambda: store.attempts.begin(ticket, None)) is None:
             return False
-        return not with_patience(self.runtime, lambda: outcomes.is_deferred(ticket))
+        return not with_patience(self.runtime, lambda: store.outcomes.is_deferred(ticket))

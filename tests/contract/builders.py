@@ -65,14 +65,14 @@ def event(id_: str = "i", dedup: str | None = None, **values: Any) -> NewInbox:
 
 def take(store: Store, ticket: ActivityAttemptId, worker: str | None, lease: int) -> bool:
     """Let a worker begin to run an activity; False if it is not wanted, or another has it."""
-    start = store.outcomes.begin(ticket, None, Claim(worker, lease))
+    start = store.attempts.begin(ticket, None, Claim(worker, lease))
     return start is not None and start.is_claimed
 
 
 def hold(store: Store, worker: str | None, tickets: Iterable[ActivityAttemptId]) -> None:
     """Let a worker begin to run activities, as far as they are wanted and nobody else has them."""
     for ticket in tickets:
-        store.outcomes.begin(ticket, None, Claim(worker, 60 * SECOND))
+        store.attempts.begin(ticket, None, Claim(worker, 60 * SECOND))
 
 
 def join_row(id_: str, execution: str, join: int) -> NewInbox:

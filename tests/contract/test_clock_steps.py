@@ -198,7 +198,7 @@ def ticks(clock: Clock, own_store: Store, monkeypatch: pytest.MonkeyPatch) -> It
     ticks = Ticks(own_store, "ab", monkeypatch)
     ticks.pass_by(clock, 40, "ab")
     ticket = ActivityAttemptId(begin(own_store, activities=[activity()]), 1, 1)
-    assert own_store.outcomes.begin(ticket, None, Claim("b", 10 * SECOND)) is not None
+    assert own_store.attempts.begin(ticket, None, Claim("b", 10 * SECOND)) is not None
     ticks.runs["b"] = [ticket]
     yield ticks
 

@@ -85,7 +85,7 @@ def test_a_heartbeat_from_elsewhere_does_not_keep_a_message_from_being_sent_agai
     store: Store,
 ) -> None:
     execution = begin(store, activities=[activity(heartbeat_timeout=60 * SECOND)])
-    beat = store.outcomes.heartbeat_outside
+    beat = store.attempts.heartbeat_outside
     (before,) = rows(store, "outbox")
     assert beat(ticket_of(execution), "1")
     (row,) = rows(store, "outbox")
@@ -193,7 +193,7 @@ def test_another_copy_of_a_deferred_body_leaves_no_rows(
     debit = declare_debit(bench, lambda session: given.append(durable_context().defer()))
     bench.orchestrate(debit.s(10))
     assert bench.perform(debit, 10).state == "IGNORED"
-    real = bench.store.outcomes.begin
+    real = bench.store.attempts.begin
 
     def begun_before(ticket: ActivityAttemptId, known: Any, claim: Any = None) -> Any:
         start = real(ticket, known, None)
@@ -202,7 +202,7 @@ def test_another_copy_of_a_deferred_body_leaves_no_rows(
         return start
 
     with monkeypatch.context() as patch:
-        patch.setattr(bench.store.outcomes, "begin", begun_before)
+        patch.setattr(bench.store.attempts, "begin", begun_before)
         assert bench.perform(debit, 10).state == "IGNORED"
     assert len(given) == 2 and len(set(given)) == 1
     assert bench.balance() == 90, "the second copy's rows are undone"
@@ -247,14 +247,14 @@ def test_a_deferral_whose_answer_is_lost_took_place_once(
 
     debit = declare_debit(bench, defer)
     bench.orchestrate(debit.s(10))
-    real = bench.store.outcomes.begin
+    real = bench.store.attempts.begin
 
     def look(*args: Any) -> Any:
         if wire.cuts and is_completed_already:
             assert bench.durable.complete(given[0], 1)
         return real(*args)
 
-    monkeypatch.setattr(bench.store.outcomes, "begin", look)
+    monkeypatch.setattr(bench.store.attempts, "begin", look)
     assert bench.perform(debit, 10).state == "IGNORED"
     assert wire.cuts == 1
     assert bench.durable.complete(given[0], 1) is not is_completed_already

@@ -592,14 +592,14 @@ def test_a_commit_whose_answer_is_lost_took_place_once(
 
     debit = declare_debit(bench, arm)
     bench.orchestrate(debit.s(10))
-    real = bench.store.outcomes.begin
+    real = bench.store.attempts.begin
 
     def begin(*args: Any) -> Any:
         if wire.cuts and is_taken_already:
             bench.runtime.runner.run("i")
         return real(*args)
 
-    monkeypatch.setattr(bench.store.outcomes, "begin", begin)
+    monkeypatch.setattr(bench.store.attempts, "begin", begin)
     assert bench.perform(debit, 10).state == "SUCCESS"
     assert wire.cuts == 1
     assert bench.finish() == 90
@@ -885,7 +885,7 @@ def test_a_claim_whose_answer_is_lost_is_this_runs(
 ) -> None:
     charge = declare_charge(bench)
     bench.orchestrate(charge.s())
-    real, tries = bench.store.outcomes.begin_once, []
+    real, tries = bench.store.attempts.begin_once, []
 
     def lose_the_answer(*args: Any, **options: Any) -> Any:
         tries.append(real(*args, **options))
@@ -893,7 +893,7 @@ def test_a_claim_whose_answer_is_lost_is_this_runs(
             raise StoreError("the answer is lost")
         return tries[-1]
 
-    monkeypatch.setattr(bench.store.outcomes, "begin_once", lose_the_answer)
+    monkeypatch.setattr(bench.store.attempts, "begin_once", lose_the_answer)
     assert bench.perform(charge).state == "SUCCESS"
     assert tries[0] == tries[1]
 
@@ -939,11 +939,11 @@ def test_a_retry_whose_message_is_lost_is_sent_again_and_runs_once(
     charge = declare_charge(bench, retry_once)
     ticket = bench.orchestrate(charge.s())
     level = new_mark(0)
-    mark = bench.store.outcomes.begin_once(ticket, "me", 0, level)
+    mark = bench.store.attempts.begin_once(ticket, "me", 0, level)
     assert mark is not None
     bench.runs.append("charge")
-    assert bench.store.outcomes.postpone_once(ticket, mark, 0)
-    assert not bench.store.outcomes.postpone_once(ticket, mark, 0)
+    assert bench.store.attempts.postpone_once(ticket, mark, 0)
+    assert not bench.store.attempts.postpone_once(ticket, mark, 0)
     recovery = bench.recovery()
     wait_until(
         lambda: recovery.repair_activities() and bench.row()["sends"] == 1, 10, "a second sending"
@@ -957,8 +957,8 @@ def test_a_retry_whose_message_is_lost_is_sent_again_and_runs_once(
 def test_one_that_replaced_itself_waits_for_the_other(bench: Bench) -> None:
     charge = declare_charge(bench)
     ticket = bench.orchestrate(charge.s())
-    mark = bench.store.outcomes.begin_once(ticket, "me", 0, new_mark(0))
-    assert bench.store.outcomes.delegate_once(ticket, mark)
+    mark = bench.store.attempts.begin_once(ticket, "me", 0, new_mark(0))
+    assert bench.store.attempts.delegate_once(ticket, mark)
     interrupt_nobody(bench)
     assert bench.row()["is_delegated"]
     other = declare_charge(bench, lambda: "other", name="other")

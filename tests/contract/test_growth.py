@@ -16,7 +16,7 @@ from .builders import SECOND, activity, begin, event
 def _reads_of_the_clock(store: Store, ticket: ActivityAttemptId) -> int:
     store.database.dispose()  # a new connection takes the clock that counts
     with mock.patch.object(connecting, "_clock", wraps=connecting._clock) as clock:
-        start = store.outcomes.begin(ticket, None, Claim("worker", 60 * SECOND))
+        start = store.attempts.begin(ticket, None, Claim("worker", 60 * SECOND))
     store.database.dispose()
     assert start is not None
     assert start.is_claimed

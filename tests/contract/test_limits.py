@@ -520,13 +520,13 @@ def test_an_activity_whose_process_died_in_the_turn_after_it_runs_again_as_a_cop
     ticket = ActivityAttemptId(execution, 1, 1)
     store.workers.beat("a", "host")
     assert take(store, ticket, "a", 60_000_000)
-    row = store.outcomes.interrupt(ticket)
+    row = store.attempts.interrupt(ticket)
     assert row is not None
     assert (row.instance, row.name, row.sends) == ("i", "task", 1)
     (kept,) = rows(store, "outbox")
     assert (kept["holder"], kept["sends"], kept["crashes"]) == (None, 1, 1)
     assert kept["check_at"] > store.now() - 1_000_000
-    assert store.outcomes.interrupt(ActivityAttemptId("unknown", 1, 1)) is None
+    assert store.attempts.interrupt(ActivityAttemptId("unknown", 1, 1)) is None
 
 
 def test_a_first_try_is_not_counted(store: Store) -> None:

@@ -302,7 +302,7 @@ def test_an_activity_is_looked_at_again_before_its_limit_passes(store: Store) ->
 def test_a_message_that_could_not_be_sent_is_due_soon(store: Store) -> None:
     execution = begin(store, activities=[activity(1), activity(2)])
     hold(store, "a", [ticket_of(execution, 2)])
-    store.outcomes.unsend(
+    store.attempts.unsend(
         [ticket_of(execution, 1), ticket_of(execution, 2), ticket_of("unknown")], delay=0
     )
     assert [due.row.ticket.command for due in store.recovery.due_activities(10)] == [1]
@@ -354,39 +354,39 @@ def test_a_heartbeat_moves_the_next_look_and_keeps_details(store: Store) -> None
     take(store, ticket, "a", LEASE)
     before = outbox_row(store)
     past(store, store.now() + 2000)
-    assert store.outcomes.heartbeat(ticket, '{"done": "\\u0000"}')
+    assert store.attempts.heartbeat(ticket, '{"done": "\\u0000"}')
     after = outbox_row(store)
     assert after["beat_by"] > before["beat_by"]
     assert after["check_at"] > before["check_at"]
-    assert store.outcomes.begin(ticket, None).details == '{"done": "\\u0000"}'
+    assert store.attempts.begin(ticket, None).details == '{"done": "\\u0000"}'
     record(store, succeeded(execution))
-    assert not store.outcomes.heartbeat(ticket, None)
+    assert not store.attempts.heartbeat(ticket, None)
 
 
 def test_another_worker_that_has_begun_the_retry_keeps_it(store: Store) -> None:
     execution = begin(store, activities=[activity()])
     store.workers.beat("b", "host")
     hold(store, "b", [ticket_of(execution)])
-    assert not store.outcomes.postpone(ticket_of(execution), SECOND, "a")
+    assert not store.attempts.postpone(ticket_of(execution), SECOND, "a")
     assert outbox_row(store)["holder"] == "b"
 
 
 def test_a_postponed_activity_is_left_to_celery_until_its_time(store: Store) -> None:
     execution = begin(store, activities=[activity(is_sent=False)])
     hold(store, "a", [ticket_of(execution)])
-    assert store.outcomes.postpone(ticket_of(execution), 3600 * SECOND, "a")
+    assert store.attempts.postpone(ticket_of(execution), 3600 * SECOND, "a")
     row = outbox_row(store)
     assert row["holder"] is None
     assert row["check_at"] > store.now() + 3500 * SECOND
     assert store.recovery.due_activities(10) == []
     assert store.workers.free_abandoned(0) == 0
-    assert not store.outcomes.postpone(ticket_of("unknown"), 0)
+    assert not store.attempts.postpone(ticket_of("unknown"), 0)
 
 
 def test_postponing_an_activity_does_not_postpone_its_time_limit(store: Store) -> None:
     execution = begin(store, activities=[activity(timeout=SECOND // 10)])
     hold(store, "a", [ticket_of(execution)])
-    store.outcomes.postpone(ticket_of(execution), 3600 * SECOND, "a")
+    store.attempts.postpone(ticket_of(execution), 3600 * SECOND, "a")
     row = outbox_row(store)
     assert row["check_at"] <= row["deadline_at"]
 
@@ -395,12 +395,12 @@ def test_a_delegated_activity_is_judged_by_its_deadline_only(store: Store) -> No
     execution = begin(store, activities=[activity(1), activity(2, timeout=3600 * SECOND)])
     for command in (1, 2):
         hold(store, "a", [ticket_of(execution, command)])
-        assert store.outcomes.delegate(ticket_of(execution, command))
+        assert store.attempts.delegate(ticket_of(execution, command))
     assert store.workers.free_abandoned(0) == 0
     first, second = (outbox_row(store, command) for command in (1, 2))
     assert (first["check_at"], first["holder"], bool(first["is_delegated"])) == (None, None, True)
     assert second["check_at"] == second["deadline_at"]
-    assert not store.outcomes.delegate(ticket_of("unknown"))
+    assert not store.attempts.delegate(ticket_of("unknown"))
     assert record(store, succeeded(execution, 1)) is not None
 
 

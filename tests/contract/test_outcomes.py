@@ -76,7 +76,7 @@ def test_an_outcome_of_something_else_is_refused(store: Store, strange: dict[str
 def test_the_last_message_to_celery_has_no_outcome(store: Store) -> None:
     execution = begin(store, activities=[activity(0, 0, kind="finish")])
     assert record(store, succeeded(execution, 0, 0)) is None
-    assert store.outcomes.begin(ActivityAttemptId(execution, 0, 0), None) is None
+    assert store.attempts.begin(ActivityAttemptId(execution, 0, 0), None) is None
     assert len(rows(store, "outbox")) == 1
 
 

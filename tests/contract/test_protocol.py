@@ -508,7 +508,7 @@ def test_an_activity_in_celerys_own_retry_is_not_sent_again(runner: World) -> No
     execution = begin(runner.store, activities=[activity()])
     ticket = ActivityAttemptId(execution, 1, 1)
     hold(runner.store, "w", [ticket])
-    runner.store.outcomes.postpone(ticket, 7200 * SECOND, "w")
+    runner.store.attempts.postpone(ticket, 7200 * SECOND, "w")
     recovery = runner.recovery()
     recovery.repair_activities()
     runner.store.workers.free_abandoned(0)
@@ -521,7 +521,7 @@ def test_an_activity_that_replaced_itself_is_not_sent_again(runner: World) -> No
     execution = begin(runner.store, activities=[activity(timeout=SECOND // 100)])
     ticket = ActivityAttemptId(execution, 1, 1)
     hold(runner.store, "w", [ticket])
-    runner.store.outcomes.delegate(ticket)
+    runner.store.attempts.delegate(ticket)
     recovery = runner.recovery()
 
     def is_timed_out() -> bool:

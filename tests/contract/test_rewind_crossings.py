@@ -681,7 +681,7 @@ def test_an_activity_that_may_run_once_and_was_under_way_is_not_run_again_by_a_r
     world.runner.run("i")
     rows = {what_of(world, row): row for row in world.publisher.activities}
     world.publisher.activities.clear()
-    assert world.store.outcomes.begin_once(rows["once"].ticket, "w", 0, new_mark(0)) is not None
+    assert world.store.attempts.begin_once(rows["once"].ticket, "w", 0, new_mark(0)) is not None
     shop.do("once")  # the body runs
     world.perform(rows["bad"].ticket, rows["bad"])
     assert world.status() is FAILED
@@ -902,7 +902,7 @@ class Once:
 
     def begin(self) -> None:
         assert (
-            self.world.store.outcomes.begin_once(self.rows["once"].ticket, "w", 0, new_mark(0))
+            self.world.store.attempts.begin_once(self.rows["once"].ticket, "w", 0, new_mark(0))
             is not None
         )
         self.shop.do("once")

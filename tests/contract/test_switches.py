@@ -46,7 +46,7 @@ def test_what_is_held_begins_nowhere_and_is_let_go_in_its_order(store: Store) ->
     assert all(store.switches.hold_activity(ticket, pause, LEASE) for ticket in reversed(each[:5]))
     assert not store.switches.hold_activity(each[0], pause, LEASE)
     assert not take(store, each[0], "w", LEASE)
-    assert store.outcomes.begin_once(each[0], "w", 1, 1) is None
+    assert store.attempts.begin_once(each[0], "w", 1, 1) is None
     assert store.switches.held(*TASK) == 5
     assert store.switches.release(10) == 0
     store.switches.lift(*TASK)

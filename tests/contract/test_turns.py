@@ -113,15 +113,15 @@ def test_an_inbox_is_read_in_the_order_in_which_things_became_visible(store: Sto
 def test_an_activity_of_another_life_of_its_instance_is_not_wanted(store: Store) -> None:
     execution = begin(store, activities=[activity()])
     ticket = ActivityAttemptId(execution, 1, 1)
-    assert store.outcomes.begin(ticket, None).instance.id == "i"
-    assert store.outcomes.find_instance_of(ticket) == "i"
+    assert store.attempts.begin(ticket, None).instance.id == "i"
+    assert store.attempts.find_instance_of(ticket) == "i"
     for other in (
         ticket._replace(execution="x"),
         ticket._replace(command=2),
         ticket._replace(attempt=2),
     ):
-        assert store.outcomes.begin(other, None) is None
-        assert store.outcomes.find_instance_of(other) is None
+        assert store.attempts.begin(other, None) is None
+        assert store.attempts.find_instance_of(other) is None
 
 
 # -- comparing -------------------------------------------------------------------------------------

@@ -71,7 +71,7 @@ class Window:
         """Let a member come to its end."""
         row = self.out[name]
         self.world.publisher.activities.remove(row)
-        start = self.world.store.outcomes.begin(row.ticket, None)
+        start = self.world.store.attempts.begin(row.ticket, None)
         assert start is not None
         recorded = self.world.store.outcomes.record(self.world.outcome_of(row), release=True)
         assert recorded is not None
@@ -97,7 +97,7 @@ class Window:
         self.world.runner.run("i")
         row = self.out.get(name)
         # its message is void
-        if row is not None and self.world.store.outcomes.begin(row.ticket, None) is None:
+        if row is not None and self.world.store.attempts.begin(row.ticket, None) is None:
             self.world.publisher.activities.remove(row)
 
     def taken(self) -> int:

@@ -280,7 +280,7 @@ class World:
         False if it was not wanted, or its outcome came too late.
         """
         live = self.live.take(ticket.execution)
-        start = self.store.outcomes.begin(ticket, known_of(live))
+        start = self.store.attempts.begin(ticket, known_of(live))
         if start is None:
             if live is not None:
                 self.live.put(live)

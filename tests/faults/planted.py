@@ -22,6 +22,7 @@ from celery_durable.store import commit_steps, inbox, outbox, turns
 from celery_durable.store.database import Statement
 from celery_durable.store.outcomes import Outcomes
 from celery_durable.store.recovery import RecoveryRows
+from celery_durable.store.runs import Attempts
 from celery_durable.store.turns import Turns
 from celery_durable.store.workers import Workers
 from celery_durable.worker import attempt, delivery
@@ -168,7 +169,7 @@ def _asks_no_join_again() -> list[Patch]:
 
 
 def _starts_what_is_not_wanted() -> list[Patch]:
-    begin = Outcomes.begin
+    begin = Attempts.begin
     known: dict[ActivityAttemptId, Any] = {}
 
     def planted(self: Any, ticket: ActivityAttemptId, live: Any, claim: Any = None) -> Any:
@@ -177,7 +178,7 @@ def _starts_what_is_not_wanted() -> list[Patch]:
             known[ticket] = start
         return start or known.get(ticket)
 
-    return [mock.patch.object(Outcomes, "begin", planted)]
+    return [mock.patch.object(Attempts, "begin", planted)]
 
 
 def _tells_the_parent_after_the_commit() -> list[Patch]:

@@ -69,7 +69,7 @@ def run_all(world: World) -> dict[str, str]:
         for row in world.publisher.activities
         if row.name == "never" and row.instance == "abandons"
     ]
-    world.store.outcomes.begin_once(begun.ticket, None, 0, new_mark(0))
+    world.store.attempts.begin_once(begun.ticket, None, 0, new_mark(0))
     world.publisher.activities.remove(begun)
     world.start("encodes", id_="encodes")
     for value in (1, None, 2):

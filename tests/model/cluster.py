@@ -234,7 +234,7 @@ class Process(World):
         live = self.live.take(ticket.execution)
         try:
             claim = Claim(self.name, int(self.settings.worker_lease * SECOND))
-            start = self.seam.outcomes.begin(ticket, known_of(live), claim)
+            start = self.seam.attempts.begin(ticket, known_of(live), claim)
             if start is not None:
                 start.read_at = self.cluster.time.monotonic_ns()
                 if not start.is_claimed:

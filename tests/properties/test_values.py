@@ -185,7 +185,7 @@ class House:
             context = durable_context()
             assert context is not None
             context.heartbeat(self.given)
-            start = durable.runtime.store.outcomes.begin(context._ticket, None)
+            start = durable.runtime.store.attempts.begin(context._ticket, None)
             found["heartbeat"] = durable.runtime.codec.decode(start.details or "null")
 
         @durable.entity

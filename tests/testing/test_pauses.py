@@ -272,7 +272,7 @@ def test_nothing_is_lost_wherever_a_worker_dies(env):
 def test_nothing_sets_a_time_on_what_is_held(env):
     durable.pause(task=work)
     held = env.start(limited.s())
-    outcomes = durable.runtime.store.outcomes
+    attempts = durable.runtime.store.attempts
     (ticket,) = [
         ActivityAttemptId(*row)
         for row in durable.runtime.store.database.read(
@@ -282,10 +282,10 @@ def test_nothing_sets_a_time_on_what_is_held(env):
         )
     ]
     for meddle in (
-        lambda: outcomes.unsend([ticket]),
-        lambda: outcomes.interrupt(ticket),
-        lambda: outcomes.heartbeat(ticket, None),
-        lambda: outcomes.delegate(ticket),
+        lambda: attempts.unsend([ticket]),
+        lambda: attempts.interrupt(ticket),
+        lambda: attempts.heartbeat(ticket, None),
+        lambda: attempts.delegate(ticket),
     ):
         meddle()
         env.advance(HOUR)

@@ -67,7 +67,7 @@ def hold_on(alias: str, store: Store, ticket: ActivityAttemptId) -> None:
     borrowed = borrowed_store(store, alias)
     assert isinstance(borrowed.database, BorrowedConnection)
     with borrowed.database.cursor() as cursor:
-        borrowed.outcomes.hold_within(cursor, ticket)
+        borrowed.attempts.hold_within(cursor, ticket)
 
 
 class _Joint:
