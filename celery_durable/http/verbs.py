@@ -243,7 +243,7 @@ def _rewind_routes(verb: Verb) -> tuple[Route, ...]:
         400: "It has not failed.",
         404: UNKNOWN,
         410: "It is over, and has not failed.",
-        409: "Its end is not told to Celery yet: try again.",
+        409: "Its end is not told to Celery yet, or it could not be archived: try again.",
     }
     return (_post(verb, "rewind", _rewind, answers, _REASON),)
 
@@ -316,7 +316,7 @@ def _purge_routes(verb: Verb) -> tuple[Route, ...]:
             {
                 200: "It is deleted.",
                 404: "There is none, or it is not over.",
-                409: "Its end is not told to Celery yet: try again.",
+                409: "Its end is not told to Celery yet, or it could not be archived: try again.",
             },
         ),
         Route(

@@ -263,3 +263,15 @@ def test_a_start_joins_the_transaction_of_an_async_session(postgres_url: str) ->
 
     asyncio.run(life())
     mine.runtime.store.dispose()
+
+
+def test_who_acts_is_known_in_the_threads_of_twins(env: DurableEnv) -> None:
+    async def life() -> None:
+        with durable.actor("ann"):
+            run = await durable.astart(waits.s(1))
+            await run.asuspend("stocktaking")
+        await run.aresume()
+        found = await run.aaudit()
+        assert [(each.verb, each.actor) for each in found] == [("suspend", "ann"), ("start", "ann")]
+
+    asyncio.run(life())

@@ -7,15 +7,24 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 
+from celery_durable.app.session import CallersTransactions
 from celery_durable.core.status import RuntimeStatus
 from celery_durable.engine.audit import HIDDEN, AuditFilters, AuditRow, acting, actor
+from celery_durable.engine.client import Client
 from celery_durable.engine.completion_tokens import token_of
 from celery_durable.engine.listing import Filters
 from celery_durable.engine.records import ActivityAttemptId
 from celery_durable.engine.start import StartRequest
 from celery_durable.engine.verbs import VERBS
-from celery_durable.errors import DurableError, InstanceExists, InvalidState, StoreError
+from celery_durable.errors import (
+    DurableError,
+    InstanceExists,
+    InstanceNotFound,
+    InvalidState,
+    StoreError,
+)
 from celery_durable.store import Store
 from celery_durable.store.database import Statement
 
@@ -308,6 +317,36 @@ def test_who_acts_does_not_reach_what_a_verb_sets_in_motion(store: Store) -> Non
         assert actor() is not None
     assert seen == [None]
     assert actor() is None
+
+
+# -- in a transaction of the caller's --------------------------------------------------------------
+
+
+@pytest.mark.parametrize("commits", [True, False])
+def test_it_commits_with_the_callers_own_rows(
+    store: Store, monkeypatch: pytest.MonkeyPatch, commits: bool
+) -> None:
+    world = make_world(store)
+    brought_to(world, RuntimeStatus.RUNNING)
+    transactions = CallersTransactions(store)
+    client = Client(store, world.registry, world.codec, world.publisher, world.runner, transactions)
+    engine = sa.create_engine(store.database.url)
+    with acting("ann", "code"), engine.connect() as connection:
+        request = StartRequest("sale", (1,), {}, instance_id="new")
+        client.start(request, connection)
+        client.start(request, connection)
+        client.raise_event("i", "other", None, "mail-7", connection)
+        connection.commit() if commits else connection.rollback()
+        with pytest.raises(InstanceNotFound):
+            client.raise_event("none", "other", None, None, connection)
+        connection.rollback()
+    engine.dispose()
+    expected = [
+        ("start", "new", "ann", "done"),
+        ("start", "new", "ann", "nothing"),
+        ("raise_event", "i", "ann", "done"),
+    ]
+    assert told(store) == (expected if commits else [])
 
 
 # -- reading ---------------------------------------------------------------------------------------

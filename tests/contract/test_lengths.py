@@ -21,9 +21,12 @@ from celery_durable.core.history import EventKind
 from celery_durable.core.names import request_key
 from celery_durable.core.status import RuntimeStatus
 from celery_durable.engine.activity_limits import LIMIT_GATE
+from celery_durable.engine.audit import INSTANCE
 from celery_durable.engine.draft import new_execution_id
 from celery_durable.engine.records import InboxKind
 from celery_durable.engine.switches import GATED, SwitchKind
+from celery_durable.engine.verb import Surface
+from celery_durable.engine.verbs import VERBS
 from celery_durable.errors import ConfigurationError, StoreError
 from celery_durable.store import Store
 from celery_durable.store.schema import metadata
@@ -117,6 +120,13 @@ OURS = {
     "waiting.debounce": "0" * 40,
     "places.scope": "x" * 190,
     "answers.request": request_key("x"),
+    "audit.id": "0" * 32,
+    "audit.kind": INSTANCE,
+    "audit.target": "x" * 200,  # is cut to that
+    "audit.verb": max(VERBS, key=len),
+    "audit.actor": "x" * 200,  # is cut to that
+    "audit.door": max(Surface, key=len),
+    "audit.effect": "refused",
 }
 OURS |= {
     f"{table}.{column}": new_execution_id()
@@ -128,6 +138,7 @@ OURS |= {
         ("held", "execution"),
         ("activity_waiting", "execution"),
         ("activity_places", "execution"),
+        ("archiving", "execution"),
         ("instances", "execution"),
         ("instances", "parent_execution"),
     ]
@@ -144,6 +155,8 @@ COPIES = {
         "places.instance",
         "held.instance",
         "answers.instance",
+        "audit.made",
+        "archiving.instance",
     ],
     "switches.name": ["held.name"],
     "outbox.name": ["activity_waiting.task"],

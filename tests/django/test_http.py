@@ -149,6 +149,11 @@ def test_a_life_by_a_user_with_all_permissions(site: Site) -> None:
     suspended = boss.get(body["statusQueryGetUri"], params={"showHistory": "true"}).json()
     assert suspended["runtimeStatus"] == "Suspended"
     assert suspended["historyEvents"][-1]["Reason"] == "by boss, over HTTP"
+    told = boss.get(f"{body['statusQueryGetUri']}/audit").json()
+    assert [(each["verb"], each["actor"], each["door"]) for each in told] == [
+        ("suspend", "boss", "http"),
+        ("start", "boss", "http"),
+    ]
     assert boss.post(body["resumePostUri"]).status_code == 202
     assert boss.delete(body["purgeHistoryDeleteUri"]).status_code == 404
     assert (
@@ -302,6 +307,8 @@ def test_machines_need_a_token_and_no_csrf(site: Site) -> None:
     assert site.machine(EVERYTHING).post(f"{url}/suspend").status_code == 202
     assert site.machine("a-token-that-may-look").get(url).json()["runtimeStatus"] == "Suspended"
     assert site.machine("a-token-that-may-look").post(f"{url}/resume").status_code == 403
+    told, *_ = site.machine("a-token-that-may-look").get(f"{url}/audit").json()
+    assert (told["verb"], told["actor"][:6]) == ("suspend", "token ")
     assert site.machine("a-token-that-is-forged").get(url).status_code == 401
     both = site.browser("boss")
     both.headers["Authorization"] = "Bearer a-token-that-is-forged"

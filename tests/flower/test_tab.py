@@ -400,9 +400,16 @@ class TestVerbs(FlowerCase):
                 assert run.refresh().output == {"by": "Ann"}
             if verb == "cancel":
                 assert run.refresh().reason == "because (by ann, in Flower)"
+        audit = text_of(self.page_of("o"))
+        assert "Who did what" in audit and "ann flower terminate done because" in audit
         answer = self.act("o", "purge")
         assert (answer.code, answer.headers["Location"]) == (303, "/orchestrations?purged=1")
         self.page_of("o", code=404)
+        found = run.audit()
+        assert {(each.actor, each.door, each.effect) for each in found} == {
+            ("ann", "flower", "done")
+        }
+        assert [each.verb for each in found][:2] == ["purge", "terminate"]
 
     def test_rewind(self) -> None:
         run = self.failing.apply_async(task_id="bad")
