@@ -293,7 +293,7 @@ class OrchestrationContext(KindsContext):
             raise TypeError(f"upgrade is True, False or a version, not {upgrade!r}")
         host = self._host
         host.of(TypedPayloads).checked(
-            lambda: host.check_next(upgrade, args, kwargs), is_of_call=True
+            lambda: host.types.check_next(upgrade, args, kwargs), is_of_call=True
         )
         raise ContinueAsNewRequested(args, kwargs, keep_events, upgrade)
 

@@ -18,7 +18,6 @@ through a history again (``rewind``), by ``retrace``, ``apply`` and ``renew``.
 
 from __future__ import annotations
 
-import inspect
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -28,13 +27,13 @@ from typing import Any, TypeVar
 from .._errors import DurableError
 from . import determinism
 from .commands import Command
-from .context import OrchestrationContext
 from .decision import Decision
 from .driver import run_orchestrator
 from .guard import running_orchestrator
 from .history import NOTES, Event
-from .kinds import KINDS, Calls, Kind, Lifecycle, Registry, Timers
+from .kinds import KINDS, Calls, Lifecycle, Registry, Timers
 from .loop import ReplayLoop, thread_of_turn
+from .parts import Parts, context_class
 from .ports import UNTYPED, CallTypes, Codec, ExecutionInfo
 from .recorder import Recorder, TooManyCommandsError
 from .stall import expect_no_trespass, stall_of
@@ -79,14 +78,7 @@ class Machine:
         self.is_orchestrator = is_orchestrator
         self._function = function
         self._running = running
-        self._types = UNTYPED if types is None else types
-        self.check_call: Callable[[str, Sequence[Any], Mapping[str, Any]], None] = (
-            self._types.check_call
-        )
-        self.check_next: Callable[[bool | str | None, Sequence[Any], Mapping[str, Any]], None] = (
-            self._types.check_next
-        )
-        self.signature_of: Callable[[str], inspect.Signature | None] = self._types.signature_of
+        self.types: CallTypes = UNTYPED if types is None else types
         self.kinds = kinds
         # where it is: see ``ports.Host``
         self.seed = info.execution_id
@@ -96,8 +88,8 @@ class Machine:
         self.undone: set[int] = set()
         self.final: Command | None = None
         # its parts
-        self._parts: dict[type[Any], Any] = {}
-        self._by_event = _ByEvent(self.of, kinds)
+        self._parts = Parts(self, kinds)
+        self.parts: Callable[[], list[Any]] = self._parts.in_order
         self._calls, self._lifecycle = self.of(Calls), self.of(Lifecycle)
         self.loop: ReplayLoop = ReplayLoop(  # type: ignore[abstract]
             self.of(Timers), partial(_log_problem, self)
@@ -140,14 +132,8 @@ class Machine:
 
     def of(self, kind: type[K]) -> K:
         """Return the part of this execution that a class keeps; made at its first use."""
-        part: K | None = self._parts.get(kind)
-        if part is None:
-            part = self._parts[kind] = kind(self)  # type: ignore[call-arg]
+        part: K = self._parts[kind]
         return part
-
-    def parts(self) -> list[Any]:
-        """Return all kinds, in the order in which they ask again after a rewind."""
-        return [self._parts[kind] for kind in self.kinds.kinds if kind in self._parts]
 
     def note_failure(self, number: int, error: BaseException) -> None:
         """Tell a rewind that a call has failed after all its attempts."""
@@ -169,7 +155,7 @@ class Machine:
         Raises:
             PayloadError: an argument does not fit its annotation.
         """
-        args, kwargs = self._types.arguments(args, kwargs)
+        args, kwargs = self.types.arguments(args, kwargs)
         coroutine = run_orchestrator(self.loop, self._function, self._context, args, kwargs)
         return self.loop.create_task(coroutine, name="main")
 
@@ -201,7 +187,7 @@ class Machine:
             NonDeterminismError: the code asks for something else than what is recorded.
         """
         self.is_replaying = self.is_checked = True
-        self._foresee(events)
+        self._parts.foresee(events)
         recorder, inputs, notes = self.recorder, self.kinds.inputs, self.kinds.notes
         for event in events:
             if event.kind in inputs:
@@ -238,18 +224,11 @@ class Machine:
 
     def is_wanted(self, event: Event) -> bool:
         """Tell whether the code can take an input."""
-        return self._by_event[event.kind].is_wanted(event)
+        return self._parts.by_event[event.kind].is_wanted(event)
 
     def prepare(self, event: Event) -> Event:
         """Return a new input with the facts by which every replay decides as the first time."""
-        return self._by_event[event.kind].prepare(event)
-
-    def _foresee(self, events: Iterable[Event]) -> None:
-        """Keep what the code asks of history before its event is reached."""
-        foreseen = self.kinds.foreseen
-        for event in events:
-            if event.kind in foreseen:
-                self.of(foreseen[event.kind]).foresee(event)
+        return self._parts.by_event[event.kind].prepare(event)
 
     def _take_each(self, inputs: Iterable[Event], decision: Decision) -> None:
         timers = self.of(Timers)
@@ -261,7 +240,7 @@ class Machine:
             if self.final is not None:
                 break
             decision.applied += 1
-            kind = self._by_event[event.kind]
+            kind = self._parts.by_event[event.kind]
             if kind.is_wanted(event):
                 self._take_one(kind.prepare(event), decision)
 
@@ -282,7 +261,7 @@ class Machine:
         loop.owner = thread_of_turn()
         try:
             with self._running(self.info.instance_id):
-                self._by_event[event.kind].resolve(event)
+                self._parts.by_event[event.kind].resolve(event)
                 loop.run_until_idle()
                 main = self._lifecycle.main
                 if (
@@ -335,7 +314,7 @@ class Machine:
         """
         self.is_replaying, self.is_checked = True, False
         self._on_failure = on_failure
-        self._foresee(history)
+        self._parts.foresee(history)
 
     def apply(self, event: Event) -> list[Command]:
         """Apply one input and return what the code asks for then."""
@@ -376,28 +355,3 @@ def _log_problem(machine: Machine, context: Mapping[str, Any]) -> None:
         return
     error = context.get("exception")
     log.warning("[%s] %s", machine.info.instance_id, context.get("message"), exc_info=error)
-
-
-class _ByEvent(dict[str, Kind]):
-    """Input -> the part that takes it; filled at the first event of a kind."""
-
-    __slots__ = ("_kinds", "_of")
-
-    def __init__(self, of: Callable[[type[Any]], Any], kinds: Registry) -> None:
-        super().__init__()
-        self._of, self._kinds = of, kinds.inputs
-
-    def __missing__(self, event: str) -> Kind:
-        part: Kind = self._of(self._kinds[event])
-        self[event] = part
-        return part
-
-
-def context_class(kinds: Registry) -> type[OrchestrationContext]:
-    """Return the class of ``ctx``, with what kinds from outside add to it."""
-    parts = tuple(kind.context for kind in kinds.kinds if kind.context is not None)
-    return (
-        type("OrchestrationContext", (*parts, OrchestrationContext), {})
-        if parts
-        else (OrchestrationContext)
-    )

@@ -175,12 +175,8 @@ class Host(Protocol):
     sequence: int
     #: Tells whether a task is an orchestrator, so that a call of it is a child.
     is_orchestrator: Callable[[str], bool]
-    #: Raises ``PayloadError`` if the arguments of an orchestrator do not fit its annotations.
-    check_call: Callable[[str, Sequence[Any], Mapping[str, Any]], None]
-    #: The same for the next execution of this instance, if that has the same code.
-    check_next: Callable[[bool | str | None, Sequence[Any], Mapping[str, Any]], None]
-    #: Returns the signature of a task; None where its code is not known.
-    signature_of: Callable[[str], inspect.Signature | None]
+    #: What annotations say of calls.
+    types: CallTypes
     #: The command that ended it; None while it is live.
     final: Command | None
 

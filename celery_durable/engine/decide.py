@@ -11,8 +11,9 @@ from .._errors import DurableError, PayloadError
 from ..core.canvas_options import CanvasOptions
 from ..core.decision import Decision
 from ..core.history import EventKind
-from ..core.kinds import ContinueAsNew, RunLimit
+from ..core.kinds import ContinueAsNew
 from ..core.machine import Machine
+from ..core.run_limit import RunLimit
 from .admission import AdmissionController
 from .commit import compile_decision
 from .intake import Message

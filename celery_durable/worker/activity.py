@@ -73,7 +73,7 @@ def _adding(cls: Any) -> Callable[..., Any]:
         attempt = None if context is None else context._attempt
         if attempt is None or attempt.task is not self or self.request.chord:
             return own(self, sig, lazy)
-        return attempt.add_to_chord(sig, is_lazy=lazy)
+        return attempt.body.add_to_chord(sig, is_lazy=lazy)
 
     return add_to_chord
 

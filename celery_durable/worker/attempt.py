@@ -14,10 +14,8 @@ from contextlib import AbstractContextManager, nullcontext
 from datetime import UTC, timedelta
 from typing import Any, TypeVar
 
-from billiard.process import current_process
 from celery.exceptions import Ignore, Reject, Retry
 
-from ..core.endings import is_own
 from ..core.plain_task import carrier_of
 from ..core.times import EPOCH
 from ..engine.activity_limits import LIMITED
@@ -28,6 +26,7 @@ from ..engine.scope import Scope
 from ..errors import ConfigurationError, DurableError, PayloadError, StoreError
 from ..interrupts import exposed, shielded
 from .activity_context import ActivityContext, current
+from .body_run import BodyRun
 from .deferral import BodyDeferral, Deferred, begin_deferral
 from .delivery import Delivery, delivery_of, is_replacement
 from .errbacks import spare_errbacks
@@ -62,11 +61,10 @@ class Attempt:
         self.settlement: Settlement = Settlement(
             runtime, ticket, self._end_of, repeats=self.delivery.repeats
         )
-        #: When this run, its body began and ended: seconds, nanoseconds; 0 is not yet.
+        #: When this run began, in seconds.
         self.began: float = time.monotonic()
-        self.body_began = self.body_ended = 0
-        #: Signatures that the body has added to its chord.
-        self.added: list[dict[str, Any]] = []
+        #: What its body does and gives.
+        self.body: BodyRun = BodyRun(runtime, task, ticket)
         #: Set once the body has said that its outcome comes by a token.
         self.deferral: BodyDeferral | None = None
 
@@ -88,7 +86,7 @@ class Attempt:
                 self._control(request)
             raise
         except BaseException as raised:
-            if not self._is_outcome(raised):
+            if not self.body.ended_by(raised):
                 self._keep(view)
                 self.delivery.interrupted("it was ended from outside")
                 raise
@@ -229,12 +227,12 @@ class Attempt:
             runtime = self.runtime
             restored = runtime.runner.propagators.restored(runtime.codec, start.instance.canvas)
             with restored, scope, span:
-                self.body_began = time.monotonic_ns()
+                self.body.began = time.monotonic_ns()
                 try:
                     with exposed():
                         return body(*args, **kwargs)
                 finally:
-                    self.body_ended = time.monotonic_ns()
+                    self.body.ended = time.monotonic_ns()
         finally:
             current.reset(token)
 
@@ -256,40 +254,6 @@ class Attempt:
             ),
         )
 
-    def add_to_chord(self, signature: Any, *, is_lazy: bool) -> None:
-        """Let another activity run before the body of the chord, if this attempt succeeds.
-
-        Raises:
-            ValueError: this activity is no member of a chord, or is to send the other one itself.
-        """
-        if not header_in(self.request, "durable_chord"):
-            raise ValueError("Current task is not member of any chord")
-        if is_lazy:
-            raise ValueError(
-                "add_to_chord(lazy=True): within an orchestration what is added is sent by the"
-                " orchestration"
-            )
-        self.added.append(dict(signature))
-
-    def _is_outcome(self, raised: BaseException) -> bool:
-        """Tell whether the body itself ended by this exception.
-
-        In a process of a pool Celery's own rules hold for the others.
-        """
-        if isinstance(raised, Exception):
-            return True
-        if current_process()._name != "MainProcess":
-            return False
-        if type(raised).__name__ == "Timeout" and not self._has_limits:
-            return True
-        return is_own(raised, is_worker=self.runtime.worker_id is not None)
-
-    @property
-    def _has_limits(self) -> bool:
-        """Whether Celery keeps a time limit for it, which ends it by a ``Timeout`` in greenlets."""
-        given = self.request.timelimit or (None, None)
-        return any((*given, self.task.time_limit, self.task.soft_time_limit))
-
     # -- an outcome that comes by a token ----------------------------------------------------------
 
     def defer(self) -> str:
@@ -307,7 +271,7 @@ class Attempt:
         """Leave the outcome of the attempt to those who have its token."""
         self._keep(view)
         try:
-            deferral = Deferral(self.ticket, self.ran)
+            deferral = Deferral(self.ticket, self.body.ran)
             self.runtime.runner.outcomes.defer(deferral, view, self._patiently)
         except StoreError as problem:
             raise self.delivery.unreachable(problem) from problem
@@ -319,41 +283,10 @@ class Attempt:
             PayloadError: its result cannot be encoded.
         """
         if self.deferral is None:
-            return self.success_of(result)
-        return self.deferral.take() or Deferral(self.ticket, self.ran)
+            return self.body.success_of(result)
+        return self.deferral.take() or Deferral(self.ticket, self.body.ran)
 
     # -- encode and accept -------------------------------------------------------------------------
-
-    @property
-    def ran(self) -> int:
-        """How many microseconds the body has run, so far or altogether."""
-        return ((self.body_ended or time.monotonic_ns()) - self.body_began) // 1000
-
-    def success_of(self, result: Any) -> Outcome:
-        """Return the outcome of a result.
-
-        Raises:
-            PayloadError: it cannot be encoded.
-        """
-        codec = self.runtime.codec
-        added = codec.encode(self.added) if self.added else None
-        try:
-            return Outcome(
-                self.ticket, codec.encode(result), False, self.ran, added, self._noted_worker
-            )
-        except PayloadError as problem:
-            raise PayloadError(f"activity {self.task.name} returned {problem}") from None
-
-    def _failure_of(self, error: BaseException) -> Outcome:
-        failure = self.runtime.codec.encode_failure(error)
-        worker = self._noted_worker
-        return Outcome(self.ticket, failure, has_failed=True, ran=self.ran, worker=worker)
-
-    @property
-    def _noted_worker(self) -> str | None:
-        """Who runs it, if the task wants history to have that."""
-        notes = getattr(self.task, "durable_notes_worker", False)
-        return str(self.request.hostname) if notes and self.request.hostname else None
 
     def _accept(
         self, view: AttemptView | None, result: Any, error: BaseException | None
@@ -362,12 +295,12 @@ class Attempt:
         outcome = None
         if error is None:
             try:
-                outcome = self.success_of(result)
+                outcome = self.body.success_of(result)
             except PayloadError as problem:
                 error = problem
         if outcome is None:
             assert error is not None
-            outcome = self._failure_of(error)
+            outcome = self.body.failure_of(error)
         try:
             verdict = self.runtime.runner.outcomes.accept(outcome, view, self._patiently)
         except StoreError as problem:

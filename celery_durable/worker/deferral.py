@@ -54,7 +54,7 @@ def begin_deferral(attempt: Any) -> BodyDeferral:
         InvalidState: the body has ended.
     """
     runtime, ticket, settlement = attempt.runtime, attempt.ticket, attempt.settlement
-    if attempt.body_ended:
+    if attempt.body.ended:
         raise InvalidState(
             f"activity {attempt.task.name} has returned: its completion cannot be deferred any more"
         )

@@ -19,7 +19,6 @@ from .execution import (
     ContinueAsNewRequested,
     FailExecution,
     Lifecycle,
-    RunLimit,
 )
 from .external_event import ExternalEventContext, ExternalEvents, SendEvent
 from .kind import ContextPart, Kind, Registry, Reissue
@@ -74,7 +73,6 @@ __all__ = [
     "Request",
     "Requests",
     "ReviveChild",
-    "RunLimit",
     "ScheduleActivity",
     "SendEvent",
     "SideEffects",

@@ -113,7 +113,7 @@ class ActivityCall(Call):
                 self.subject,
                 self.args,
                 self.kwargs,
-                lambda: host.signature_of(self.task),
+                lambda: host.types.signature_of(self.task),
                 is_known=host.is_replaying,
             )
         #: The number of the rewind since which it is done again, after a saga had undone it.

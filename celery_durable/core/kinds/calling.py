@@ -63,7 +63,7 @@ def leaf(host: Host, signature: Mapping[str, Any], options: CallOptions) -> Call
         if options.limits:
             raise ValueError(f"limit= is for activities, and {name} is an orchestrator")
         given = signature.get("args") or (), signature.get("kwargs") or {}
-        host.of(TypedPayloads).checked(lambda: host.check_call(name, *given), is_of_call=True)
+        host.of(TypedPayloads).checked(lambda: host.types.check_call(name, *given), is_of_call=True)
     call = kind(host, signature, options)
     host.of(Calls).open[call.command] = call
     due = None

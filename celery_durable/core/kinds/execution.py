@@ -13,6 +13,7 @@ from ..decision import Decision
 from ..endings import Expired
 from ..history import Event, EventKind
 from ..ports import Host
+from ..run_limit import RunLimit
 from ..source_location import awaiting_line
 from ..tasks import ReplayTask
 from .entity_call import EntityCalls
@@ -29,7 +30,6 @@ __all__ = [
     "ContinueAsNewRequested",
     "FailExecution",
     "Lifecycle",
-    "RunLimit",
 ]
 
 _OTHER_LOOPS = ("from a running event loop", "while another loop is running")
@@ -95,32 +95,6 @@ class Aside:
         """Forget the request for a lock."""
         self.put = [each for each in self.put if each[1] != request]
         self.withdrawn.append(request)
-
-
-@dataclass(frozen=True, slots=True)
-class RunLimit:
-    """The time that a whole run may take, over all its executions, in microseconds."""
-
-    timeout: int
-    #: When it is over.
-    deadline: int
-
-    @classmethod
-    def read(cls, facts: Mapping[str, Any] | None) -> RunLimit | None:
-        """Return what the facts of a start say; None if nothing."""
-        match (facts or {}).get("limit"):
-            case [int(timeout), int(deadline)]:
-                return cls(timeout, deadline)
-        return None
-
-    @property
-    def facts(self) -> dict[str, Any]:
-        """What the start of an execution keeps of it."""
-        return {"limit": [self.timeout, self.deadline]}
-
-    def from_now(self, now: int) -> RunLimit:
-        """Return the same time, counted from now on."""
-        return RunLimit(self.timeout, now + self.timeout)
 
 
 @dataclass(slots=True)

@@ -7,7 +7,8 @@ import asyncio
 import pytest
 
 from celery_durable.core.history import EventKind
-from celery_durable.core.kinds import CancelActivity, RunLimit
+from celery_durable.core.kinds import CancelActivity
+from celery_durable.core.run_limit import RunLimit
 from celery_durable.errors import OrchestrationTimeout
 
 from .harness import SECOND, START, cancel, echo, endless_child, live, moment, never, raised, slow
