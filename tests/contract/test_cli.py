@@ -124,6 +124,10 @@ def test_audit_lists_who_did_what(shell: Shell) -> None:
     shell.run("audit", "--cursor", "x", code=2)
 
 
+def test_metrics_go_nowhere_without_a_provider(shell: Shell) -> None:
+    assert "opentelemetry-instrument" in shell.run("exporter", "--otel", code=2).output
+
+
 def test_a_look_is_no_deed(shell: Shell) -> None:
     shell.start("a", "s1")
     for words in (("list",), ("show", "s1"), ("purge", "s1", "--dry-run"), ("audit",)):
