@@ -13,15 +13,6 @@ from .values import readable
 
 __all__ = ["ArchiveRows"]
 
-CLAIM = Statement(
-    "UPDATE durable_instances SET purge_at = {now} + :lease WHERE id = :id AND execution ="
-    " :execution AND sequence = :sequence AND purge_at = :purge_at"
-)
-POSTPONE = Statement(
-    "UPDATE durable_instances SET purge_at = {now} + :delay WHERE id = :id AND execution ="
-    " :execution AND sequence = :sequence AND status IN ('COMPLETED', 'FAILED', 'CANCELED',"
-    " 'TERMINATED')"
-)
 TRIES = Statement(
     "SELECT tries FROM durable_archiving WHERE instance = :id AND execution = :execution"
 )
@@ -70,7 +61,7 @@ class ArchiveRows:
 
     def claim(self, due: DueInstance, lease: int) -> bool:
         """Set the time of an instance ahead; see ``engine.archive_rows``."""
-        return self.database.change_one(CLAIM, lease=lease, **due._asdict())
+        return self.database.change_one(instances.CLAIM_END, lease=lease, **due._asdict())
 
     def tries(self, instance_id: str, execution: str) -> int:
         """Return how often the hook has failed at an instance."""
@@ -84,7 +75,9 @@ class ArchiveRows:
         text = (readable(error) or "")[:2000]
 
         def note(cursor: Cursor) -> bool:
-            moved = run(cursor, POSTPONE, delay=delay, sequence=record.sequence, **values)
+            moved = run(
+                cursor, instances.POSTPONE_PURGE, delay=delay, sequence=record.sequence, **values
+            )
             if not moved.rowcount:
                 return False
             if not run(cursor, INSERT_FAILURE, error=text, **values).rowcount:

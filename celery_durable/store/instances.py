@@ -151,6 +151,15 @@ DUE_ARCHIVES = Statement(
         " {skip_locked}", ""
     )
 )
+CLAIM_END = Statement(
+    "UPDATE durable_instances SET purge_at = {now} + :lease WHERE id = :id AND execution ="
+    " :execution AND sequence = :sequence AND purge_at = :purge_at"
+)
+POSTPONE_PURGE = Statement(
+    "UPDATE durable_instances SET purge_at = {now} + :delay WHERE id = :id AND execution ="
+    " :execution AND sequence = :sequence AND status IN ('COMPLETED', 'FAILED', 'CANCELED',"
+    " 'TERMINATED')"
+)
 LOCK_END = Statement(
     "SELECT 1 FROM durable_instances WHERE id = :id AND execution = :execution AND sequence ="
     " :sequence {lock}"

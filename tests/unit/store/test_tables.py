@@ -28,6 +28,7 @@ OWN = {
     "switches": {"durable_switches", "durable_held"},
     "answers": {"durable_answers"},
     "audit": {"durable_audit"},
+    "archiving": {"durable_archiving"},
     "activity_limits": {"durable_activity_waiting", "durable_activity_places"},
     "migrate": {"durable_meta", "durable_alembic_version"},
     "upkeep": {"durable_meta", "durable_instances"},
@@ -47,7 +48,12 @@ JOINED = {
     "instances.OPEN_CHILDREN": {"durable_inbox"},
     "instances.LIFE_OF": {"durable_inbox"},
     "instances.DUE_PURGES": {"durable_inbox", "durable_outbox"},
+    "instances.DUE_ARCHIVES": {"durable_inbox", "durable_outbox"},
     "instances.CLEAN_ENTITY": {"durable_inbox"},
+    "archiving.FORGET_GONE": {"durable_instances"},
+    "archiving.COUNT_DUE": {"durable_instances"},
+    "archiving.COUNT_FAILED": {"durable_instances"},
+    "archiving.LAST_FAILED": {"durable_instances"},
     "attempts.START_COLUMNS": {"durable_inbox"},
     "attempts.BEGIN_ACTIVITY": {"durable_instances", "durable_inbox"},
     "attempts.IS_FREE": {"durable_workers"},
@@ -94,7 +100,7 @@ JOINED = {
     },
 }
 #: Modules that read by SQLAlchemy Core, across tables.
-READERS = {"audit", "reads", "filters", "pages", "waits", "census", "workers"}
+READERS = {"audit", "causes", "reads", "filters", "pages", "waits", "census", "workers"}
 
 FOLDER = Path(celery_durable.store.__file__).parent
 MODULES = sorted(info.name for info in pkgutil.iter_modules([str(FOLDER)]) if not info.ispkg)
