@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from datetime import datetime, timedelta
 from enum import Enum
 from types import TracebackType
@@ -16,6 +16,7 @@ from ..core.status import RuntimeStatus
 from ..errors import InstanceNotFound, InvalidState
 from ..handles.orchestration import Orchestration
 from .blocking_entities import EntityMethods
+from .blocking_waits import WaitingMethods
 from .contexts import name_of
 from .entity_names import aware
 from .missing import refuse_options, unsupported
@@ -37,7 +38,7 @@ from .values import outgoing
 __all__ = ["TaskHubGrpcClient"]
 
 
-class TaskHubGrpcClient(EntityMethods):
+class TaskHubGrpcClient(EntityMethods, WaitingMethods):
     """durabletask's client.
 
     Args:
@@ -193,64 +194,6 @@ class TaskHubGrpcClient(EntityMethods):
             left, cursor = left - len(page.items), page.next_cursor
             if cursor is None:
                 return
-
-    # -- waiting -----------------------------------------------------------------------------------
-
-    def wait_for_orchestration_start(
-        self, instance_id: str, *, fetch_payloads: bool = False, timeout: float = 60
-    ) -> OrchestrationState | None:
-        """Wait until an orchestration has begun, for so many seconds, 0 for ever.
-
-        None if there is none.
-
-        Raises:
-            TimeoutError: it has not in time.
-        """
-        for pause in self.pauses(
-            instance_id, timeout, lambda status: status is not RuntimeStatus.PENDING
-        ):
-            time.sleep(pause)
-        return self.get_orchestration_state(instance_id, fetch_payloads=fetch_payloads)
-
-    def wait_for_orchestration_completion(
-        self, instance_id: str, *, fetch_payloads: bool = True, timeout: float = 60
-    ) -> OrchestrationState | None:
-        """Wait until an orchestration is over, for so many seconds, 0 for ever.
-
-        None if there is none.
-
-        Raises:
-            TimeoutError: it is not in time.
-        """
-        for pause in self.pauses(instance_id, timeout, lambda status: status.is_terminal):
-            time.sleep(pause)
-        return self.get_orchestration_state(instance_id, fetch_payloads=fetch_payloads)
-
-    def pauses(
-        self, instance_id: str, timeout: float, is_reached: Callable[[RuntimeStatus], bool]
-    ) -> Iterator[float]:
-        """Give the seconds to wait before the next look, until a status is reached or there is no
-        such orchestration.
-
-        Raises:
-            TimeoutError: it is not in time.
-        """
-        end = time.monotonic() + timeout if timeout else None
-        pause = 0.05
-        while True:
-            try:
-                status = self.durable.get(instance_id).runtime_status
-            except InstanceNotFound:
-                return
-            if is_reached(status):
-                return
-            left = pause if end is None else end - time.monotonic()
-            if left <= 0:
-                raise TimeoutError(
-                    f"orchestration {instance_id!r} is {status} after {timeout} seconds"
-                )
-            yield min(pause, left)
-            pause = min(pause * 1.2, 1.0)
 
     # -- steering ----------------------------------------------------------------------------------
 

@@ -5,6 +5,7 @@ at moments that every replay repeats.
 from __future__ import annotations
 
 import weakref
+from collections.abc import Iterator
 from types import AsyncGeneratorType
 from typing import Any
 
@@ -16,9 +17,10 @@ Generator = AsyncGeneratorType[Any, Any]
 class OpenGenerators:
     """The async generators of one execution that are not closed, by the order of first use."""
 
-    __slots__ = ("_left", "_limit", "_open")
+    __slots__ = ("_left", "_limit", "_numbers", "_open")
 
-    def __init__(self) -> None:
+    def __init__(self, numbers: Iterator[int]) -> None:
+        self._numbers = numbers
         #: By identity: the number of each, and a reference that does not keep it alive.
         self._open: dict[int, tuple[int, weakref.ref[Generator]]] = {}
         #: By number: those that the garbage collector found; they are kept for the end.
@@ -29,12 +31,12 @@ class OpenGenerators:
     def __len__(self) -> int:
         return len(self._open)
 
-    def note(self, generator: Generator, number: int) -> None:
+    def note(self, generator: Any) -> None:
         """Keep one that is used for the first time."""
         if len(self._open) >= self._limit:
             self._open = {key: each for key, each in self._open.items() if each[1]() is not None}
             self._limit = 2 * len(self._open) + 64
-        self._open[id(generator)] = number, weakref.ref(generator)
+        self._open[id(generator)] = next(self._numbers), weakref.ref(generator)
 
     def drop(self, generator: Generator) -> int:
         """Forget one that has lost its last reference, and return its number."""

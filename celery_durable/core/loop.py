@@ -15,7 +15,6 @@ from __future__ import annotations
 import asyncio
 import gc
 import itertools
-import math
 import sys
 import threading
 from collections import deque
@@ -29,10 +28,10 @@ from .._errors import ForbiddenOperation
 from .endings import is_own
 from .generators import OpenGenerators
 from .refusals import forbidden
-from .retry import LONGEST
-from .tasks import NumberingLoop, ReplayFuture, ReplayTask
+from .tasks import ReplayFuture, ReplayTask
+from .timed_loop import TimedLoop, TimerHost
 
-__all__ = ["ReplayLoop", "TimerHost", "TurnInterrupted", "Watched", "thread_of_turn", "watched"]
+__all__ = ["ReplayLoop", "TurnInterrupted", "Watched", "thread_of_turn", "watched"]
 
 _LOOK_AFTER = 1_024
 _collecting: set[int] = set()
@@ -88,16 +87,6 @@ class _Watched(threading.local):
 watched: _Watched = _Watched()
 
 
-class TimerHost(Protocol):
-    """Who keeps the timers: the execution, which turns them into commands."""
-
-    def timer_created(self, handle: asyncio.TimerHandle, due: int) -> None:
-        """Take note of a timer due at ``due`` microseconds since the epoch."""
-
-    def timer_canceled(self, handle: asyncio.TimerHandle) -> None:
-        """Take note that the timer is not wanted any more; it may have fired already."""
-
-
 async def _result_of(future: asyncio.Future[Any]) -> Any:
     return await future
 
@@ -106,24 +95,22 @@ async def _close(generator: AsyncGeneratorType[Any, Any]) -> None:
     await generator.aclose()
 
 
-class ReplayLoop(NumberingLoop):
+class ReplayLoop(TimedLoop):
     """The loop of one execution. Times inside it are seconds since the execution began."""
 
     def __init__(self, host: TimerHost, log_problem: Callable[[dict[str, Any]], None]) -> None:
-        self._host = host
+        super().__init__(host)
         self._log_problem = log_problem
         self._ready: deque[asyncio.Handle] = deque()
         self._numbers = itertools.count(1)
         self._tasks: dict[int, ReplayTask] = {}
         self._is_running = False
         self._is_dead = False
-        self._generators = OpenGenerators()
+        self._generators = OpenGenerators(self._numbers)
         #: The thread to which the loop is open; 0 if it is to none.
         self.owner = 0
         #: What was refused to code outside, which the code that waits for it will not learn.
         self.trespass: str | None = None
-        self.origin = 0
-        self.now = 0
 
     def next_number(self) -> int:
         """Return the next number in order of creation."""
@@ -211,7 +198,7 @@ class ReplayLoop(NumberingLoop):
         """Make this the running loop of the thread; return what was before."""
         outer = asyncio._get_running_loop(), sys.get_asyncgen_hooks()
         asyncio._set_running_loop(self)
-        sys.set_asyncgen_hooks(self._note_generator, self._generator_left)
+        sys.set_asyncgen_hooks(self._generators.note, self._generator_left)
         self._is_running = True
         return outer
 
@@ -240,9 +227,6 @@ class ReplayLoop(NumberingLoop):
 
     # -- async generators --------------------------------------------------------------------------
 
-    def _note_generator(self, generator: Any) -> None:
-        self._generators.note(generator, self.next_number())
-
     def _generator_left(self, generator: Any) -> None:
         """Close a generator that nothing holds any more: at once if its last reference has gone,
         which every replay repeats.
@@ -255,7 +239,7 @@ class ReplayLoop(NumberingLoop):
         if not self.is_open():
             self._generators.keep_for_the_end(generator, number)
             return
-        self._begin_closing(generator)
+        self.create_task(_close(generator)).closes = True
         if not self._is_running:
             return
         current = asyncio.current_task(self)
@@ -267,9 +251,6 @@ class ReplayLoop(NumberingLoop):
             if current is not None:
                 asyncio.tasks._enter_task(self, current)
 
-    def _begin_closing(self, generator: AsyncGeneratorType[Any, Any]) -> None:
-        self.create_task(_close(generator)).closes = True
-
     def close_generators(self) -> bool:
         """Close all async generators that were left early, as ``asyncio.run`` does at the end.
 
@@ -277,7 +258,7 @@ class ReplayLoop(NumberingLoop):
         """
         while left := self._generators.take_left():
             for generator in left:
-                self._begin_closing(generator)
+                self.create_task(_close(generator)).closes = True
             self.run_until_idle()
         return not self.closing
 
@@ -287,9 +268,6 @@ class ReplayLoop(NumberingLoop):
         return [task for task in self._tasks.values() if task.closes]
 
     # -- what asyncio asks of a loop ---------------------------------------------------------------
-
-    def time(self) -> float:
-        return (self.now - self.origin) / 1_000_000
 
     def call_soon(  # type: ignore[override]
         self, callback: Callable[..., object], *args: Any, context: ContextVars | None = None
@@ -306,40 +284,6 @@ class ReplayLoop(NumberingLoop):
         if not self._is_dead and self.owner != _get_ident():
             self.trespass = self.trespass or "call_soon_threadsafe()"
         raise forbidden("call_soon_threadsafe")
-
-    def call_later(  # type: ignore[override]
-        self,
-        delay: float,
-        callback: Callable[..., object],
-        *args: Any,
-        context: ContextVars | None = None,
-    ) -> asyncio.Handle:
-        return self.call_at(self.time() + delay, callback, *args, context=context)
-
-    def call_at(  # type: ignore[override]
-        self,
-        when: float,
-        callback: Callable[..., object],
-        *args: Any,
-        context: ContextVars | None = None,
-    ) -> asyncio.Handle:
-        if when == math.inf:
-            # never due, as asyncio has it
-            return asyncio.TimerHandle(when, callback, args, self, context)
-        due = self.now if when == -math.inf else self.origin + round(when * 1_000_000)
-        if due <= self.now:
-            return self.call_soon(callback, *args, context=context)
-        if due - self.now > LONGEST:
-            raise ValueError(
-                f"a timer is at most 1,000,000 days ahead, not {when - self.time():g} s"
-            )
-        handle = asyncio.TimerHandle(when, callback, args, self, context)
-        if not self.keeps_out("call_at()"):
-            self._host.timer_created(handle, due)
-        return handle
-
-    def _timer_handle_cancelled(self, handle: asyncio.TimerHandle) -> None:
-        self._host.timer_canceled(handle)
 
     def fire(self, handle: asyncio.TimerHandle) -> None:
         """Make a timer's callback ready."""

@@ -100,17 +100,12 @@ class Reader(ast.NodeVisitor):
         """Look at what is called; what ``ctx.run`` is given is recorded."""
         target = self._names.value(node.func)
         self._look(node, target)
-        if isinstance(node.func, ast.Attribute) and self._is_recorded(node.func):
+        if isinstance(node.func, ast.Attribute) and _is_recorded(node.func, self._names):
             self.visit(node.func.value)
         elif _is_one_of(target, _ORDERLESS):
             self._visit_orderless(node)
         else:
             self.generic_visit(node)
-
-    def _is_recorded(self, method: ast.Attribute) -> bool:
-        """Tell whether this is ``ctx.run``, and not a function of a module."""
-        is_of_a_module = isinstance(self._names.value(method.value), ModuleType)
-        return method.attr == "run" and not is_of_a_module
 
     def _look(self, node: ast.Call, target: Any) -> None:
         if (instead := harm_of(node, target, self._names)) is not None:
@@ -182,19 +177,10 @@ class Reader(ast.NodeVisitor):
     def _look_at_targets(self, node: ast.AST, targets: list[ast.expr]) -> None:
         for target in targets:
             is_item = isinstance(target, ast.Subscript) and is_container(target.value, self._names)
-            if is_item or (isinstance(target, ast.Attribute) and self._is_shared(target.value)):
+            if is_item or (
+                isinstance(target, ast.Attribute) and _is_shared(target.value, self._names)
+            ):
                 self._note(node, ast.unparse(target), GLOBAL)
-
-    def _is_shared(self, node: ast.expr) -> bool:
-        """Tell whether attributes of this outlive the turn: of a module, a class or an object that
-        a module has.
-        """
-        if not isinstance(node, (ast.Name, ast.Attribute)):
-            return False
-        value = self._names.value(node)
-        if isinstance(node, ast.Attribute) and not isinstance(value, (ModuleType, type)):
-            return False
-        return value is not MISSING
 
     # -- the order of sets -------------------------------------------------------------------------
 
@@ -281,3 +267,21 @@ def _takes_all(handler: ast.ExceptHandler) -> bool:
 
 def _raises(handler: ast.ExceptHandler) -> bool:
     return any(isinstance(each, ast.Raise) for part in handler.body for each in ast.walk(part))
+
+
+def _is_recorded(method: ast.Attribute, names: Names) -> bool:
+    """Tell whether this is ``ctx.run``, and not a function of a module."""
+    is_of_a_module = isinstance(names.value(method.value), ModuleType)
+    return method.attr == "run" and not is_of_a_module
+
+
+def _is_shared(node: ast.expr, names: Names) -> bool:
+    """Tell whether attributes of this outlive the turn: of a module, a class or an object that
+    a module has.
+    """
+    if not isinstance(node, (ast.Name, ast.Attribute)):
+        return False
+    value = names.value(node)
+    if isinstance(node, ast.Attribute) and not isinstance(value, (ModuleType, type)):
+        return False
+    return value is not MISSING

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .calls import Call
     from .context import FakeContext, fake_durable_context
-    from .env import DurableEnv, durable_environment
+    from .env import DurableEnv
+    from .environments import durable_environment
     from .histories import replay_histories
 
 __all__ = [
@@ -28,7 +29,7 @@ _HOMES = {
     "Call": "calls",
     "DurableEnv": "env",
     "FakeContext": "context",
-    "durable_environment": "env",
+    "durable_environment": "environments",
     "fake_durable_context": "context",
     "replay_histories": "histories",
 }

@@ -5,8 +5,8 @@ the other, and may die at any of its crash points.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from ..app.durable import Durable
     from ..worker.runtime import Runtime
 
-__all__ = ["Driver"]
+__all__ = ["Driver", "eagerly"]
 
 log: logging.Logger = logging.getLogger("celery_durable.testing")
 
@@ -302,3 +302,15 @@ class _Asking(StoreClock):
     def now(self) -> int:
         """Return the time."""
         return self._ask()
+
+
+@contextmanager
+def eagerly(durable: Durable) -> Iterator[None]:
+    """Let Celery run here what tasks send; the settings of the application are back afterwards."""
+    conf = durable.app.conf
+    before = conf.task_always_eager, conf.task_eager_propagates
+    conf.task_always_eager, conf.task_eager_propagates = True, False
+    try:
+        yield
+    finally:
+        conf.task_always_eager, conf.task_eager_propagates = before

@@ -3,67 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager
 from datetime import datetime, timedelta
-from importlib import import_module
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from celery import current_app
-
 from ..core.retry import Interval
 from ..core.status import RuntimeStatus
-from ..errors import ConfigurationError, DurableError, InstanceNotFound
+from ..errors import DurableError
 from ..handles.orchestration import Orchestration
 from ..handles.waiting import drivers
 from ..settings import read_settings
 from .calls import Call, StandIn
+from .coming import ComingEvent, ComingEvents, delta_of
 from .crash_points import CrashPoints
-from .driver import Driver
-from .places import OwnFile, Places
+from .driver import Driver, eagerly
+from .places import Places
 from .rehash import Rehash
-from .replacing import StandIns, name_of
+from .replacing import Replacement, StandIns, name_of
 
 if TYPE_CHECKING:
     from ..app.durable import Durable
 
-__all__ = ["DurableEnv", "Replacement", "current_durable", "durable_environment"]
+__all__ = ["DurableEnv"]
 
 _MICROSECOND = timedelta(microseconds=1)
 _MOST_JUMPS = 100_000
 _NEVER_FITS = "NonDeterminismError: "
-
-
-class Replacement:
-    """A stand-in for a task: for the rest of the test, or for a ``with`` block."""
-
-    def __init__(self, stand_in: StandIn, undo: Callable[[], None]) -> None:
-        self.stand_in = stand_in
-        self._undo: Callable[[], None] | None = undo
-
-    def end(self) -> None:
-        """Let the task itself run again."""
-        undo, self._undo = self._undo, None
-        if undo is not None:
-            undo()
-
-    def __enter__(self) -> Replacement:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.end()
-
-
-class _Event:
-    """An event that is to arrive."""
-
-    def __init__(self, moment: int, instance_id: str, name: str, data: Any) -> None:
-        self.moment, self.instance_id, self.name, self.data = moment, instance_id, name, data
 
 
 class DurableEnv:
@@ -84,7 +50,7 @@ class DurableEnv:
         self.durable: Durable = durable
         self._places = places
         self._stack = ExitStack()
-        self._events: list[_Event] = []
+        self._coming = ComingEvents(durable)
         self._replaced: list[Replacement] = []
         self._rehash: Rehash | None = None
         #: The instances whose disagreement the test has heard of.
@@ -94,7 +60,7 @@ class DurableEnv:
         self._driver: Driver
 
     def __enter__(self) -> DurableEnv:
-        self._stack.enter_context(_eagerly(self.durable))
+        self._stack.enter_context(eagerly(self.durable))
         drivers.append(self._drive)
         self._stack.callback(drivers.remove, self._drive)
         self._stack.enter_context(self._stage(CrashPoints()))
@@ -118,17 +84,18 @@ class DurableEnv:
     @contextmanager
     def _stage(self, points: CrashPoints) -> Iterator[Driver]:
         """Let everything happen in a store of its own."""
-        before = self.__dict__.get("_driver"), self._events
+        before = self.__dict__.get("_driver"), self._coming
         with self._places.fresh(self._settings, points) as place:
             driver = self._driver = Driver(self.durable, place, points)
             driver.is_cold = self._rehash is not None
-            driver.deliver, driver.after_step = self._deliver, self._complain
-            self._events = []
+            self._coming = coming = ComingEvents(self.durable)
+            driver.deliver = lambda: coming.deliver(place.clock.now())
+            driver.after_step = self._complain
             try:
                 yield driver
             finally:
                 driver.close()
-                self._events = before[1]
+                self._coming = before[1]
                 if before[0] is not None:
                     self._driver = before[0]
 
@@ -219,7 +186,7 @@ class DurableEnv:
         Example:
             >>> durable_env.advance(days=30)
         """
-        whole = _delta(delta or 0) + timedelta(**parts)
+        whole = delta_of(delta or 0) + timedelta(**parts)
         if whole < timedelta():
             raise ValueError("time does not go back")
         self._advance(self._driver.place.clock.now() + whole // _MICROSECOND)
@@ -247,7 +214,7 @@ class DurableEnv:
 
     def _next_moment(self) -> int | None:
         now = self._driver.place.clock.now()
-        moments = [event.moment for event in self._events if event.moment > now]
+        moments = [event.moment for event in self._coming.events if event.moment > now]
         due = self._driver.next_due()
         return min([*moments, *([] if due is None else [due])], default=None)
 
@@ -280,30 +247,15 @@ class DurableEnv:
         """
         if after is not None and at is not None:
             raise TypeError("event() takes after= or at=, not both")
-        delay = _delta(after or 0)
+        delay = delta_of(after or 0)
         if delay < timedelta():
             raise ValueError("an event cannot come before now")
         moment = self._driver.place.clock.now() if at is None else self._driver.micros_of(at)
         moment += delay // _MICROSECOND
-        self._events.append(_Event(moment, run if isinstance(run, str) else run.id, name, data))
+        coming = ComingEvent(moment, run if isinstance(run, str) else run.id, name, data)
+        self._coming.events.append(coming)
         if after is None and at is None:
-            self._deliver()
-
-    def _deliver(self) -> bool:
-        """Raise the events whose time has come."""
-        if not self._events:
-            return False
-        now = self._driver.place.clock.now()
-        due = [event for event in self._events if event.moment <= now]
-        for event in sorted(due, key=lambda each: each.moment):
-            self._events.remove(event)
-            try:
-                self.durable.raise_event(event.instance_id, event.name, event.data)
-            except InstanceNotFound:
-                self._events.append(event)
-                continue
-            return True
-        return False
+            self._coming.deliver(self._driver.place.clock.now())
 
     # -- tasks -------------------------------------------------------------------------------------
 
@@ -426,19 +378,6 @@ class DurableEnv:
         self._rehash.keep(self.durable, self._driver.calls.stood_in)
 
 
-def _delta(given: Interval) -> timedelta:
-    """Return a span of time; a number is seconds.
-
-    Raises:
-        TypeError: it is neither.
-    """
-    if isinstance(given, timedelta):
-        return given
-    if isinstance(given, bool) or not isinstance(given, (int, float)):
-        raise TypeError(f"a timedelta or seconds are needed, not {given!r}")
-    return timedelta(seconds=given)
-
-
 def _comparable(result: object) -> object:
     """Return what tells two results apart: ids of orchestrations are random."""
     if isinstance(result, Orchestration):
@@ -452,51 +391,3 @@ def _waits_for(run: Orchestration[Any]) -> str:
     is_suspended = run.runtime_status is RuntimeStatus.SUSPENDED
     waits = [f"it is suspended: {run.reason}"] if is_suspended else found.waits_for
     return "; ".join(waits) or f"it is {found.state}"
-
-
-@contextmanager
-def _eagerly(durable: Durable) -> Iterator[None]:
-    """Let Celery run here what tasks send; the settings of the application are back afterwards."""
-    conf = durable.app.conf
-    before = conf.task_always_eager, conf.task_eager_propagates
-    conf.task_always_eager, conf.task_eager_propagates = True, False
-    try:
-        yield
-    finally:
-        conf.task_always_eager, conf.task_eager_propagates = before
-
-
-def durable_environment(durable: Durable | None = None) -> AbstractContextManager[DurableEnv]:
-    """Give a ``DurableEnv`` for a ``with`` block.
-
-    Args:
-        durable: whose orchestrations; the current app's if left out.
-
-    Raises:
-        ConfigurationError: the current app has none.
-
-    Example:
-        >>> with durable_environment(durable) as env:
-        ...     assert env.run(fulfil.s("1"))["by"] == "ada"
-    """
-    chosen = current_durable() if durable is None else durable
-    if str(chosen.app.conf.get("durable_backend_url", "")).startswith("django://"):
-        testing = import_module("celery_durable.contrib.django.testing")
-        env: AbstractContextManager[DurableEnv] = testing.durable_inline(chosen)
-        return env
-    return DurableEnv(chosen, OwnFile())
-
-
-def current_durable() -> Durable:
-    """Return the ``Durable`` of the current Celery app.
-
-    Raises:
-        ConfigurationError: it has none.
-    """
-    durable: Durable | None = getattr(current_app, "durable", None)
-    if durable is None:
-        raise ConfigurationError(
-            "the current Celery app has no durable orchestrations: pass the Durable, or under"
-            " pytest let a fixture durable_app return it"
-        )
-    return durable

@@ -20,7 +20,7 @@ def durable_app() -> Any:
 
     The current app's if it is not overridden.
     """
-    from .env import current_durable
+    from .environments import current_durable
 
     return current_durable()
 
@@ -32,7 +32,7 @@ def durable_env(request: pytest.FixtureRequest, durable_app: Durable) -> Iterato
     With a store on a Django database it is on the test's own connection: ``db`` of pytest-django,
     or ``transactional_db`` if the test asks for that, is set up before it.
     """
-    from .env import durable_environment
+    from .environments import durable_environment
 
     url = str(durable_app.app.conf.get("durable_backend_url", ""))
     if url.startswith("django://"):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable
 from dataclasses import replace
+from types import TracebackType
 from typing import Any
 
 from celery import Celery
@@ -14,7 +15,7 @@ from ..engine.registry import Registry
 from ..worker.activity import wrap_tasks
 from .calls import Calls, StandIn
 
-__all__ = ["StandIns", "name_of"]
+__all__ = ["Replacement", "StandIns", "name_of"]
 
 
 def name_of(task: Any) -> str:
@@ -108,3 +109,28 @@ class StandIns:
                 registry.add(definition)
 
         return undo
+
+
+class Replacement:
+    """A stand-in for a task: for the rest of the test, or for a ``with`` block."""
+
+    def __init__(self, stand_in: StandIn, undo: Callable[[], None]) -> None:
+        self.stand_in = stand_in
+        self._undo: Callable[[], None] | None = undo
+
+    def end(self) -> None:
+        """Let the task itself run again."""
+        undo, self._undo = self._undo, None
+        if undo is not None:
+            undo()
+
+    def __enter__(self) -> Replacement:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.end()

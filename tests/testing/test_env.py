@@ -171,7 +171,7 @@ def test_there_is_no_application(monkeypatch: pytest.MonkeyPatch) -> None:
     from celery_durable import ConfigurationError
 
     other = Celery("without", broker="memory://")
-    monkeypatch.setattr("celery_durable.testing.env.current_app", other)
+    monkeypatch.setattr("celery_durable.testing.environments.current_app", other)
     with pytest.raises(ConfigurationError, match="durable_app"):
         durable_environment()
 
