@@ -99,8 +99,9 @@ def command(function: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(function)
     def run(ctx: click.Context, *args: Any, **options: Any) -> Any:
         try:
+            durable = durable_of(ctx)  # what its modules declare is not the user's doing
             with acting(_user(), Surface.CLI):
-                return function(durable_of(ctx), *args, **options)
+                return function(durable, *args, **options)
         except (DurableError, ValueError, TypeError) as error:
             code = next(code for kind, code in _EXIT_CODES if isinstance(error, kind))
             raise _Failure(str(error), code) from error

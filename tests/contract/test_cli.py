@@ -124,6 +124,18 @@ def test_audit_lists_who_did_what(shell: Shell) -> None:
     shell.run("audit", "--cursor", "x", code=2)
 
 
+def test_what_modules_declare_is_not_the_users_doing(shell: Shell) -> None:
+    durable, sale = shell.app.durable, shell.app.tasks["cli.sale"]
+
+    def declare() -> None:
+        durable.schedule("nightly", sale.s("a"), interval=60)
+
+    shell.app.loader.import_default_modules = declare
+    shell.run("list")
+    assert durable.get_schedule("nightly").interval == timedelta(minutes=1)
+    assert shell.json("audit")["items"] == []
+
+
 def test_metrics_go_nowhere_without_a_provider(shell: Shell) -> None:
     assert "opentelemetry-instrument" in shell.run("exporter", "--otel", code=2).output
 
