@@ -13,7 +13,7 @@ from celery import Celery
 
 from celery_durable import Durable, InstanceNotFound
 from celery_durable.archive import read_archived
-from celery_durable.testing import DurableEnv, durable_environment
+from celery_durable.testing import DurableEnv, durable_environment, replay_histories
 
 archived: list[str] = []
 
@@ -75,3 +75,7 @@ def test_a_folder_is_an_archive_whose_files_replay(tmp_path: Path) -> None:
         assert file.name.startswith("_o_1-")
         assert own_durable.verify([read_archived(file), file.read_bytes()]).checked == 2
         assert own_durable.replay(read_archived(file)) > 2
+        assert replay_histories(own_durable, file.parent) == 1
+        file.write_bytes(file.read_bytes()[:40])
+        with pytest.raises(AssertionError, match="1 of 1 histories"):
+            replay_histories(own_durable, file.parent)
