@@ -56,8 +56,6 @@ _MOST_SKEW = 30
 _REST = 20  # so many times as long as rows that only wait took to read, they are left alone
 _LONGEST_REST = 5.0
 _ROUNDS = 4  # full batches a tick: what was not sent at once is fed to the broker in order, bounded
-_MOST_ROUNDS = 20  # as long as that takes less than
-_BUSY = 0.5  # seconds
 
 
 @dataclass(slots=True)
@@ -212,12 +210,11 @@ class Recovery:
         """Repair batch after batch, as long as they are full; bounded, as this process has other
         things to do. Return how many rows were looked at.
         """
-        began, found = time.monotonic(), 0
-        for number in range(1, _MOST_ROUNDS + 1):
+        found = 0
+        for _ in range(_ROUNDS):
             rows = repair()
             found += rows
-            is_long = number >= _ROUNDS and time.monotonic() - began > _BUSY
-            if rows < self.batch or is_long:
+            if rows < self.batch:
                 break
         return found
 
