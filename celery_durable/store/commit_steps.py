@@ -8,6 +8,8 @@ the instance's row is locked.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
+from operator import attrgetter
 from typing import NamedTuple
 
 from ..core.history import Event, dump_events, load_events
@@ -20,7 +22,7 @@ from .runner import Cursor, Runner
 from .timing import Timing
 from .values import blob, text_of
 
-__all__ = ["ONE_STATEMENT", "STEPS", "Step", "Work"]
+__all__ = ["ONE_STATEMENT", "STEPS", "Step", "Work", "carry_out"]
 
 
 class Work:
@@ -73,10 +75,6 @@ class Step(NamedTuple):
     asked_by: tuple[str, ...] = ()
     #: What else the commit says of it.
     uses: tuple[str, ...] = ()
-
-    def is_asked_by(self, commit: TurnCommit) -> bool:
-        """Tell whether a commit asks for it."""
-        return not self.asked_by or any(getattr(commit, name) for name in self.asked_by)
 
 
 def free_place(work: Work) -> None:
@@ -371,6 +369,23 @@ STEPS: tuple[Step, ...] = (
     Step(put_others, ("other_inboxes",)),
     Step(ask_children, ("revivals",)),
 )
+
+_NAMES = sorted({name for step in STEPS for name in step.asked_by})
+_VALUES = attrgetter(*_NAMES)
+
+
+@cache
+def _asked_by(*names: bool) -> list[Callable[[Work], None]]:
+    """Return the steps that are taken where a commit says these of all that it may say."""
+    said = {name for name, is_said in zip(_NAMES, names, strict=True) if is_said}
+    return [step.run for step in STEPS if not step.asked_by or said.intersection(step.asked_by)]
+
+
+def carry_out(work: Work) -> None:
+    """Take the steps that the commit asks for, in their order."""
+    for run in _asked_by(*map(bool, _VALUES(work.commit))):
+        run(work)
+
 
 #: What one statement can do as well, on PostgreSQL (``postgres``).
 ONE_STATEMENT = frozenset({take_messages, append_history, add_activities, update_instance})

@@ -14,7 +14,7 @@ from ..core.tags import TagChanges
 from ..engine.records import ReplayPosition, Snapshot
 from ..engine.writes import Committed, TurnCommit
 from . import audit, history, inbox, inbox_reads, instances, outbox
-from .commit_steps import STEPS, Work
+from .commit_steps import Work, carry_out
 from .creation import HeldError
 from .instances import INSTANCE
 from .runner import Cursor, Runner
@@ -79,9 +79,7 @@ class Turns:
         if commit.outcome is not None and not outbox.delete(database, cursor, commit.outcome):
             return None  # it is in an inbox already, or not wanted any more
         work = Work(database, cursor, self.timing, commit, now)
-        for step in STEPS:
-            if step.is_asked_by(commit):
-                step.run(work)
+        carry_out(work)
         audit.leave(database, cursor)
         return work.result()
 

@@ -18,7 +18,7 @@ from celery_durable.engine.dispatch import Dispatcher
 from celery_durable.engine.lifecycle import Lifecycle
 from celery_durable.engine.records import ActivityAttemptId, Recorded
 from celery_durable.errors import StoreError
-from celery_durable.store import commit_steps, inbox, outbox, turns
+from celery_durable.store import commit_steps, inbox, outbox
 from celery_durable.store.database import Statement
 from celery_durable.store.outcomes import Outcomes
 from celery_durable.store.recovery import RecoveryRows
@@ -206,8 +206,12 @@ def _keeps_no_finish_row() -> list[Patch]:
 
 
 def _leaves_rows_at_the_end() -> list[Patch]:
-    steps = tuple(step for step in commit_steps.STEPS if step.run is not commit_steps.clear)
-    return [mock.patch.object(turns, "STEPS", steps)]
+    asked_by = commit_steps._asked_by
+
+    def planted(*names: bool) -> list[Any]:
+        return [step for step in asked_by(*names) if step is not commit_steps.clear]
+
+    return [mock.patch.object(commit_steps, "_asked_by", planted)]
 
 
 def _records_in_two_transactions() -> list[Patch]:
