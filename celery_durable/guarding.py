@@ -81,14 +81,29 @@ def _optional(name: str, module: Any, *functions: str) -> dict[Any, _Call]:
 
 
 _CLOCKS = (
-    "time", "time_ns", "monotonic", "monotonic_ns", "perf_counter", "perf_counter_ns",
-    "process_time", "process_time_ns",
-)  # fmt: skip
+    "time",
+    "time_ns",
+    "monotonic",
+    "monotonic_ns",
+    "perf_counter",
+    "perf_counter_ns",
+    "process_time",
+    "process_time_ns",
+)
 _environ = type(os.environ)
 _FILES = (
-    "listdir", "scandir", "stat", "lstat", "open", "remove", "unlink", "rename", "replace", "mkdir",
+    "listdir",
+    "scandir",
+    "stat",
+    "lstat",
+    "open",
+    "remove",
+    "unlink",
+    "rename",
+    "replace",
+    "mkdir",
     "system",
-)  # fmt: skip
+)
 
 
 def _watched() -> dict[Any, _Call]:
@@ -160,14 +175,33 @@ _STANDARD = sysconfig.get_path("stdlib"), sysconfig.get_path("platstdlib")
 _INSTALLED = sysconfig.get_path("purelib"), sysconfig.get_path("platlib")
 #: Of Python's own: they look at clocks, files and the environment for what no replay depends on.
 _HARMLESS = (
-    "logging", "warnings.py", "linecache.py", "traceback.py", "zoneinfo", "importlib", "inspect.py",
-    "gettext.py", "locale.py", "sysconfig", "encodings", "pdb.py", "bdb.py",
-)  # fmt: skip
+    "logging",
+    "warnings.py",
+    "linecache.py",
+    "traceback.py",
+    "zoneinfo",
+    "importlib",
+    "inspect.py",
+    "gettext.py",
+    "locale.py",
+    "sysconfig",
+    "encodings",
+    "pdb.py",
+    "bdb.py",
+)
 #: Of libraries: they give what they get from Python's own.
 _PASSING = (
-    "django/utils/timezone.py", "django/utils/crypto.py", "pendulum/", "arrow/", "ulid/", "ksuid/",
-    "shortuuid/", "nanoid/", "uuid6/", "uuid_utils/",
-)  # fmt: skip
+    "django/utils/timezone.py",
+    "django/utils/crypto.py",
+    "pendulum/",
+    "arrow/",
+    "ulid/",
+    "ksuid/",
+    "shortuuid/",
+    "nanoid/",
+    "uuid6/",
+    "uuid_utils/",
+)
 
 
 @cache

@@ -68,8 +68,16 @@ _STARTING = frozenset(
 )
 _STARTS = "await ctx.call(orchestrator.s(...)), or ctx.signal_event(id, name)"
 #: What calls the functions that it is given, at once.
-_CALLERS = ("builtins.map", "builtins.filter", "builtins.sorted", "builtins.min", "builtins.max",
-            "functools.reduce", "functools.partial", "_functools.reduce")  # fmt: skip
+_CALLERS = (
+    "builtins.map",
+    "builtins.filter",
+    "builtins.sorted",
+    "builtins.min",
+    "builtins.max",
+    "functools.reduce",
+    "functools.partial",
+    "_functools.reduce",
+)
 
 
 class Reached(NamedTuple):

@@ -126,9 +126,10 @@ class Reader(ast.NodeVisitor):
         for each in ast.walk(node):
             if isinstance(each, ast.If) and _leaves(each.body):
                 read = {
-                    ast.unparse(part) for part in ast.walk(each.test)
+                    ast.unparse(part)
+                    for part in ast.walk(each.test)
                     if isinstance(part, ast.Attribute)
-                }  # fmt: skip
+                }
                 if read & written:
                     self._note(each, [("status-guard", f"if {short(each.test)}: return")])
 

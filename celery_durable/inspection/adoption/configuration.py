@@ -23,9 +23,17 @@ _HOUR = 3_600.0
 _RABBITMQ = 1_800.0
 _OFTEN = 300
 _SIGNALS = (
-    "before_task_publish", "after_task_publish", "task_received", "task_prerun", "task_postrun",
-    "task_success", "task_failure", "task_retry", "task_revoked", "task_internal_error",
-)  # fmt: skip
+    "before_task_publish",
+    "after_task_publish",
+    "task_received",
+    "task_prerun",
+    "task_postrun",
+    "task_success",
+    "task_failure",
+    "task_retry",
+    "task_revoked",
+    "task_internal_error",
+)
 
 
 def own_tasks(app: Any) -> list[Any]:
