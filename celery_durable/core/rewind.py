@@ -103,9 +103,11 @@ def rewind(
     inputs = _Inputs(history, undelivered, instead)
     trace = _Trace(make(), inputs)
     try:
+        # once with all that happened, to see what made it fail
         trace.run()
         causes = trace.causes()
         without = (causes.places - set(instead)) | trace.stale_grants()
+        # then without that, until the code holds no lock that was given back
         while not without <= trace.without:
             trace.machine.abandon()
             trace = _Trace(make(), inputs, without)
@@ -235,11 +237,13 @@ class _Trace:
             self._completions[event.command] = self._place
         for command in self.machine.apply(event):
             confirmation = command.confirmation(self.machine.now)
+            # what history has of this very command is kept: its outcome holds
             known = self._recorded.get(
                 (confirmation.kind, confirmation.command, confirmation.attempt)
             )
             if known is not None and command.repeats(known):
                 self._agreed.add(command.command)
+            # another one than then: the commit does it again
             elif command.is_one_shot:
                 self._commands.append(command)
                 command.repeat()
@@ -248,7 +252,7 @@ class _Trace:
             self._kept.append(confirmation)
 
     def _open_calls(self) -> list[Call]:
-        return list(self.machine.of(Calls).open.values())
+        return [*self.machine.of(Calls).open.values()]
 
     def _as_it_was(self, renewal: Event) -> Event:
         """Return a renewal of an earlier rewind, which does not start children again whose outcome
@@ -323,6 +327,7 @@ class _Trace:
         again.
         """
         machine, failed_children = self.machine, causes.children
+        # children that are still there are asked for their outcomes
         kept = [
             [call.command, call.command in failed_children]
             for call in self._open_calls()
@@ -387,8 +392,7 @@ class _Trace:
 
 def _whole(error: BaseException) -> Iterator[BaseException]:
     """Give an exception, what caused it, and what is in its group."""
-    seen: set[int] = set()
-    rest: list[Any] = [error]
+    seen, rest = set[int](), list[Any]([error])
     while rest:
         one = rest.pop()
         if isinstance(one, BaseException) and id(one) not in seen:

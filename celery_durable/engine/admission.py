@@ -98,6 +98,7 @@ class AdmissionController:
         self, commit: TurnCommit, instance: InstanceRow, decision: Decision | None, now: int
     ) -> None:
         """Add to a commit what admission and retention say about its children and its end."""
+        # the parent hears of a child that cannot be: its own commit must not fail for it
         for child in list(commit.children):
             try:
                 self.apply_policies(child, self.engine.registry.get(child.name, child.version))
@@ -111,6 +112,7 @@ class AdmissionController:
                     )
                     commit.own_inbox.append(message)
         if instance.policy is not None and commit.status is not None and commit.status.is_terminal:
+            # in the commit that ends it: no crash can keep its slots, or its rows for ever
             retention = Retention.parse(instance.policy)
             commit.frees_place = retention.is_limited
             commit.keeps_for = retention.period(commit.status)
@@ -145,8 +147,9 @@ class AdmissionController:
             while tries and (is_likely or store.admission.may_admit(name, terms)):
                 admitted = store.admission.admit(name, terms, notes_look=notes_look)
                 if admitted is None:
-                    return
+                    return  # another process has the limits' row, and tries again after its commit
                 is_likely, tries = False, _TRIES if admitted else tries - 1
+                # admitted is committed: a crash before these messages is found by their rows
                 for address in store.reads.turn_addresses(admitted):
                     self.engine.publisher.publish_turn(address)
         except StoreError:

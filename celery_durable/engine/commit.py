@@ -60,6 +60,7 @@ def compile_decision(
         carried or PropagatedContext(),
     )
     commit.max_activities = draft.max_activities
+    # in the order in which the code asked: a withdrawal finds what it takes back
     for command in decision.commands:
         if (compiler := COMPILERS.get(type(command))) is not None:
             compiler(draft, command)
@@ -69,6 +70,7 @@ def compile_decision(
         f"join:{draft.execution}:{join}" for join in sorted(decision.joins_ended)
     ]
     if decision.final is None:
+        # a row of this very commit has its join from the beginning
         fresh = {new.command for new in commit.activities}
         commit.join_changes = {c: j for c, j in commit.join_changes.items() if c not in fresh}
     else:
@@ -76,6 +78,7 @@ def compile_decision(
         if instance.status is RuntimeStatus.PENDING and not begins:
             commit.clears = True  # its start message is there still, for later
     if decision.suspend_reason is not None:
+        # what has been decided is committed all the same: a resume continues from there
         note = Event(
             EventKind.EXECUTION_SUSPENDED, decision.now, facts={"reason": decision.suspend_reason}
         )
@@ -92,7 +95,9 @@ def compile_decision(
 def _close(draft: CommitDraft) -> None:
     """The execution is over: nothing that it started and did not await is kept."""
     commit = draft.commit
+    # without any rest the commit stays one that is one statement
     is_rest = draft.leaves_rest or bool(commit.canceled_commands or commit.canceled_dedups)
+    # the last message to Celery is no activity, and stays
     commit.activities = [new for new in commit.activities if new.kind != "activity"]
     commit.own_inbox = [
         message for message in commit.own_inbox if message.execution != draft.execution

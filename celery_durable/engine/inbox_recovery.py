@@ -37,6 +37,8 @@ class InboxRecovery:
 
         Return how many rows were looked at; 0 too if a great loss is left to a later look.
         """
+        # each row is taken by the first case that it is in; a crash in the middle leaves the rest
+        # due, for the next look of any worker
         turns = list[DueWake]()
         due = self.store.recovery.due_wakes(limit, lost)
         for wake in due:
@@ -48,12 +50,16 @@ class InboxRecovery:
                 # its message was under way when it was cleaned away
                 if self.store.starts.insert(entity):
                     self._wake(replace(wake, name=entity.name, queue=entity.queue))
+            # what nothing will ever take
             elif _is_left_over(wake):
                 self.store.recovery.drop_wake(wake)
+            # what waits for people: resume and rewind let recovery look again
             elif wake.status == RuntimeStatus.SUSPENDED or _is_kept(wake):
                 self.store.recovery.move_wake(wake, None)
+            # the last member came in, and its process died before it woke the join
             elif wake.kind == InboxKind.JOIN and wake.wake_at is None:
                 self._ask_join(wake)
+            # a timer that is so near that its message may wait in a worker
             elif wake.visible_at > wake.now:
                 self._announce(wake)
             elif self._may_send(wake, lost):
@@ -76,6 +82,8 @@ class InboxRecovery:
         What cannot be sent is sent when it is due.
         """
         delay = wake.visible_at - wake.now
+        # moved first: from here on no other worker sends it, and if this one dies before it does,
+        # the look after the timer is due finds that
         after = delay + 2 * _SECOND
         if self.store.recovery.move_wake(wake, after) and not self._wake(wake, delay=delay):
             self._note_unsent(wake, after, delay)
@@ -104,6 +112,7 @@ class InboxRecovery:
 
     def _send_turns(self, wakes: Sequence[DueWake]) -> None:
         """Send one message for each instance, whatever the number of rows that want it."""
+        # counted and moved before anything is sent: a crash here sends it later, not twice
         taken = self.store.recovery.resend_wakes(wakes, back_off)
         for wake in {wake.instance: wake for wake in taken}.values():
             sends = max(wake.sends, 0)

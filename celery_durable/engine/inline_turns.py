@@ -89,6 +89,7 @@ class InlineTurns:
         recorded alone.
         """
         instance = start.instance
+        # it is abandoned rather than kept: a turn that another process takes would outdate it
         if not self._may_complete(instance):
             if cached is not None:
                 cached.abandon()
@@ -128,8 +129,11 @@ class InlineTurns:
         commit.outcome, commit.requires_empty_inbox = outcome.ticket, True
         committed = self.decider.commit(decided)
         if committed is None:
-            return False
+            return False  # another turn was faster, or a message has come: nothing was written
+        # from here on a crash costs only messages: recovery sends what this process does not
         self.after(instance, decided, committed)
+        # a member whose outcome came in meanwhile counted for a join that is no more: without this
+        # look its turn would wait for recovery
         changed_joins = bool(decision.joins_formed or decision.joins_ended or commit.join_changes)
         has_untaken = self.parts.store.turns.has_untaken
         if changed_joins and not commit.clears and has_untaken(instance.id):

@@ -44,6 +44,7 @@ class OutboxRecovery:
 
         Return how many rows were looked at; 0 too if a great loss is left to a later look.
         """
+        # each row is taken by the first case that it is in
         lacking = list[DueActivity]()
         due = self.store.recovery.due_activities(limit, lost)
         for activity in due:
@@ -51,16 +52,19 @@ class OutboxRecovery:
                 continue
             if (kind := _time_out(activity)) is not None:
                 self._expire(activity, kind)
+            # a run that must not be repeated had begun, and no worker runs it any more
             elif (
                 is_begun(activity.crashes) and activity.holder is None and not activity.is_delegated
             ):
                 self._interrupt(activity, "its worker is gone, or runs it no more")
+            # worker after worker died of it
             elif (
                 activity.holder is None
                 and not activity.is_delegated
                 and counted_crashes(activity.crashes) >= self.settings.max_activity_crashes
             ):
                 self._give_up(activity)
+            # it runs, or what has replaced it does: only its time limits matter
             elif activity.holder is not None or activity.is_delegated:
                 self.store.recovery.move_activity(activity, None)
             elif self._may_send(activity, lost):
@@ -86,6 +90,7 @@ class OutboxRecovery:
         return self.engine.pausing.holds(row.ticket, row.name, lambda: row.queue)
 
     def _send(self, activities: Sequence[DueActivity]) -> None:
+        # counted and moved before anything is sent: a crash here sends it later, not twice
         taken = self.store.recovery.resend_activities(activities, back_off)
         for activity in taken:
             activity.row.sends += activity.sent_at is not None

@@ -39,6 +39,8 @@ class Turns:
             row = database.run(cursor, instances.LOAD_INSTANCE, id=instance_id).fetchone()
             if row is None:
                 return None
+            # no lock, and no one moment: a turn that commits between these reads moves the
+            # sequence, and this one's commit fails
             look = inbox_reads.load(database, cursor, instance_id)
             rows = history.unknown(database, cursor, instance_id, known)
             instance, (now,) = INSTANCE.take(row)
@@ -71,6 +73,7 @@ class Turns:
         status, now = row
         if status_in(status) not in commit.statuses:
             return None
+        # a message that came in meanwhile is to be heard in order with the outcome of this turn
         if (
             commit.requires_empty_inbox
             and run(cursor, inbox_reads.HAS_VISIBLE, id=id_).fetchone() is not None
@@ -78,6 +81,7 @@ class Turns:
             return None
         if commit.outcome is not None and not outbox.delete(database, cursor, commit.outcome):
             return None  # it is in an inbox already, or not wanted any more
+        # nothing was written so far, and from here on all is written
         work = Work(database, cursor, self.timing, commit, now)
         carry_out(work)
         audit.leave(database, cursor)

@@ -75,10 +75,12 @@ class Attempt:
             return self._run(body, args, kwargs)
 
     def _run(self, body: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        # from here on this worker holds the activity: if it dies, others run it again
         view = self._begun()
         try:
             result, error = self._run_body(view.start, body, args, kwargs), None
         except (Retry, Ignore, Reject) as request:
+            # Celery's own words are no outcome: the row waits for the message that follows
             self._keep(view)
             if self.settlement.is_done:
                 self._follow(view)
@@ -91,6 +93,8 @@ class Attempt:
                 self.delivery.interrupted("it was ended from outside")
                 raise
             result, error = None, raised
+        # a transactional body has committed its outcome with its rows; the others hand it in now,
+        # and a crash in between runs the body again
         if self.settlement.is_done:
             self._keep(view)
             self._follow(view)
@@ -100,6 +104,7 @@ class Attempt:
             error = self._accept(view, result, error)
         if self.deferral is not None and error is None:
             raise Deferred("its outcome comes by its token")
+        # what Celery does after this (its result, links) is not to be taken for a lost outcome
         self.runtime.just_recorded.task_id = self.request.id
         self._give_back()
         if error is not None:

@@ -91,6 +91,7 @@ class AtLeastOnce(_Run):
     def begin(self, live: Machine | None, *, is_again: bool = False) -> ActivityStart | None:
         """See ``Delivery``; a run that asked for this one and has not let go is waited for."""
         start = self._take(live, is_again)
+        # a retry's message can be faster than the store hears that the run before has let go
         follows = self.request.retries or is_replacement(self.request)
         end = time.monotonic() + (_LETTING_GO if follows else 0)
         while start is not None and not start.is_claimed and time.monotonic() < end:
@@ -121,6 +122,7 @@ class AtLeastOnce(_Run):
 
     def _postpone(self, delay: int) -> None:
         """Let go of the activity: another message of it comes ``delay`` microseconds from now."""
+        # Celery has sent the retry already: recovery looks only if that is lost
         postpone, after = self.runtime.store.attempts.postpone, delay + self._lease
         worker = self.runtime.worker_id
         with_patience(self.runtime, lambda: postpone(self.ticket, after, worker))
