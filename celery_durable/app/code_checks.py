@@ -10,6 +10,7 @@ from ..handles.aio import twin
 from .filters import filters_of
 
 if TYPE_CHECKING:
+    from ..engine.debugger import Debugger
     from ..engine.listing import VersionUse
     from ..engine.verify import Verification, Verifier
     from ..worker.runtime import Runtime
@@ -81,6 +82,49 @@ class CodeChecks:
             {"status": [status for status in RuntimeStatus if not status.is_terminal], **filters}
         )
         return self._verifier.verify_live(chosen, checks_arguments=check_arguments)
+
+    def debugger(
+        self,
+        instance_id: str | None = None,
+        *,
+        history: str | bytes | Mapping[str, Any] | None = None,
+        name: str | None = None,
+        version: str | None = None,
+    ) -> Debugger:
+        """Return a replay that stops after any event of a history, and shows the frames of the code
+        and their local variables there.
+
+        It begins before the first event. Nothing is written, sent or run, neither activities nor
+        functions under ``ctx.run``; the history is kept as it was read.
+
+        Args:
+            instance_id: of the orchestration.
+            history: a document that ``run.export_history()`` gave, instead of the id.
+            name: with ``history``, replay on the code of this orchestrator; its own if left out.
+            version: replay on the code of this version; its own if left out.
+
+        Raises:
+            InstanceNotFound: there is no such orchestration.
+            InvalidState: it is an entity, a plain task or a canvas.
+            ConfigurationError: this process does not have its code.
+            PayloadError: its history or the document is damaged.
+            TypeError: not exactly one of ``instance_id`` and ``history`` is given.
+
+        Example:
+            >>> with durable.debugger("order-1") as debugger:
+            ...     debugger.goto(4)
+            ...     for frame in debugger.frames:
+            ...         print(frame.function, frame.line, dict(frame.locals))
+        """
+        from ..engine.debugging import debug_document, debug_instance
+
+        if (instance_id is None) == (history is None):
+            raise TypeError("debugger() takes the id of an orchestration, or history=")
+        if history is not None:
+            return debug_document(self.runtime.runner, history, name, version)
+        if name is not None:
+            raise TypeError("name= chooses the code for an exported history: pass history=")
+        return debug_instance(self.runtime.client, str(instance_id), version)
 
     def versions(self) -> list[VersionUse]:
         """Return every name and version that is declared here or needed by an orchestration that is

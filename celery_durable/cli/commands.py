@@ -12,6 +12,7 @@ from .asking import ask, query
 from .audit import audit
 from .changing import export, lint, replay, verify
 from .completing import complete, fail
+from .debugging import debug
 from .declared import entities, orchestrators, schedules
 from .exporter import exporter
 from .installation import check, doctor, migrate
@@ -33,6 +34,7 @@ _AFTER_VERBS = (
     export,
     replay,
     verify,
+    debug,
     lint,
     orchestrators,
     schedules,

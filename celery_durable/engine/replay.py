@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from .._errors import PayloadError
 from ..core import determinism
@@ -32,6 +32,7 @@ __all__ = [
     "replay_rows",
 ]
 
+M = TypeVar("M", bound=Machine)
 _REWRITTEN = '[["HistoryRewritten"'
 _REOPENED = '[["ExecutionRewound"'
 #: What a damaged row makes its reader raise.
@@ -64,6 +65,18 @@ class Replayer:
             traces: let a disagreement with history name the line of the code.
             is_dry: run nothing that ``ctx.run`` is given.
         """
+        return self.new_of(Machine, instance, definition, traces=traces, is_dry=is_dry)
+
+    def new_of(
+        self,
+        kind: type[M],
+        instance: InstanceRow,
+        definition: Definition,
+        *,
+        traces: bool = False,
+        is_dry: bool = False,
+    ) -> M:
+        """Return an execution of a kind of its own; see ``new``."""
         kept = kept_context(self.parts.codec, instance.canvas)
         facts = ExecutionInfo(
             instance.id,
@@ -77,7 +90,7 @@ class Replayer:
             self.parts.propagators.restored_values,
         )
         determinism.install()
-        execution = Machine(
+        execution = kind(
             facts,
             definition.function,
             self.parts.codec,

@@ -30,7 +30,14 @@ from .replay import replay_rows
 from .store_ports import Store
 from .version_choice import OPEN
 
-__all__ = ["Problem", "Verification", "Verifier", "export_history"]
+__all__ = [
+    "Problem",
+    "RecordedHistory",
+    "Verification",
+    "Verifier",
+    "export_history",
+    "read_history",
+]
 
 _FORMAT = 1
 _GZIP = b"\x1f\x8b"
@@ -84,14 +91,20 @@ class Verification:
 
 
 @dataclass(frozen=True)
-class _Recorded:
+class RecordedHistory:
     """One history to replay."""
 
+    #: Of the orchestration that it is of.
     instance_id: str
+    #: Which of its executions.
     execution_id: str
+    #: Of the orchestrator.
     name: str
+    #: Of its code; None if it has none.
     version: str | None
+    #: The orchestration that called it; None if none did.
     parent_id: str | None
+    #: The events of each turn, encoded.
     rows: Sequence[str]
 
 
@@ -143,19 +156,19 @@ class Verifier:
             PayloadError: the document or something in it is damaged.
             DurableError: no orchestrator of that name and version is registered.
         """
-        return self._replay(_read(document), checks_arguments)
+        return self._replay(read_history(document), checks_arguments)
 
     def verify_documents(
         self, documents: Iterable[str | bytes | Mapping[str, Any]], **options: Any
     ) -> Verification:
         """Replay exported histories; see ``replay``."""
-        return self._verify((_read(document) for document in documents), **options)
+        return self._verify((read_history(document) for document in documents), **options)
 
     def verify_live(self, filters: Filters, *, batch: int = 200, **options: Any) -> Verification:
         """Replay the history of every instance that has not ended and matches."""
         return self._verify(self._live(filters, batch), **options)
 
-    def _live(self, filters: Filters, batch: int) -> Iterator[_Recorded]:
+    def _live(self, filters: Filters, batch: int) -> Iterator[RecordedHistory]:
         cursor: str | None = None
         while True:
             page, cursor = self.store.reads.find(filters, batch, cursor)
@@ -163,7 +176,7 @@ class Verifier:
                 snapshot = self.store.turns.load(record.id, None)
                 if snapshot is not None and not snapshot.instance.status.is_terminal:
                     instance = snapshot.instance
-                    yield _Recorded(
+                    yield RecordedHistory(
                         instance.id,
                         instance.execution,
                         instance.name,
@@ -175,7 +188,7 @@ class Verifier:
                 return
 
     def _verify(
-        self, histories: Iterable[_Recorded], *, checks_arguments: bool = False
+        self, histories: Iterable[RecordedHistory], *, checks_arguments: bool = False
     ) -> Verification:
         found = Verification()
         for recorded in histories:
@@ -188,7 +201,7 @@ class Verifier:
                 )
         return found
 
-    def _replay(self, recorded: _Recorded, checks_arguments: bool) -> int:
+    def _replay(self, recorded: RecordedHistory, checks_arguments: bool) -> int:
         definition = self.registry.get(recorded.name, recorded.version)
         if definition is None:
             version = (
@@ -250,14 +263,19 @@ class Verifier:
         ]
 
 
-def _read(document: str | bytes | Mapping[str, Any]) -> _Recorded:
+def read_history(document: str | bytes | Mapping[str, Any]) -> RecordedHistory:
+    """Read an exported history.
+
+    Raises:
+        PayloadError: the document is damaged.
+    """
     try:
         if isinstance(document, bytes) and document.startswith(_GZIP):
             document = gzip.decompress(document)
         found = document if isinstance(document, Mapping) else json.loads(document)
         if found["format"] != _FORMAT:
             raise ValueError(f"its format is {found['format']!r}, this release reads {_FORMAT}")
-        return _Recorded(
+        return RecordedHistory(
             str(found["instance_id"]),
             str(found["execution_id"]),
             str(found["name"]),

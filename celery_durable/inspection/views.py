@@ -32,6 +32,7 @@ __all__ = [
     "audit_view",
     "current_waits",
     "entity_view",
+    "event_view",
     "instance_view",
     "is_failure",
     "iso",
@@ -162,10 +163,11 @@ def timeline_view(
     with ``payloads`` payload.
     """
     codec = runtime_of_handle(run).codec
-    return [_event_view(codec, number, event, payloads) for number, event in enumerate(events, 1)]
+    return [event_view(codec, number, event, payloads) for number, event in enumerate(events, 1)]
 
 
-def _event_view(codec: Any, number: int, event: Event, payloads: bool) -> dict[str, Any]:
+def event_view(codec: Any, number: int, event: Event, payloads: bool) -> dict[str, Any]:
+    """Return what is known of one event of a history; see ``timeline_view``."""
     shown: dict[str, Any] = {
         "number": number,
         "kind": str(event.kind),

@@ -27,7 +27,7 @@ from celery_durable.store.schema import metadata
 NAMED = set(
     "start list count show history watch wait result ask query event suspend resume cancel"
     " terminate rewind"
-    " restart fork purge tag explain override complete fail export replay verify lint orchestrators"
+    " restart fork purge tag explain override complete fail export replay verify debug lint orchestrators"
     " schedules entities pause unpause pauses limits ramp audit migrate check doctor adopt exporter".split()
 )
 
