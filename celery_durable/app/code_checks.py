@@ -112,7 +112,7 @@ class CodeChecks:
 
         Example:
             >>> with durable.debugger("order-1") as debugger:
-            ...     debugger.goto(4)
+            ...     debugger.goto(2)
             ...     for frame in debugger.frames:
             ...         print(frame.function, frame.line, dict(frame.locals))
         """

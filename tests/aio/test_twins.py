@@ -32,7 +32,7 @@ from celery_durable.testing import DurableEnv, durable_environment
 #: Those that use no store, that Celery names, or that a twin of another name stands for.
 WITHOUT = {
     Durable: {
-        "actor", "add_converter", "canvas", "entity", "init_app", "migrate", "orchestrator", "propagate",
+        "actor", "add_converter", "canvas", "debugger", "entity", "init_app", "migrate", "orchestrator", "propagate",
         "replay", "running_on", "start", "start_many", "transactional", "verify",
     },
     Orchestration: {"get", "refresh", "wait"},
