@@ -1,5 +1,5 @@
 """Pictures of timelines; see ``inspection.drawing``."""
 
-from .inspection.drawing import mermaid, page, stylesheet, svg, table
+from .inspection.drawing import Links, mermaid, page, stylesheet, svg, table
 
-__all__ = ["mermaid", "page", "stylesheet", "svg", "table"]
+__all__ = ["Links", "mermaid", "page", "stylesheet", "svg", "table"]

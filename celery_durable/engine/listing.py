@@ -9,7 +9,16 @@ from dataclasses import dataclass
 
 from ..core.status import RuntimeStatus
 
-__all__ = ["Filters", "InstanceRecord", "Outstanding", "OwedEnd", "Pending", "VersionUse", "Waits"]
+__all__ = [
+    "Filters",
+    "InstanceRecord",
+    "Outstanding",
+    "OwedEnd",
+    "Pending",
+    "Tally",
+    "VersionUse",
+    "Waits",
+]
 
 
 @dataclass(slots=True)
@@ -60,6 +69,14 @@ class Filters:
     entities: bool | None = None
     #: False leaves plain tasks out, True is only these.
     tasks: bool | None = None
+
+
+@dataclass(frozen=True)
+class Tally:
+    """How many orchestrations have a status; where that is not exact, there may be more."""
+
+    count: int
+    is_exact: bool
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 from ..core.status import RuntimeStatus
 from .activity_limits import TermsOf, Use
 from .due import Backlog, DueActivity, DueSchedule, DueWake, Lost, Move, ScheduleRow
-from .listing import Filters, InstanceRecord, OwedEnd, Pending, Waits
+from .listing import Filters, InstanceRecord, OwedEnd, Pending, Tally, Waits
 from .records import ActivityAttemptId, TurnAddress
 from .writes import NewInbox, NewInstance, Waiting
 
@@ -48,7 +48,20 @@ class Cursor(Protocol):
         """Return all rows that are left."""
 
 
-class Reads(Protocol):
+class Overview(Protocol):
+    """What stands above and beside lists; few rows are read, however many there are."""
+
+    def tally(self) -> dict[RuntimeStatus, Tally]:
+        """Count orchestrations by status, as far as that is cheap; entities are left out."""
+
+    def names(self, limit: int) -> list[str]:
+        """Return the names that instances have, in order, at most so many."""
+
+    def custom_statuses(self, ids: Sequence[str]) -> dict[str, str]:
+        """Return the encoded custom statuses of these instances, of those that have a short one."""
+
+
+class Reads(Overview, Protocol):
     """What clients ask; nothing is changed."""
 
     def fetch(self, instance_id: str) -> InstanceRecord | None:

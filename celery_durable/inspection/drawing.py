@@ -3,31 +3,30 @@ Mermaid text.
 
 Nothing here runs in a browser: no script, and no ``style=``, so that a strict content security
 policy lets it through. Colours come from ``static/timeline.css``; without it the presentation
-attributes do. Ids, names and errors may hold anything: all text goes through ``_text``.
+attributes do. Ids, names and errors may hold anything: all text goes through
+``drawing_words.text``.
 """
 
 from __future__ import annotations
 
 import hashlib
-import html
 import json
-import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from importlib import resources
-from typing import Any
 
 from ..handles.orchestration import Orchestration
-from .timeline import Lane, Mark, Segment, Timeline, timeline_of
+from . import drawing_words as words
+from .timeline import Lane, Mark, Segment, Timeline, since_rewind, timeline_of
 from .views import SCHEMA, instance_view, iso, timeline_view
 
-__all__ = ["mermaid", "page", "stylesheet", "svg", "table"]
+__all__ = ["Links", "mermaid", "page", "stylesheet", "svg", "table"]
 
 _WIDTH, _GUTTER, _ROW, _TOP, _BAR, _FOOT = 1000, 230, 24, 40, 14, 10
 _MARGIN = 36
 _PLOT = _WIDTH - _GUTTER - _MARGIN
 _LINE = 22
-_LABEL_LENGTH = 30
 _COLOURS = {"queued": "#b6c7dc", "running": "#2f6fca", "waiting": "#8a8f98", "failed": "#c62f3b"}
 _STEPS = [
     *(timedelta(milliseconds=ms) for ms in (1, 2, 5, 10, 20, 50, 100, 200, 500)),
@@ -38,8 +37,34 @@ _STEPS = [
 _MOST_TICKS = 8
 _HEADS = ("what", "kind", "outcome", "attempts", "began", "queued", "took", "note")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
-_NOT_MERMAID = re.compile(r"[^\w .@/()+=~'*-]+")
+
+
+@dataclass(frozen=True)
+class Links:
+    """Where the names and bars of a picture lead to; None is nowhere.
+
+    Example:
+        >>> Links(lambda id: f"/orchestrations/{id}", lambda number: f"#event-{number}")
+    """
+
+    #: The page of an orchestration, by its id.
+    instance: Callable[[str], str | None]
+    #: The place of an event, by its number in ``run.history()``.
+    event: Callable[[int], str | None]
+
+    def of_lane(self, lane: Lane) -> str | None:
+        """Return where the name of a lane leads to."""
+        if lane.instance_id:
+            return self.instance(lane.instance_id)
+        return self.event(lane.event) if lane.event else None
+
+    def of_segment(self, segment: Segment, lane: Lane) -> str | None:
+        """Return where a bar leads to."""
+        number = segment.event or lane.event
+        return self.of_lane(lane) if lane.instance_id or not number else self.event(number)
+
+
+_NO_LINKS = Links(lambda _: None, lambda _: None)
 
 
 def stylesheet() -> str:
@@ -47,7 +72,7 @@ def stylesheet() -> str:
     return resources.files("celery_durable").joinpath("static/timeline.css").read_text("utf-8")
 
 
-def svg(timeline: Timeline, *, embeds_style: bool = False) -> str:
+def svg(timeline: Timeline, *, embeds_style: bool = False, links: Links | None = None) -> str:
     """Draw a timeline as one SVG element, for a page that links ``static/timeline.css``.
 
     Queued is light, running solid, waiting hatched, a failed attempt red with a cross; a tick is
@@ -56,19 +81,25 @@ def svg(timeline: Timeline, *, embeds_style: bool = False) -> str:
     Args:
         timeline: what to draw.
         embeds_style: put the stylesheet into it, for a file of its own.
+        links: where names and bars lead to.
     """
-    key = "dt" + hashlib.sha256(timeline.instance_id.encode("utf-8", "replace")).hexdigest()[:8]
+    part = "" if timeline.kept is None else " since its rewind"  # both may be on one page
+    named = f"{timeline.instance_id}{part}".encode("utf-8", "replace")
+    key = "dt" + hashlib.sha256(named).hexdigest()[:8]
     scale = _Scale(timeline)
-    height = _TOP + _ROW * len(timeline.lanes) + _FOOT + (18 if timeline.hidden else 0)
+    more = _left_out(timeline)
+    height = _TOP + _ROW * len(timeline.lanes) + _FOOT + (18 if more else 0)
+    role = "img" if links is None else "group"  # what is in a picture cannot be reached
     parts = [
         (
-            '<svg xmlns="http://www.w3.org/2000/svg" class="durable-timeline" role="img"'
-            f' viewBox="0 0 {_WIDTH} {height}" aria-labelledby="{key}-title {key}-desc"'
+            '<svg xmlns="http://www.w3.org/2000/svg" class="durable-timeline"'
+            f' role="{role}" viewBox="0 0 {_WIDTH} {height}"'
+            f' aria-labelledby="{key}-title {key}-desc"'
             ' font-family="system-ui, sans-serif" font-size="12">'
         ),
         *([f"<style>{stylesheet()}</style>"] if embeds_style else []),
-        f'<title id="{key}-title">{_text(_heading(timeline))}</title>',
-        f'<desc id="{key}-desc">{_text(_summary(timeline))}</desc>',
+        f'<title id="{key}-title">{words.text(words.heading(timeline))}</title>',
+        f'<desc id="{key}-desc">{words.text(words.summary(timeline))}</desc>',
         (
             f'<defs><pattern id="{key}-hatch" width="6" height="6" patternUnits="userSpaceOnUse"'
             ' patternTransform="rotate(45)"><path class="dt-hatch" d="M0 0V6"'
@@ -77,24 +108,40 @@ def svg(timeline: Timeline, *, embeds_style: bool = False) -> str:
         *_axis(scale, height),
     ]
     for row, lane in enumerate(timeline.lanes):
-        parts += _lane(lane, _TOP + row * _ROW, scale, f"{key}-hatch")
+        parts += _lane(lane, _TOP + row * _ROW, scale, f"{key}-hatch", links or _NO_LINKS)
     parts += [_mark(mark, scale, height) for mark in timeline.marks]
     if timeline.now is not None:
         parts.append(_now(timeline.now, scale, height))
-    if timeline.hidden:
-        text = f"and {timeline.hidden} more"
-        parts.append(f'<text class="dt-muted" x="8" y="{height - 8}" fill="#6a6f78">{text}</text>')
+    if more:
+        parts.append(f'<text class="dt-muted" x="8" y="{height - 8}" fill="#6a6f78">{more}</text>')
     return "\n".join([*parts, "</svg>\n"])
 
 
-def table(timeline: Timeline) -> str:
-    """Return the same as an HTML table, for those who do not see pictures."""
+def _left_out(timeline: Timeline) -> str:
+    """Say what has no lane."""
+    return "; ".join(
+        text
+        for count, text in (
+            (timeline.hidden, f"and {timeline.hidden} more"),
+            (timeline.kept, f"{timeline.kept} more are kept from before the rewind"),
+        )
+        if count
+    )
+
+
+def table(timeline: Timeline, *, links: Links | None = None) -> str:
+    """Return the same as an HTML table, for those who do not see pictures.
+
+    Args:
+        timeline: what to tell.
+        links: where names lead to.
+    """
     heads = "".join(f'<th scope="col">{head}</th>' for head in _HEADS)
-    rows = "\n".join(_table_row(lane) for lane in timeline.lanes)
+    rows = "\n".join(_table_row(lane, links or _NO_LINKS) for lane in timeline.lanes)
     more = f" {timeline.hidden} of them are not shown." if timeline.hidden else ""
     return (
-        f'<table class="durable-lanes">\n<caption>{_bdi(_heading(timeline))}.'
-        f" {_text(_summary(timeline))}.{more}</caption>\n"
+        f'<table class="durable-lanes">\n<caption>{words.bdi(words.heading(timeline))}.'
+        f" {words.text(words.summary(timeline))}.{more}</caption>\n"
         f"<thead><tr>{heads}</tr></thead>\n"
         f"<tbody>\n{rows}\n</tbody>\n</table>\n"
     )
@@ -112,9 +159,13 @@ def page(run: Orchestration, *, now: datetime | None = None, payloads: bool = Fa
             there.
     """
     timeline = timeline_of(run, now=now)
+    latest = since_rewind(timeline)
+    drawn = svg(latest or timeline)
+    before = "" if latest is None else _folded("With what was before the rewind", svg(timeline))
     shown = instance_view(run, payloads=payloads)
     facts = "".join(
-        f"<div><dt>{_text(name)}</dt><dd>{_fact(value)}</dd></div>" for name, value in shown.items()
+        f"<div><dt>{words.text(name)}</dt><dd>{words.fact(value)}</dd></div>"
+        for name, value in shown.items()
     )
     whole = {
         "schema": SCHEMA,
@@ -127,21 +178,26 @@ def page(run: Orchestration, *, now: datetime | None = None, payloads: bool = Fa
         " 'unsafe-inline'\">\n"
         '<meta name="viewport" content="width=device-width">\n<meta name="color-scheme"'
         ' content="light dark">\n'
-        f"<title>{_text(_heading(timeline))}</title>\n<style>\n{stylesheet()}</style>\n</head>\n"
-        f'<body class="durable-page">\n<h1>{_bdi(timeline.instance_id)}</h1>\n<dl>{facts}</dl>\n'
-        f'<h2>Timeline</h2>\n<div class="dt-scroll">{svg(timeline)}</div>\n<h2>Steps</h2>\n'
+        f"<title>{words.text(words.heading(timeline))}</title>\n<style>\n{stylesheet()}"
+        '</style>\n</head>\n<body class="durable-page">\n'
+        f"<h1>{words.bdi(timeline.instance_id)}</h1>\n<dl>{facts}</dl>\n"
+        f'<h2>Timeline</h2>\n<div class="dt-scroll">{drawn}</div>{before}\n<h2>Steps</h2>\n'
         f'<div class="dt-scroll">{table(timeline)}</div>\n<h2>Data</h2>\n'
         "<details><summary>JSON</summary>\n"
-        f"<pre>{_text(json.dumps(whole, indent=1, ensure_ascii=False))}</pre></details>\n"
+        f"<pre>{words.text(json.dumps(whole, indent=1, ensure_ascii=False))}</pre></details>\n"
         "</body>\n</html>\n"
     )
+
+
+def _folded(summary: str, markup: str) -> str:
+    return f'<details><summary>{summary}</summary><div class="dt-scroll">{markup}</div></details>'
 
 
 def mermaid(timeline: Timeline) -> str:
     """Return a Mermaid ``gantt``; characters that have a meaning there become underscores."""
     lines = [
         "gantt",
-        f"    title {_plain(f'{timeline.instance_id} ({timeline.name}) {timeline.status}')}",
+        f"    title {words.plain(f'{timeline.instance_id} ({timeline.name}) {timeline.status}')}",
         "    dateFormat x",
         (
             "    axisFormat"
@@ -150,7 +206,7 @@ def mermaid(timeline: Timeline) -> str:
     ]
     tags = {"queued": "done, ", "running": "active, ", "failed": "crit, "}
     for lane in timeline.lanes:
-        lines.append(f"    section {_plain(lane.label)}")
+        lines.append(f"    section {words.plain(lane.label)}")
         for segment in lane.segments:
             begin, end = (int(moment.timestamp() * 1000) for moment in (segment.begin, segment.end))
             attempt = f" {segment.attempt}" if segment.attempt else ""
@@ -213,18 +269,47 @@ def _axis(scale: _Scale, height: int) -> Iterator[str]:
         )
 
 
-def _lane(lane: Lane, y: int, scale: _Scale, hatch: str) -> Iterator[str]:
+def _lane(lane: Lane, y: int, scale: _Scale, hatch: str, links: Links) -> Iterator[str]:
     yield f'<g class="dt-lane dt-{lane.kind} dt-is-{lane.outcome}">'
     attempts = max((segment.attempt for segment in lane.segments), default=0)
-    label = _shortened(lane.label, _LABEL_LENGTH)
-    if attempts > 1:
-        label += f" \N{MULTIPLICATION SIGN}{attempts}"
-    weight = ' font-weight="600"' if lane.kind == "orchestration" else ""
-    yield f'<text class="dt-label" x="8" y="{y + 15}"{weight} fill="currentColor">{_text(label)}'
-    yield f"<title>{_text(_lane_text(lane))}</title></text>"
+    yield _linked(_label(lane, y, attempts), links.of_lane(lane))
     for segment in lane.segments:
-        yield from _segment(segment, lane, y, scale, hatch)
+        bar = "\n".join(_segment(segment, lane, y, scale, hatch))
+        yield _linked(bar, links.of_segment(segment, lane), 'tabindex="-1"')  # the names suffice
     yield "</g>"
+
+
+def _label(lane: Lane, y: int, attempts: int) -> str:
+    """Write the name of a lane: in two smaller lines if it is long."""
+    again = f" \N{MULTIPLICATION SIGN}{attempts}" if attempts > 1 else ""
+    lines = words.label_lines(lane.label, again)
+    weight = ' font-weight="600"' if lane.kind == "orchestration" else ""
+    if len(lines) == 1 and len(lines[0]) <= words.LABEL:
+        shown, size = words.text(lines[0]), ""
+    else:
+        first = y + (15 if len(lines) == 1 else 10)
+        shown = "".join(
+            f'<tspan x="8" y="{first + 11 * row}"{_squeezed(line)}>{words.text(line)}</tspan>'
+            for row, line in enumerate(lines)
+        )
+        size = ' font-size="10"'
+    return (
+        f'<text class="dt-label" x="8" y="{y + 15}"{weight}{size} fill="currentColor">{shown}\n'
+        f"<title>{words.text(words.lane_text(lane))}</title></text>"
+    )
+
+
+def _squeezed(line: str) -> str:
+    """Let a word that is too long be narrow, and not cut."""
+    is_long = len(line) > words.SMALL_LABEL
+    return f' textLength="{_GUTTER - 20}" lengthAdjust="spacingAndGlyphs"' if is_long else ""
+
+
+def _linked(markup: str, where: str | None, more: str = "") -> str:
+    """Let markup lead to an address."""
+    if where is None:
+        return markup
+    return f'<a href="{words.text(where)}"{" " if more else ""}{more}>{markup}</a>'
 
 
 def _segment(segment: Segment, lane: Lane, y: int, scale: _Scale, hatch: str) -> Iterator[str]:
@@ -235,7 +320,7 @@ def _segment(segment: Segment, lane: Lane, y: int, scale: _Scale, hatch: str) ->
     size = f'x="{x:g}" y="{top:g}" width="{width:g}" height="{_BAR}" rx="2"'
     stroke = f' stroke="{_COLOURS["waiting"]}"' if segment.kind == "waiting" else ""
     yield f'<rect class="dt-{segment.kind}" {size} fill="{fill}"{stroke}>'
-    yield f"<title>{_text(_segment_text(segment, lane))}</title></rect>"
+    yield f"<title>{words.text(words.segment_text(segment, lane))}</title></rect>"
     is_inside = width > 14
     if segment.kind == "failed" and (is_inside or segment is lane.segments[-1]):
         name, colour = (
@@ -260,9 +345,9 @@ def _asks_again(segment: Segment, lane: Lane) -> bool:
 
 def _mark(mark: Mark, scale: _Scale, height: int) -> str:
     x = scale.x(mark.at)
-    text = f"{mark.kind} {_when(mark.at)}" + (f": {mark.note}" if mark.note else "")
+    text = f"{mark.kind} {words.when(mark.at)}" + (f": {mark.note}" if mark.note else "")
     return (
-        f'<g class="dt-mark dt-mark-{mark.kind}"><title>{_text(text)}</title><path d="M{x}'
+        f'<g class="dt-mark dt-mark-{mark.kind}"><title>{words.text(text)}</title><path d="M{x}'
         f' {_LINE}V{height - _FOOT}" stroke="#8457b8" stroke-dasharray="2 3"/><circle cx="{x}"'
         f' cy="{_LINE}" r="3.5" fill="#8457b8"/></g>'
     )
@@ -271,108 +356,24 @@ def _mark(mark: Mark, scale: _Scale, height: int) -> str:
 def _now(now: datetime, scale: _Scale, height: int) -> str:
     x = scale.x(now)
     return (
-        f'<g class="dt-now"><title>now: {_when(now)}</title><path d="M{x} {_LINE}V{height - _FOOT}"'
-        f' stroke="#b3541e"/><text x="{x - 4:g}" y="{_LINE + 12}" text-anchor="end"'
-        ' fill="#b3541e">now</text></g>'
+        f'<g class="dt-now"><title>now: {words.when(now)}</title>'
+        f'<path d="M{x} {_LINE}V{height - _FOOT}" stroke="#b3541e"/>'
+        f'<text x="{x - 4:g}" y="{_LINE + 12}" text-anchor="end" fill="#b3541e">now</text></g>'
     )
 
 
-def _table_row(lane: Lane) -> str:
+def _table_row(lane: Lane, links: Links) -> str:
     attempts = {segment.attempt for segment in lane.segments if segment.attempt}
     began = "".join(
-        f'<time datetime="{iso(each.begin)}">{_when(each.begin)}</time>'
+        f'<time datetime="{iso(each.begin)}">{words.when(each.begin)}</time>'
         for each in lane.segments[:1]
     )
     notes = [lane.note, *(segment.note for segment in lane.segments)]
     note = "; ".join(dict.fromkeys(note for note in notes if note))
-    spent = _spent(lane, "queued"), _spent(lane, "running", "failed", "waiting")
+    spent = words.spent(lane, "queued"), words.spent(lane, "running", "failed", "waiting")
+    name = _linked(f"<bdi>{words.breakable(lane.label)}</bdi>", links.of_lane(lane))
     cells = (lane.kind, lane.outcome, str(len(attempts) or ""), began, *spent)
     return (
-        f'<tr class="dt-is-{lane.outcome}"><th scope="row">{_bdi(lane.label)}</th>'
-        f"{''.join(f'<td>{cell}</td>' for cell in cells)}<td>{_bdi(note)}</td></tr>"
+        f'<tr class="dt-is-{lane.outcome}"><th scope="row">{name}</th>'
+        f"{''.join(f'<td>{cell}</td>' for cell in cells)}<td>{words.bdi(note)}</td></tr>"
     )
-
-
-# -- words -----------------------------------------------------------------------------------------
-
-
-def _text(value: Any) -> str:
-    """Return text as markup holds it; what XML cannot hold becomes a replacement character."""
-    return html.escape(_NOT_XML.sub("\ufffd", str(value)), quote=True)
-
-
-def _bdi(value: str) -> str:
-    """Return text that cannot turn the direction of what stands around it."""
-    return f"<bdi>{_text(value)}</bdi>"
-
-
-def _plain(value: str) -> str:
-    return _NOT_MERMAID.sub("_", value).strip() or "_"
-
-
-def _fact(value: Any) -> str:
-    if value is None or value in ({}, []):
-        return "-"
-    return _bdi(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))
-
-
-def _heading(timeline: Timeline) -> str:
-    return f"{timeline.instance_id} ({timeline.name}) is {timeline.status}"
-
-
-def _summary(timeline: Timeline) -> str:
-    lanes = timeline.lanes[1:]
-    failed, live = (
-        sum(lane.outcome == outcome for lane in lanes) for outcome in ("failed", "live")
-    )
-    number = len(lanes) + timeline.hidden
-    return (
-        f"{number} steps in {_duration(timeline.end - timeline.begin)} since"
-        f" {_when(timeline.begin)}; {failed} failed, {live} under way"
-    )
-
-
-def _lane_text(lane: Lane) -> str:
-    number = f" {lane.number}" if lane.number else ""
-    return f"{lane.kind}{number}: {lane.label}, {lane.outcome}" + (
-        f" ({lane.note})" if lane.note else ""
-    )
-
-
-def _segment_text(segment: Segment, lane: Lane) -> str:
-    attempt = f" (attempt {segment.attempt})" if segment.attempt else ""
-    text = (
-        f"{lane.label}{attempt} {segment.kind} {_duration(segment.end - segment.begin)}, from"
-        f" {_when(segment.begin)}"
-    )
-    note = segment.note or (lane.note if lane.kind != "activity" else "")
-    return f"{text}: {note}" if note else text
-
-
-def _spent(lane: Lane, *kinds: str) -> str:
-    spans = [segment.end - segment.begin for segment in lane.segments if segment.kind in kinds]
-    return _duration(sum(spans, timedelta())) if spans else ""
-
-
-def _when(moment: datetime) -> str:
-    return f"{moment.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
-
-
-def _duration(span: timedelta) -> str:
-    seconds = span.total_seconds()
-    if seconds < 1:
-        return f"{seconds * 1000:.0f} ms"
-    if seconds < 60:
-        return f"{seconds:.1f} s"
-    for unit, size, small, part in (
-        ("d", 86_400, "h", 3_600),
-        ("h", 3_600, "min", 60),
-        ("min", 60, "s", 1),
-    ):
-        if seconds >= size:
-            return f"{seconds // size:.0f} {unit} {seconds % size // part:.0f} {small}"
-    raise AssertionError("unreachable")
-
-
-def _shortened(text: str, length: int) -> str:
-    return text if len(text) <= length else f"…{text[1 - length :]}"

@@ -8,7 +8,7 @@ before; else only its arrival is shown.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from ..core import kinds
@@ -19,10 +19,11 @@ from ..engine.listing import InstanceRecord
 from ..handles.fields import record_of, runtime_of_handle
 from ..handles.orchestration import Orchestration
 from .timeline_builder import TimelineBuilder
+from .timeline_children import Children
 from .timeline_kinds import handlers_of
 from .timeline_rows import Row
 
-__all__ = ["MOST_LANES", "Lane", "Mark", "Segment", "Timeline", "timeline_of"]
+__all__ = ["MOST_LANES", "Lane", "Mark", "Segment", "Timeline", "since_rewind", "timeline_of"]
 
 #: More lanes than that are not shown: failed and live ones come first.
 MOST_LANES = 200
@@ -42,6 +43,9 @@ class Segment:
     end: datetime
     attempt: int = 0
     note: str = ""
+    #: The number of the event in ``run.history()`` that ended it, or asked for it while it is under
+    #: way; 0 if there is none.
+    event: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +64,10 @@ class Lane:
     outcome: str
     segments: tuple[Segment, ...]
     note: str = ""
+    #: Of the sub-orchestration; "" of anything else.
+    instance_id: str = ""
+    #: The number of the event in ``run.history()`` that asked for it; 0 if there is none.
+    event: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +99,8 @@ class Timeline:
     hidden: int = 0
     marks: tuple[Mark, ...] = ()
     now: datetime | None = None
+    #: Of the part since the last rewind: how many lanes had ended before; None of a whole timeline.
+    kept: int | None = None
 
 
 def timeline_of(run: Orchestration, *, now: datetime | None = None) -> Timeline:
@@ -110,6 +120,7 @@ def timeline_of(run: Orchestration, *, now: datetime | None = None) -> Timeline:
     rows.read(run.history(), handlers_of(kinds.KINDS))
     if record.status.is_terminal or rows.has_ended:
         rows.end(record.completed_at or rows.last_at, record.status)
+        _show_waits(run, rows, rows.last_at)
         return _timeline(record, rows, None)
     moment = int(runtime.store.now()) if now is None else as_microseconds(now)
     moment = max(moment, rows.last_at)
@@ -117,7 +128,44 @@ def timeline_of(run: Orchestration, *, now: datetime | None = None) -> Timeline:
     if rows.whole.is_started:
         awaited = awaited_from_outside(runtime.store, runtime.runner, record)
     rows.end_live(moment, runtime.store.reads.pending(record.id), awaited, record.reason or "")
+    _show_waits(run, rows, moment)
     return _timeline(record, rows, moment)
+
+
+def since_rewind(timeline: Timeline) -> Timeline | None:
+    """Return the part of a timeline since its last rewind; None if it was not rewound.
+
+    Example:
+        >>> timeline = timeline_of(run)
+        >>> latest = since_rewind(timeline) or timeline
+    """
+    began = max((mark.at for mark in timeline.marks if mark.kind == "rewound"), default=None)
+    if began is None or timeline.kept is not None:
+        return None
+    whole, *others = (_since(lane, began) for lane in timeline.lanes)
+    lanes = [lane for lane in others if lane.segments]
+    return replace(
+        timeline,
+        begin=began,
+        lanes=(whole, *lanes),
+        marks=tuple(mark for mark in timeline.marks if mark.at >= began),
+        kept=len(others) - len(lanes),
+    )
+
+
+def _since(lane: Lane, began: datetime) -> Lane:
+    segments = tuple(
+        replace(each, begin=max(each.begin, began))
+        for each in lane.segments
+        if each.end > began or each.begin == each.end == began
+    )
+    return replace(lane, segments=segments)
+
+
+def _show_waits(run: Orchestration, rows: TimelineBuilder, now: int) -> None:
+    runtime, record = runtime_of_handle(run), record_of(run)
+    children = Children(runtime.store, runtime.codec, lambda: handlers_of(kinds.KINDS), now)
+    children.show_waits(record.id, rows)
 
 
 def _timeline(record: InstanceRecord, builder: TimelineBuilder, now: int | None) -> Timeline:
@@ -151,11 +199,22 @@ def _lane(row: Row) -> Lane:
         f"the first {left_out} of {len(row.spans)} segments are not shown" if left_out else ""
     )
     segments = tuple(
-        Segment(each.kind, _moment(each.begin), _moment(each.end), each.attempt, each.note)
+        Segment(
+            each.kind, _moment(each.begin), _moment(each.end), each.attempt, each.note, each.event
+        )
         for each in row.spans[left_out:]
     )
     note = "; ".join(filter(None, (row.note, left_out_note)))
-    return Lane(row.kind, row.number, row.label, row.outcome, segments, note)
+    return Lane(
+        row.kind,
+        row.number,
+        row.label,
+        row.outcome,
+        segments,
+        note,
+        instance_id=row.instance_id,
+        event=row.event,
+    )
 
 
 def _moment(micros: int) -> datetime:

@@ -111,8 +111,13 @@ class TimelineBuilder:
         self._by_number: dict[int, Row] = {}
         self._live: dict[int, Row] = {}
         #: What was read, to pass over what a rewritten history repeats.
-        self._seen: set[tuple[Any, ...]] = set()
+        self._seen: dict[tuple[Any, ...], int] = {}
         self.is_repeating = False
+        #: Where what a rewritten history repeats is found now: number before -> number.
+        self._moved: dict[int, int] = {}
+        #: The number of the event that is read, and the rows that it has to do with.
+        self._number = 0
+        self._met: list[Row] = []
 
     def __iter__(self) -> Iterator[Row]:
         yield self.whole.row
@@ -136,15 +141,37 @@ class TimelineBuilder:
     def read(self, events: Iterable[Event], handlers: Handlers) -> None:
         """Take the events of a history, in order."""
         for event in events:
+            self._number += 1
             key = event[:5]
             if self.is_repeating and key in self._seen:
+                self._moved[self._seen[key]] = self._number
                 continue
-            self._seen.add(key)
+            self._seen.setdefault(key, self._number)
             if (handle := handlers.get(event.kind)) is not None:
                 handle(self, event)
+                self._number_spans()
             if event.kind not in _SILENT:
                 self.before = event
             self.last_at = max(self.last_at, event.at)
+
+        self._renumber()
+
+    def _number_spans(self) -> None:
+        """Let the spans that an event has ended know its number."""
+        for row in (self.whole.row, *self._met):
+            row.event = row.event or self._number
+            for span in reversed(row.spans):
+                if span.event:
+                    break
+                span.event = self._number
+        self._met.clear()
+
+    def _renumber(self) -> None:
+        """Let all numbers be those of the last life, where it has repeated the event."""
+        for row in self:
+            row.event = self._moved.get(row.event, row.event)
+            for span in row.spans:
+                span.event = self._moved.get(span.event, span.event)
 
     # -- rows --------------------------------------------------------------------------------------
 
@@ -155,6 +182,7 @@ class TimelineBuilder:
             self._rows[key] = Row(kind, number, label)
         if number:
             self._by_number[number] = self._rows[key]
+        self._met.append(self._rows[key])
         return self._rows[key]
 
     def find(self, kind: str, number: int, label: str) -> Row | None:
@@ -163,7 +191,9 @@ class TimelineBuilder:
 
     def call(self, number: int) -> Row | None:
         """Return the row of a command number."""
-        return self._by_number.get(number)
+        if (row := self._by_number.get(number)) is not None:
+            self._met.append(row)
+        return row
 
     def drop(self, row: Row) -> None:
         """Leave a row out: another one shows what it did."""
@@ -172,6 +202,8 @@ class TimelineBuilder:
     def open(self, row: Row, event: Event) -> None:
         """Begin an attempt of a call."""
         row.open(event.at, event.attempt)
+        row.event = self._number
+        self._met.append(row)
         self._live[event.command] = row
 
     def resolve(self, event: Event, outcome: str, note: str) -> None:
@@ -180,6 +212,7 @@ class TimelineBuilder:
         if row is None:
             return
         self._live.pop(event.command, None)
+        self._met.append(row)
         ran = fact(event, "ran")
         if row.since is not None:
             row.close(event.at, outcome, note, ran if isinstance(ran, int) and ran >= 0 else None)
@@ -191,6 +224,7 @@ class TimelineBuilder:
         """End all that is not waited for any more."""
         for row in self._live.values():
             row.close(at, "canceled", "left behind")
+        self._met += self._live.values()
         self._live.clear()
 
     # -- the end of the timeline -------------------------------------------------------------------
@@ -219,7 +253,7 @@ class TimelineBuilder:
         out = {(row.command, row.attempt): row for row in pending.activities}
         for row in self._live.values():
             kind, note = _under_way(row, out.get((row.number, row.attempt)))
-            row.spans.append(Span(kind, row.since or now, now, row.attempt, note))
+            row.spans.append(Span(kind, row.since or now, now, row.attempt, note, row.event))
         since = self.last_at if self.whole.is_started else now
         for kind, name in awaited:
             row = self.row(kind, 0, name)
@@ -257,6 +291,8 @@ def _under_way(row: Row, outstanding: Outstanding | None) -> tuple[str, str]:
     """Return what an open row does now, and a note."""
     if row.kind != "activity":
         return ("waiting", row.note) if row.kind == "timer" else ("running", "")
+    if row.is_deferred:
+        return "waiting", "for its completion"
     if outstanding is None:
         return "running", ""
     if outstanding.is_held:

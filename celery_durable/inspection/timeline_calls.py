@@ -52,7 +52,7 @@ def _activity_scheduled(builder: TimelineBuilder, event: Event) -> None:
 
 def _child_started(builder: TimelineBuilder, event: Event) -> None:
     row = _open(builder, "child", event, str(fact(event, "label") or event.name))
-    row.note = str(fact(event, "id") or "")
+    row.note = row.instance_id = str(fact(event, "id") or "")
 
 
 def _child_reattached(builder: TimelineBuilder, event: Event) -> None:

@@ -21,6 +21,8 @@ class Span:
     #: 0 where there are no attempts.
     attempt: int = 0
     note: str = ""
+    #: The number of the event in history that ended it, or asked for it while it is under way.
+    event: int = 0
 
 
 @dataclass(slots=True)
@@ -42,6 +44,10 @@ class Row:
     attempt: int = 0
     #: Whether what is under way is waited for, as its body has ended.
     is_deferred: bool = False
+    #: Of the sub-orchestration; "" of anything else.
+    instance_id: str = ""
+    #: The number of the event in history that asked for it last; 0 if none did.
+    event: int = 0
 
     def open(self, at: int, attempt: int = 0) -> None:
         """Begin the next attempt."""

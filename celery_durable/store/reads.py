@@ -21,8 +21,9 @@ from . import instances as instances_table
 from . import queries, upkeep
 from .filters import condition, parts_by_status
 from .inbox import FAR
+from .overview import Overview
 from .pages import beyond, cursor_of, first_of, read_cursor
-from .runner import Cursor, Runner
+from .runner import Cursor
 from .schema import history, inbox, instances, outbox, workers
 from .values import tags_of, text_of
 from .waits import OF_THE_RUN, gathered, is_awaited, waits_statement
@@ -39,11 +40,8 @@ _BRIEF = [
 ]
 
 
-class Reads:
+class Reads(Overview):
     """What clients ask; nothing is changed (``engine.store_ports.Reads``)."""
-
-    def __init__(self, database: Runner) -> None:
-        self.database = database
 
     def _query(self, statement: sa.Executable) -> Sequence[sa.Row[Any]]:
         return queries.fetch(self.database, statement)

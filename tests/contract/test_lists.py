@@ -11,9 +11,10 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
+from celery_durable.core.entity import ORCHESTRATORS
 from celery_durable.core.status import RuntimeStatus
-from celery_durable.engine.listing import Filters
-from celery_durable.store import Store, census, queries, upkeep
+from celery_durable.engine.listing import Filters, Tally
+from celery_durable.store import Store, census, overview, queries, upkeep
 from celery_durable.store.database import Database
 from celery_durable.store.migrate import _run as step
 from celery_durable.store.migrate import migrate
@@ -118,6 +119,61 @@ def test_what_is_listed_or_not_yet_is_found_all_the_same(store: Store) -> None:
     assert sum(each.count for each in populations) == len(
         [each for each in rows if each["status"] in (*LIVE, "SUSPENDED")]
     )
+
+
+def test_numbers_by_status_and_names_are_told_of_what_is_listed_or_not_yet(store: Store) -> None:
+    chance, now = random.Random(11), store.now()
+    names = (f"{ORCHESTRATORS}Counter", "order", "ship")
+    rows = [
+        row(
+            number,
+            now - chance.randrange(10) * 20 * SECOND,
+            name=chance.choice(names),
+            status=str(chance.choice(list(RuntimeStatus))),
+            reason=chance.choice([None, None, "why"]),
+            custom_status=chance.choice([None, b'"paid"', b'"' + b"x" * 5000 + b'"']),
+        )
+        for number in range(60)
+    ]
+    assert (store.reads.names(9), store.reads.custom_statuses(["i0000"])) == ([], {})
+    insert(store, rows)
+
+    def ask() -> None:
+        found = store.reads.tally()
+        assert all(each.is_exact for each in found.values())
+        for status in RuntimeStatus:
+            expected = [
+                each for each in rows if each["status"] == status and each["name"] != names[0]
+            ]
+            assert found[status].count == len(expected), status
+
+    ask()
+    while progress(store)[0] < now - MINUTE - SECOND:
+        store.upkeep.list_lasting(17)
+        ask()
+    assert store.reads.names(9) == list(names)
+    assert store.reads.names(2) == list(names[:2])
+    assert store.reads.custom_statuses([each["id"] for each in rows]) == {
+        each["id"]: '"paid"' for each in rows if each["custom_status"] == b'"paid"'
+    }
+
+
+def test_beyond_what_is_counted_there_may_be_more(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(overview, "_MOST", 4)
+    monkeypatch.setattr(overview, "_LAST", 6)
+    now = store.now()
+    statuses = ["COMPLETED", "FAILED", "RUNNING"] * 5
+    rows = [
+        row(number, now - number * SECOND, status=status) for number, status in enumerate(statuses)
+    ]
+    insert(store, rows)
+    found = store.reads.tally()
+    assert found[RuntimeStatus.FAILED] == Tally(4, False)
+    assert found[RuntimeStatus.COMPLETED] == Tally(2, False)
+    assert found[RuntimeStatus.RUNNING] == Tally(2, False)
+    assert found[RuntimeStatus.SUSPENDED] == Tally(0, True)
 
 
 def is_for_the_list(each: dict[str, Any], now: int) -> bool:
@@ -440,3 +496,24 @@ def test_what_lives_is_counted_by_an_index_alone(filled: Store, plans: list[Any]
     assert filled.reads.count(QUESTIONS["running"]) == WAITING - 1
     assert "Index Only Scan" in {node["Node Type"] for node in nodes(plans)}
     assert rows_read(plans) <= WAITING + 10
+
+
+def test_numbers_by_status_read_few_rows(
+    filled: Store, plans: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(overview, "_MOST", 100)
+    monkeypatch.setattr(overview, "_LAST", 100)
+    found = filled.reads.tally()
+    assert 2 <= found[RuntimeStatus.FAILED].count <= 5 and found[RuntimeStatus.FAILED].is_exact
+    assert found[RuntimeStatus.SUSPENDED] == Tally(1, True)
+    assert (found[RuntimeStatus.RUNNING].count, found[RuntimeStatus.RUNNING].is_exact) == (
+        101,
+        False,
+    )
+    assert rows_read(plans) <= 500, json.dumps(plans, indent=1)
+
+
+def test_names_are_one_look_up_each(filled: Store, plans: list[Any]) -> None:
+    found = filled.reads.names(100)
+    assert "shop.rare" in found
+    assert rows_read(plans) <= len(found) + 2, json.dumps(plans, indent=1)

@@ -48,6 +48,7 @@ def test_a_picture_is_xml_with_a_name_and_nothing_that_a_strict_policy_refuses(
             "pattern",
             "path",
             "text",
+            "tspan",
             "line",
             "rect",
             "circle",

@@ -254,3 +254,15 @@ def test_a_pause_says_why_and_until_when(site: Site) -> None:
     text = site.get(site.address("instance_changelist")).text
     assert "orders.charge is paused since" in text and "paused by itself: <b>" in text
     assert "It ends by itself at" in text
+
+
+def test_the_list_has_numbers_by_status_tags_and_custom_statuses(site: Site) -> None:
+    from tests.django.project.orders import tasks
+
+    site.start(tasks.approval, "x", id="order-1", tags={"customer": "7"})
+    site.start(tasks.failing, "no card", id="order-2")
+    page = site.get(site.address("instance_changelist"))
+    assert page.find("p", id="durable-tally")
+    links = {each["href"] for each in page.find("a") if "status=" in each.get("href", "")}
+    assert links == {"?status=RUNNING", "?status=FAILED"}
+    assert "customer=7" in page.text

@@ -51,6 +51,43 @@ def test_a_failed_one_shows_its_failure_and_what_can_be_done(site: Site) -> None
     assert "builtins.ValueError" in page.text
 
 
+def test_the_failure_panel_names_the_call_and_folds_libraries(site: Site) -> None:
+    from tests.django.project.orders import tasks
+
+    site.start(tasks.failing, "no card", id="order-1")
+    page = site.page("order-1")
+    (panel,) = page.find("div", id="durable-failure")
+    assert panel
+    assert "builtins.ValueError: no card" in page.text
+    site.login("view_instance")
+    hidden = site.page("order-1")
+    assert hidden.find("div", id="durable-failure") and "no card" not in hidden.text
+
+
+def test_a_rewind_shows_what_it_would_do_before_it_is_confirmed(site: Site) -> None:
+    from celery_durable.contrib.django.admin.addresses import quoted
+    from tests.django.project.orders import tasks
+
+    site.start(tasks.failing, "no card", id="order-1")
+    asked = {"verb": "rewind", "id": [quoted("order-1")], "from_page": "yes"}
+    page = site.post(site.address("instance_apply"), 200, **asked)
+    assert page.find("section", id="durable-forecast")
+    assert "it would be" in page.text
+    assert site.status("order-1") == "FAILED"
+
+
+def test_before_a_rewind_lies_folded_and_bars_lead_to_events(site: Site) -> None:
+    from tests.django.project.orders import tasks
+
+    site.start(tasks.failing, "no card", id="order-1")
+    assert not site.page("order-1").find("details", id="durable-lives")
+    site.durable.get("order-1").rewind()
+    page = site.page("order-1")
+    assert page.find("details", id="durable-lives")
+    assert {each["href"] for each in page.find("a") if "#event-" in each.get("href", "")}
+    assert page.find("tr", id="event-1")
+
+
 def test_the_history_can_show_failures_only_and_keeps_the_numbers(site: Site) -> None:
     from tests.django.project.orders import tasks
 

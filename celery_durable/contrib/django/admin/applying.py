@@ -12,6 +12,7 @@ from django.utils.text import capfirst
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
+from ....errors import DurableError
 from .chosen import Chosen, ids_of
 from .filters import STATUS_LABELS
 from .forms import ReasonForm, form_of, given_in
@@ -72,6 +73,7 @@ class ApplyingAdmin(ClosedAdmin):
             "count": chosen.count(),
             "most": MOST_AT_ONCE,
             "back_url": self._back(request),
+            "forecast": self._forecast(request, verb, chosen),
             "targets": [
                 {
                     "id": each.id,
@@ -84,6 +86,18 @@ class ApplyingAdmin(ClosedAdmin):
             ],
         }
         return self.rendered(request, "confirm.html", context)
+
+    def _forecast(self, request: HttpRequest, verb: Verb, chosen: Chosen) -> str | None:
+        """Return what a rewind of one orchestration would do, where the code is here to tell."""
+        ids = chosen.ids(2)
+        if verb.name != "rewind" or len(ids) != 1:
+            return None
+        try:
+            return str(self.durable.get(ids[0]).rewind(dry_run=True))
+        except (DurableError, ValueError) as error:
+            shows = self.may_see_payloads(request)
+            why = str(error) if shows else type(error).__name__
+            return str(_("It cannot be told beforehand: %(why)s") % {"why": why})
 
     def _signed(self, request: HttpRequest, form: ReasonForm) -> str:
         return f"{form.cleaned_data['reason']} ({request.user.get_username()})"

@@ -14,16 +14,18 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 from ....core.entity import ORCHESTRATORS
+from ....core.text import encodable
 from ....engine.explain import Explanation
 from ....errors import ActivityError, PayloadError
 from ....handles.orchestration import Orchestration
 from ....inspection import drawing, views
-from ....inspection.timeline import timeline_of
+from ....inspection.failures import FailureView, failure_of
+from ....inspection.timeline import since_rewind, timeline_of
 from .addresses import quoted, unquoted
 from .applying import ApplyingAdmin
 from .audit import audit_rows
 from .filters import STATUS_LABELS, FilterForm
-from .history import history_table
+from .history import EVENTS_PER_PAGE, history_table
 from .pages import age_of, only_post
 from .payloads import pretty, shown_payload
 from .secrecy import without_messages, without_notes
@@ -33,6 +35,8 @@ __all__ = ["InstanceAdmin"]
 
 ROWS_PER_PAGE = 100
 _MOST_CHILDREN = 20
+_MOST_NAMES = 200
+_SHORT = 60
 _MOST_ENTRIES = 20
 _MAY_PAUSE = "suspend_instance"
 _MOST_EXAMPLES = 100
@@ -77,9 +81,8 @@ class InstanceAdmin(ApplyingAdmin):
             "pauses": self.durable._shown_pauses(),
             "may_unpause": self.may(request, _MAY_PAUSE),
             "unpause_url": self.address("unpause"),
-            "names": [
-                name for name in self.durable.registry.names() if not name.startswith(ORCHESTRATORS)
-            ],
+            "names": self._names(),
+            "tally": self._tally(),
             "title": _("Orchestrations"),
         }
         if not form.is_valid():
@@ -118,6 +121,29 @@ class InstanceAdmin(ApplyingAdmin):
             messages.warning(request, _("%(name)s is not paused.") % {"name": name})
         return HttpResponseRedirect(self.address("changelist"))
 
+    def _names(self) -> list[str]:
+        """Return the orchestrators that this process has, and those that instances have."""
+        known = {
+            *self.durable.registry.names(),
+            *self.durable.runtime.store.reads.names(_MOST_NAMES),
+        }
+        return sorted(name for name in known if not name.startswith(ORCHESTRATORS))
+
+    def _tally(self) -> list[dict[str, Any]]:
+        """Return how many orchestrations there are of each status, as far as that is cheap."""
+        found = self.durable.runtime.store.reads.tally()
+        return [
+            {
+                "status": str(status),
+                "label": label,
+                "count": found[status].count,
+                "is_exact": found[status].is_exact,
+                "url": f"?{urlencode({'status': str(status)})}",
+            }
+            for status, label in STATUS_LABELS.items()
+            if found[status].count
+        ]
+
     def _page_url(self, filters: Mapping[str, Any], cursor: str | None) -> str | None:
         return (
             None if cursor is None else "?" + urlencode({**filters, "cursor": cursor}, doseq=True)
@@ -127,7 +153,20 @@ class InstanceAdmin(ApplyingAdmin):
         waits = views.current_waits(self.durable, runs)
         if not self.may_see_payloads(request):
             waits = without_messages(waits)
-        return [self._row(run, waits.get(run.id, "")) for run in runs]
+        said = self._custom_statuses(request, runs)
+        return [
+            self._row(run, waits.get(run.id, "")) | {"custom_status": said.get(run.id)}
+            for run in runs
+        ]
+
+    def _custom_statuses(
+        self, request: HttpRequest, runs: Sequence[Orchestration]
+    ) -> dict[str, str]:
+        if not self.may_see_payloads(request):
+            return {}
+        runtime = self.durable.runtime
+        found = runtime.store.reads.custom_statuses([run.id for run in runs])
+        return {id_: _in_short(runtime.codec, text) for id_, text in found.items()}
 
     def _row(self, run: Orchestration, waits_for: str = "") -> dict[str, Any]:
         return {
@@ -139,6 +178,7 @@ class InstanceAdmin(ApplyingAdmin):
             "status": str(run.runtime_status),
             "status_label": STATUS_LABELS[run.runtime_status],
             "waits_for": waits_for,
+            "tags": sorted(run.tags.items()),
             "created_at": run.created_at,
             "age": age_of(run.created_at),
             "updated_at": run.updated_at,
@@ -200,19 +240,52 @@ class InstanceAdmin(ApplyingAdmin):
     def _past(self, request: HttpRequest, run: Orchestration, may_see: bool) -> dict[str, Any]:
         """Return the timeline and the history, or why they cannot be read."""
         try:
-            timeline = timeline_of(run)
+            timeline, events = timeline_of(run), run.history()
+            failure = failure_of(run, events)
             history = history_table(
                 run,
-                run.history(),
+                events,
                 only_failed=request.GET.get("events") == "failed",
                 number=request.GET.get("page"),
                 payloads=may_see,
             )
         except PayloadError as problem:
             return {"damage": str(problem) if may_see else type(problem).__name__}
-        shown = timeline if may_see else without_notes(timeline)
-        svg, table = drawing.svg(shown), drawing.table(shown)  # both escape what they are given
-        return {"svg": mark_safe(svg), "table": mark_safe(table), "history": history}  # noqa: S308
+        whole = timeline if may_see else without_notes(timeline)
+        latest = since_rewind(whole)
+        links = drawing.Links(
+            lambda id_: self.address("change", id_),
+            lambda number: f"?page={(number - 1) // EVENTS_PER_PAGE + 1}#event-{number}",
+        )
+        # all of these escape what they are given
+        return {
+            "svg": mark_safe(drawing.svg(latest or whole, links=links)),  # noqa: S308
+            "whole_svg": mark_safe(drawing.svg(whole, links=links)) if latest else None,  # noqa: S308
+            "table": mark_safe(drawing.table(whole, links=links)),  # noqa: S308
+            "history": history,
+            "failure": None if failure is None else self._failed(failure, may_see),
+        }
+
+    def _failed(self, failure: FailureView, may_see: bool) -> dict[str, Any]:
+        """Return what went wrong, as the page shows it; messages may hold payloads."""
+        return {
+            "is_final": failure.is_final,
+            "calls": [
+                {
+                    "kind": call.kind,
+                    "name": call.name,
+                    "attempt": call.attempt,
+                    "event": call.event,
+                    "url": self.address("change", call.instance_id),
+                    "instance_id": call.instance_id,
+                }
+                for call in failure.calls
+            ],
+            "type": failure.type,
+            "message": failure.message if may_see else "",
+            "trace": failure.trace if may_see else (),
+            "steps": failure.steps,
+        }
 
     # -- payloads ----------------------------------------------------------------------------------
 
@@ -237,6 +310,14 @@ class InstanceAdmin(ApplyingAdmin):
         response["Content-Disposition"] = f'attachment; filename="{which}.json"'
         response["X-Content-Type-Options"] = "nosniff"
         return response
+
+
+def _in_short(codec: Any, text: str) -> str:
+    try:
+        shown = encodable(str(codec.decode(text)))
+    except PayloadError:
+        return "?"
+    return shown if len(shown) <= _SHORT else f"{shown[:_SHORT]}…"
 
 
 def _reader(run: Orchestration, name: str) -> Callable[[], Any]:
