@@ -85,6 +85,9 @@ class Settings:
     #: Names of tasks, or patterns as of ``fnmatch``, whose ``.delay()`` is a durable start, unless
     #: they say ``durable=False``.
     tasks: tuple[str, ...] = ()
+    #: Whether workers run what ``beat_schedule`` declares, each entry as a schedule in the store.
+    #: ``celery beat`` and ``worker -B`` refuse to start then.
+    beat: bool = False
     #: Whether activities store their results in Celery's result backend too.
     store_activity_results: bool = False
     #: Whether orchestrations and activities become spans of OpenTelemetry; needs the extra

@@ -16,6 +16,7 @@ from ..errors import ConfigurationError
 from ..settings import Settings
 from ..telemetry.logs import install as add_log_fields
 from ..worker.backend import make_backend
+from ..worker.beat import refuse_beat
 from ..worker.durable_tasks import watch_registry
 from ..worker.task_limits import watch_declarations
 
@@ -37,6 +38,7 @@ def install(app: Celery, watch_tasks: Callable[..., None]) -> None:
         watch_tasks: is called when the app is finalized, or now if it is already.
     """
     watch_registry(app)
+    refuse_beat(app)
     app.fixups = {*app.fixups, FIXUP}
     # nothing of it is pickled, and the app keeps the class that it names
     app._get_backend = partial(make_backend, app)

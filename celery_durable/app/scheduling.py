@@ -13,7 +13,7 @@ from ..engine.due import Overlap
 from ..handles.aio import twin
 from ..handles.declare_schedule import declare_schedule
 from ..handles.schedule import Schedule, find_schedule, list_schedules
-from .signatures import requested
+from .signatures import repeated
 
 if TYPE_CHECKING:
     from ..worker.runtime import Runtime
@@ -46,7 +46,7 @@ class Scheduling:
         catch_up: Interval = 60,
         jitter: Interval = 0,
     ) -> Schedule:
-        """Start an orchestration again and again, from now on.
+        """Start an orchestration, or any task durably, again and again, from now on.
 
         Written to the store at once, as ``start`` is.
 
@@ -55,8 +55,8 @@ class Scheduling:
 
         Args:
             name: 1 to 100 characters. The instance of a tick is ``<name>@<nominal time, UTC>``.
-            signature: of an orchestrator, such as ``report.s("daily")``; its options (queue, link,
-                ...) are honoured.
+            signature: of an orchestrator or a task, such as ``report.s("daily")``; its options
+                (queue, link, ...) are honoured. ``expires`` in seconds counts from each start.
             cron: a crontab line of five fields, or Celery's ``crontab``.
             interval: seconds or ``timedelta``, instead: the ticks are its multiples, counted from
                 now.
@@ -70,15 +70,15 @@ class Scheduling:
 
         Raises:
             ValueError: the definition cannot be used; nothing was changed.
-            TypeError: ``signature`` is not of an orchestrator, its arguments do not fit, or an
-                option is of another type.
+            TypeError: ``signature`` is not of a task, its arguments do not fit, or an option is of
+                another type.
             PayloadError: an argument cannot be encoded.
             StoreError: the store cannot be reached.
 
         Example:
             >>> durable.schedule("daily", fulfil.s("42"), cron="0 6 * * *", tz="Europe/Berlin")
         """
-        request = requested(self.runtime, signature, verb="durable.schedule()")
+        request = repeated(self.runtime, signature, "durable.schedule()")
         return declare_schedule(
             self.app,
             name,

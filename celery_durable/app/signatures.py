@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
@@ -14,11 +14,12 @@ from ..core.times import as_microseconds
 from ..engine.start import IfExists, StartRequest
 from ..worker.orchestrator import OrchestratorTask
 from ..worker.starting import declared_of, plain_request_of, request_of
+from ..worker.ticks import tick_request_of
 
 if TYPE_CHECKING:
     from ..worker.runtime import Runtime
 
-__all__ = ["PlainChoice", "requested"]
+__all__ = ["PlainChoice", "repeated", "requested"]
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,18 @@ class PlainChoice:
         )
 
 
+def repeated(runtime: Runtime, signature: Any, verb: str) -> StartRequest:
+    """Return the request for what a schedule starts by a signature again and again.
+
+    Raises:
+        TypeError: it is no signature of a task, its arguments do not fit, or it has an option
+            without meaning.
+        ValueError: its ``expires`` cannot be read.
+    """
+    task, args, kwargs, options = _read(runtime, signature, verb)
+    return tick_request_of(runtime, task, args, kwargs, options)
+
+
 def requested(
     runtime: Runtime,
     signature: Any,
@@ -70,10 +83,7 @@ def requested(
             without meaning.
         ValueError: ``timeout`` is not positive.
     """
-    if not isinstance(signature, Mapping) or "task" not in signature:
-        given = "the orchestrator itself" if hasattr(signature, "s") else type(signature).__name__
-        raise TypeError(f"{verb} takes a signature such as my_orchestrator.s(...), not {given}")
-    task = _task_of(runtime, signature, verb)
+    task, args, kwargs, options = _read(runtime, signature, verb)
     if version is not None and (not isinstance(version, str) or not version):
         raise TypeError(f"version is the name of one, not {version!r}")
     own: dict[str, Any] = {"tags": tags, "if_exists": if_exists, "clock": clock}
@@ -81,8 +91,7 @@ def requested(
         own["instance_id"] = instance_id
     if start_at is not None:
         own["start_at"] = as_microseconds(start_at)
-    args, kwargs = signature.get("args") or (), signature.get("kwargs") or {}
-    options, limit = dict(signature.get("options") or {}), run_timeout(timeout)
+    limit = run_timeout(timeout)
     if not isinstance(task, OrchestratorTask):
         if version is not None:
             raise TypeError(f"{task.name} is a plain task, and has no versions")
@@ -97,6 +106,17 @@ def requested(
     if limit is not None:
         request.canvas = CanvasOptions(request.canvas).with_timeout(limit).kept
     return request
+
+
+def _read(
+    runtime: Runtime, signature: Any, verb: str
+) -> tuple[Any, Sequence[Any], Mapping[str, Any], dict[str, Any]]:
+    """Return the task of a signature, its arguments and its options."""
+    if not isinstance(signature, Mapping) or "task" not in signature:
+        given = "the orchestrator itself" if hasattr(signature, "s") else type(signature).__name__
+        raise TypeError(f"{verb} takes a signature such as my_orchestrator.s(...), not {given}")
+    args, kwargs = signature.get("args") or (), signature.get("kwargs") or {}
+    return _task_of(runtime, signature, verb), args, kwargs, dict(signature.get("options") or {})
 
 
 def _task_of(runtime: Runtime, signature: Mapping[str, Any], verb: str) -> Any:

@@ -60,14 +60,22 @@ def _place_of(cls: type) -> str | None:
 
 
 @click.group(invoke_without_command=True)
+@click.option("--prune", is_flag=True, help="Delete those that are undeclared; print their names.")
 @formatted()
 @click.pass_context
-def schedules(ctx: click.Context, form: str | None) -> None:
+def schedules(ctx: click.Context, form: str | None, prune: bool) -> None:
     """List schedules, or steer one: pause, resume, trigger, delete."""
     if ctx.invoked_subcommand is None:
-        ctx.invoke(_list_schedules, form=form)
-    elif form is not None:
-        raise click.UsageError("--format is for the list of schedules")
+        ctx.invoke(_prune if prune else _list_schedules, **({} if prune else {"form": form}))
+    elif form is not None or prune:
+        raise click.UsageError("--format and --prune are for the list of schedules")
+
+
+@command
+def _prune(durable: Any) -> None:
+    for schedule in durable.schedules():
+        if schedule.is_undeclared and schedule.prune():
+            print_id(schedule.name)
 
 
 @command
@@ -75,7 +83,7 @@ def _list_schedules(durable: Any, form: str | None) -> None:
     rows = [schedule_view(schedule) for schedule in durable.schedules()]
     show_rows(
         rows,
-        ("name", "orchestrator", "cron", "interval", "next_at", "last_id", "is_paused"),
+        ("name", "orchestrator", "cron", "interval", "next_at", "last_id", "state"),
         form,
         key="name",
     )

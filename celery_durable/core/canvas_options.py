@@ -10,7 +10,9 @@ writes:
 * ``shown``: how the caller wants the arguments to be shown;
 * ``context``: what travels with it: ``headers`` of messages, and ``values`` of propagators;
 * ``plain_task``: how a plain task is run (``plain_task.TaskOptions``);
-* ``timeout``: how long the whole run may take, in microseconds, where the start says so.
+* ``timeout``: how long the whole run may take, in microseconds, where the start says so;
+* ``expires``, of a schedule only: ``{"within": ..}`` microseconds from its start a tick must begin,
+  or ``{"at": ..}`` a moment.
 """
 
 from __future__ import annotations
@@ -126,6 +128,32 @@ class CanvasOptions:
     def with_task(self, task: Mapping[str, Any]) -> CanvasOptions:
         """Return the same, with how a plain task is run."""
         return CanvasOptions({**self.kept, "plain_task": dict(task)})
+
+    def with_expiry(self, *, within: int | None = None, at: int | None = None) -> CanvasOptions:
+        """Return the same of a schedule, with when what it starts is not to begin any more.
+
+        Args:
+            within: microseconds from when each is to start.
+            at: the moment for all, in microseconds; one of the two.
+        """
+        expires = {"within": within} if at is None else {"at": at}
+        return CanvasOptions({**self.kept, "expires": expires})
+
+    def of_tick(self, start: int) -> tuple[CanvasOptions, int | None]:
+        """Return what is kept of one start by a schedule, and after which moment that is not to
+        begin; None is no limit.
+
+        Args:
+            start: when it is to start, in microseconds.
+        """
+        expires = self._part("expires")
+        kept = {key: value for key, value in self.kept.items() if key != "expires"}
+        if not expires:
+            return CanvasOptions(kept), None
+        moment = expires["at"] if "at" in expires else start + expires["within"]
+        if self.is_of_task:
+            kept["plain_task"] = {**self.task, "expires": moment}
+        return CanvasOptions(kept), moment
 
     def without_reply(self) -> CanvasOptions:
         """Return the same for a start whose result no client waits for."""

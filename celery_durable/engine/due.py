@@ -180,7 +180,9 @@ class ScheduleRow:
 
     ``next_at`` is None while it is paused; ``waiting_at`` is a tick that waits for the instance
     before it. ``revision`` moves on with every change, and starts at the time of creation, so that
-    one of the same name made later never repeats it.
+    one of the same name made later never repeats it. ``is_declared`` is None for one that code or a
+    person has made; of ``beat_schedule`` it tells whether a living worker declares it. One that
+    none does keeps its ``next_at``, and is not looked at.
     """
 
     name: str
@@ -206,6 +208,7 @@ class ScheduleRow:
     revision: int
     created_at: int
     updated_at: int
+    is_declared: bool | None = None
 
 
 class DueSchedule(NamedTuple):

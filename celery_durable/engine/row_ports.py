@@ -230,6 +230,14 @@ class Workers(Protocol):
     def free_held(self, ticket: ActivityAttemptId, worker: str) -> bool:
         """Free an activity that a living worker has taken and does not run."""
 
+    def declare(self, worker: str, names: Sequence[str]) -> None:
+        """Note which schedules a worker declares, until it is unregistered."""
+
+    def declared_by(self, worker: str = "") -> tuple[frozenset[str], bool]:
+        """Return the schedules that registered workers declare, and whether this one has said what
+        it does, also if that is nothing.
+        """
+
     def living_workers(self, lease: int) -> list[str]:
         """Return the host names of workers that were seen within ``lease`` microseconds."""
 
@@ -254,6 +262,17 @@ class Schedules(Protocol):
 
     def delete(self, name: str) -> bool:
         """Delete a schedule; what it started is left alone."""
+
+    def delete_undeclared(self, name: str) -> bool:
+        """Delete a schedule of ``beat_schedule`` that no living worker declares.
+
+        False if it is gone, or one declares it again.
+        """
+
+    def declared(self) -> list[str]:
+        """Return the names of the schedules of ``beat_schedule`` that were declared by a living
+        worker when it was looked at last.
+        """
 
     def due(self, limit: int) -> list[DueSchedule]:
         """Return schedules whose ``check_at`` has come."""

@@ -9,18 +9,20 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 
 from .._errors import StoreError
+from ..core.canvas_options import CanvasOptions
 from ..core.cron import CronTimes, Every, Times
 from ..core.history import EventKind
+from ..core.ports import Codec
 from ..core.times import EPOCH
 from .draft import new_execution_id
 from .due import DueSchedule, Move, ScheduleRow
 from .start import Starter
 from .store_ports import Store
-from .writes import CHECK_MESSAGE_AFTER, NewInbox, NewInstance
+from .writes import CHECK_MESSAGE_AFTER, EXPIRES, NewInbox, NewInstance
 
 __all__ = [
     "check_of",
@@ -30,6 +32,7 @@ __all__ = [
     "run_due_schedules",
     "tick_id",
     "times_of",
+    "undeclare",
 ]
 
 log: logging.Logger = logging.getLogger("celery_durable.schedules")
@@ -109,8 +112,25 @@ def _due_ticks(row: ScheduleRow, now: int) -> tuple[list[int], int | None]:
     return ticks, tick
 
 
-def instance_of(row: ScheduleRow, instance_id: str, version: str | None) -> NewInstance:
-    """Return an orchestration that a schedule starts."""
+def instance_of(
+    row: ScheduleRow, instance_id: str, version: str | None, codec: Codec, start: int
+) -> NewInstance:
+    """Return an orchestration that a schedule starts.
+
+    Args:
+        row: the schedule.
+        instance_id: of the new orchestration.
+        version: of its code.
+        codec: of what is stored.
+        start: when it is to start, in microseconds: it expires so long after that.
+
+    Raises:
+        PayloadError: the stored options are damaged.
+    """
+    canvas, expires = row.canvas, None
+    if CanvasOptions.may_have(canvas, "expires"):
+        options, expires = CanvasOptions.read(codec, canvas).of_tick(start)
+        canvas = codec.encode(dict(options.kept)) if options.kept else None
     return NewInstance(
         instance_id,
         new_execution_id(),
@@ -118,21 +138,27 @@ def instance_of(row: ScheduleRow, instance_id: str, version: str | None) -> NewI
         version,
         row.input,
         row.queue,
-        row.canvas,
+        canvas,
         check_after=CHECK_MESSAGE_AFTER,
+        facts=None if expires is None else {EXPIRES: expires},
     )
 
 
 # -- the pass --------------------------------------------------------------------------------------
 
 
-@dataclass(slots=True, frozen=True)
+@dataclass(slots=True)
 class _Pass:
     starter: Starter
+    #: What living workers declare of ``beat_schedule``; None before it was asked for.
+    _declared: frozenset[str] | None = None
 
     def take(self, due: DueSchedule) -> None:
         """Move one schedule on, and send what that started."""
         row, parts = due.row, self.starter.parts
+        if row.is_declared and not self._declares(row.name):
+            undeclare(parts.store, row)
+            return
         if not parts.versions.has_code(row.orchestrator, row.canvas):
             self._leave_to_others(due)
             return
@@ -154,11 +180,17 @@ class _Pass:
         instance_id = tick_id(row.name, tick)
         versions = self.starter.parts.versions
         version, definition = versions.of_schedule(row.orchestrator, instance_id, row.canvas)
-        new = instance_of(row, instance_id, version)
         start_at = tick + jitter_of(row.name, tick, row.jitter)
+        codec = self.starter.parts.codec
+        new = instance_of(row, instance_id, version, codec, max(start_at, due.now))
         if start_at > due.now:
             new.start_at = start_at
         return self.starter.complete(new, definition, now=due.now)
+
+    def _declares(self, name: str) -> bool:
+        if self._declared is None:
+            self._declared, _ = self.starter.parts.store.workers.declared_by()
+        return name in self._declared
 
     def _leave_to_others(self, due: DueSchedule) -> None:
         """Let a worker have it that knows the orchestrator.
@@ -176,6 +208,19 @@ class _Pass:
                 row.name,
                 row.orchestrator,
             )
+
+
+def undeclare(store: Store, row: ScheduleRow) -> None:
+    """Let a schedule of ``beat_schedule`` wait that no living worker declares any more.
+
+    It keeps the time of its next tick: if a worker declares it again, as when the only one was
+    restarted, no tick is lost that ``catch_up`` would make up for.
+
+    Raises:
+        StoreError: the store cannot be reached.
+    """
+    if store.schedules.change(replace(row, is_declared=False, check_at=None)):
+        log.warning("schedule %r is paused: no living worker declares it any more", row.name)
 
 
 def run_due_schedules(starter: Starter) -> None:

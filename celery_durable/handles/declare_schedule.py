@@ -15,11 +15,12 @@ from ..core.retry import Interval, in_microseconds
 from ..engine.audit import SCHEDULE
 from ..engine.due import Overlap, ScheduleRow
 from ..engine.runtime import Runtime
+from ..engine.schedules import check_of
 from ..engine.start import StartRequest
 from ..engine.store_ports import Store
 from .schedule import TRIES, Schedule, check_name, moves_too_fast, planned
 
-__all__ = ["cron_text", "declare_schedule"]
+__all__ = ["check_request", "cron_text", "declare_schedule"]
 
 _SHORTEST = 100_000  # microseconds between two ticks
 _LONGEST = 100 * 366 * 86_400 * 1_000_000
@@ -34,6 +35,7 @@ _DEFINITION = (
     "overlap",
     "catch_up",
     "jitter",
+    "is_declared",
 )
 _TIMING = ("cron", "every", "timezone")
 
@@ -49,8 +51,12 @@ def declare_schedule(
     overlap: Overlap,
     catch_up: Interval,
     jitter: Interval,
+    is_declared: bool | None = None,
 ) -> Schedule:
-    """Make a schedule, or bring it to this definition; see ``Durable.schedule``."""
+    """Make a schedule, or bring it to this definition; see ``Durable.schedule``.
+
+    ``is_declared`` is True of an entry of ``beat_schedule``.
+    """
     refuse_inside_orchestrator("durable.schedule()")
     runtime: Runtime = app.durable.runtime
     check_name(name)
@@ -58,7 +64,7 @@ def declare_schedule(
         raise ValueError(
             f"a schedule's name does not begin with '@', as ids of entities do; {name[:40]!r} does"
         )
-    _check_request(request)
+    check_request(request)
     if overlap not in get_args(Overlap):
         raise ValueError(f"overlap must be 'skip', 'buffer', 'cancel' or 'allow', not {overlap!r}")
     line, every, timezone = _timing(app, cron, interval, tz)
@@ -89,7 +95,9 @@ def declare_schedule(
         revision=now,
         created_at=now,
         updated_at=now,
-        **times,
+        is_declared=is_declared,
+        catch_up=times["catch_up"],
+        jitter=times["jitter"],
     )
     shown = {"orchestrator": row.orchestrator, "cron": line, "interval": every and every / 1e6}
     with runtime.client.auditor.around(SCHEDULE, name, "declare", None, shown):
@@ -115,13 +123,20 @@ def _redefined(old: ScheduleRow, new: ScheduleRow) -> ScheduleRow:
         old, updated_at=new.created_at, **{name: getattr(new, name) for name in _DEFINITION}
     )
     if all(getattr(old, name) == getattr(new, name) for name in _TIMING):
-        return row
+        # one that is declared again continues where it was
+        if row.is_paused:
+            return row
+        return replace(row, check_at=check_of(row.next_at, row.waiting_at, new.created_at))
     row = replace(row, anchor_at=new.anchor_at)
     return row if row.is_paused else planned(row, new.created_at)
 
 
-def _check_request(request: StartRequest) -> None:
-    """Refuse what a schedule decides itself; each instance has an id and a time of its own."""
+def check_request(request: StartRequest) -> None:
+    """Refuse what a schedule decides itself; each instance has an id and a time of its own.
+
+    Raises:
+        ValueError: the text says what it has.
+    """
     if request.instance_id is not None:
         raise ValueError(
             "a scheduled signature cannot have a task_id: the schedule names its instances"
@@ -130,11 +145,6 @@ def _check_request(request: StartRequest) -> None:
         raise ValueError(
             "a scheduled signature cannot have a countdown or an eta: the schedule's times are"
             " its own"
-        )
-    if request.expires is not None:
-        raise ValueError(
-            "a scheduled signature cannot have expires: catch_up= says how old a tick may be to run"
-            " still"
         )
 
 

@@ -15,6 +15,7 @@ from typing import Any
 
 from celery import Celery
 
+from ..core.canvas_options import CanvasOptions
 from ..core.guard import refuse_inside_orchestrator
 from ..core.names import check_text
 from ..core.times import EPOCH, as_microseconds
@@ -22,7 +23,7 @@ from ..engine.audit import SCHEDULE
 from ..engine.due import Overlap, ScheduleRow
 from ..engine.runtime import Runtime
 from ..engine.schedules import check_of, instance_of, tick_id, times_of
-from ..errors import ConfigurationError, DurableError, ScheduleNotFound
+from ..errors import ConfigurationError, DurableError, InvalidState, ScheduleNotFound
 from .aio import twin
 from .orchestration import Orchestration
 
@@ -109,7 +110,7 @@ class Schedule:
     @property
     def next_at(self) -> datetime | None:
         """The nominal time of the next tick; None while it is paused."""
-        return _moment(self._row.next_at)
+        return None if self.is_undeclared else _moment(self._row.next_at)
 
     @property
     def last_at(self) -> datetime | None:
@@ -128,12 +129,29 @@ class Schedule:
 
     @property
     def is_paused(self) -> bool:
-        """Whether it is paused."""
-        return self._row.is_paused
+        """Whether it is paused, also as undeclared."""
+        return self._row.is_paused or self.is_undeclared
+
+    @property
+    def is_undeclared(self) -> bool:
+        """Whether it is an entry of ``beat_schedule`` that no living worker declares any more.
+
+        See ``durable_beat``.
+        """
+        return self._row.is_declared is False
+
+    @property
+    def state(self) -> str:
+        """What it does: "active", "paused" or "undeclared"."""
+        if self.is_undeclared:
+            return "undeclared"
+        return "paused" if self._row.is_paused else "active"
 
     @property
     def reason(self) -> str | None:
         """Why it is paused."""
+        if self._row.reason is None and self.is_undeclared:
+            return "no living worker declares it in beat_schedule"
         return self._row.reason
 
     def refresh(self) -> Schedule:
@@ -174,17 +192,32 @@ class Schedule:
 
         Raises:
             ScheduleNotFound: it was deleted.
+            InvalidState: it is undeclared; a worker that declares it again lets it go on.
 
         Example:
             >>> schedule.resume()
         """
 
         def resume(row: ScheduleRow, now: int) -> ScheduleRow:
+            if row.is_declared is False:
+                raise InvalidState(
+                    f"schedule {row.name!r} is undeclared: no living worker has it in its"
+                    " beat_schedule. Start one that has; it lets the schedule go on"
+                )
             return (
                 planned(replace(row, is_paused=False, reason=None), now) if row.is_paused else row
             )
 
         return self._change("resume", resume)
+
+    def prune(self) -> bool:
+        """Delete it if it is undeclared; tell whether it was.
+
+        Example:
+            >>> [schedule.name for schedule in durable.schedules() if schedule.prune()]
+        """
+        refuse_inside_orchestrator("prune()")
+        return self._runtime.store.schedules.delete_undeclared(self.name)
 
     def trigger(self) -> Orchestration:
         """Start an extra instance now, whatever runs; its id is ``<name>@manual-<random>``.
@@ -260,6 +293,7 @@ class Schedule:
     arefresh = twin(refresh)
     apause = twin(pause)
     aresume = twin(resume)
+    aprune = twin(prune)
     atrigger = twin(trigger)
     abackfill = twin(backfill)
     adelete = twin(delete)
@@ -274,7 +308,9 @@ class Schedule:
             )
         starter = runtime.runner.starter
         version, definition = versions.of_schedule(row.orchestrator, instance_id, row.canvas)
-        new = starter.complete(instance_of(row, instance_id, version), definition)
+        start = runtime.store.now() if CanvasOptions.may_have(row.canvas, "expires") else 0
+        new = instance_of(row, instance_id, version, runtime.codec, start)
+        starter.complete(new, definition)
         is_new = runtime.store.starts.insert(new)
         if is_new:
             starter.announce(new)

@@ -30,7 +30,7 @@ __all__ = [
 LABEL, SMALL_LABEL = 30, 36
 _NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 _NOT_MERMAID = re.compile(r"[^\w .@/()+=~'*-]+")
-#: After what a long name goes on in the next line.
+#: After what a long name continues in the next line.
 _SEPARATOR = re.compile(r"(?<=[./:_@=,-])(?=[^./:_@=,-])")
 
 

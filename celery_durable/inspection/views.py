@@ -271,6 +271,7 @@ def schedule_view(schedule: Schedule) -> dict[str, Any]:
         "interval": None if interval is None else interval.total_seconds(),
         "tz": schedule.tz,
         "overlap": schedule.overlap,
+        "state": schedule.state,
         "is_paused": schedule.is_paused,
         "reason": schedule.reason,
         "next_at": iso(schedule.next_at),

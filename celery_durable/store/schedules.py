@@ -40,6 +40,12 @@ CHANGE_SCHEDULE = Statement(
     " revision + 1 WHERE name = :name AND revision = :revision"
 )
 DELETE_SCHEDULE = Statement("DELETE FROM durable_schedules WHERE name = :name")
+DELETE_UNDECLARED = Statement(
+    "DELETE FROM durable_schedules WHERE name = :name AND is_declared = {false}"
+)
+DECLARED_SCHEDULES = Statement(
+    "SELECT name FROM durable_schedules WHERE is_declared = {true} ORDER BY name"
+)
 DUE_SCHEDULES = Statement(
     f"SELECT {_COLUMNS}, i.status, {{now}} FROM durable_schedules s LEFT JOIN durable_instances i"
     " ON i.id = s.last_id WHERE s.check_at <= {once} ORDER BY s.check_at, s.name LIMIT :limit"
@@ -90,6 +96,17 @@ class Schedules:
     def delete(self, name: str) -> bool:
         """Delete a schedule; what it started is left alone."""
         return audit.change_one(self.database, DELETE_SCHEDULE, name=name)
+
+    def delete_undeclared(self, name: str) -> bool:
+        """Delete a schedule that no living worker declares; see ``engine.store_ports``."""
+        return self.database.change_one(DELETE_UNDECLARED, name=name)
+
+    def declared(self) -> list[str]:
+        """Return the names of those that are thought to be declared; see ``engine.store_ports``."""
+        rows = self.database.read(
+            lambda cursor: self.database.run(cursor, DECLARED_SCHEDULES).fetchall()
+        )
+        return [name for (name,) in rows]
 
     def due(self, limit: int) -> list[DueSchedule]:
         """Return schedules whose ``check_at`` has come."""
@@ -142,6 +159,8 @@ def _values(row: ScheduleRow) -> dict[str, Any]:
 def _schedule_row(row: Sequence[Any]) -> ScheduleRow:
     values = dict(zip(_NAMES, row, strict=True))
     values["is_paused"] = bool(values["is_paused"])
+    if values["is_declared"] is not None:
+        values["is_declared"] = bool(values["is_declared"])
     return ScheduleRow(**values | {name: text_of(values[name]) for name in _PAYLOADS})
 
 

@@ -201,6 +201,7 @@ workers: Any = sa.Table(
     sa.Column("started_at", sa.BigInteger, nullable=False),
     sa.Column("last_seen", sa.BigInteger, nullable=False),
     sa.Column("told_at", sa.BigInteger),
+    sa.Column("declares", LONG_TEXT),
 )
 
 schedules: Any = sa.Table(
@@ -229,6 +230,7 @@ schedules: Any = sa.Table(
     sa.Column("revision", sa.BigInteger, nullable=False),
     sa.Column("created_at", sa.BigInteger, nullable=False),
     sa.Column("updated_at", sa.BigInteger, nullable=False),
+    sa.Column("is_declared", sa.Boolean),
     sa.Index("durable_schedules_check", "check_at", **_where("check_at")),
 )
 

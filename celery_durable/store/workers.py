@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+import json
+from collections.abc import Callable, Collection, Sequence
+from itertools import chain
 
 import sqlalchemy as sa
 
@@ -21,6 +23,12 @@ REGISTER = Statement(
     " {now}, {now}) {if_new}"
 )
 UNREGISTER = Statement("DELETE FROM durable_workers WHERE id = :id")
+DECLARE = Statement("UPDATE durable_workers SET declares = :declares WHERE id = :id")
+# mostly all workers declare the same
+DECLARES = Statement(
+    "SELECT declares, MAX(CASE WHEN id = :id THEN 1 ELSE 0 END) FROM durable_workers"
+    " WHERE declares IS NOT NULL GROUP BY declares"
+)
 TELL = Statement("UPDATE durable_workers SET told_at = :moment WHERE id = :id")
 # what was told in the future, by a clock that has stepped back since, is of no use
 TOLD = Statement(
@@ -50,6 +58,20 @@ class Workers:
     def unregister(self, worker: str) -> None:
         """Forget a worker that stops in good order; what it held is free at once."""
         self.database.transact(lambda cursor: self.database.run(cursor, UNREGISTER, id=worker))
+
+    def declare(self, worker: str, names: Sequence[str]) -> None:
+        """Note which schedules a worker declares, for as long as it lives."""
+        self.database.change_one(DECLARE, id=worker, declares=json.dumps(sorted(names)))
+
+    def declared_by(self, worker: str = "") -> tuple[frozenset[str], bool]:
+        """Return the schedules that living workers declare, and whether this one has said what it
+        does.
+        """
+        rows = self.database.read(
+            lambda cursor: self.database.run(cursor, DECLARES, id=worker).fetchall()
+        )
+        names = (json.loads(declares) for declares, _ in rows)
+        return frozenset(chain.from_iterable(names)), any(is_own for _, is_own in rows)
 
     def held_by(self, worker: str) -> list[ActivityAttemptId]:
         """Return the activities that a worker has taken."""

@@ -29,6 +29,7 @@ from ..engine.recovery import Recovery
 from ..errors import ConfigurationError, DurableError
 from .activity import wrap_tasks
 from .archiving import ArchiveThread
+from .beat import BeatSchedules, refuse_where_workers_tick
 from .request import hold_messages, watch_revoke
 from .runtime import Runtime, runtime_of
 from .task_limits import check_limits, keep_limits
@@ -52,6 +53,7 @@ class RecoveryStep(bootsteps.StartStopStep):  # type: ignore[misc]
         self._last_tick: float = 0.0
         self._runtime: Runtime | None = None
         self._archive: ArchiveThread | None = None
+        self._beat: BeatSchedules | None = None
         self.witness: WorkerWitness = WorkerWitness(worker)
         super().__init__(worker, **options)
 
@@ -61,6 +63,10 @@ class RecoveryStep(bootsteps.StartStopStep):  # type: ignore[misc]
         runtime.registry.check()
         if runtime.client.archiver is not None:
             runtime.client.archiver.check()
+        if runtime.settings.beat:
+            if getattr(worker, "beat", False):
+                refuse_where_workers_tick(worker.app)
+            self._beat = BeatSchedules(worker.app, runtime)
         wrap_tasks(worker.app)
         check_limits(worker.app)
         hold_messages(worker.app)
@@ -93,6 +99,11 @@ class RecoveryStep(bootsteps.StartStopStep):  # type: ignore[misc]
         except DurableError as error:
             log.error("the durable store cannot be reached yet: %s", error)
         self._keep_limits(runtime)
+        if self._beat is not None:
+            try:
+                self._beat.declare()
+            except DurableError as error:
+                log.error("beat_schedule is declared once the store can be reached: %s", error)
         if runtime.client.archiver is not None:
             self._archive = ArchiveThread(runtime.client.archiver, self._stop)
             self._archive.start()
@@ -178,6 +189,8 @@ class RecoveryStep(bootsteps.StartStopStep):  # type: ignore[misc]
             try:
                 self._turn_events(worker, runtime)
                 runtime.publisher.turn_queues.follow(getattr(worker, "consumer", None))
+                if self._beat is not None:
+                    self._beat.look()
                 recovery.tick(
                     self.witness.running, lambda tickets: self._acknowledge(worker, tickets)
                 )

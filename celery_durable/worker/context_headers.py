@@ -12,7 +12,8 @@ from typing import Any, NoReturn
 from celery import Celery
 from celery.exceptions import AlwaysEagerIgnored
 
-from .headers import header_in
+from .headers import header_in, sender_of
+from .sending import plain_send_task
 
 __all__ = ["ContextHeaders", "look_instead"]
 
@@ -115,12 +116,13 @@ class ContextHeaders:
         body = tuple(args), dict(kwargs)
         with suppress(_Seen):
             if not self._app.conf.task_always_eager:
-                task.publish(*body, add_to_parent=False, headers=headers, **own)
+                sender_of(task)(*body, add_to_parent=False, headers=headers, **own)
             else:
-                headers = self._sent_eagerly(task, *body, headers, own)
+                if hasattr(task, "publish"):  # any other would run its body
+                    headers = self._sent_eagerly(task, *body, headers, own)
                 with warnings.catch_warnings():
                     warnings.simplefilter("ignore", AlwaysEagerIgnored)
-                    self._app.send_task(task.name, *body, headers=headers, **own)
+                    plain_send_task(self._app)(task.name, *body, headers=headers, **own)
         return looking.headers
 
     def _sent_eagerly(

@@ -30,6 +30,7 @@ from kombu.entity import Queue
 
 from .headers import sender_of
 from .originals import is_celerys_own
+from .sending import own_send_task
 
 __all__ = ["FastPublisher"]
 
@@ -222,7 +223,7 @@ def _passed(app: Celery, task: Any, options: Mapping[str, Any]) -> tuple[Any, ..
         task.__dict__.get("apply_async"),
         getattr(task, "sends_by", None) or cls.apply_async,
         cls.shadow_name,
-        app.__dict__.get("send_task"),
+        own_send_task(app),
         type(app).send_task,
         getattr(task, "_dump_pydantic_arguments", None),
         _made(amqp, "send_task_message"),

@@ -60,7 +60,8 @@ def request_of(
     args, kwargs = tuple(args), dict(kwargs)
     task.check_arguments(args, kwargs, own.get("version"))
     queue, routed = runtime.publisher.place(task.name, options, lambda: (args, kwargs))
-    expires = options.get("expires")
+    if "expires" not in own:
+        own["expires"] = _expiry_of(runtime, task, options, clock)
     own.setdefault("instance_id", options.get("task_id"))
     own.setdefault(
         "start_at", moment(runtime, options.get("eta") or options.get("countdown") or None, clock)
@@ -72,7 +73,6 @@ def request_of(
         queue=queue,
         canvas=_canvas(task, routed, _context(runtime, task, args, kwargs, options)),
         root_id=options.get("root_id"),
-        expires=moment(runtime, task.expires if expires is None else expires, clock),
         **own,
     )
 
@@ -111,9 +111,8 @@ def plain_request_of(
         check(*args, **kwargs)
     declared, declared_timeout = declared_of(task)
     queue, routed = runtime.publisher.place(task.name, options, lambda: (args, kwargs))
-    expires = moment(
-        runtime, task.expires if options.get("expires") is None else options["expires"], clock
-    )
+    if "expires" not in own:
+        own["expires"] = _expiry_of(runtime, task, options, clock)
     own.setdefault("instance_id", options.get("task_id"))
     own.setdefault(
         "start_at", moment(runtime, options.get("eta") or options.get("countdown") or None, clock)
@@ -124,7 +123,7 @@ def plain_request_of(
         for name, value in routed.items()
         if name not in NOT_OF_ATTEMPTS and value is not None
     }
-    run_by = replace(chosen or declared, options=attempts, expires=expires)
+    run_by = replace(chosen or declared, options=attempts, expires=own["expires"])
     context = _context(runtime, task, args, kwargs, options)
     turns = {name: value for name, value in attempts.items() if name in _OF_TURNS}
     if common := common_queue(task.app.conf.get("durable_turn_queue")):
@@ -137,7 +136,6 @@ def plain_request_of(
         queue=queue,
         canvas=canvas.with_timeout(declared_timeout if timeout is None else timeout).kept,
         root_id=options.get("root_id"),
-        expires=expires,
         version=TASK,
         **own,
     )
@@ -167,6 +165,14 @@ def declared_of(task: Any) -> tuple[TaskOptions, int | None]:
         )
     except (TypeError, ValueError) as error:
         raise ConfigurationError(f"task {task.name}: {error}") from error
+
+
+def _expiry_of(
+    runtime: Runtime, task: Any, options: Mapping[str, Any], clock: Clock | None = None
+) -> int | None:
+    """Return when what is started here and now expires, in microseconds; None is never."""
+    given = options.get("expires")
+    return moment(runtime, task.expires if given is None else given, clock)
 
 
 def moment(runtime: Runtime, value: Any, clock: Clock | None = None) -> int | None:

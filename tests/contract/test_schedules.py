@@ -306,7 +306,7 @@ def test_a_pass_that_read_before_a_change_does_nothing(store: Store, clients: Cl
     schedule = clients.schedule()
     pass_time(store, HOUR)
     (due,) = store.schedules.due(10)
-    new = instance_of(due.row, "late", None)
+    new = instance_of(due.row, "late", None, clients.durable.runtime.codec, due.now)
     schedule.pause(reason="too late")
     assert (
         store.schedules.advance(due.row, Move(None, None, [due.row.next_at or 0]), [new], None)

@@ -297,6 +297,7 @@ class Worker(StoreModel):
     started_at: MomentField = MomentField(_("started at"))
     last_seen: MomentField = MomentField(_("last seen"))
     told_at: MomentField = MomentField(_("told at"), null=True)
+    declares = models.TextField(_("declares"), null=True)
 
     class Meta(StoreModel.Meta):
         abstract = False
@@ -326,6 +327,7 @@ class Schedule(StoreModel):
     catch_up = models.BigIntegerField(_("catch up (microseconds)"))
     jitter = models.BigIntegerField(_("jitter (microseconds)"))
     is_paused = models.BooleanField(_("paused"))
+    is_declared = models.BooleanField(_("declared"), null=True)
     reason = models.TextField(_("reason"), null=True)
     next_at: MomentField = MomentField(_("next at"), null=True)
     waiting_at: MomentField = MomentField(_("waiting since"), null=True)

@@ -71,6 +71,11 @@ def nodes(tree: dict[str, Any]) -> Iterator[dict[str, Any]]:
         yield from nodes(each)
 
 
+def _is_list(statement: str) -> bool:
+    """Tell the rows of a page from the numbers above them."""
+    return "ORDER BY durable_instances.created_at" in statement and "AS part" not in statement
+
+
 PAGES = {
     "the first page": ({}, 100, 300),
     "the middle": ({"cursor": cursor_at(100_000)}, 100, 300),
@@ -90,7 +95,7 @@ def test_pages_of_many_rows_begin_at_an_index(site: Site, asked: list[tuple[str,
         asked.clear()
         page = site.get(site.address("instance_changelist"), **query)
         assert len(shown(page)) == count, what
-        lists = [each for each in asked if "ORDER BY durable_instances.created_at" in each[0]]
+        lists = [each for each in asked if _is_list(each[0])]
         assert len(lists) == 1, what
         assert not any(
             " OFFSET " in each or each.lower().startswith("select count") for each, _ in asked
@@ -118,7 +123,7 @@ def test_rare_rows_are_found_in_one_pass(site: Site, asked: list[tuple[str, Any]
         asked.clear()
         page = site.get(site.address("instance_changelist"), **query)
         assert len(shown(page)) == count, query
-        lists = [each for each in asked if "ORDER BY durable_instances.created_at" in each[0]]
+        lists = [each for each in asked if _is_list(each[0])]
         explained = plan(site, *lists[0])
         passes = [
             node

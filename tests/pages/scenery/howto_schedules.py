@@ -2,7 +2,7 @@
 
 from datetime import UTC, datetime
 
-from tests.pages.scenery.shop import durable
+from tests.pages.scenery.shop import app, durable
 
 
 @durable.orchestrator
@@ -16,4 +16,4 @@ async def poll(ctx):
 
 
 def begin(env):
-    pass
+    assert app

@@ -382,9 +382,9 @@ def test_a_sub_orchestration_has_no_heartbeat(shop: Shop) -> None:
     assert "takes no heartbeat_timeout=" in str(run.refresh().failure)
 
 
-def test_a_schedule_says_it_by_catch_up(shop: Shop) -> None:
-    with pytest.raises(ValueError, match="catch_up"):
-        shop.durable.schedule("s", shop.flow.s().set(expires=60), interval=60)
+def test_what_a_schedule_starts_may_expire(shop: Shop) -> None:
+    made = shop.durable.schedule("s", shop.flow.s().set(expires=60), interval=60)
+    assert made.trigger().id.startswith("s@manual-")
 
 
 # -- stamps, callbacks, results --------------------------------------------------------------------
