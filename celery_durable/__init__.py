@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     )
     from .handles.audit import AuditEntry, AuditPage
     from .handles.entity import Entity, EntityPage
+    from .handles.history import HistoryEvent
     from .handles.limit_use import LimitUse
     from .handles.orchestration import Orchestration
     from .handles.pause import Pause
@@ -62,6 +63,7 @@ __all__ = [
     "Debounce",
     "Entity",
     "EntityPage",
+    "HistoryEvent",
     "Limit",
     "LimitUse",
     "Orchestration",
@@ -113,6 +115,7 @@ _HOMES = dict.fromkeys(__all__, "errors") | {
     **dict.fromkeys(("AuditEntry", "AuditPage"), "handles.audit"),
     **dict.fromkeys(("Entity", "EntityPage"), "handles.entity"),
     **dict.fromkeys(("ActivityContext", "durable_context"), "worker.activity_context"),
+    "HistoryEvent": "handles.history",
     "OrchestrationContext": "core.context",
     "Request": "core.kinds.request",
     "SKIPPED": "core.futures",

@@ -7,7 +7,9 @@ here gives as its module.
 
 from __future__ import annotations
 
-from typing import Any
+import inspect
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any, ClassVar
 
 __all__ = [
     "DurableError",
@@ -40,15 +42,24 @@ def _rebuild(cls: type[DurableError], message: str, facts: dict[str, Any]) -> Du
 class DurableError(Exception):
     """The root of all errors of this package; keyword facts become attributes."""
 
+    #: All facts by their names. Each class declares those that it has; one that is not known is
+    #: None.
+    facts: dict[str, Any]
+    _declared: ClassVar[frozenset[str]] = frozenset()
+
     def __init__(self, message: str = "", /, **facts: Any) -> None:
         super().__init__(message)
         self.facts = facts
 
-    def __getattr__(self, name: str) -> Any:
-        facts = self.__dict__.get("facts", {})
-        if name in facts:
-            return facts[name]
-        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+    if not TYPE_CHECKING:  # a checker is to find facts that no class declares
+
+        def __getattr__(self, name: str) -> Any:
+            facts = self.__dict__.get("facts", {})
+            if name in facts:
+                return facts[name]
+            if name in self._declared:
+                return None
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _rebuild, (type(self), str(self), self.facts)
@@ -57,31 +68,57 @@ class DurableError(Exception):
 class InstanceNotFound(DurableError, LookupError):
     """There is no orchestration with this id (``instance_id``)."""
 
+    instance_id: str
+
 
 class InstanceExists(DurableError):
     """The id is in use already (``instance_id``)."""
+
+    instance_id: str
 
 
 class InvalidState(DurableError):
     """The verb does not fit the status (``instance_id``, ``status``)."""
 
+    instance_id: str | None
+    #: A ``RuntimeStatus``, which is a string.
+    status: str | None
+    verb: str | None
+    #: The statuses in which it would fit.
+    needed: tuple[str, ...] | None
+    #: Of a request that was answered before.
+    request_id: str | None
+
 
 class ScheduleNotFound(DurableError, LookupError):
     """There is no schedule with this name (``name``)."""
+
+    name: str
 
 
 class RequestRejected(DurableError):
     """The orchestrator refused a request (``instance_id``, ``request_id``)."""
 
+    instance_id: str
+    request_id: str
+
 
 class OrchestrationFailed(DurableError):
     """The orchestration ended without a result (``instance_id``, ``status``, ``reason``)."""
+
+    instance_id: str
+    #: A ``RuntimeStatus``, which is a string.
+    status: str | None
+    reason: str | None
 
 
 class OrchestrationTimeout(DurableError, TimeoutError):
     """An orchestration was not over within its ``timeout`` (``instance_id``; ``timeout`` in
     seconds).
     """
+
+    instance_id: str
+    timeout: float
 
 
 class ActivityError(DurableError):
@@ -90,17 +127,33 @@ class ActivityError(DurableError):
     Facts: ``type`` (dotted name of the original), ``message``, ``traceback`` (text or None).
     """
 
+    type: str
+    message: str
+    traceback: str | None
+    #: When the original asks to be tried again; None where it does not.
+    retry_after: float | timedelta | datetime | None
+
 
 class ActivityTimeout(DurableError, TimeoutError):
     """An activity ran out of its ``timeout``, ``start_timeout`` or ``heartbeat_timeout``
     (``kind``).
     """
 
+    instance_id: str
+    kind: str
+    #: None of a sub-orchestration, as is the attempt.
+    task: str | None
+    attempt: int | None
+
 
 class ActivityInterrupted(DurableError):
     """An activity that runs at most once began, and how it ended is not known (``instance_id``,
     ``task``, ``attempt``).
     """
+
+    instance_id: str | None
+    task: str | None
+    attempt: int | None
 
 
 class CompensationFailed(DurableError):
@@ -109,9 +162,18 @@ class CompensationFailed(DurableError):
     The cause is what began them.
     """
 
+    instance_id: str
+    undos: list[str]
+    errors: list[str]
+
 
 class ForbiddenOperation(DurableError, RuntimeError):
     """An orchestrator tried what cannot be replayed: real I/O, a thread, a foreign awaitable."""
+
+    operation: str | None
+    #: Of the guard: where, as ``file.py:12``.
+    line: str | None
+    instance_id: str | None
 
 
 class LockLost(DurableError):
@@ -119,9 +181,23 @@ class LockLost(DurableError):
     (``entity_id``, ``number``).
     """
 
+    entity_id: str
+    #: The fencing number of that lock.
+    number: int | None
+
 
 class NonDeterminismError(DurableError):
     """The code disagrees with history (``instance_id``, ``event``, ``expected``, ``actual``)."""
+
+    instance_id: str | None
+    #: The number of the event, from 1.
+    event: int | None
+    expected: str | None
+    actual: str | None
+    #: Of the code, as ``file.py:12``.
+    line: str | None
+    #: Of several, by ``raise_for_problems()``: their ids.
+    instances: list[str] | None
 
 
 class TurnLimitExceeded(DurableError):
@@ -130,9 +206,15 @@ class TurnLimitExceeded(DurableError):
     The instance is suspended.
     """
 
+    instance_id: str
+
 
 class PayloadError(DurableError, ValueError):
     """A value cannot be encoded, decoded, or is not accepted."""
+
+    #: Of one that is too large: its length in bytes, and the limit.
+    size: int | None
+    limit: int | None
 
 
 class StoreError(DurableError):
@@ -142,7 +224,7 @@ class StoreError(DurableError):
     help.
     """
 
-    is_permanent = False
+    is_permanent: bool = False
 
     def __init__(self, message: str = "", /, *, is_permanent: bool = False, **facts: Any) -> None:
         super().__init__(message, is_permanent=is_permanent, **facts)
@@ -152,6 +234,16 @@ class StoreError(DurableError):
 class ConfigurationError(DurableError):
     """The settings, the schema or the call's context do not fit."""
 
+    #: The name of the setting.
+    setting: str | None
+    #: Of a Django database.
+    alias: str | None
+    instance_id: str | None
+    task: str | None
+    #: The revisions of the schema: of this release, and of the database.
+    needed: str | None
+    found: str | None
+
 
 class DeterminismWarning(DurableError, UserWarning):
     """A line of an orchestrator does what a replay would do otherwise; see ``durable_guard``."""
@@ -159,5 +251,15 @@ class DeterminismWarning(DurableError, UserWarning):
 
 _PUBLIC = "celery_durable.errors"
 _rebuild.__module__ = _PUBLIC
+
+
+def declare_facts(cls: type[DurableError]) -> None:
+    """Let the facts that a class annotates be None where they are not known."""
+    cls._declared = cls._declared | set(inspect.get_annotations(cls)) - set(_OWN)
+
+
+_OWN = inspect.get_annotations(DurableError)
 for _name in __all__:
-    globals()[_name].__module__ = _PUBLIC
+    _class = globals()[_name]
+    _class.__module__ = _PUBLIC
+    declare_facts(_class)

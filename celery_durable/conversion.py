@@ -24,13 +24,16 @@ from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from enum import Enum
 from pathlib import PurePath
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 from uuid import UUID
-
-from kombu.utils.json import JSONEncoder
 
 from ._errors import PayloadError
 from .versions import demand
+
+if TYPE_CHECKING:  # kombu has no types
+    from json import JSONEncoder
+else:
+    from kombu.utils.json import JSONEncoder
 
 __all__ = [
     "Adapter",
@@ -81,7 +84,7 @@ class Converters:
     def __init__(self) -> None:
         self._by_class: dict[type, Converter] = {}
         #: Whether one is for a class that JSON writes by itself.
-        self.walks = False
+        self.walks: bool = False
 
     def add(self, cls: type, encode: Callable[[Any], Any], decode: Callable[[Any], Any]) -> None:
         """Let values of a class and its subclasses be encoded and decoded so.
@@ -123,7 +126,7 @@ class Encoder(JSONEncoder):
         super().__init__()
         self._converters = converters
         #: Whether something was written that does not come back by itself.
-        self.has_converted = False
+        self.has_converted: bool = False
 
     def default(self, o: Any) -> Any:
         """Return JSON for a value that JSON does not know."""

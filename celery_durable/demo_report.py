@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -41,7 +41,7 @@ def _label(codec: Codec, event: Event) -> str:
     return " ".join([event.name.rpartition(".")[2], *map(str, args)])
 
 
-def _labels(run: Orchestration, history: list[Event]) -> dict[int, str]:
+def _labels(run: Orchestration, history: Sequence[Event]) -> dict[int, str]:
     """Return what the commands of activities are called."""
     codec = run.app.durable.runtime.codec
     return {

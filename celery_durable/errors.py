@@ -6,8 +6,7 @@ classes that need no Celery are written in ``_errors``.
 
 from __future__ import annotations
 
-from celery.exceptions import TaskRevokedError
-from celery.exceptions import TimeoutError as CeleryTimeoutError
+from typing import TYPE_CHECKING
 
 from ._errors import (
     ActivityError,
@@ -31,7 +30,20 @@ from ._errors import (
     StoreError,
     TurnLimitExceeded,
     _rebuild,  # noqa: F401  pickles name it here
+    declare_facts,
 )
+
+if TYPE_CHECKING:  # Celery has no types
+
+    class TaskRevokedError(Exception):
+        """Celery's error of what was revoked."""
+
+    class CeleryTimeoutError(Exception):
+        """Celery's error of what was not ready in time."""
+
+else:
+    from celery.exceptions import TaskRevokedError
+    from celery.exceptions import TimeoutError as CeleryTimeoutError
 
 __all__ = [
     # the root
@@ -64,11 +76,21 @@ __all__ = [
 ]
 
 
-class OrchestrationRevoked(OrchestrationFailed, TaskRevokedError):  # type: ignore[misc]
+class OrchestrationRevoked(OrchestrationFailed, TaskRevokedError):
     """The orchestration was canceled or terminated; also Celery's ``TaskRevokedError``."""
 
 
-class WaitTimeout(DurableError, TimeoutError, CeleryTimeoutError):  # type: ignore[misc]
+class WaitTimeout(DurableError, TimeoutError, CeleryTimeoutError):
     """A wait for the orchestration ran out before it ended (``instance_id``, ``status``,
     ``timeout``).
     """
+
+    instance_id: str
+    #: A ``RuntimeStatus``, which is a string; None where nothing is there yet.
+    status: str | None
+    #: In seconds.
+    timeout: float | None
+
+
+declare_facts(OrchestrationRevoked)
+declare_facts(WaitTimeout)

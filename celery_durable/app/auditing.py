@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import AbstractContextManager
 from datetime import datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from ..core.names import check_text
 from ..engine.audit import acting
@@ -102,4 +102,4 @@ class Auditing:
 
     # -- twins for code that runs on an event loop -------------------------------------------------
 
-    aaudit = twin(audit)
+    aaudit: Final = twin(audit)

@@ -33,10 +33,10 @@ class CallersDriver(Runner):
     """Runs statements on cursors of another driver; it opens no connection of its own."""
 
     def __init__(self, database: Runner, dialect: sa.Dialect) -> None:
-        self.url = database.url
-        self.family = database.family
-        self.options = database.options
-        self.largest_packet = None  # it cannot be told beforehand: the server refuses
+        self.url: sa.URL = database.url
+        self.family: str = database.family
+        self.options: dict[str, Any] = database.options
+        self.largest_packet: int | None = None  # it cannot be told beforehand: the server refuses
         self._dialect = dialect
 
     @property

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from ..core.status import RuntimeStatus
 from ..handles.aio import twin
@@ -139,7 +139,7 @@ class CodeChecks:
         """
         return self._verifier.versions()
 
-    aversions = twin(versions)
+    aversions: Final = twin(versions)
 
     @property
     def _verifier(self) -> Verifier:

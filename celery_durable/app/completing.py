@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from ..engine.completion import failure_of
 from ..engine.records import Outcome
@@ -109,6 +109,6 @@ class Completing:
         """
         return self.runtime.client.heartbeat(token, details)
 
-    acomplete = twin(complete)
-    afail = twin(fail)
-    aheartbeat = twin(heartbeat)
+    acomplete: Final = twin(complete)
+    afail: Final = twin(fail)
+    aheartbeat: Final = twin(heartbeat)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from ..handles.aio import twin
 from ..handles.limit_use import LimitUse, list_limits
@@ -37,4 +37,4 @@ class Limiting:
 
     # -- twins for code that runs on an event loop -------------------------------------------------
 
-    alimits = twin(limits)
+    alimits: Final = twin(limits)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Unpack
+from typing import TYPE_CHECKING, Final, Unpack
 
 from celery import Celery
 
@@ -137,11 +137,11 @@ class Looking:
 
     # -- twins for code that runs on an event loop -------------------------------------------------
 
-    aget = twin(get)
-    afind = twin(find)
-    acount = twin(count)
-    aentities = twin(entities)
-    aclean_entities = twin(clean_entities)
+    aget: Final = twin(get)
+    afind: Final = twin(find)
+    acount: Final = twin(count)
+    aentities: Final = twin(entities)
+    aclean_entities: Final = twin(clean_entities)
 
 
 def _entity_name(cls: type | str | None) -> str | None:

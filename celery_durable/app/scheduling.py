@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import tzinfo
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from celery import Celery
 from celery.schedules import crontab
@@ -113,6 +113,6 @@ class Scheduling:
 
     # -- twins for code that runs on an event loop -------------------------------------------------
 
-    aschedule = twin(schedule)
-    aschedules = twin(schedules)
-    aget_schedule = twin(get_schedule)
+    aschedule: Final = twin(schedule)
+    aschedules: Final = twin(schedules)
+    aget_schedule: Final = twin(get_schedule)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from celery import Celery
 
@@ -251,15 +251,15 @@ class Steering:
 
     # -- twins for code that runs on an event loop -------------------------------------------------
 
-    asuspend = twin(suspend)
-    aresume = twin(resume)
-    acancel = twin(cancel)
-    aterminate = twin(terminate)
-    arewind = twin(rewind)
-    arestart = twin(restart)
-    afork = twin(fork)
-    aoverride = twin(override)
-    apurge = twin(purge)
-    araise_event = twin(raise_event)
-    araise_event_many = twin(raise_event_many)
-    aset_tags = twin(set_tags)
+    asuspend: Final = twin(suspend)
+    aresume: Final = twin(resume)
+    acancel: Final = twin(cancel)
+    aterminate: Final = twin(terminate)
+    arewind: Final = twin(rewind)
+    arestart: Final = twin(restart)
+    afork: Final = twin(fork)
+    aoverride: Final = twin(override)
+    apurge: Final = twin(purge)
+    araise_event: Final = twin(raise_event)
+    araise_event_many: Final = twin(raise_event_many)
+    aset_tags: Final = twin(set_tags)

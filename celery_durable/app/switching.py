@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from ..handles.aio import twin
 from ..handles.pause import Pause, list_pauses, set_pause, set_ramp, target_of, unset_pause
@@ -127,7 +127,7 @@ class Switching:
 
     # -- twins for code that runs on an event loop -------------------------------------------------
 
-    apause = twin(pause)
-    aunpause = twin(unpause)
-    apauses = twin(pauses)
-    aramp = twin(ramp)
+    apause: Final = twin(pause)
+    aunpause: Final = twin(unpause)
+    apauses: Final = twin(pauses)
+    aramp: Final = twin(ramp)

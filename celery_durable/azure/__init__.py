@@ -8,6 +8,8 @@ translation happens here, task by task; what is recorded are the commands of ``c
 
 from __future__ import annotations
 
+from typing import Final
+
 from . import client, entities, task, worker
 from .durabletask_context import OrchestrationContext
 from .entities import (
@@ -86,4 +88,4 @@ __all__ = [
 
 TaskBase = Task
 
-__getattr__ = refused(__name__)
+__getattr__: Final = refused(__name__)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime, timedelta
 from enum import Enum
 from types import TracebackType
@@ -120,7 +120,7 @@ class TaskHubGrpcClient(EntityMethods, WaitingMethods):
         *,
         execution_id: str | None = None,
         for_work_item_processing: bool = False,
-    ) -> list[Event]:
+    ) -> Sequence[Event]:
         """Return the events of the current execution, which are this package's own.
 
         Raises:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Coroutine
 from datetime import datetime
 from functools import update_wrapper
 from types import TracebackType
-from typing import Any, Concatenate, ParamSpec, TypeVar
+from typing import Any, Concatenate, Final, ParamSpec, TypeVar
 
 from ..app.durable import Durable
 from ..core.status import RuntimeStatus
@@ -41,7 +41,7 @@ __all__ = [
 P = ParamSpec("P")
 R = TypeVar("R")
 
-__getattr__ = refused(__name__)
+__getattr__: Final = refused(__name__)
 
 
 def _awaited(
@@ -81,23 +81,23 @@ class AsyncTaskHubGrpcClient:
     ) -> None:
         return None
 
-    close = _awaited(TaskHubGrpcClient.close)
-    schedule_new_orchestration = _awaited(TaskHubGrpcClient.schedule_new_orchestration)
-    get_orchestration_state = _awaited(TaskHubGrpcClient.get_orchestration_state)
-    get_orchestration_history = _awaited(TaskHubGrpcClient.get_orchestration_history)
-    list_instance_ids = _awaited(TaskHubGrpcClient.list_instance_ids)
-    get_all_orchestration_states = _awaited(TaskHubGrpcClient.get_all_orchestration_states)
-    raise_orchestration_event = _awaited(TaskHubGrpcClient.raise_orchestration_event)
-    terminate_orchestration = _awaited(TaskHubGrpcClient.terminate_orchestration)
-    suspend_orchestration = _awaited(TaskHubGrpcClient.suspend_orchestration)
-    resume_orchestration = _awaited(TaskHubGrpcClient.resume_orchestration)
-    rewind_orchestration = _awaited(TaskHubGrpcClient.rewind_orchestration)
-    restart_orchestration = _awaited(TaskHubGrpcClient.restart_orchestration)
-    purge_orchestration = _awaited(TaskHubGrpcClient.purge_orchestration)
-    purge_orchestrations_by = _awaited(TaskHubGrpcClient.purge_orchestrations_by)
-    get_entity = _awaited(TaskHubGrpcClient.get_entity)
-    get_all_entities = _awaited(TaskHubGrpcClient.get_all_entities)
-    clean_entity_storage = _awaited(TaskHubGrpcClient.clean_entity_storage)
+    close: Final = _awaited(TaskHubGrpcClient.close)
+    schedule_new_orchestration: Final = _awaited(TaskHubGrpcClient.schedule_new_orchestration)
+    get_orchestration_state: Final = _awaited(TaskHubGrpcClient.get_orchestration_state)
+    get_orchestration_history: Final = _awaited(TaskHubGrpcClient.get_orchestration_history)
+    list_instance_ids: Final = _awaited(TaskHubGrpcClient.list_instance_ids)
+    get_all_orchestration_states: Final = _awaited(TaskHubGrpcClient.get_all_orchestration_states)
+    raise_orchestration_event: Final = _awaited(TaskHubGrpcClient.raise_orchestration_event)
+    terminate_orchestration: Final = _awaited(TaskHubGrpcClient.terminate_orchestration)
+    suspend_orchestration: Final = _awaited(TaskHubGrpcClient.suspend_orchestration)
+    resume_orchestration: Final = _awaited(TaskHubGrpcClient.resume_orchestration)
+    rewind_orchestration: Final = _awaited(TaskHubGrpcClient.rewind_orchestration)
+    restart_orchestration: Final = _awaited(TaskHubGrpcClient.restart_orchestration)
+    purge_orchestration: Final = _awaited(TaskHubGrpcClient.purge_orchestration)
+    purge_orchestrations_by: Final = _awaited(TaskHubGrpcClient.purge_orchestrations_by)
+    get_entity: Final = _awaited(TaskHubGrpcClient.get_entity)
+    get_all_entities: Final = _awaited(TaskHubGrpcClient.get_all_entities)
+    clean_entity_storage: Final = _awaited(TaskHubGrpcClient.clean_entity_storage)
 
     async def signal_entity(
         self,

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
 from types import TracebackType
-from typing import Any, TypeVar, overload
+from typing import Any, Final, TypeVar, overload
 
 from ..core.entity import Operation, current_operation
 from ..core.references import EntityLock as CoreLock
@@ -46,7 +46,7 @@ __all__ = [
 ]
 
 T = TypeVar("T")
-__getattr__ = refused(__name__)
+__getattr__: Final = refused(__name__)
 
 _UNSET = object()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -60,7 +61,7 @@ class DurableOrchestrationStatus:
     output: Any = None
     runtime_status: OrchestrationRuntimeStatus | None = None
     custom_status: Any = None
-    history: list[Event] | None = None
+    history: Sequence[Event] | None = None
 
     def __bool__(self) -> bool:
         return self.instance_id is not None

@@ -28,7 +28,7 @@ class RetryOptions:
             )
         self.first_retry_interval_in_milliseconds = first_retry_interval_in_milliseconds
         self.max_number_of_attempts = max_number_of_attempts
-        self.policy = core_retry.RetryPolicy(
+        self.policy: core_retry.RetryPolicy = core_retry.RetryPolicy(
             first_interval=timedelta(milliseconds=first_retry_interval_in_milliseconds),
             max_attempts=max_number_of_attempts,
             backoff=1.0,
@@ -63,7 +63,7 @@ class RetryPolicy:
         self.backoff_coefficient = backoff_coefficient
         self.max_retry_interval = max_retry_interval
         self.retry_timeout = retry_timeout
-        self.policy = core_retry.RetryPolicy(
+        self.policy: core_retry.RetryPolicy = core_retry.RetryPolicy(
             first_interval=first_retry_interval,
             max_attempts=max_number_of_attempts,
             backoff=1.0 if backoff_coefficient is None else backoff_coefficient,

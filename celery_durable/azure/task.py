@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Generator
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, Final, TypeAlias, TypeVar
 
 from ..errors import NonDeterminismError
 from .contexts import ReplaySafeLogger, name_of
@@ -68,7 +68,7 @@ Orchestrator: TypeAlias = Callable[
 Activity: TypeAlias = Callable[[ActivityContext, TInput], TOutput]
 Entity: TypeAlias = Callable[[EntityContext, TInput], TOutput] | type[DurableEntity]
 
-__getattr__ = refused(__name__)
+__getattr__: Final = refused(__name__)
 
 
 def get_name(fn: Any) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from types import TracebackType
-from typing import Any, NoReturn
+from typing import Any, Final, NoReturn
 
 from ..app.durable import Durable
 from .contexts import name_of
@@ -13,7 +13,7 @@ from .running import Function, current_durable, durabletask_activity, durabletas
 
 __all__ = ["TaskHubGrpcWorker", "TaskHubWorker"]
 
-__getattr__ = refused(__name__)
+__getattr__: Final = refused(__name__)
 
 
 class TaskHubWorker:

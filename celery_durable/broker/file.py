@@ -127,7 +127,7 @@ class BrokerFile:
         self.visibility_timeout: float = 60.0
         #: Counts how often the leases and consumers of this process were lost; then channels are
         #: void.
-        self.losses = 0
+        self.losses: int = 0
         self._connection: sqlite3.Connection | None = None
         self._close: Callable[[], object] = lambda: None
         self._identity: tuple[int, int] | None = None

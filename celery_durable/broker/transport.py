@@ -59,7 +59,7 @@ class Transport(virtual.Transport):
     driver_type = "durable"
     driver_name = "sqlite3"
     connection_errors: Any = (*virtual.Transport.connection_errors, sqlite3.OperationalError)
-    implements = virtual.Transport.implements.extend(
+    implements: Any = virtual.Transport.implements.extend(
         asynchronous=True, exchange_type=frozenset(["direct", "topic", "fanout"])
     )
 

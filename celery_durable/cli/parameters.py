@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import click
 from click.shell_completion import CompletionItem
@@ -88,8 +88,8 @@ class _Json(click.ParamType):  # type: ignore[type-arg]
 
 ID, JSON = _Name("id", _ids), _Json()
 SCHEDULE, ORCHESTRATOR = _Name("schedule", _schedules), _Name("orchestrator", _orchestrators)
-instance_id = click.argument("instance_id", type=ID, metavar="ID")
-reason = click.option("--reason", help="Kept in history.")
+instance_id: Final = click.argument("instance_id", type=ID, metavar="ID")
+reason: Final = click.option("--reason", help="Kept in history.")
 
 
 def page(function: Callable[..., Any]) -> Callable[..., Any]:

@@ -82,7 +82,7 @@ class _Composite(ReplayFuture):
 
     def __init__(self, members: Sequence[asyncio.Future[Any]], *, loop: ReplayLoop) -> None:
         super().__init__(loop=loop)
-        self.members = list(members)
+        self.members: list[asyncio.Future[Any]] = list(members)
         self._cancel_message: Any = None
         self._is_canceling = False
         self._settle()

@@ -22,7 +22,7 @@ import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 from .._errors import DurableError
 from . import determinism
@@ -81,10 +81,13 @@ class Machine:
         self.types: CallTypes = UNTYPED if types is None else types
         self.kinds = kinds
         # where it is: see ``ports.Host``
-        self.seed = info.execution_id
-        self.is_replaying = self.is_checked = True
+        self.seed: str = info.execution_id
+        self.is_replaying: bool = True
+        self.is_checked: bool = True
         self.is_dry = False
-        self.sequence = self.renewals = self.open_blocks = 0
+        self.sequence: int = 0
+        self.renewals: int = 0
+        self.open_blocks: int = 0
         self.undone: set[int] = set()
         self.final: Command | None = None
         # its parts
@@ -94,15 +97,18 @@ class Machine:
         self.loop: ReplayLoop = ReplayLoop(  # type: ignore[abstract]
             self.of(Timers), partial(_log_problem, self)
         )
-        self.recorder = recorder = Recorder(
+        self.recorder: Recorder = Recorder(
             info,
             most=most_commands,
             traces=traces,
             checks_arguments=checks_arguments,
             waiting_line=self._lifecycle.waiting_line,
         )
-        self.ask, self.withdraw = recorder.ask, recorder.withdraw
-        self.next_number, self.skip_numbers = recorder.next_number, recorder.skip_numbers
+        recorder = self.recorder
+        self.ask: Final = recorder.ask
+        self.withdraw: Final = recorder.withdraw
+        self.next_number: Final = recorder.next_number
+        self.skip_numbers: Final = recorder.skip_numbers
         self._context = context_class(kinds)(self)
         #: What the code has set in this turn, encoded; None if nothing.
         self._custom_status: str | None = None

@@ -56,7 +56,7 @@ class Recorder:
         self._most = most
         self._allowed: int | None = None
         #: The number that was given last.
-        self.last = 0
+        self.last: int = 0
         #: The number of events so far, notes left out.
         self.length: int = 0
         #: What was asked for and not been recorded yet, by number, in order. A second command under

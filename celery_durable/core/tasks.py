@@ -60,7 +60,7 @@ class ReplayTask(asyncio.Task[Any]):
     ) -> None:
         self.number: int = loop.next_number()
         self.coroutine = coro
-        self.context = copy_context() if context is None else context
+        self.context: ContextVars = copy_context() if context is None else context
         #: Whether it closes an async generator that was left early.
         self.closes = False
         super().__init__(coro, loop=loop, name=name or f"task-{self.number}", context=self.context)

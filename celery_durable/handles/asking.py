@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections.abc import Callable
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from ..core.guard import refuse_inside_orchestrator
 from ..core.retry import Interval, in_microseconds
@@ -123,7 +123,7 @@ class Asking:
 
         return query(self._runtime.client, self.id, name, args, kwargs)
 
-    aquery = twin(query)
+    aquery: Final = twin(query)
 
 
 def answer_of(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
 from ..core.canvas import first_of, with_first, with_options
 from ..engine.start import IfExists
@@ -154,8 +154,8 @@ class DurableCanvas:
 
     # -- twins for code that runs on an event loop -------------------------------------------------
 
-    aapply_async = twin(apply_async)
-    astart = twin(start)
+    aapply_async: Final = twin(apply_async)
+    astart: Final = twin(start)
 
     def _with(
         self, args: Sequence[Any], kwargs: Mapping[str, Any], options: Mapping[str, Any]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, Final
 
 from ..core.entity import Declaration, id_of
 from ..core.guard import refuse_inside_orchestrator
@@ -99,6 +99,7 @@ class EntityReference:
 
     def __init__(self, durable: Any, cls: Any, key: str) -> None:
         self._durable = durable
+        self.id: str
         self.id, self._declaration = id_of(cls, key)
 
     def __repr__(self) -> str:
@@ -130,7 +131,7 @@ class EntityReference:
         """
         return AwaitedSignals(self.signal)
 
-    astate = twin(state)
+    astate: Final = twin(state)
 
 
 @dataclass(frozen=True)

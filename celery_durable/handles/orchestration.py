@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterable, Mapping
-from typing import TYPE_CHECKING, Any, Generic, Self
+from typing import TYPE_CHECKING, Any, Final, Generic, Self
 
 from celery import Celery
-from celery.result import AsyncResult
 
 from ..core.guard import refuse_inside_orchestrator
-from ..core.history import Event
 from ..core.status import RuntimeStatus
 from ..engine.listing import InstanceRecord
 from ..errors import OrchestrationFailed, OrchestrationRevoked, WaitTimeout
 from .aio import in_thread, twin, wait_for_end_async
 from .asking import Asking
+from .async_result import AsyncResult
 from .audit import AuditEntry, read_audit
 from .fields import StatusFields
+from .history import HistoryEvent, read_events
 from .waiting import wait_for_end
 
 __all__ = ["Orchestration"]
@@ -60,15 +60,18 @@ class Orchestration(Asking, StatusFields, AsyncResult, Generic[R]):  # type: ign
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (self.id,)
 
-    def history(self) -> list[Event]:
+    def history(self) -> list[HistoryEvent]:
         """Return the events of the current execution, in order.
+
+        Raises:
+            PayloadError: the history is damaged.
 
         Example:
             >>> for event in run.history():
-            ...     print(event.kind, event.name)
+            ...     print(event.number, event.time, event.kind, event.name, event.value)
         """
-        events: list[Event] = self._runtime.client.history(self.id)
-        return events
+        runtime = self._runtime
+        return read_events(runtime.client.history(self.id), runtime.codec)
 
     def explain(self) -> Explanation:
         """Say what it waits for, since when, and what to do.
@@ -445,22 +448,22 @@ class Orchestration(Asking, StatusFields, AsyncResult, Generic[R]):  # type: ign
 
     # -- twins for code that runs on an event loop -------------------------------------------------
 
-    ahistory = twin(history)
-    aexplain = twin(explain)
-    aaudit = twin(audit)
-    aexport_history = twin(export_history)
-    achildren = twin(children)
-    araise_event = twin(raise_event)
-    asuspend = twin(suspend)
-    aresume = twin(resume)
-    acancel = twin(cancel)
-    arevoke = twin(revoke)
-    aterminate = twin(terminate)
-    arewind = twin(rewind)
-    afork = twin(fork)
-    aoverride = twin(override)
-    askip = twin(skip)
-    arestart = twin(restart)
-    apurge = twin(purge)
-    anudge = twin(nudge)
-    aset_tags = twin(set_tags)
+    ahistory: Final = twin(history)
+    aexplain: Final = twin(explain)
+    aaudit: Final = twin(audit)
+    aexport_history: Final = twin(export_history)
+    achildren: Final = twin(children)
+    araise_event: Final = twin(raise_event)
+    asuspend: Final = twin(suspend)
+    aresume: Final = twin(resume)
+    acancel: Final = twin(cancel)
+    arevoke: Final = twin(revoke)
+    aterminate: Final = twin(terminate)
+    arewind: Final = twin(rewind)
+    afork: Final = twin(fork)
+    aoverride: Final = twin(override)
+    askip: Final = twin(skip)
+    arestart: Final = twin(restart)
+    apurge: Final = twin(purge)
+    anudge: Final = twin(nudge)
+    aset_tags: Final = twin(set_tags)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Any, Literal, cast
+from typing import Any, ClassVar, Literal, cast
 
 from ..core.guard import refuse_inside_orchestrator
 from ..core.names import check_text, checked_name
@@ -52,7 +52,7 @@ class Pause:
         """
         return self._unset()
 
-    aunpause = twin(unpause)
+    aunpause: ClassVar[Callable[[Pause], Coroutine[Any, Any, bool]]] = twin(unpause)
 
 
 def target_of(task: Any, queue: Any, orchestrator: Any, verb: str) -> tuple[SwitchKind, str]:

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, Final
 
 from celery import Celery
 
@@ -290,13 +290,13 @@ class Schedule:
 
     # -- twins for code that runs on an event loop -------------------------------------------------
 
-    arefresh = twin(refresh)
-    apause = twin(pause)
-    aresume = twin(resume)
-    aprune = twin(prune)
-    atrigger = twin(trigger)
-    abackfill = twin(backfill)
-    adelete = twin(delete)
+    arefresh: Final = twin(refresh)
+    apause: Final = twin(pause)
+    aresume: Final = twin(resume)
+    aprune: Final = twin(prune)
+    atrigger: Final = twin(trigger)
+    abackfill: Final = twin(backfill)
+    adelete: Final = twin(delete)
 
     def _start(self, instance_id: str) -> tuple[Orchestration, bool]:
         runtime, row = self._runtime, self._row

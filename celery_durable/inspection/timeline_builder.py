@@ -43,10 +43,10 @@ class WholeRow:
         self.row: Row = Row("orchestration", 0, name)
         #: Kind, time and note of each moment.
         self.marks: list[tuple[str, int, str]] = []
-        self.begin = created_at
-        self.is_started = False
-        self.is_suspended = False
-        self.has_ended = False
+        self.begin: int = created_at
+        self.is_started: bool = False
+        self.is_suspended: bool = False
+        self.has_ended: bool = False
         #: When the first turn was committed, or that of the first execution before this one.
         self._started_at = started_at
 
@@ -102,7 +102,7 @@ class TimelineBuilder:
 
     def __init__(self, codec: Codec, name: str, created_at: int, started_at: int | None) -> None:
         self.whole: WholeRow = WholeRow(name, created_at, started_at)
-        self.last_at = created_at
+        self.last_at: int = created_at
         #: The event before the one that is read.
         self.before: Event | None = None
         self._codec = codec

@@ -22,7 +22,7 @@ import sqlalchemy as sa
 from .._errors import ConfigurationError
 from ..interrupts import shielded
 from . import connecting, faults
-from .addresses import address_of
+from .addresses import Address, address_of
 from .connecting import family_of
 from .runner import Cursor, Runner
 from .statements import Statement
@@ -68,8 +68,8 @@ class Database(Runner):
         options: Mapping[str, Any] | None = None,
         on_first_use: Callable[[Database], None] | None = None,
     ) -> None:
-        self.address = address_of(url)
-        self.url = self.address.url
+        self.address: Address = address_of(url)
+        self.url: sa.URL = self.address.url
         if secret := next((name for name in self.url.query if _SECRET.search(name)), None):
             raise ConfigurationError(
                 f"durable_backend_url has {secret!r} in its query, where logs and `celery report`"
@@ -77,8 +77,10 @@ class Database(Runner):
                 " durable_backend_options['connect_args']",
                 setting="durable_backend_url",
             )
-        self.family = family_of(self.url)
-        self.options = connecting.merged_options(self.address.options, options or {})
+        self.family: str = family_of(self.url)
+        self.options: dict[str, Any] = connecting.merged_options(
+            self.address.options, options or {}
+        )
         self._on_first_use = on_first_use
         self._lock = threading.RLock()
         self._engine: sa.Engine | None = None
@@ -161,7 +163,7 @@ class Database(Runner):
         return engine
 
     def _note_packet(self, most: int) -> None:
-        self.largest_packet = most
+        self.largest_packet: int = most
 
     def schema_engine(self) -> sa.Engine:
         """Return an engine for work on the schema, without a pool.

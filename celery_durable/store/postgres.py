@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from operator import attrgetter
-from typing import Any
+from typing import Any, Final
 
 from ..core.status import MOVING
 from ..engine import store_ports as ports
@@ -53,12 +53,12 @@ class FastTurns:
         self.plain = plain
         self.database = database
         self.timing = timing
-        self.has_untaken = plain.has_untaken
-        self.discard = plain.discard
-        self.count_crash = plain.count_crash
-        self.note_waiting = plain.note_waiting
-        self.change_tags = plain.change_tags
-        self.choose_version = plain.choose_version
+        self.has_untaken: Final = plain.has_untaken
+        self.discard: Final = plain.discard
+        self.count_crash: Final = plain.count_crash
+        self.note_waiting: Final = plain.note_waiting
+        self.change_tags: Final = plain.change_tags
+        self.choose_version: Final = plain.choose_version
 
     def load(self, instance_id: str, known: ReplayPosition | None) -> Snapshot | None:
         """Look at an instance, its inbox and the unknown history, in one read."""
@@ -138,14 +138,14 @@ class FastStarts:
         self.plain = plain
         self.database = database
         self.timing = timing
-        self.insert_within = plain.insert_within
-        self.insert_all = plain.insert_all
-        self.insert_all_within = plain.insert_all_within
-        self.insert_fork = plain.insert_fork
-        self.repeated_start = plain.repeated_start
-        self.is_ours = plain.is_ours
-        self.replace = plain.replace
-        self.merge = plain.merge
+        self.insert_within: Final = plain.insert_within
+        self.insert_all: Final = plain.insert_all
+        self.insert_all_within: Final = plain.insert_all_within
+        self.insert_fork: Final = plain.insert_fork
+        self.repeated_start: Final = plain.repeated_start
+        self.is_ours: Final = plain.is_ours
+        self.replace: Final = plain.replace
+        self.merge: Final = plain.merge
 
     def insert(self, instance: NewInstance) -> bool:
         """Insert an orchestration with its start message; False if the id is taken."""
@@ -197,21 +197,21 @@ class FastAttempts:
         self.plain = plain
         self.database = database
         self.timing = timing
-        self.begin_once = plain.begin_once
-        self.postpone = plain.postpone
-        self.postpone_once = plain.postpone_once
-        self.delegate = plain.delegate
-        self.delegate_once = plain.delegate_once
-        self.find_begun = plain.find_begun
-        self.find_instance_of = plain.find_instance_of
-        self.interrupt = plain.interrupt
-        self.heartbeat = plain.heartbeat
-        self.heartbeat_outside = plain.heartbeat_outside
-        self.heartbeat_within = plain.heartbeat_within
-        self.hold_within = plain.hold_within
-        self.hold_in_session = plain.hold_in_session
-        self.unsend = plain.unsend
-        self.note_refusal = plain.note_refusal
+        self.begin_once: Final = plain.begin_once
+        self.postpone: Final = plain.postpone
+        self.postpone_once: Final = plain.postpone_once
+        self.delegate: Final = plain.delegate
+        self.delegate_once: Final = plain.delegate_once
+        self.find_begun: Final = plain.find_begun
+        self.find_instance_of: Final = plain.find_instance_of
+        self.interrupt: Final = plain.interrupt
+        self.heartbeat: Final = plain.heartbeat
+        self.heartbeat_outside: Final = plain.heartbeat_outside
+        self.heartbeat_within: Final = plain.heartbeat_within
+        self.hold_within: Final = plain.hold_within
+        self.hold_in_session: Final = plain.hold_in_session
+        self.unsend: Final = plain.unsend
+        self.note_refusal: Final = plain.note_refusal
 
     def begin(
         self, ticket: ActivityAttemptId, known: ReplayPosition | None, claim: Claim | None = None
@@ -254,12 +254,12 @@ class FastOutcomes:
         self.plain = plain
         self.database = database
         self.timing = timing
-        self.record_within = plain.record_within
-        self.finish_join = plain.finish_join
-        self.was_recorded = plain.was_recorded
-        self.defer = plain.defer
-        self.is_deferred = plain.is_deferred
-        self.transact_with_session = plain.transact_with_session
+        self.record_within: Final = plain.record_within
+        self.finish_join: Final = plain.finish_join
+        self.was_recorded: Final = plain.was_recorded
+        self.defer: Final = plain.defer
+        self.is_deferred: Final = plain.is_deferred
+        self.transact_with_session: Final = plain.transact_with_session
 
     def record(self, outcome: Outcome, *, release: bool = True) -> Recorded | None:
         """Record an outcome in one statement where no slot is to be released."""

@@ -224,7 +224,7 @@ class ManyValues:
 
     def __init__(self, one: Statement) -> None:
         self._one = one
-        self.about = functools.lru_cache(maxsize=_KEPT)(self._about)
+        self.about: Callable[[int], Statement] = functools.lru_cache(maxsize=_KEPT)(self._about)
 
     def run(self, runner: Runner, cursor: Cursor, rows: Sequence[Mapping[str, Any]]) -> int:
         """Insert these rows, and return how many were inserted.

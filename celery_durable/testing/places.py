@@ -68,7 +68,7 @@ class VirtualClock:
     """
 
     def __init__(self) -> None:
-        self.micros = time.time_ns() // 1_000_000_000 * 1_000_000
+        self.micros: int = time.time_ns() // 1_000_000_000 * 1_000_000
 
     def now(self) -> int:
         """Return the time."""

@@ -16,7 +16,7 @@ from .runtime import Runtime
 
 __all__ = ["is_of_another_life", "refuse_foreign"]
 
-log = logging.getLogger("celery_durable.activity")
+log: logging.Logger = logging.getLogger("celery_durable.activity")
 
 
 def refuse_foreign(runtime: Runtime, header: MessageHeader | None, request: Any) -> None:

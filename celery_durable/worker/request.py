@@ -80,7 +80,7 @@ class AckHold:
     __slots__ = ("is_held", "is_wanted")
 
     def __init__(self) -> None:
-        self.is_held = False
+        self.is_held: bool = False
         #: Whether an acknowledgement was asked for while it was held.
         self.is_wanted: bool = False
 

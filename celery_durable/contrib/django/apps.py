@@ -19,7 +19,7 @@ class CeleryDurableConfig(AppConfig):
 
     name = "celery_durable.contrib.django"
     label = "celery_durable"
-    verbose_name = _("durable orchestrations")
+    verbose_name: Any = _("durable orchestrations")
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:

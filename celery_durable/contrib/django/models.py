@@ -62,21 +62,41 @@ class _InstanceManager(StoreManager.from_queryset(ReadOnlyQuerySet)):  # type: i
 class Instance(StoreModel):
     """One orchestration or entity."""
 
-    Status = models.TextChoices("Status", [(str(status), str(status)) for status in RuntimeStatus])
-    payloads = ("input_data", "output_data", "failure_data", "custom_status_data", "canvas_data")
+    Status: Any = models.TextChoices(
+        "Status", [(str(status), str(status)) for status in RuntimeStatus]
+    )
+    payloads: tuple[str, ...] = (
+        "input_data",
+        "output_data",
+        "failure_data",
+        "custom_status_data",
+        "canvas_data",
+    )
 
-    id = models.CharField(_("id"), primary_key=True, max_length=150)
-    execution = models.CharField(_("execution"), max_length=32)
-    name = models.CharField(_("orchestrator"), max_length=200)
-    version = models.CharField(_("version"), max_length=50, null=True)
-    status = models.CharField(_("status"), max_length=12, choices=Status.choices)
-    reason = models.TextField(_("reason"), null=True)
-    sequence = models.IntegerField(_("turns"))
-    input_data = models.BinaryField(db_column="input", null=True)
-    output_data = models.BinaryField(db_column="output", null=True)
-    failure_data = models.BinaryField(db_column="failure", null=True)
-    custom_status_data = models.BinaryField(db_column="custom_status", null=True)
-    parent = models.ForeignKey(
+    id: models.CharField[str, str] = models.CharField(_("id"), primary_key=True, max_length=150)
+    execution: models.CharField[str, str] = models.CharField(_("execution"), max_length=32)
+    name: models.CharField[str, str] = models.CharField(_("orchestrator"), max_length=200)
+    version: models.CharField[str | None, str | None] = models.CharField(
+        _("version"), max_length=50, null=True
+    )
+    status: models.CharField[str, str] = models.CharField(
+        _("status"), max_length=12, choices=Status.choices
+    )
+    reason: models.TextField[str | None, str | None] = models.TextField(_("reason"), null=True)
+    sequence: models.IntegerField[int, int] = models.IntegerField(_("turns"))
+    input_data: models.BinaryField[bytes | None, bytes | None] = models.BinaryField(
+        db_column="input", null=True
+    )
+    output_data: models.BinaryField[bytes | None, bytes | None] = models.BinaryField(
+        db_column="output", null=True
+    )
+    failure_data: models.BinaryField[bytes | None, bytes | None] = models.BinaryField(
+        db_column="failure", null=True
+    )
+    custom_status_data: models.BinaryField[bytes | None, bytes | None] = models.BinaryField(
+        db_column="custom_status", null=True
+    )
+    parent: models.ForeignKey[Any, Any] = models.ForeignKey(
         "self",
         models.DO_NOTHING,
         db_constraint=False,
@@ -84,31 +104,41 @@ class Instance(StoreModel):
         related_name="children",
         verbose_name=_("parent"),
     )
-    parent_execution = models.CharField(max_length=32, null=True)
-    parent_command = models.IntegerField(null=True)
-    parent_attempt = models.IntegerField(null=True)
-    root_id = models.CharField(_("root id"), max_length=200, null=True)
-    tags_text = models.TextField(db_column="tags", null=True)
-    canvas_data = models.BinaryField(db_column="canvas", null=True)
-    queue = models.CharField(_("queue"), max_length=200, null=True)
-    crashes = models.IntegerField(_("crashes"))
+    parent_execution: models.CharField[str | None, str | None] = models.CharField(
+        max_length=32, null=True
+    )
+    parent_command: models.IntegerField[int | None, int | None] = models.IntegerField(null=True)
+    parent_attempt: models.IntegerField[int | None, int | None] = models.IntegerField(null=True)
+    root_id: models.CharField[str | None, str | None] = models.CharField(
+        _("root id"), max_length=200, null=True
+    )
+    tags_text: models.TextField[str | None, str | None] = models.TextField(
+        db_column="tags", null=True
+    )
+    canvas_data: models.BinaryField[bytes | None, bytes | None] = models.BinaryField(
+        db_column="canvas", null=True
+    )
+    queue: models.CharField[str | None, str | None] = models.CharField(
+        _("queue"), max_length=200, null=True
+    )
+    crashes: models.IntegerField[int, int] = models.IntegerField(_("crashes"))
     created_at: MomentField = MomentField(_("created at"))
     started_at: MomentField = MomentField(_("started at"), null=True)
     updated_at: MomentField = MomentField(_("updated at"))
     completed_at: MomentField = MomentField(_("completed at"), null=True)
-    policy = models.TextField(null=True)
+    policy: models.TextField[str | None, str | None] = models.TextField(null=True)
     purge_at: MomentField = MomentField(_("purge at"), null=True)
-    is_lasting = models.BooleanField(null=True)
-    listed_as = models.CharField(max_length=12, null=True)
+    is_lasting: models.BooleanField[bool | None, bool | None] = models.BooleanField(null=True)
+    listed_as: models.CharField[str | None, str | None] = models.CharField(max_length=12, null=True)
 
     objects: _InstanceManager = _InstanceManager()
 
     class Meta(StoreModel.Meta):
         abstract = False
         db_table = "durable_instances"
-        ordering = ("-created_at", "-id")
-        verbose_name = _("orchestration")
-        verbose_name_plural = _("orchestrations")
+        ordering: tuple[str, ...] = ("-created_at", "-id")
+        verbose_name: Any = _("orchestration")
+        verbose_name_plural: Any = _("orchestrations")
         permissions = PERMISSIONS
 
     def __str__(self) -> str:
@@ -183,61 +213,65 @@ class Entity(Instance):
     class Meta(StoreModel.Meta):
         abstract = False
         proxy = True
-        verbose_name = _("entity")
-        verbose_name_plural = _("entities")
+        verbose_name: Any = _("entity")
+        verbose_name_plural: Any = _("entities")
 
 
 class History(StoreModel):
     """The events of one turn, as they are stored; ``instance.run.history()`` reads them."""
 
-    payloads = ("events_data",)
+    payloads: tuple[str, ...] = ("events_data",)
 
-    pk = models.CompositePrimaryKey("instance_id", "execution", "sequence")
-    instance = models.ForeignKey(
+    pk: models.CompositePrimaryKey = models.CompositePrimaryKey(
+        "instance_id", "execution", "sequence"
+    )
+    instance: models.ForeignKey[Any, Any] = models.ForeignKey(
         Instance,
         models.DO_NOTHING,
         db_column="instance",
         db_constraint=False,
         related_name="history",
     )
-    execution = models.CharField(max_length=32)
-    sequence = models.IntegerField()
-    events_data = models.BinaryField(db_column="events")
+    execution: models.CharField[str, str] = models.CharField(max_length=32)
+    sequence: models.IntegerField[int, int] = models.IntegerField()
+    events_data: models.BinaryField[bytes, bytes] = models.BinaryField(db_column="events")
 
     class Meta(StoreModel.Meta):
         abstract = False
         db_table = "durable_history"
-        verbose_name = _("history")
-        verbose_name_plural = _("histories")
+        verbose_name: Any = _("history")
+        verbose_name_plural: Any = _("histories")
 
 
 class InboxMessage(StoreModel):
     """What an instance has not taken yet: outcomes, events, timers, requests."""
 
-    payloads = ("payload_data",)
+    payloads: tuple[str, ...] = ("payload_data",)
 
-    id = models.BigAutoField(primary_key=True)
-    instance = models.ForeignKey(
+    id: models.BigAutoField[int, int] = models.BigAutoField(primary_key=True)
+    instance: models.ForeignKey[Any, Any] = models.ForeignKey(
         Instance, models.DO_NOTHING, db_column="instance", db_constraint=False, related_name="inbox"
     )
-    dedup = models.CharField(max_length=120)
-    kind = models.CharField(_("kind"), max_length=30)
-    execution = models.CharField(max_length=32, null=True)
-    command = models.IntegerField()
-    attempt = models.IntegerField()
-    name = models.TextField(_("name"), null=True)
-    payload_data = models.BinaryField(db_column="payload", null=True)
-    facts = models.TextField(null=True)
+    dedup: models.CharField[str, str] = models.CharField(max_length=120)
+    kind: models.CharField[str, str] = models.CharField(_("kind"), max_length=30)
+    execution: models.CharField[str | None, str | None] = models.CharField(max_length=32, null=True)
+    command: models.IntegerField[int, int] = models.IntegerField()
+    attempt: models.IntegerField[int, int] = models.IntegerField()
+    name: models.TextField[str | None, str | None] = models.TextField(_("name"), null=True)
+    payload_data: models.BinaryField[bytes | None, bytes | None] = models.BinaryField(
+        db_column="payload", null=True
+    )
+    facts: models.TextField[str | None, str | None] = models.TextField(null=True)
     visible_at: MomentField = MomentField(_("visible at"))
     wake_at: MomentField = MomentField(_("wakes at"), null=True)
     check_at: MomentField = MomentField(_("looked at again"), null=True)
-    sends = models.IntegerField(_("sent"))
+    sends: models.IntegerField[int, int] = models.IntegerField(_("sent"))
 
     class Meta(StoreModel.Meta):
         abstract = False
         db_table = "durable_inbox"
-        verbose_name = _("inbox message")
-        verbose_name_plural = _("inbox messages")
+        verbose_name: Any = _("inbox message")
+        verbose_name_plural: Any = _("inbox messages")
 
     @property
     def payload(self) -> Any:
@@ -248,62 +282,72 @@ class InboxMessage(StoreModel):
 class OutboxMessage(StoreModel):
     """An activity, or the end of an orchestration for Celery, that is not known to be finished."""
 
-    payloads = ("message_data", "details_data")
+    payloads: tuple[str, ...] = ("message_data", "details_data")
 
-    pk = models.CompositePrimaryKey("execution", "command", "attempt")
-    execution = models.CharField(max_length=32)
-    command = models.IntegerField()
-    attempt = models.IntegerField()
-    instance = models.ForeignKey(
+    pk: models.CompositePrimaryKey = models.CompositePrimaryKey("execution", "command", "attempt")
+    execution: models.CharField[str, str] = models.CharField(max_length=32)
+    command: models.IntegerField[int, int] = models.IntegerField()
+    attempt: models.IntegerField[int, int] = models.IntegerField()
+    instance: models.ForeignKey[Any, Any] = models.ForeignKey(
         Instance,
         models.DO_NOTHING,
         db_column="instance",
         db_constraint=False,
         related_name="outbox",
     )
-    kind = models.CharField(_("kind"), max_length=10)
-    name = models.CharField(_("task"), max_length=200)
-    message_data = models.BinaryField(db_column="message", null=True)
-    queue = models.CharField(_("queue"), max_length=200, null=True)
-    join_command = models.IntegerField(null=True)
-    window_command = models.IntegerField(null=True)
-    is_held = models.BooleanField(_("held back"))
-    is_delegated = models.BooleanField(_("replaced"))
+    kind: models.CharField[str, str] = models.CharField(_("kind"), max_length=10)
+    name: models.CharField[str, str] = models.CharField(_("task"), max_length=200)
+    message_data: models.BinaryField[bytes | None, bytes | None] = models.BinaryField(
+        db_column="message", null=True
+    )
+    queue: models.CharField[str | None, str | None] = models.CharField(
+        _("queue"), max_length=200, null=True
+    )
+    join_command: models.IntegerField[int | None, int | None] = models.IntegerField(null=True)
+    window_command: models.IntegerField[int | None, int | None] = models.IntegerField(null=True)
+    is_held: models.BooleanField[bool, bool] = models.BooleanField(_("held back"))
+    is_delegated: models.BooleanField[bool, bool] = models.BooleanField(_("replaced"))
     sent_at: MomentField = MomentField(_("sent at"), null=True)
-    sends = models.IntegerField(_("sent again"))
-    holder = models.CharField(_("worker"), max_length=32, null=True)
+    sends: models.IntegerField[int, int] = models.IntegerField(_("sent again"))
+    holder: models.CharField[str | None, str | None] = models.CharField(
+        _("worker"), max_length=32, null=True
+    )
     check_at: MomentField = MomentField(_("looked at again"), null=True)
     deadline_at: MomentField = MomentField(_("deadline"), null=True)
     start_by: MomentField = MomentField(null=True)
     beat_by: MomentField = MomentField(null=True)
-    beat_timeout = models.BigIntegerField(null=True)
-    details_data = models.BinaryField(db_column="details", null=True)
-    crashes = models.IntegerField(null=True)
+    beat_timeout: models.BigIntegerField[int | None, int | None] = models.BigIntegerField(null=True)
+    details_data: models.BinaryField[bytes | None, bytes | None] = models.BinaryField(
+        db_column="details", null=True
+    )
+    crashes: models.IntegerField[int | None, int | None] = models.IntegerField(null=True)
     deferred_at: MomentField = MomentField(_("waits for its completion since"), null=True)
-    gate = models.CharField(max_length=10, null=True)
+    gate: models.CharField[str | None, str | None] = models.CharField(max_length=10, null=True)
 
     class Meta(StoreModel.Meta):
         abstract = False
         db_table = "durable_outbox"
-        verbose_name = _("outbox message")
-        verbose_name_plural = _("outbox messages")
+        verbose_name: Any = _("outbox message")
+        verbose_name_plural: Any = _("outbox messages")
 
 
 class Worker(StoreModel):
     """A worker that has shown that it lives."""
 
-    id = models.CharField(primary_key=True, max_length=32)
-    hostname = models.CharField(_("host name"), max_length=200, null=True)
+    id: models.CharField[str, str] = models.CharField(primary_key=True, max_length=32)
+    hostname: models.CharField[str | None, str | None] = models.CharField(
+        _("host name"), max_length=200, null=True
+    )
     started_at: MomentField = MomentField(_("started at"))
     last_seen: MomentField = MomentField(_("last seen"))
     told_at: MomentField = MomentField(_("told at"), null=True)
-    declares = models.TextField(_("declares"), null=True)
+    declares: models.TextField[str | None, str | None] = models.TextField(_("declares"), null=True)
 
     class Meta(StoreModel.Meta):
         abstract = False
         db_table = "durable_workers"
-        verbose_name = _("worker")
-        verbose_name_plural = _("workers")
+        verbose_name: Any = _("worker")
+        verbose_name_plural: Any = _("workers")
 
     def __str__(self) -> str:
         return str(self.hostname or self.id)
@@ -312,39 +356,51 @@ class Worker(StoreModel):
 class Schedule(StoreModel):
     """A schedule; ``schedule.handle`` has its verbs."""
 
-    payloads = ("input_data", "canvas_data")
+    payloads: tuple[str, ...] = ("input_data", "canvas_data")
 
-    name = models.CharField(_("name"), primary_key=True, max_length=100)
-    orchestrator = models.CharField(_("orchestrator"), max_length=200)
-    input_data = models.BinaryField(db_column="input")
-    canvas_data = models.BinaryField(db_column="canvas", null=True)
-    queue = models.CharField(_("queue"), max_length=200, null=True)
-    cron = models.TextField(_("crontab"), null=True)
-    every = models.BigIntegerField(_("every (microseconds)"), null=True)
-    timezone = models.CharField(_("time zone"), max_length=100)
+    name: models.CharField[str, str] = models.CharField(_("name"), primary_key=True, max_length=100)
+    orchestrator: models.CharField[str, str] = models.CharField(_("orchestrator"), max_length=200)
+    input_data: models.BinaryField[bytes, bytes] = models.BinaryField(db_column="input")
+    canvas_data: models.BinaryField[bytes | None, bytes | None] = models.BinaryField(
+        db_column="canvas", null=True
+    )
+    queue: models.CharField[str | None, str | None] = models.CharField(
+        _("queue"), max_length=200, null=True
+    )
+    cron: models.TextField[str | None, str | None] = models.TextField(_("crontab"), null=True)
+    every: models.BigIntegerField[int | None, int | None] = models.BigIntegerField(
+        _("every (microseconds)"), null=True
+    )
+    timezone: models.CharField[str, str] = models.CharField(_("time zone"), max_length=100)
     anchor_at: MomentField = MomentField(_("counted from"))
-    overlap = models.CharField(_("overlap"), max_length=10)
-    catch_up = models.BigIntegerField(_("catch up (microseconds)"))
-    jitter = models.BigIntegerField(_("jitter (microseconds)"))
-    is_paused = models.BooleanField(_("paused"))
-    is_declared = models.BooleanField(_("declared"), null=True)
-    reason = models.TextField(_("reason"), null=True)
+    overlap: models.CharField[str, str] = models.CharField(_("overlap"), max_length=10)
+    catch_up: models.BigIntegerField[int, int] = models.BigIntegerField(
+        _("catch up (microseconds)")
+    )
+    jitter: models.BigIntegerField[int, int] = models.BigIntegerField(_("jitter (microseconds)"))
+    is_paused: models.BooleanField[bool, bool] = models.BooleanField(_("paused"))
+    is_declared: models.BooleanField[bool | None, bool | None] = models.BooleanField(
+        _("declared"), null=True
+    )
+    reason: models.TextField[str | None, str | None] = models.TextField(_("reason"), null=True)
     next_at: MomentField = MomentField(_("next at"), null=True)
     waiting_at: MomentField = MomentField(_("waiting since"), null=True)
     last_at: MomentField = MomentField(_("last at"), null=True)
-    last_id = models.CharField(_("last orchestration"), max_length=150, null=True)
-    skipped = models.BigIntegerField(_("skipped"))
+    last_id: models.CharField[str | None, str | None] = models.CharField(
+        _("last orchestration"), max_length=150, null=True
+    )
+    skipped: models.BigIntegerField[int, int] = models.BigIntegerField(_("skipped"))
     check_at: MomentField = MomentField(null=True)
-    revision = models.BigIntegerField()
+    revision: models.BigIntegerField[int, int] = models.BigIntegerField()
     created_at: MomentField = MomentField(_("created at"))
     updated_at: MomentField = MomentField(_("updated at"))
 
     class Meta(StoreModel.Meta):
         abstract = False
         db_table = "durable_schedules"
-        ordering = ("name",)
-        verbose_name = _("schedule")
-        verbose_name_plural = _("schedules")
+        ordering: tuple[str, ...] = ("name",)
+        verbose_name: Any = _("schedule")
+        verbose_name_plural: Any = _("schedules")
         permissions: tuple[tuple[str, str], tuple[str, str], tuple[str, str], tuple[str, str]] = (
             ("pause_schedule", "Can pause schedules"),
             ("resume_schedule", "Can resume schedules"),

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, NoReturn
+from collections.abc import Callable
+from typing import Any, ClassVar, NoReturn
 
 from django.db import models
 
@@ -26,11 +27,19 @@ def refuse_writing(*_: Any, **__: Any) -> NoReturn:
 class ReadOnlyQuerySet(models.QuerySet):
     """A query set that refuses to write."""
 
-    create = get_or_create = update_or_create = bulk_create = bulk_update = update = delete = (
-        refuse_writing
-    )
-    acreate = aget_or_create = aupdate_or_create = abulk_create = abulk_update = aupdate = (
-        adelete
-    ) = refuse_writing
+    create: ClassVar[Callable[..., NoReturn]] = refuse_writing
+    get_or_create: ClassVar[Callable[..., NoReturn]] = refuse_writing
+    update_or_create: ClassVar[Callable[..., NoReturn]] = refuse_writing
+    bulk_create: ClassVar[Callable[..., NoReturn]] = refuse_writing
+    bulk_update: ClassVar[Callable[..., NoReturn]] = refuse_writing
+    update: ClassVar[Callable[..., NoReturn]] = refuse_writing
+    delete: ClassVar[Callable[..., NoReturn]] = refuse_writing
+    acreate: ClassVar[Callable[..., NoReturn]] = refuse_writing
+    aget_or_create: ClassVar[Callable[..., NoReturn]] = refuse_writing
+    aupdate_or_create: ClassVar[Callable[..., NoReturn]] = refuse_writing
+    abulk_create: ClassVar[Callable[..., NoReturn]] = refuse_writing
+    abulk_update: ClassVar[Callable[..., NoReturn]] = refuse_writing
+    aupdate: ClassVar[Callable[..., NoReturn]] = refuse_writing
+    adelete: ClassVar[Callable[..., NoReturn]] = refuse_writing
     _raw_delete = _update = _insert = refuse_writing
     delete.queryset_only = True  # type: ignore[attr-defined]

@@ -45,7 +45,7 @@ class BorrowedConnection(Runner):
         self.options: dict[str, Any] = {}
         self.url = sa.make_url(f"{_dialect_name(alias)}://")
         self.address: Address = Address(self.url, name=alias)
-        self.family = family_of(self.url)
+        self.family: str = family_of(self.url)
 
     def __str__(self) -> str:
         return f"Django's connection {self.alias!r}"

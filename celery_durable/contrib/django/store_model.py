@@ -30,12 +30,12 @@ class StoreModel(models.Model):
     """What all of them have: no way to write."""
 
     payloads: tuple[str, ...] = ()
-    objects = StoreManager()
+    objects: Any = StoreManager()
 
     class Meta:
-        abstract = True
-        managed = False
-        default_permissions = ("view",)
+        abstract: bool = True
+        managed: bool = False
+        default_permissions: tuple[str, ...] = ("view",)
 
     def save(self, *args: Any, **kwargs: Any) -> NoReturn:
         """Refuse."""

@@ -98,13 +98,18 @@ class ActivityCall(Call):
         self.task: str = checked_name(signature["task"], "a task name")
         checked_name((signature.get("options") or {}).get("queue") or "default", "a queue name")
         args, kwargs = tuple(signature.get("args") or ()), dict(signature.get("kwargs") or {})
+        self.input: str
+        self.args: tuple[Any, ...]
+        self.kwargs: dict[str, Any]
         self.input, self.args, self.kwargs = host.codec.encode_call(self.task, args, kwargs)
         given = signature.get("options") or {}
         refuse(given, REFUSED_BY_ACTIVITIES, f"activity {self.task}")
-        self.task_options = {name: value for name, value in given.items() if name not in NOT_SENT}
+        self.task_options: dict[str, Any] = {
+            name: value for name, value in given.items() if name not in NOT_SENT
+        }
         if self.task in MAPS:  # sent where the task goes that is mapped, as Celery does
             self.task_options.setdefault("route_name", str(self.kwargs["task"]["task"]))
-        self.is_held = options.is_held
+        self.is_held: bool = options.is_held
         #: The places that each attempt needs, by the limits of the call itself.
         self.permits: tuple[Permit, ...] = ()
         if options.limits:
@@ -117,7 +122,7 @@ class ActivityCall(Call):
                 is_known=host.is_replaying,
             )
         #: The number of the rewind since which it is done again, after a saga had undone it.
-        self.redo = 0
+        self.redo: int = 0
 
     @property
     def title(self) -> str:
@@ -195,14 +200,14 @@ class Activities(CallKind):
     """How outcomes of activities reach their calls."""
 
     name = "activity"
-    commands = (ScheduleActivity, CancelActivity)
+    commands: ClassVar[tuple[type[Command], ...]] = (ScheduleActivity, CancelActivity)
     inputs: ClassVar[Mapping[str, type[Command] | None]] = {
         EventKind.ACTIVITY_COMPLETED: ScheduleActivity,
         EventKind.ACTIVITY_FAILED: ScheduleActivity,
         EventKind.ACTIVITY_DEFERRED: None,
     }
-    completed = EventKind.ACTIVITY_COMPLETED
-    failed = EventKind.ACTIVITY_FAILED
+    completed: ClassVar[str] = EventKind.ACTIVITY_COMPLETED
+    failed: ClassVar[str] = EventKind.ACTIVITY_FAILED
 
     def resolve(self, event: Event) -> None:
         """Give the outcome to its call, which waits on for one that is deferred."""

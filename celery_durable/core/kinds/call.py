@@ -89,7 +89,7 @@ class Call(ABC):
         self._calls = host.of(Calls)
         self.options = options
         self.command: int = host.next_number()
-        self.attempt = 0
+        self.attempt: int = 0
         self.future: CallFuture = CallFuture(
             self.command,
             loop=host.loop,

@@ -211,13 +211,13 @@ class Children(CallKind):
     """How outcomes of sub-orchestrations reach their calls."""
 
     name = "sub-orchestration"
-    commands = (StartChild, CancelChild, ReviveChild)
+    commands: ClassVar[tuple[type[Command], ...]] = (StartChild, CancelChild, ReviveChild)
     inputs: ClassVar[Mapping[str, type[Command] | None]] = {
         EventKind.CHILD_COMPLETED: StartChild,
         EventKind.CHILD_FAILED: StartChild,
     }
-    completed = EventKind.CHILD_COMPLETED
-    failed = EventKind.CHILD_FAILED
+    completed: ClassVar[str] = EventKind.CHILD_COMPLETED
+    failed: ClassVar[str] = EventKind.CHILD_FAILED
 
 
 def child_id_of(info: ExecutionInfo, number: int) -> str:

@@ -133,7 +133,9 @@ class ContinueAsNewRequested(BaseException):
         upgrade: bool | str | None = None,
     ) -> None:
         super().__init__("continue as new")
-        self.call_args, self.call_kwargs, self.keep_events = args, kwargs, keep_events
+        self.call_args: tuple[Any, ...] = args
+        self.call_kwargs: dict[str, Any] = kwargs
+        self.keep_events: bool = keep_events
         self.upgrade = upgrade
 
 
@@ -145,7 +147,12 @@ class Lifecycle(Kind):
     """The main task of an execution, and how it ends."""
 
     name = "execution"
-    commands = (CompleteExecution, FailExecution, CancelExecution, ContinueAsNew)
+    commands: ClassVar[tuple[type[Command], ...]] = (
+        CompleteExecution,
+        FailExecution,
+        CancelExecution,
+        ContinueAsNew,
+    )
     inputs: ClassVar[Mapping[str, type[Command] | None]] = {
         EventKind.EXECUTION_STARTED: None,
         EventKind.CANCEL_REQUESTED: None,
@@ -158,7 +165,7 @@ class Lifecycle(Kind):
         #: The orchestrator's own task; None until the execution has started.
         self.main: ReplayTask | None = None
         #: Whether events that were not taken belong to the next execution.
-        self.keeps_events = True
+        self.keeps_events: bool = True
         self._cancel_was_requested = False
         self._cancel_reason: str | None = None
         #: The time that the run may take; None is without limit.

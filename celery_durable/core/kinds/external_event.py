@@ -92,7 +92,7 @@ class ExternalEvents(Kind):
     """The events that have come and not been taken, and who waits for which."""
 
     name = "external event"
-    commands = (SendEvent,)
+    commands: ClassVar[tuple[type[Command], ...]] = (SendEvent,)
     inputs: ClassVar[Mapping[str, type[Command] | None]] = {EventKind.EVENT_RAISED: None}
 
     def __init__(self, host: Host) -> None:

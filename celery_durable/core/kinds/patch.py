@@ -33,7 +33,7 @@ class Patches(Kind):
     """The changes that this execution has been asked about."""
 
     name = "patch"
-    commands = (RecordPatch,)
+    commands: ClassVar[tuple[type[Command], ...]] = (RecordPatch,)
     foreseen: ClassVar[frozenset[str]] = frozenset({EventKind.PATCH_RECORDED})
 
     def __init__(self, host: Host) -> None:

@@ -123,7 +123,7 @@ class Requests(Kind):
     """The requests that have come, and which of them have no answer."""
 
     name = "request"
-    commands = (AnswerRequest,)
+    commands: ClassVar[tuple[type[Command], ...]] = (AnswerRequest,)
     inputs: ClassVar[Mapping[str, type[Command] | None]] = {EventKind.REQUEST_RECEIVED: None}
 
     def __init__(self, host: Host) -> None:

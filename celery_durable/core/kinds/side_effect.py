@@ -80,7 +80,7 @@ class SideEffects(Kind):
     """What history holds of functions that the code has not reached yet."""
 
     name = "function"
-    commands = (RecordRun,)
+    commands: ClassVar[tuple[type[Command], ...]] = (RecordRun,)
     foreseen: ClassVar[frozenset[str]] = frozenset({EventKind.RUN_RECORDED})
 
     def __init__(self, host: Host) -> None:

@@ -55,7 +55,7 @@ class Timers(Kind):
     """The timers that have not fired. It also keeps those of the loop (``TimerHost``)."""
 
     name = "timer"
-    commands = (CreateTimer, CancelTimer)
+    commands: ClassVar[tuple[type[Command], ...]] = (CreateTimer, CancelTimer)
     inputs: ClassVar[Mapping[str, type[Command] | None]] = {EventKind.TIMER_FIRED: CreateTimer}
 
     def __init__(self, host: Host) -> None:

@@ -38,7 +38,7 @@ class TypedPayloads(Kind):
     """The comparisons of one execution, of which history records those that failed."""
 
     name = "typed payload"
-    commands = (RefusePayload,)
+    commands: ClassVar[tuple[type[Command], ...]] = (RefusePayload,)
     foreseen: ClassVar[frozenset[str]] = frozenset({EventKind.PAYLOAD_REFUSED})
 
     def __init__(self, host: Host) -> None:

@@ -3,13 +3,15 @@
 Always called by ``celery_durable.store.migrate``, with a connection or to write SQL.
 """
 
+from typing import Any
+
 from alembic import context
 
 from celery_durable.store.schema import metadata
 
-attributes = context.config.attributes
-connection = attributes["connection"]
-dialect = attributes["dialect"] if connection is None else connection.dialect.name
+attributes: Any = context.config.attributes
+connection: Any = attributes["connection"]
+dialect: str = attributes["dialect"] if connection is None else connection.dialect.name
 context.configure(
     connection=connection,
     dialect_name=dialect,

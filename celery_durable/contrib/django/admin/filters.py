@@ -36,16 +36,20 @@ _SINCE = {
 class FilterForm(forms.Form):
     """The form above the list; every field may be left out."""
 
-    q = forms.CharField(label=_("Search"), required=False, max_length=400, strip=False)
-    status = forms.MultipleChoiceField(
+    q: forms.CharField = forms.CharField(
+        label=_("Search"), required=False, max_length=400, strip=False
+    )
+    status: forms.MultipleChoiceField = forms.MultipleChoiceField(
         label=_("Status"),
         required=False,
         choices=[(str(key), label) for key, label in STATUS_LABELS.items()],
         widget=forms.CheckboxSelectMultiple,
     )
-    name = forms.CharField(label=_("Orchestration"), required=False, max_length=200)
-    version = forms.CharField(label=_("Version"), required=False, max_length=50)
-    since = forms.ChoiceField(
+    name: forms.CharField = forms.CharField(
+        label=_("Orchestration"), required=False, max_length=200
+    )
+    version: forms.CharField = forms.CharField(label=_("Version"), required=False, max_length=50)
+    since: forms.ChoiceField = forms.ChoiceField(
         label=_("Created"),
         required=False,
         choices=[
@@ -56,9 +60,11 @@ class FilterForm(forms.Form):
             ("30d", _("in the last 30 days")),
         ],
     )
-    stuck = forms.BooleanField(label=_("Stuck only"), required=False)
-    roots = forms.BooleanField(label=_("No sub-orchestrations"), required=False)
-    parent = forms.CharField(required=False, max_length=150, strip=False, widget=forms.HiddenInput)
+    stuck: forms.BooleanField = forms.BooleanField(label=_("Stuck only"), required=False)
+    roots: forms.BooleanField = forms.BooleanField(label=_("No sub-orchestrations"), required=False)
+    parent: forms.CharField = forms.CharField(
+        required=False, max_length=150, strip=False, widget=forms.HiddenInput
+    )
 
     def clean_q(self) -> str:
         """Split the search into tags, and the prefix of an id."""

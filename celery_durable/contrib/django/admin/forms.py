@@ -20,7 +20,9 @@ _LINES = {"rows": 6, "class": "vLargeTextField", "spellcheck": "false"}
 class ReasonForm(forms.Form):
     """Asks for a reason, which may not be left out."""
 
-    reason = forms.CharField(label=_("Reason"), max_length=500, widget=forms.TextInput(attrs=_LINE))
+    reason: forms.CharField = forms.CharField(
+        label=_("Reason"), max_length=500, widget=forms.TextInput(attrs=_LINE)
+    )
 
 
 class JsonField(forms.CharField):

@@ -1,5 +1,7 @@
 """The first tables: what revision 0001 of the store makes."""
 
+from typing import Any, ClassVar
+
 from django.db import migrations, models
 
 from celery_durable.contrib.django.fields import MomentField
@@ -8,7 +10,7 @@ from celery_durable.contrib.django.revisions import StoreRevision
 
 class Migration(migrations.Migration):
     initial = True
-    operations = [
+    operations: ClassVar[list[Any]] = [
         StoreRevision("0001"),
         migrations.CreateModel(
             name="Instance",

@@ -1,5 +1,7 @@
 """Schedules."""
 
+from typing import Any, ClassVar
+
 from django.db import migrations, models
 
 from celery_durable.contrib.django.fields import MomentField
@@ -7,8 +9,8 @@ from celery_durable.contrib.django.revisions import StoreRevision
 
 
 class Migration(migrations.Migration):
-    dependencies = [("celery_durable", "0002_activity_crashes")]
-    operations = [
+    dependencies: ClassVar[list[tuple[str, str]]] = [("celery_durable", "0002_activity_crashes")]
+    operations: ClassVar[list[Any]] = [
         StoreRevision("0003", before="0002"),
         migrations.CreateModel(
             name="Schedule",

@@ -1,5 +1,7 @@
 """Admission of limited orchestrations, and how long finished ones are kept."""
 
+from typing import Any, ClassVar
+
 from django.db import migrations, models
 
 from celery_durable.contrib.django.fields import MomentField
@@ -7,8 +9,8 @@ from celery_durable.contrib.django.revisions import StoreRevision
 
 
 class Migration(migrations.Migration):
-    dependencies = [("celery_durable", "0003_schedules")]
-    operations = [
+    dependencies: ClassVar[list[tuple[str, str]]] = [("celery_durable", "0003_schedules")]
+    operations: ClassVar[list[Any]] = [
         StoreRevision("0004", before="0003"),
         migrations.AddField("instance", "policy", models.TextField(null=True)),
         migrations.AddField(

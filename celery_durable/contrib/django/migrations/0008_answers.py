@@ -1,10 +1,12 @@
 """Answers to requests."""
 
+from typing import Any, ClassVar
+
 from django.db import migrations
 
 from celery_durable.contrib.django.revisions import StoreRevision
 
 
 class Migration(migrations.Migration):
-    dependencies = [("celery_durable", "0007_switches")]
-    operations = [StoreRevision("0008", before="0007")]
+    dependencies: ClassVar[list[tuple[str, str]]] = [("celery_durable", "0007_switches")]
+    operations: ClassVar[list[Any]] = [StoreRevision("0008", before="0007")]

@@ -1,5 +1,7 @@
 """The audit trail, and what could not be archived yet."""
 
+from typing import Any, ClassVar
+
 from django.db import migrations, models
 
 from celery_durable.contrib.django.fields import MomentField
@@ -7,8 +9,8 @@ from celery_durable.contrib.django.revisions import StoreRevision
 
 
 class Migration(migrations.Migration):
-    dependencies = [("celery_durable", "0010_activity_limits")]
-    operations = [
+    dependencies: ClassVar[list[tuple[str, str]]] = [("celery_durable", "0010_activity_limits")]
+    operations: ClassVar[list[Any]] = [
         StoreRevision("0011", before="0010"),
         migrations.CreateModel(
             name="AuditEntry",
