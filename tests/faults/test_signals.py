@@ -53,7 +53,8 @@ def strike(_number: int, _frame: object) -> None:
 
 
 def _has_ended(owner: object) -> bool:
-    return isinstance(owner, Attempt) and bool(getattr(owner, "body_ended", 0))  # half made: no
+    body = getattr(owner, "body", None)  # half made: none
+    return isinstance(owner, Attempt) and bool(getattr(body, "ended", 0))
 
 
 def blow() -> None:
