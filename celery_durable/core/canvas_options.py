@@ -17,6 +17,7 @@ writes:
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import Any, Protocol
 
@@ -60,6 +61,18 @@ class CanvasOptions:
     def may_have(text: str | None, name: str) -> bool:
         """Tell, without decoding, whether what is stored may have a name in it."""
         return text is not None and text != "" and (text[0] != "{" or f'"{name}"' in text)
+
+    @staticmethod
+    def of_replay(text: str | None) -> str | None:
+        """Return, as they are stored, those of them that a replay depends on; all, where they
+        cannot be told apart.
+        """
+        try:
+            kept = json.loads(text or "{}")
+            seen = {name: kept[name] for name in ("context", "plain_task") if name in kept}
+        except (ValueError, TypeError, RecursionError):  # another serializer, or damaged
+            return text
+        return json.dumps(seen) if seen else None
 
     @classmethod
     def of_start(cls, options: Mapping[str, Any]) -> CanvasOptions:

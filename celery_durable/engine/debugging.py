@@ -10,7 +10,6 @@ from .._errors import ConfigurationError, InvalidState, PayloadError
 from ..core.guard import refuse_inside_orchestrator
 from ..core.names import parts_of_id
 from ..core.plain_task import TASK
-from ..core.status import RuntimeStatus
 from .control import Control
 from .debugger import Debugger, Recorded, Row
 from .engine import Engine
@@ -58,8 +57,6 @@ def debug_document(
 ) -> Debugger:
     """Return a debugger of an exported history, at its beginning.
 
-    An export holds no context: ``ctx.info.context`` is empty, and nothing is restored.
-
     Args:
         runner: the engine of this process.
         document: what ``export_history`` gave.
@@ -73,24 +70,7 @@ def debug_document(
     """
     refuse_inside_orchestrator("debugger()")
     found = read_history(document)
-    instance = InstanceRow(
-        id=found.instance_id,
-        execution=found.execution_id,
-        name=found.name,
-        version=found.version,
-        status=RuntimeStatus.RUNNING,
-        sequence=len(found.rows),
-        parent_id=found.parent_id,
-        parent_execution=None,
-        parent_command=None,
-        parent_attempt=None,
-        root_id=None,
-        queue=None,
-        crashes=0,
-        input=None,
-        canvas=None,
-    )
-    return _debugger(runner, instance, found.rows, name or found.name, version)
+    return _debugger(runner, found.instance, found.rows, name or found.instance.name, version)
 
 
 def _debugger(

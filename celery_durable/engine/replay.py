@@ -74,9 +74,13 @@ class Replayer:
         definition: Definition,
         *,
         traces: bool = False,
+        checks_arguments: bool = False,
         is_dry: bool = False,
     ) -> M:
-        """Return an execution of a kind of its own; see ``new``."""
+        """Return an execution of a kind of its own; see ``new``.
+
+        With ``checks_arguments``, other arguments of a call than history's are a disagreement.
+        """
         kept = kept_context(self.parts.codec, instance.canvas)
         facts = ExecutionInfo(
             instance.id,
@@ -97,6 +101,7 @@ class Replayer:
             self.parts.registry.__contains__,
             most_commands=self.parts.settings.max_turn_commands,
             traces=traces,
+            checks_arguments=checks_arguments,
             types=DeclaredTypes(
                 self.parts.codec, self.parts.versions, self.parts.tasks, instance.id, definition
             ),

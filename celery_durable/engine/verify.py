@@ -17,14 +17,15 @@ from datetime import timedelta
 from typing import Any
 
 from .._errors import DurableError, NonDeterminismError, PayloadError
-from ..core import determinism
+from ..core.canvas_options import CanvasOptions
 from ..core.machine import Machine
 from ..core.plain_task import TASK
-from ..core.ports import ExecutionInfo
 from ..core.status import RuntimeStatus
 from ..core.times import EPOCH
 from .engine import Engine
 from .listing import Filters, InstanceRecord, VersionUse
+from .propagation import ContextNotRestored
+from .records import InstanceRow
 from .registry import Registry
 from .replay import replay_rows
 from .store_ports import Store
@@ -94,16 +95,8 @@ class Verification:
 class RecordedHistory:
     """One history to replay."""
 
-    #: Of the orchestration that it is of.
-    instance_id: str
-    #: Which of its executions.
-    execution_id: str
-    #: Of the orchestrator.
-    name: str
-    #: Of its code; None if it has none.
-    version: str | None
-    #: The orchestration that called it; None if none did.
-    parent_id: str | None
+    #: The orchestration that it is of, as a turn reads it.
+    instance: InstanceRow
     #: The events of each turn, encoded.
     rows: Sequence[str]
 
@@ -131,6 +124,7 @@ def export_history(record: InstanceRecord, rows: Iterable[str]) -> str:
             "custom_status": record.custom_status,
             "output": record.output,
             "failure": record.failure,
+            "options": CanvasOptions.of_replay(record.canvas),
             "history": [json.loads(row) for row in rows],
         },
         indent=1,
@@ -175,15 +169,7 @@ class Verifier:
             for record in page:
                 snapshot = self.store.turns.load(record.id, None)
                 if snapshot is not None and not snapshot.instance.status.is_terminal:
-                    instance = snapshot.instance
-                    yield RecordedHistory(
-                        instance.id,
-                        instance.execution,
-                        instance.name,
-                        instance.version,
-                        instance.parent_id,
-                        snapshot.history,
-                    )
+                    yield RecordedHistory(snapshot.instance, snapshot.history)
             if cursor is None:
                 return
 
@@ -193,46 +179,43 @@ class Verifier:
         found = Verification()
         for recorded in histories:
             found.checked += 1
+            instance = recorded.instance
             try:
                 self._replay(recorded, checks_arguments)
             except DurableError as error:
-                found.problems.append(
-                    Problem(recorded.instance_id, recorded.name, recorded.version, error)
-                )
+                found.problems.append(Problem(instance.id, instance.name, instance.version, error))
         return found
 
     def _replay(self, recorded: RecordedHistory, checks_arguments: bool) -> int:
-        definition = self.registry.get(recorded.name, recorded.version)
+        instance, runner = recorded.instance, self.runner
+        definition = self.registry.get(instance.name, instance.version)
         if definition is None:
             version = (
-                "without a version" if recorded.version is None else f"version {recorded.version!r}"
+                "without a version" if instance.version is None else f"version {instance.version!r}"
             )
             raise DurableError(
-                f"no orchestrator {recorded.name!r} {version} is registered here",
-                instance_id=recorded.instance_id,
+                f"no orchestrator {instance.name!r} {version} is registered here",
+                instance_id=instance.id,
             )
-        determinism.install()
-        execution = Machine(
-            ExecutionInfo(
-                recorded.instance_id,
-                recorded.execution_id,
-                recorded.name,
-                recorded.version,
-                recorded.parent_id,
-            ),
-            definition.function,
-            self.runner.codec,
-            self.registry.__contains__,
-            traces=True,
-            checks_arguments=checks_arguments,
-        )
         try:
-            self.runner.watchdog.watch(
-                recorded.instance_id, lambda: replay_rows(execution, recorded.rows)
-            )
-            return execution.history_length
-        finally:
-            execution.abandon()
+            with runner.propagators.restored(runner.codec, instance.canvas):
+                execution = runner.replayer.new_of(
+                    Machine,
+                    instance,
+                    definition,
+                    traces=True,
+                    checks_arguments=checks_arguments,
+                    is_dry=True,
+                )
+                try:
+                    runner.watchdog.watch(
+                        instance.id, lambda: replay_rows(execution, recorded.rows)
+                    )
+                    return execution.history_length
+                finally:
+                    execution.abandon()
+        except ContextNotRestored as error:
+            raise DurableError(str(error), instance_id=instance.id) from error
 
     def versions(self) -> list[VersionUse]:
         """Return how many instances that are not over need each name and version, and whether this
@@ -275,14 +258,8 @@ def read_history(document: str | bytes | Mapping[str, Any]) -> RecordedHistory:
         found = document if isinstance(document, Mapping) else json.loads(document)
         if found["format"] != _FORMAT:
             raise ValueError(f"its format is {found['format']!r}, this release reads {_FORMAT}")
-        return RecordedHistory(
-            str(found["instance_id"]),
-            str(found["execution_id"]),
-            str(found["name"]),
-            found["version"],
-            found.get("parent_id"),
-            [json.dumps(row) for row in found["history"]],
-        )
+        rows = [json.dumps(row) for row in found["history"]]
+        return RecordedHistory(_instance_in(found, len(rows)), rows)
     except (
         ValueError,
         TypeError,
@@ -296,3 +273,23 @@ def read_history(document: str | bytes | Mapping[str, Any]) -> RecordedHistory:
         raise PayloadError(
             f"this is no history that export_history() gave: {type(error).__name__}: {error}"
         ) from error
+
+
+def _instance_in(document: Mapping[str, Any], sequence: int) -> InstanceRow:
+    return InstanceRow(
+        id=str(document["instance_id"]),
+        execution=str(document["execution_id"]),
+        name=str(document["name"]),
+        version=document["version"],
+        status=RuntimeStatus.RUNNING,
+        sequence=sequence,
+        parent_id=document.get("parent_id"),
+        parent_execution=None,
+        parent_command=None,
+        parent_attempt=None,
+        root_id=None,
+        queue=None,
+        crashes=0,
+        input=None,
+        canvas=document.get("options"),
+    )
