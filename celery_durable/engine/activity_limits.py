@@ -103,6 +103,9 @@ class ActivityLimitRows(Protocol):
     def uses(self, numbers: Numbers) -> list[Use]:
         """Return what is taken and waited for."""
 
+    def by_task(self) -> Sequence[tuple[str, str | None, int]]:
+        """Return how many wait of each task in each queue."""
+
     def free_lost(self) -> int:
         """Delete what belongs to attempts that are over; return how many rows that were."""
 

@@ -151,8 +151,8 @@ class TurnRunner:
         """Choose the version of an instance that was started where its code is not known."""
         if instance.version != OPEN:
             return TurnState.UNKNOWN
-        version, definition = self.parts.versions.of_start(instance.name, instance.id)
-        if definition is None and version == OPEN:
+        version = self.parts.versions.of_first_turn(instance.name, instance.id)
+        if version == OPEN:
             return TurnState.UNKNOWN
         self.parts.store.turns.choose_version(instance.id, instance.execution, OPEN, version)
         return TurnState.HAS_MOVED

@@ -57,6 +57,20 @@ class VersionChoice:
             definition = self.registry.newest(name, but=ramp.version)
         return (OPEN, None) if definition is None else (definition.version, definition)
 
+    def of_first_turn(self, name: str, instance_id: str) -> str | None:
+        """Return the version of an instance that was started where it could not be told; ``OPEN``
+        if it cannot be told here either.
+
+        Where this process has the ramped version only, it is that: no one else is known to have
+        another.
+
+        Raises:
+            StoreError: the ramps cannot be read.
+        """
+        version, _ = self.of_start(name, instance_id)
+        only = self.registry.newest(name) if version == OPEN else None
+        return version if only is None else only.version
+
     def of_schedule(
         self, name: str, instance_id: str, canvas: str | None
     ) -> tuple[str | None, Definition | None]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine
+from collections import Counter
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, ClassVar, Literal, cast
@@ -11,7 +12,7 @@ from ..core.guard import refuse_inside_orchestrator
 from ..core.names import check_text, checked_name
 from ..core.times import EPOCH
 from ..engine.runtime import Runtime
-from ..engine.switches import PAUSES, Ramp, Switch, SwitchKind, until_of
+from ..engine.switches import PAUSES, Ramp, Switch, Switched, SwitchKind, until_of
 from .aio import twin
 
 __all__ = ["Pause", "PauseKind", "list_pauses", "set_pause", "set_ramp", "target_of", "unset_pause"]
@@ -80,8 +81,7 @@ def set_pause(runtime: Runtime, kind: SwitchKind, name: str, reason: str | None)
         check_text("a reason", reason)
     with runtime.client.auditor.around(kind, name, "pause", reason):
         row = runtime.store.switches.set(kind, name, None, reason)
-    runtime.runner.switches.refresh()
-    return _pause(runtime, row)
+    return _pauses(runtime, [row], runtime.runner.switches.refresh())[0]
 
 
 def unset_pause(runtime: Runtime, kind: str, name: str) -> bool:
@@ -96,13 +96,10 @@ def unset_pause(runtime: Runtime, kind: str, name: str) -> bool:
 def list_pauses(runtime: Runtime) -> list[Pause]:
     """Return the pauses in force, the oldest first."""
     refuse_inside_orchestrator("durable.pauses()")
-    rows = [
-        row for row in runtime.store.switches.read() if row.kind in PAUSES and row.lifted_at is None
-    ]
-    return [
-        _pause(runtime, row)
-        for row in sorted(rows, key=lambda row: (row.since, row.kind, row.name))
-    ]
+    rows = runtime.store.switches.read()
+    found = [row for row in rows if row.kind in PAUSES and row.lifted_at is None]
+    found.sort(key=lambda row: (row.since, row.kind, row.name))
+    return _pauses(runtime, found, Switched.of(rows))
 
 
 def set_ramp(runtime: Runtime, orchestrator: Any, version: str | None, share: float) -> None:
@@ -122,14 +119,30 @@ def set_ramp(runtime: Runtime, orchestrator: Any, version: str | None, share: fl
     runtime.runner.switches.refresh()
 
 
-def _pause(runtime: Runtime, row: Switch) -> Pause:
+def _pauses(runtime: Runtime, rows: Sequence[Switch], switched: Switched) -> list[Pause]:
+    """Return pauses in force, with what they hold: also attempts that no pass lets in."""
+    store, unsent = runtime.store, Counter[tuple[str, str]]()
+    for task, queue, number in store.limits.by_task() if rows else ():
+        if (pause := _holder(switched, task, queue)) is not None:
+            unsent[pause.kind, pause.name] += number
+    return [
+        _pause(runtime, row, store.switches.held(row.kind, row.name) + unsent[row.kind, row.name])
+        for row in rows
+    ]
+
+
+def _holder(switched: Switched, task: str, queue: str | None) -> Switch | None:
+    return switched.of_activity(task, lambda: queue)
+
+
+def _pause(runtime: Runtime, row: Switch, held: int) -> Pause:
     until = until_of(row)
     return Pause(
         cast(PauseKind, str(row.kind)),
         row.name,
         row.reason,
         EPOCH + timedelta(microseconds=row.since),
-        runtime.store.switches.held(row.kind, row.name),
+        held,
         None if until is None else EPOCH + timedelta(microseconds=until),
         lambda: unset_pause(runtime, row.kind, row.name),
     )

@@ -102,6 +102,10 @@ _LANES = (
     f" AND {_WAITS}"
 )
 LANES = Statement(f"{_LANES} GROUP BY w.lane")
+BY_TASK = Statement(
+    "SELECT w.task, w.queue, COUNT(*) FROM durable_activity_waiting w WHERE w.ready_at IS NOT NULL"
+    f" AND {_WAITS} GROUP BY w.task, w.queue"
+)
 LANES_BEFORE = Statement(
     f"{_LANES} AND (w.precedence < :precedence OR (w.precedence = :precedence AND (w.ready_at <"
     " :ready_at OR (w.ready_at = :ready_at AND w.id < :row)))) GROUP BY w.lane"
@@ -331,6 +335,11 @@ class ActivityLimitRows:
             ]
 
         return self.database.read(look)
+
+    def by_task(self) -> list[tuple[str, str | None, int]]:
+        """Return how many wait of each task in each queue."""
+        rows = self.database.read(lambda cursor: self.database.run(cursor, BY_TASK).fetchall())
+        return [(task, queue, int(number)) for task, queue, number in rows]
 
     def free_lost(self) -> int:
         """Delete what belongs to attempts that are over; return how many rows that were."""

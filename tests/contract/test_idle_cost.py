@@ -240,6 +240,7 @@ RARE = (
     "admission.LANES",
     "activity_limits.LANES",
     "activity_limits.LANES_BEFORE",
+    "activity_limits.BY_TASK",
     "activity_limits.HEADS",  # PostgreSQL takes HEADS_BY_STEPS
 )
 

@@ -7,7 +7,14 @@ from datetime import timedelta
 import pytest
 from celery import Celery
 
-from celery_durable import ActivityTimeout, Durable, DurableError, Pause, RuntimeStatus
+from celery_durable import (
+    ActivityTimeout,
+    Durable,
+    DurableError,
+    OrchestrationTimeout,
+    Pause,
+    RuntimeStatus,
+)
 from celery_durable.core.retry import RetryPolicy
 from celery_durable.engine.records import ActivityAttemptId
 from celery_durable.store.statements import Statement
@@ -143,6 +150,86 @@ def test_a_window_stays_full_and_the_old_order_is_kept(env):
     durable.unpause(task=work)
     env.run_until_idle()
     assert held.refresh().output == list(range(8)) and ran == list(range(8))
+
+
+@app.task(name="paused.scarce", shared=False, durable_limit=2)
+def scarce(what):
+    return ran.append(what)
+
+
+@app.task(name="paused.routed", shared=False, queue="routed")
+def routed(what):
+    return work(what)
+
+
+@durable.orchestrator(name="paused.fan")
+async def fan(ctx, name, count):
+    return await ctx.map(app.signature(name), list(range(count)), limit=3)
+
+
+@app.task(name="paused.alone", shared=False, durable=True)
+def alone(what):
+    return work(what)
+
+
+@pytest.mark.parametrize(
+    "target", [{"task": "paused.scarce"}, {"task": "paused.s*"}, {"queue": "celery"}], ids=str
+)
+def test_what_waits_for_places_is_held_too(env, target):
+    durable.pause(task="paused.other")
+    durable.pause(**target)
+    env.start(fan.s("paused.scarce", 5).set(queue="turns"))
+    assert [pause.held for pause in durable.pauses()] == [0, 5]
+    durable.unpause(**target)
+    env.run_until_idle()
+    assert sorted(ran) == [0, 1, 2, 3, 4] and durable.pauses()[0].held == 0
+
+
+@pytest.mark.parametrize(
+    ("queue", "signature"),
+    [
+        ("celery", run.s("x")),
+        ("cel*", run.s("x")),
+        ("celery", parent.s()),
+        ("celery", alone.s("x")),
+        ("own", alone.s("x").set(queue="own")),
+        ("routed", fan.s("paused.routed", 1)),
+    ],
+)
+def test_a_queue_is_that_of_defaults_routes_and_options(env, queue, signature):
+    durable.pause(queue=queue)
+    held = env.start(signature)
+    assert ran == [] and durable.pauses()[0].held == 1
+    assert f"queue '{queue}' is paused" in str(held.explain())
+    durable.unpause(queue=queue)
+    env.run_until_idle()
+    assert len(ran) == 1 and held.refresh().runtime_status is RuntimeStatus.COMPLETED
+
+
+def test_an_orchestrators_pause_holds_no_plain_task(env):
+    durable.pause(orchestrator="*")
+    assert env.run(alone.s("free")) == "free"
+    durable.pause(task=alone)
+    held = alone.delay("held")
+    env.run_until_idle()
+    assert ran == ["free"] and durable.pauses()[1].held == 1
+    durable.unpause(task=alone)
+    env.run_until_idle()
+    assert held.get(timeout=1) == "held"
+
+
+@pytest.mark.parametrize(
+    ("target", "begun"), [({"task": "paused.work"}, True), ({"orchestrator": "paused.run"}, False)]
+)
+def test_the_time_of_a_whole_run_goes_on(env, target, begun):
+    durable.pause(**target)
+    held = env.start(run.s(), timeout=60)
+    env.advance(HOUR)
+    assert (held.refresh().runtime_status is RuntimeStatus.FAILED) is begun
+    durable.unpause(**target)
+    env.run_until_idle()
+    assert isinstance(held.refresh().failure, OrchestrationTimeout) is begun
+    assert ran == ([] if begun else ["it"])  # its time begins with it
 
 
 def test_time_limits_of_held_attempts_count_from_when_they_are_let_go(env):

@@ -65,6 +65,17 @@ def test_a_share_of_the_ids_gets_the_version_and_a_larger_one_takes_none_out(env
     assert env.start(flow).refresh().version == "3"
 
 
+@pytest.mark.parametrize("share", [0, 0.5, 1])
+def test_what_is_ramped_alone_gets_all_starts(share):
+    with durable_environment(application("1")) as env:
+        env.durable.ramp(NAME, "1", share=share)
+        assert started(env, 4) == ["1"] * 4
+        (parent,) = [env.start(env.durable.app.signature("ramps.parent", args=(2,)))]
+        env.advance(minutes=2)
+        assert parent.refresh().output == ["1"] * 2
+        assert [use.share for use in env.durable.versions() if use.name == NAME] == [share]
+
+
 def test_a_start_that_names_a_version_gets_it(env):
     env.durable.ramp(NAME, "1")
     assert started(env, 1, version="2") == ["2"]

@@ -71,6 +71,7 @@ JOINED = {
     **{
         f"activity_limits.{name}": {"durable_outbox"}
         for name in (
+            "BY_TASK",
             "HEADS",
             "HEADS_BY_STEPS",
             "LANE",
