@@ -18,9 +18,20 @@ from ..engine.runtime import Runtime
 from ..engine.schedules import check_of
 from ..engine.start import StartRequest
 from ..engine.store_ports import Store
-from .schedule import TRIES, Schedule, check_name, moves_too_fast, planned
+from ..engine.writes import NewInstance
+from .schedule import TRIES, Schedule, check_name, moves_too_fast
+from .schedule_rows import paused, planned
 
-__all__ = ["check_request", "cron_text", "declare_schedule"]
+__all__ = [
+    "check_request",
+    "create_schedule",
+    "cron_text",
+    "declare_schedule",
+    "defined_row",
+    "sample_of",
+    "shown_of",
+    "times_in",
+]
 
 _SHORTEST = 100_000  # microseconds between two ticks
 _LONGEST = 100 * 366 * 86_400 * 1_000_000
@@ -57,6 +68,79 @@ def declare_schedule(
 
     ``is_declared`` is True of an entry of ``beat_schedule``.
     """
+    runtime: Runtime = app.durable.runtime
+    row = defined_row(
+        app,
+        name,
+        request,
+        cron=cron,
+        interval=interval,
+        tz=tz,
+        overlap=overlap,
+        catch_up=catch_up,
+        jitter=jitter,
+        is_declared=is_declared,
+    )
+    with runtime.client.auditor.around(SCHEDULE, name, "declare", None, shown_of(row)):
+        return Schedule(app, _write(runtime.store, planned(row, row.created_at)))
+
+
+def create_schedule(
+    app: Celery,
+    name: str,
+    request: StartRequest,
+    *,
+    is_paused: bool = False,
+    reason: str | None = None,
+    **definition: Any,
+) -> Schedule | None:
+    """Make a schedule that is not there yet; None if there is one of this name.
+
+    Args:
+        app: whose it is.
+        name: of the schedule.
+        request: for what it starts.
+        is_paused: whether it begins paused.
+        reason: why.
+        **definition: what ``Durable.schedule`` takes beside.
+
+    Raises:
+        ValueError: the definition cannot be used.
+        PayloadError: an argument cannot be encoded.
+    """
+    runtime: Runtime = app.durable.runtime
+    row = defined_row(app, name, request, **definition)
+    row = paused(row, reason) if is_paused else planned(row, row.created_at)
+    shown = shown_of(row) | ({"paused": True} if is_paused else {})
+    with runtime.client.auditor.around(SCHEDULE, name, "declare", reason, shown):
+        return Schedule(app, row) if runtime.store.schedules.insert(row) else None
+
+
+def shown_of(row: ScheduleRow) -> dict[str, Any]:
+    """Return what the audit trail keeps of a definition."""
+    every = row.every and row.every / 1e6
+    return {"orchestrator": row.orchestrator, "cron": row.cron, "interval": every}
+
+
+def defined_row(
+    app: Celery,
+    name: str,
+    request: StartRequest,
+    *,
+    cron: Any = None,
+    interval: Any = None,
+    tz: Any = None,
+    overlap: Overlap = "skip",
+    catch_up: Interval = 60,
+    jitter: Interval = 0,
+    is_declared: bool | None = None,
+) -> ScheduleRow:
+    """Return a schedule of this definition, without a next tick.
+
+    Raises:
+        ValueError: the definition cannot be used.
+        PayloadError: an argument cannot be encoded.
+    """
     refuse_inside_orchestrator("durable.schedule()")
     runtime: Runtime = app.durable.runtime
     check_name(name)
@@ -67,13 +151,11 @@ def declare_schedule(
     check_request(request)
     if overlap not in get_args(Overlap):
         raise ValueError(f"overlap must be 'skip', 'buffer', 'cancel' or 'allow', not {overlap!r}")
-    line, every, timezone = _timing(app, cron, interval, tz)
+    line, every, timezone = times_in(app, cron, interval, tz)
     times = {"catch_up": _length(catch_up, "catch_up"), "jitter": _length(jitter, "jitter")}
-    # no client waits for replies
-    canvas = CanvasOptions(request.canvas).without_reply().kept
-    sample = runtime.client.prepare(replace(request, canvas=canvas))
+    sample = sample_of(runtime, request)
     now = runtime.store.now()
-    row = ScheduleRow(
+    return ScheduleRow(
         name,
         sample.name,
         sample.input,
@@ -99,9 +181,12 @@ def declare_schedule(
         catch_up=times["catch_up"],
         jitter=times["jitter"],
     )
-    shown = {"orchestrator": row.orchestrator, "cron": line, "interval": every and every / 1e6}
-    with runtime.client.auditor.around(SCHEDULE, name, "declare", None, shown):
-        return Schedule(app, _write(runtime.store, planned(row, now)))
+
+
+def sample_of(runtime: Runtime, request: StartRequest) -> NewInstance:
+    """Return an instance as each tick makes one: no client waits for its reply."""
+    canvas = CanvasOptions(request.canvas).without_reply().kept
+    return runtime.client.prepare(replace(request, canvas=canvas))
 
 
 def _write(store: Store, new: ScheduleRow) -> ScheduleRow:
@@ -148,7 +233,13 @@ def check_request(request: StartRequest) -> None:
         )
 
 
-def _timing(app: Celery, cron: Any, interval: Any, tz: Any) -> tuple[str | None, int | None, str]:
+def times_in(app: Celery, cron: Any, interval: Any, tz: Any) -> tuple[str | None, int | None, str]:
+    """Return a crontab line or an interval in microseconds, and the time zone.
+
+    Raises:
+        ValueError: they cannot be used.
+        TypeError: one is of another type.
+    """
     if (cron is None) == (interval is None):
         raise ValueError(
             "a schedule has either cron= or interval=, and this one has"

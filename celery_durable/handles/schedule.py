@@ -9,7 +9,6 @@ from __future__ import annotations
 import uuid
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any, Final
 
@@ -22,10 +21,11 @@ from ..core.times import EPOCH, as_microseconds
 from ..engine.audit import SCHEDULE
 from ..engine.due import Overlap, ScheduleRow
 from ..engine.runtime import Runtime
-from ..engine.schedules import check_of, instance_of, tick_id, times_of
+from ..engine.schedules import instance_of, tick_id, times_of
 from ..errors import ConfigurationError, DurableError, InvalidState, ScheduleNotFound
 from .aio import twin
 from .orchestration import Orchestration
+from .schedule_rows import paused, resumed
 
 __all__ = [
     "TRIES",
@@ -34,7 +34,7 @@ __all__ = [
     "find_schedule",
     "list_schedules",
     "moves_too_fast",
-    "planned",
+    "row_of_schedule",
 ]
 
 #: How often a change is tried again that another process was faster than.
@@ -177,15 +177,7 @@ class Schedule:
         Example:
             >>> schedule.pause(reason="stocktaking")
         """
-
-        def pause(row: ScheduleRow, now: int) -> ScheduleRow:
-            return (
-                row
-                if row.is_paused
-                else replace(row, is_paused=True, reason=reason, next_at=None, check_at=None)
-            )
-
-        return self._change("pause", pause, reason)
+        return self._change("pause", lambda row, now: paused(row, reason), reason)
 
     def resume(self) -> Schedule:
         """Go on with the next tick from now; those of the pause are not made up for.
@@ -204,9 +196,7 @@ class Schedule:
                     f"schedule {row.name!r} is undeclared: no living worker has it in its"
                     " beat_schedule. Start one that has; it lets the schedule go on"
                 )
-            return (
-                planned(replace(row, is_paused=False, reason=None), now) if row.is_paused else row
-            )
+            return resumed(row, now)
 
         return self._change("resume", resume)
 
@@ -354,10 +344,9 @@ def list_schedules(app: Celery) -> list[Schedule]:
     return [Schedule(app, row) for row in runtime.store.schedules.list_all()]
 
 
-def planned(row: ScheduleRow, now: int) -> ScheduleRow:
-    """Return a schedule whose next tick is the first one after ``now``."""
-    next_at = times_of(row).after(now)
-    return replace(row, next_at=next_at, check_at=check_of(next_at, row.waiting_at, now))
+def row_of_schedule(schedule: Schedule) -> ScheduleRow:
+    """Return what a handle has read last."""
+    return schedule._row
 
 
 def _fetch(runtime: Runtime, name: str) -> ScheduleRow:

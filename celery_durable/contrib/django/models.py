@@ -401,6 +401,7 @@ class Schedule(StoreModel):
         ordering: tuple[str, ...] = ("name",)
         verbose_name: Any = _("schedule")
         verbose_name_plural: Any = _("schedules")
+        default_permissions: tuple[str, ...] = ("view", "add", "change")
         permissions: tuple[tuple[str, str], tuple[str, str], tuple[str, str], tuple[str, str]] = (
             ("pause_schedule", "Can pause schedules"),
             ("resume_schedule", "Can resume schedules"),

@@ -227,7 +227,7 @@ def test_each_verb_is_offered_to_whom_it_is_permitted(shop: Site) -> None:
 
 
 def test_rows_are_not_added_changed_or_deleted(shop: Site) -> None:
-    assert shop.client.get(shop.address("instance_add")).status_code == 403
+    assert shop.client.get(shop.address("entity_add")).status_code == 403
     assert (
         shop.client.post(shop.address("instance_delete", "done-1"), {"post": "yes"}).status_code
         == 403

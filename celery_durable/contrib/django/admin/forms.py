@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,48 +9,17 @@ from django import forms
 from django.utils.translation import gettext_lazy as _
 
 from ....engine.verb import Argument, Kind, Surface, Verb
+from .inputs import LINE, JsonField
 
 __all__ = ["ReasonForm", "form_of", "given_in"]
-
-_LINE = {"class": "vTextField", "autocomplete": "off"}
-_LINES = {"rows": 6, "class": "vLargeTextField", "spellcheck": "false"}
 
 
 class ReasonForm(forms.Form):
     """Asks for a reason, which may not be left out."""
 
     reason: forms.CharField = forms.CharField(
-        label=_("Reason"), max_length=500, widget=forms.TextInput(attrs=_LINE)
+        label=_("Reason"), max_length=500, widget=forms.TextInput(attrs=LINE)
     )
-
-
-class JsonField(forms.CharField):
-    """A value as strict JSON; nothing is null."""
-
-    def clean(self, value: Any) -> Any:
-        """Return the value of the text."""
-        text = super().clean(value)
-        if not text:
-            return None
-        try:
-            found = json.loads(text, parse_constant=_refuse)
-            json.dumps(found, ensure_ascii=False).encode()
-        except RecursionError:
-            raise forms.ValidationError(_("This is nested too deeply."))
-        except json.JSONDecodeError as error:
-            raise forms.ValidationError(
-                _("This is not JSON: %(problem)s in line %(line)s, column %(column)s."),
-                params={"problem": error.msg, "line": error.lineno, "column": error.colno},
-            )
-        except ValueError as error:
-            raise forms.ValidationError(
-                _("This is not JSON: %(problem)s."), params={"problem": error}
-            )
-        return found
-
-
-def _refuse(constant: str) -> None:
-    raise ValueError(f"{constant} is no JSON value")
 
 
 def form_of(verb: Verb) -> type[ReasonForm]:
@@ -73,13 +41,12 @@ def _field(argument: Argument) -> forms.Field:
     if argument.kind is Kind.NUMBER:
         return forms.IntegerField(**common, initial=argument.default)
     if argument.kind is Kind.JSON:
-        widget = forms.Textarea(attrs=_LINES)
-        return JsonField(**common, max_length=argument.longest, widget=widget)
+        return JsonField(**common, max_length=argument.longest)
     return forms.CharField(
         **common,
         strip=not argument.is_required,  # a name is taken as it is written
         max_length=argument.longest,
-        widget=forms.TextInput(attrs=_LINE),
+        widget=forms.TextInput(attrs=LINE),
     )
 
 

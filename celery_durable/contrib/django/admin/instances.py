@@ -29,6 +29,7 @@ from .history import EVENTS_PER_PAGE, history_table
 from .pages import age_of, only_post
 from .payloads import pretty, shown_payload
 from .secrecy import without_messages, without_notes
+from .starting import StartingAdmin
 from .verbs import Verb, admin_verbs
 
 __all__ = ["InstanceAdmin"]
@@ -48,15 +49,16 @@ _PAYLOADS = {
 }
 
 
-class InstanceAdmin(ApplyingAdmin):
+class InstanceAdmin(StartingAdmin, ApplyingAdmin):
     """The admin of orchestrations; every row comes from ``durable.find`` and ``durable.get``."""
 
     list_template = "instances.html"
     page_template = "instance.html"
 
     def own_urls(self) -> list[Any]:
-        """Return the addresses of the verbs and of the payloads."""
+        """Return the addresses of starts, of the verbs and of the payloads."""
         return [
+            self.own_path("add/", self.start_view, "add"),
             self.own_path("apply/", self.apply_view, "apply"),
             self.own_path("unpause/", self.unpause_view, "unpause"),
             self.own_path("<path:object_id>/payload/<slug:which>/", self.payload_view, "payload"),
@@ -84,6 +86,7 @@ class InstanceAdmin(ApplyingAdmin):
             "names": self._names(),
             "tally": self._tally(),
             "title": _("Orchestrations"),
+            "add_url": self.address("add") if self.has_add_permission(request) else None,
         }
         if not form.is_valid():
             return context

@@ -1,5 +1,5 @@
-"""Schedules in the admin: the list, the page of one, and pausing, resuming, triggering and deleting
-them.
+"""Schedules in the admin: the list, the page of one, making and changing them, and pausing,
+resuming, triggering and deleting them.
 """
 
 from __future__ import annotations
@@ -17,11 +17,14 @@ from django.utils.translation import gettext as _t
 from django.utils.translation import gettext_lazy as _
 
 from ....errors import DurableError
-from ....handles.schedule import Schedule
+from ....handles.schedule import Schedule, row_of_schedule
 from .addresses import quoted, unquoted
 from .filters import STATUS_LABELS
 from .forms import ReasonForm
-from .pages import ClosedAdmin, only_post
+from .inputs import length_text
+from .pages import only_post
+from .payloads import Payload, shown_payload
+from .schedule_editing import EditingAdmin, why_read_only
 
 __all__ = ["SCHEDULE_VERBS", "ScheduleAdmin"]
 
@@ -90,15 +93,15 @@ SCHEDULE_VERBS: Mapping[str, ScheduleVerb] = {
 }
 
 
-class ScheduleAdmin(ClosedAdmin):
+class ScheduleAdmin(EditingAdmin):
     """The admin of schedules."""
 
     list_template = "schedules.html"
     page_template = "schedule.html"
 
     def own_urls(self) -> list[Any]:
-        """Return the address of the verbs."""
-        return [self.own_path("apply/", self.apply_view, "apply")]
+        """Return the addresses of the forms and of the verbs."""
+        return [*self.form_urls(), self.own_path("apply/", self.apply_view, "apply")]
 
     def read_one(self, key: str) -> Schedule:
         """Return the schedule of this name."""
@@ -107,7 +110,8 @@ class ScheduleAdmin(ClosedAdmin):
     def list_context(self, request: HttpRequest) -> dict[str, Any]:
         """Return all schedules."""
         rows = [self._row(each) for each in self.durable.schedules()]
-        return {"title": _t("Schedules"), "rows": rows}
+        add_url = self.address("add") if self.has_add_permission(request) else None
+        return {"title": _t("Schedules"), "rows": rows, "add_url": add_url}
 
     def _row(self, schedule: Schedule) -> dict[str, Any]:
         last_id = schedule.last_id
@@ -128,8 +132,14 @@ class ScheduleAdmin(ClosedAdmin):
             if _may_look(self, request)
             else []
         )
+        may_edit = self.has_change_permission(request)
         return {
             **self._row(schedule),
+            "catch_up": length_text(row_of_schedule(schedule).catch_up),
+            "jitter": length_text(row_of_schedule(schedule).jitter),
+            "why_read_only": why_read_only(self.durable, schedule),
+            "edit_url": self.address("edit", key) if may_edit else None,
+            "input": self._input(schedule) if self.may_see_payloads(request) else None,
             "verbs": [
                 verb
                 for verb in SCHEDULE_VERBS.values()
@@ -149,6 +159,16 @@ class ScheduleAdmin(ClosedAdmin):
                 f"{self.address('changelist', model='instance')}?{urlencode({'q': prefix})}"
             ),
         }
+
+    def _input(self, schedule: Schedule) -> Payload:
+        """Return what it starts with, as the page shows it."""
+        codec, text = self.durable.runtime.codec, row_of_schedule(schedule).input
+
+        def read() -> dict[str, Any]:
+            args, kwargs = codec.decode(text)
+            return {"args": args, "kwargs": kwargs}
+
+        return shown_payload("input", _t("Arguments"), read)
 
     @only_post
     def apply_view(self, request: HttpRequest) -> HttpResponseBase:

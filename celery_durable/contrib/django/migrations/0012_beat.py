@@ -1,4 +1,6 @@
-"""Schedules of ``beat_schedule``, and which worker declares which."""
+"""Schedules of ``beat_schedule``, which worker declares which, and permissions to make and change
+schedules.
+"""
 
 from typing import Any, ClassVar
 
@@ -16,5 +18,21 @@ class Migration(migrations.Migration):
         ),
         migrations.AddField(
             "schedule", "is_declared", models.BooleanField(null=True, verbose_name="declared")
+        ),
+        migrations.AlterModelOptions(
+            name="schedule",
+            options={
+                "default_permissions": ("view", "add", "change"),
+                "managed": False,
+                "ordering": ("name",),
+                "permissions": (
+                    ("pause_schedule", "Can pause schedules"),
+                    ("resume_schedule", "Can resume schedules"),
+                    ("trigger_schedule", "Can start orchestrations of schedules now"),
+                    ("delete_schedule", "Can delete schedules"),
+                ),
+                "verbose_name": "schedule",
+                "verbose_name_plural": "schedules",
+            },
         ),
     ]
