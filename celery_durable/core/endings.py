@@ -7,14 +7,16 @@ from __future__ import annotations
 import asyncio
 import threading
 
-__all__ = ["Expired", "is_own"]
+__all__ = ["Withdrawn", "is_own"]
 
 _FOREIGN = ("celery_durable.", "celery.", "gevent.", "greenlet", "eventlet.")
 _PROCESS_ENDS = ("_shutdown_cleanup", "billiard.common")  # a signal to a child of the pool
 
 
-class Expired(Exception):
-    """An execution has not begun in time: it ends as canceled, for this reason."""
+class Withdrawn(Exception):
+    """An execution has not begun in time, or wants no result: it ends as canceled, for this
+    reason.
+    """
 
 
 def is_own(error: BaseException, *, is_worker: bool = False) -> bool:

@@ -13,7 +13,7 @@ from importlib import import_module
 from typing import Any
 
 from .._errors import ActivityError, ActivityTimeout, ConfigurationError
-from .endings import Expired
+from .endings import Withdrawn
 from .kinds.call import CallOptions
 from .kinds.calling import leaf
 from .retry import Interval, RetryPolicy, in_microseconds
@@ -23,6 +23,7 @@ __all__ = [
     "TASK",
     "TaskOptions",
     "carrier_of",
+    "raise_if_ignored",
     "refuse_start",
     "run_plain_task",
     "shown_version",
@@ -30,6 +31,8 @@ __all__ = [
 
 #: Stored in the place of a version; no version is called that.
 TASK = "@task"
+#: The type of the error that an activity has raised by Celery's ``Ignore``.
+IGNORED = "celery.exceptions.Ignore"
 #: The Celery task whose messages take the turns.
 CARRIER = "celery_durable.task"
 
@@ -97,27 +100,40 @@ class TaskOptions:
 
 
 async def run_plain_task(ctx: Any, /, *args: Any, **kwargs: Any) -> Any:
-    """Run one activity and return its result; None if it says by ``Ignore`` that it has none."""
+    """Run one activity and return its result; one that says by ``Ignore`` that it has none ends as
+    canceled.
+    """
     host = ctx._host
     chosen = TaskOptions.of_kept(host.info.task)
     signature = {"task": ctx.name, "args": args, "kwargs": kwargs, "options": dict(chosen.options)}
     options = CallOptions(
-        retry=chosen.retry, timeout=chosen.timeout, heartbeat_timeout=chosen.heartbeat_timeout
+        retry=_unless_withdrawn(chosen.retry),
+        timeout=chosen.timeout,
+        heartbeat_timeout=chosen.heartbeat_timeout,
     )
     if chosen.expires is not None:
         within = max(chosen.expires - host.now, 0)
-        options = replace(options, retry=_unless_late(chosen.retry), first_start_timeout=within)
+        options = replace(options, first_start_timeout=within)
     try:
         return await leaf(host, signature, options).future
     except ActivityTimeout as error:
         if _is_late(error):
-            raise Expired("expired") from None
+            raise Withdrawn("expired") from None
         raise
     except ActivityError as error:
-        if error.type != "celery.exceptions.Ignore":
-            raise
-        ctx.logger.info("the task has no result, as it wishes: %s", error)
-        return None
+        raise_if_ignored(error)
+        raise
+
+
+def raise_if_ignored(error: ActivityError) -> None:
+    """Let an execution end as canceled, one of whose tasks raised Celery's ``Ignore``: neither its
+    success nor its failure is to be told to anybody.
+
+    Raises:
+        Withdrawn: it is the error of one.
+    """
+    if error.type == IGNORED:
+        raise Withdrawn(error.message or str(error)) from None
 
 
 def _is_late(error: BaseException) -> bool:
@@ -126,12 +142,18 @@ def _is_late(error: BaseException) -> bool:
     return is_timeout and getattr(error, "attempt", None) == 1
 
 
-def _unless_late(policy: RetryPolicy | None) -> RetryPolicy | None:
-    """Return a policy that does not try again what has expired."""
+def _unless_withdrawn(policy: RetryPolicy | None) -> RetryPolicy | None:
+    """Return a policy that does not try again what has expired, or wants no result."""
     if policy is None:
         return None
     own = policy.retry_if
-    return replace(policy, retry_if=lambda e: not _is_late(e) and (own is None or bool(own(e))))
+
+    def may_follow(error: BaseException) -> bool:
+        if _is_late(error) or getattr(error, "type", None) == IGNORED:
+            return False
+        return own is None or bool(own(error))
+
+    return replace(policy, retry_if=may_follow)
 
 
 async def refuse_start(ctx: Any, /, *_: Any, **__: Any) -> None:

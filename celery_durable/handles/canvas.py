@@ -11,6 +11,7 @@ from datetime import datetime
 from typing import Any, Final
 
 from ..core.canvas import first_of, with_first, with_options
+from ..core.plain_task import raise_if_ignored
 from ..engine.start import IfExists
 from ..errors import ActivityError
 from .aio import twin
@@ -24,15 +25,13 @@ ORCHESTRATOR = "celery_durable.canvas"
 async def run_canvas(ctx: Any, signature: Mapping[str, Any]) -> Any:
     """Run a canvas and return its result, as ``.get()`` of the canvas would.
 
-    None if a member said by ``Ignore`` to stop here.
+    It ends as canceled if a member said by ``Ignore`` to stop here.
     """
     try:
         return await ctx.call(signature)
     except ActivityError as error:
-        if error.type != "celery.exceptions.Ignore":
-            raise
-        ctx.logger.info("the canvas stops here, as one of its tasks wishes: %s", error)
-        return None
+        raise_if_ignored(error)
+        raise
 
 
 class DurableCanvas:

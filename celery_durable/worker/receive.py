@@ -182,7 +182,7 @@ class Receiver:
             request=request,
             terminated=record.status is RuntimeStatus.TERMINATED,
             signum=None,
-            expired=False,
+            expired=record.reason == "expired",
         )
         raise Ignore
 

@@ -530,8 +530,8 @@ def test_a_task_stops_a_canvas(growing: Any) -> None:
         chord([add.s(1), stop.s()], same.s()),
     ):
         run = growing.durable.canvas(canvas).delay()
-        assert run.get(timeout=300) is None
-        assert run.refresh().runtime_status == "COMPLETED"
+        assert run.get(timeout=300, propagate=False).reason == "ignored: enough"
+        assert run.refresh().runtime_status == "CANCELED"
 
 
 def test_a_task_that_rejects_says_why(growing: Any) -> None:

@@ -92,9 +92,10 @@ def retrying(self):
     return self.request.retries
 
 
-@app.task(name="plain.silent", durable=True)
+@app.task(name="plain.silent", durable=True, durable_retry=RetryPolicy(max_attempts=3))
 def silent():
-    raise Ignore
+    ran.append("silent")
+    raise Ignore("nothing to do")
 
 
 @app.task(name="plain.replaced", bind=True, durable=True)
@@ -230,11 +231,14 @@ def test_what_it_is_replaced_by_gives_its_outcome(env):
     assert durable.get(run.id).output == "done"
 
 
-def test_ignore_is_no_result(env):
-    run = silent.delay()
-    env.run_until_idle()
-    assert durable.get(run.id).runtime_status is RuntimeStatus.COMPLETED
-    assert durable.get(run.id).output is None
+def test_one_that_ignores_is_neither_a_success_nor_a_failure_nor_tried_again(env):
+    run = silent.apply_async(link=add.si(1, 1), link_error=add.si(2, 2))
+    env.advance(HOUR)
+    seen = durable.get(run.id)
+    assert (seen.runtime_status, ran) == (RuntimeStatus.CANCELED, ["silent"])
+    assert (seen.reason, seen.output, seen.failure) == ("ignored: nothing to do", None, None)
+    with pytest.raises(OrchestrationRevoked, match="nothing to do"):
+        seen.get(timeout=1)
 
 
 def test_within_an_orchestration_it_is_an_activity_without_its_defaults(env):

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 from ..._errors import DurableError, ForbiddenOperation, OrchestrationTimeout, PayloadError
 from ..commands import Command
 from ..decision import Decision
-from ..endings import Expired
+from ..endings import Withdrawn
 from ..history import Event, EventKind
 from ..ports import Host
 from ..run_limit import RunLimit
@@ -292,7 +292,7 @@ class Lifecycle(Kind):
         if main.cancelled() and self._has_timed_out:
             return self._fail(self._timed_out())
         error = _canceled_by_itself(main) if main.cancelled() else main.exception()
-        if isinstance(error, Expired):
+        if isinstance(error, Withdrawn):
             return self._end(CancelExecution(host.next_number(), str(error)))
         if isinstance(error, ContinueAsNewRequested):
             return self._continue_as_new(error)
