@@ -64,6 +64,8 @@ class Dispatcher:
         self.activities([*activity_rows(commit, root_id), *committed.released])
         if commit.has_limited:
             self.let_in()
+        elif commit.clears or commit.canceled_commands:
+            self.let_in_eagerly()
         self._own_turns(instance, commit, committed)
         self._children(instance, commit, committed)
         self.turns_of([*commit.other_inboxes, *committed.left], committed.now)
@@ -153,6 +155,11 @@ class Dispatcher:
     def let_in(self, *, is_likely: bool = True, notes_look: bool = False) -> None:
         """Send activities that wait for places, as far as there is room."""
         self.parts.limits.let_in(self.activities, is_likely=is_likely, notes_look=notes_look)
+
+    def let_in_eagerly(self) -> None:
+        """Do it where this process runs what it sends; elsewhere recovery soon does."""
+        if self.parts.publisher.is_eager:
+            self.let_in(is_likely=False)
 
     def activities(self, rows: Sequence[ActivityRow]) -> None:
         """Send activities; recovery soon sends those that cannot be sent now."""

@@ -156,6 +156,8 @@ class OutcomeDesk:
             self.dispatcher.follow(
                 ticket, recorded, lambda instance_id: self._take_turn(instance_id, attempt)
             )
+            if attempt is None:
+                self.dispatcher.let_in_eagerly()
         except Exception:
             log.exception(
                 "the outcome of activity %s is recorded, its turn is left to recovery",

@@ -8,6 +8,7 @@ called after the commit that decided what is sent. What the engine needs of the 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from enum import Enum, auto
 from typing import Any, Protocol, TypeVar
 
@@ -79,6 +80,10 @@ class Routing(Protocol):
         """Tell what an error of sending an activity means."""
 
     @property
+    def is_eager(self) -> bool:
+        """Whether this thread runs at once what is sent, as no worker does."""
+
+    @property
     def is_draining(self) -> bool:
         """Whether this thread runs at once what is sent, and is running one of those now."""
 
@@ -87,6 +92,11 @@ class Publisher(Routing, Protocol):
     """The only way out: everything is sent after the commit that decided it, and a failure to send
     is returned, never raised.
     """
+
+    def at_once(self) -> AbstractContextManager[None]:
+        """Run in this thread whatever is sent in this block, and all that comes of it, before the
+        block is left.
+        """
 
     def publish_activities(
         self, rows: Sequence[ActivityRow]

@@ -38,10 +38,11 @@ from .outbox_recovery import OutboxRecovery
 from .ports import Publisher
 from .records import ActivityAttemptId
 from .registry import Registry
+from .runtime import Runtime
 from .schedules import run_due_schedules
 from .store_ports import Store
 
-__all__ = ["Recovery"]
+__all__ = ["Recovery", "let_go"]
 
 log: logging.Logger = logging.getLogger("celery_durable.recovery")
 _SECOND = 1_000_000
@@ -267,6 +268,22 @@ class Recovery:
         Return how many rows were looked at.
         """
         return self.outbox.repair(self.batch, lost)
+
+
+def let_go(runtime: Runtime, worker_lost: Callable[[str], Exception], batch: int = 500) -> None:
+    """Let what lifted pauses hold go on at once: where this process runs what it sends, no worker's
+    recovery does.
+    """
+    runner, publisher = runtime.runner, runtime.publisher
+    inboxes = InboxRecovery(runtime.store, publisher, runtime.registry)
+    outbox = OutboxRecovery(
+        runtime.store, runner, publisher, runtime.codec, runtime.settings, worker_lost
+    )
+    with publisher.at_once():
+        while runtime.store.switches.release(batch):
+            inboxes.repair(batch)
+            outbox.repair(batch)
+        runner.dispatcher.let_in()
 
 
 def _monotonic() -> float:

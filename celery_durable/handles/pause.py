@@ -8,9 +8,12 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, ClassVar, Literal, cast
 
+from billiard.exceptions import WorkerLostError
+
 from ..core.guard import refuse_inside_orchestrator
 from ..core.names import check_text, checked_name
 from ..core.times import EPOCH
+from ..engine.recovery import let_go
 from ..engine.runtime import Runtime
 from ..engine.switches import PAUSES, Ramp, Switch, Switched, SwitchKind, until_of
 from .aio import twin
@@ -90,6 +93,8 @@ def unset_pause(runtime: Runtime, kind: str, name: str) -> bool:
     with runtime.client.auditor.around(kind, name, "unpause"):
         was_in_force = runtime.store.switches.lift(kind, name)
     runtime.runner.switches.refresh()
+    if was_in_force and runtime.publisher.is_eager:
+        let_go(runtime, WorkerLostError)
     return was_in_force
 
 

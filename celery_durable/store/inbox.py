@@ -65,9 +65,10 @@ WAKE_INBOX = Statement(
     "UPDATE durable_inbox SET check_at = CASE WHEN visible_at > :far THEN visible_at - :horizon"
     " ELSE :check_at END WHERE instance = :id AND (wake_at IS NOT NULL OR kind = 'Join')"
 )
+# by the time since which it was held, recovery sends the oldest first
 WAKE_HELD = Statement(
     "UPDATE durable_inbox SET check_at = CASE WHEN visible_at > :far THEN visible_at - :horizon"
-    " ELSE {now} END, sends = CASE WHEN visible_at > {now} THEN sends ELSE -1 END WHERE instance ="
+    " ELSE :since END, sends = CASE WHEN visible_at > {now} THEN sends ELSE -1 END WHERE instance ="
     " :instance AND (wake_at IS NOT NULL OR kind = 'Join')"
 )
 # a microsecond between two: they keep the order of their numbers

@@ -96,8 +96,8 @@ LIFTED = Statement(
     "SELECT kind, name FROM durable_switches WHERE lifted_at IS NOT NULL ORDER BY lifted_at"
 )
 OLDEST_HELD = Statement(
-    "SELECT execution, command, attempt, instance FROM durable_held WHERE kind = :kind AND name ="
-    " :name ORDER BY since, execution, command LIMIT :limit {skip_locked}"
+    "SELECT execution, command, attempt, instance, since FROM durable_held WHERE kind = :kind AND"
+    " name = :name ORDER BY since, execution, command LIMIT :limit {skip_locked}"
 )
 HAS_HELD = Statement("SELECT 1 FROM durable_held WHERE kind = :kind AND name = :name LIMIT 1")
 FORGET_HELD = ManyRows("DELETE FROM durable_held WHERE {these}", *ActivityAttemptId._fields)
@@ -260,7 +260,7 @@ class SwitchRows:
             activities = [ticket for ticket in tickets if ticket.command]
             for part in portions(activities):
                 attempts.OPEN_GATES.run(self.database, cursor, part)
-            self._wake(cursor, sorted(row[3] for row in rows if not row[1]))
+            self._wake(cursor, sorted((row[3], row[4]) for row in rows if not row[1]))
             for part in portions(tickets):
                 FORGET_HELD.run(self.database, cursor, part)
             if not rows and run(cursor, HAS_HELD, **of).fetchone() is None:
@@ -270,12 +270,13 @@ class SwitchRows:
         return self.database.transact(release)
 
     def _wake(self, cursor: Cursor, instances: list[Any]) -> None:
+        """Let recovery look at instances, each given with the time since which it was held."""
         if not instances:
             return
         horizon = self.timing.timer_horizon
         far = clock.now(self.database, cursor) + horizon
-        for instance in instances:
-            values = {"instance": instance, "far": far, "horizon": horizon}
+        for instance, since in instances:
+            values = {"instance": instance, "since": since, "far": far, "horizon": horizon}
             self.database.run(cursor, inbox.WAKE_HELD, **values)
 
 

@@ -51,6 +51,11 @@ class InlinePublisher(CeleryPublisher):
         #: Runs all that was sent.
         self.run_all: Callable[[], None] = _nothing
 
+    @property
+    def is_eager(self) -> bool:
+        """Tell that the test runs what is sent, not this thread at once."""
+        return False
+
     def may_take_turns(self, name: str, queue: str | None) -> bool:
         """Tell whether this process has the orchestrator."""
         return name in self.registry

@@ -90,6 +90,11 @@ class CeleryPublisher(CeleryRouting):
         return self.finisher.needs_finish(name, canvas, status)
 
     @property
+    def is_eager(self) -> bool:
+        """Whether this thread runs at once what is sent, as no worker does."""
+        return self.send_queue.is_eager
+
+    @property
     def is_draining(self) -> bool:
         """Whether this thread runs at once what is sent, and is running one of those now."""
         return self.send_queue.is_draining

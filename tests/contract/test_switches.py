@@ -101,6 +101,17 @@ def test_the_messages_of_a_held_instance_wait_without_a_time(store: Store) -> No
     assert [wake.instance for wake in store.recovery.due_wakes(10)] == ["i"]
 
 
+def test_held_instances_are_woken_in_the_order_in_which_they_were_held(store: Store) -> None:
+    pause, order = paused(store, "orchestrator", "orchestrator"), ["c", "a", "d", "b"]
+    executions = {id_: begin(store, id_) for id_ in reversed(order)}
+    for id_ in order:
+        store.inbox.put([event(id_, check_after=SECOND)])
+        assert store.switches.hold_turns(id_, executions[id_], pause)
+    store.switches.lift("orchestrator", "orchestrator")
+    assert store.switches.release(10) == 4
+    assert [wake.instance for wake in store.recovery.due_wakes(10)] == order
+
+
 def test_holding_and_lifting_at_once_leaves_nothing_behind(store: Store) -> None:
     made = [activity(number, is_sent=True) for number in range(1, 13)]
     each = tickets(begin(store, activities=made), 12)

@@ -63,6 +63,7 @@ class RecordingPublisher:
         self.finished: list[tuple[str, RuntimeStatus]] = []
         self.sends: dict[str, int] = {}
         self.is_broken = False
+        self.is_eager = False
 
     def place(
         self, name: str, options: Mapping[str, Any], arguments: Any

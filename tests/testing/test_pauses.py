@@ -232,6 +232,17 @@ def test_the_time_of_a_whole_run_goes_on(env, target, begun):
     assert ran == ([] if begun else ["it"])  # its time begins with it
 
 
+@pytest.mark.parametrize("target", [{"orchestrator": "paused.run"}, {"queue": "celery"}], ids=str)
+def test_held_orchestrations_go_on_in_their_old_order(env, target):
+    durable.pause(**target)
+    for name in "fbdaec":
+        env.start(run.s(name), instance_id=name)
+        env.advance(1)
+    durable.unpause(**target)
+    env.run_until_idle()
+    assert ran == list("fbdaec")
+
+
 def test_time_limits_of_held_attempts_count_from_when_they_are_let_go(env):
     durable.pause(task=work)
     held = env.start(limited.s())
