@@ -12,8 +12,11 @@ from django.utils.text import capfirst
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
-from ....errors import DurableError
+from ....engine.verbs.events import RAISE_EVENT
+from ....errors import DurableError, InstanceNotFound
+from ....inspection.awaiting import EVENT, awaited_by
 from .chosen import Chosen, ids_of
+from .events import OfferingForm, offering_form
 from .filters import STATUS_LABELS
 from .forms import ReasonForm, form_of, given_in
 from .pages import ClosedAdmin, only_post
@@ -43,14 +46,17 @@ class ApplyingAdmin(ClosedAdmin):
             messages.warning(request, _("Select at least one orchestration."))
             return HttpResponseRedirect(self._back(request))
         has_answer = "confirm" in request.POST
-        form = form_of(verb.row)(request.POST if has_answer else None)
+        form = self._form_of(verb, chosen)(request.POST if has_answer else None)
         if not has_answer or not form.is_valid():
             return self._confirmation(request, verb, chosen, form)
+        ids = chosen.ids()
+        if isinstance(form, OfferingForm):
+            ids = [form.target(ids[0])]
         try:
             outcomes = apply(
                 self.durable,
                 verb,
-                chosen.ids(),
+                ids,
                 self._signed(request, form),
                 given_in(verb.row, form.cleaned_data),
                 shows_errors=self.may_see_payloads(request),
@@ -60,6 +66,20 @@ class ApplyingAdmin(ClosedAdmin):
             return self._confirmation(request, verb, chosen, form)
         self._report(request, verb, outcomes, form.cleaned_data["reason"])
         return HttpResponseRedirect(self._back(request, verb, outcomes))
+
+    def _form_of(self, verb: Verb, chosen: Chosen) -> type[ReasonForm]:
+        """Return the form that asks; an event for one orchestration is chosen from those that it
+        waits for.
+        """
+        ids = chosen.ids(2)
+        if verb.name == RAISE_EVENT.name and len(ids) == 1:
+            try:
+                offered = awaited_by(self.durable.get(ids[0]), EVENT)
+            except (InstanceNotFound, ValueError):
+                offered = []  # what comes of it says so
+            if offered:
+                return offering_form(verb.row, ids[0], offered)
+        return form_of(verb.row)
 
     def _confirmation(
         self, request: HttpRequest, verb: Verb, chosen: Chosen, form: ReasonForm
@@ -114,6 +134,8 @@ class ApplyingAdmin(ClosedAdmin):
         }
         self.log(request, done, message, DELETION if verb.row.deletes else CHANGE)
         if done:
+            if len(done) == 1 and done != ids_of(request.POST)[:1] and "all" not in request.POST:
+                messages.info(request, _("It was done to the sub-orchestration %s.") % done[0])
             text = ngettext(
                 "%(count)d orchestration was %(done)s.",
                 "%(count)d orchestrations were %(done)s.",

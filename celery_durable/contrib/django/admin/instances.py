@@ -23,6 +23,7 @@ from ....inspection.failures import FailureView, failure_of
 from ....inspection.timeline import since_rewind, timeline_of
 from .addresses import quoted, unquoted
 from .applying import ApplyingAdmin
+from .asking import AskingAdmin
 from .audit import audit_rows
 from .filters import STATUS_LABELS, FilterForm
 from .history import EVENTS_PER_PAGE, history_table
@@ -49,7 +50,7 @@ _PAYLOADS = {
 }
 
 
-class InstanceAdmin(StartingAdmin, ApplyingAdmin):
+class InstanceAdmin(StartingAdmin, AskingAdmin, ApplyingAdmin):
     """The admin of orchestrations; every row comes from ``durable.find`` and ``durable.get``."""
 
     list_template = "instances.html"
@@ -61,6 +62,7 @@ class InstanceAdmin(StartingAdmin, ApplyingAdmin):
             self.own_path("add/", self.start_view, "add"),
             self.own_path("apply/", self.apply_view, "apply"),
             self.own_path("unpause/", self.unpause_view, "unpause"),
+            self.own_path("<path:object_id>/ask/", self.ask_view, "ask"),
             self.own_path("<path:object_id>/payload/<slug:which>/", self.payload_view, "payload"),
         ]
 
@@ -214,6 +216,7 @@ class InstanceAdmin(StartingAdmin, ApplyingAdmin):
             "payloads": self._payloads(run, key) if may_see else [],
             "verbs": [verb for verb in self._verbs(request) if verb.fits(run)],
             "apply_url": self.address("apply"),
+            "ask_url": self.ask_url(request, run),
             "part": quoted(key),
             "audit": audit_rows(self, request, run.audit(_MOST_ENTRIES)),
             **self._children(request, key),
