@@ -1,0 +1,3 @@
+"""A deployment in steps: workers of an older commit beside those of this one, on one store and one
+broker.
+"""
