@@ -82,6 +82,13 @@ class Settings:
     #: The names of message headers that travel with an orchestration: captured where it is started,
     #: and in every message of its turns, activities and sub-orchestrations.
     propagate: tuple[str, ...] = ()
+    #: What encodes, and decodes, all payloads, failures and reasons in the store, and arguments of
+    #: activities in messages: an object with ``encode`` and ``decode`` from bytes to bytes, such as
+    #: ``FernetCodec``, or its import path. None: they are kept as they are.
+    codec: Any = field(default=None, repr=False)
+    #: Where payloads are kept that are too large for the database: a folder's URL as fsspec takes
+    #: it (``s3://bucket/durable``), a ``PayloadStore``, or its import path. None: in the database.
+    payload_store: Any = field(default=None, repr=False)
     #: Names of tasks, or patterns as of ``fnmatch``, whose ``.delay()`` is a durable start, unless
     #: they say ``durable=False``.
     tasks: tuple[str, ...] = ()

@@ -14,6 +14,7 @@ import sqlalchemy as sa
 
 from ..store.runner import Cursor, Runner
 from ..store.statements import Statement
+from ..store.vault import Vault
 
 __all__ = ["CallersDriver", "can_join"]
 
@@ -37,6 +38,7 @@ class CallersDriver(Runner):
         self.family: str = database.family
         self.options: dict[str, Any] = database.options
         self.largest_packet: int | None = None  # it cannot be told beforehand: the server refuses
+        self.vault: Vault | None = database.vault
         self._dialect = dialect
 
     @property
@@ -44,10 +46,12 @@ class CallersDriver(Runner):
         """That of the caller's engine."""
         return self._dialect
 
-    def run(self, cursor: Cursor, statement: Statement, **parameters: Any) -> Cursor:
+    def run_unsealed(
+        self, cursor: Cursor, statement: Statement, parameters: Mapping[str, Any]
+    ) -> Cursor:
         """Run one statement and return the cursor."""
         if self._dialect.paramstyle != "numeric_dollar":
-            return super().run(cursor, statement, **parameters)
+            return super().run_unsealed(cursor, statement, parameters)
         sql, order = statement.compiled(self)
         cursor.execute(*_typed(sql, [parameters[name] for name in order or ()]))
         return cursor

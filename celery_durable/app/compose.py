@@ -19,11 +19,13 @@ from ..settings import read_settings
 from ..store import Store, open_store
 from ..worker.publisher import CeleryPublisher
 from ..worker.runtime import Runtime
+from ..worker.sealing import CONTENT_TYPE
 from ..worker.task_events import TaskEvents
 from ..worker.task_limits import CeleryTasks
 from ..worker.telemetry_events import EventSender
 from .archiving import LazyArchive
 from .session import CallersTransactions
+from .vaults import vault_of
 
 __all__ = ["compose"]
 
@@ -70,6 +72,7 @@ def compose(
             " give the propagator another key"
         )
     store = open_store(settings) if store is None else store
+    store.database.vault = vault_of(settings)
     live = LiveExecutions(settings.cache_size)
     publisher = (publisher_class or CeleryPublisher)(
         app,
@@ -92,6 +95,10 @@ def compose(
         app, settings, store, registry, codec, live, publisher, engine, client, task_events
     )
     runtime.events = events
+    if store.database.vault is not None and (codec_of := store.database.vault.codec) is not None:
+        runtime.message_codec = publisher.activity_sender.message_codec = codec_of
+        if CONTENT_TYPE not in (accepted := app.conf.accept_content or ()):
+            app.conf.accept_content = [*accepted, CONTENT_TYPE]
     engine.observation.observers += [events, task_events]
     if settings.tracing:
         from ..telemetry.tracing import Tracing

@@ -18,6 +18,7 @@ from ..telemetry.logs import install as add_log_fields
 from ..worker.backend import make_backend
 from ..worker.beat import refuse_beat
 from ..worker.durable_tasks import watch_registry
+from ..worker.sealing import register_serializers
 from ..worker.task_limits import watch_declarations
 
 __all__ = ["FIXUP", "install"]
@@ -37,6 +38,7 @@ def install(app: Celery, watch_tasks: Callable[..., None]) -> None:
         app: the app.
         watch_tasks: is called when the app is finalized, or now if it is already.
     """
+    register_serializers()
     watch_registry(app)
     refuse_beat(app)
     app.fixups = {*app.fixups, FIXUP}

@@ -51,6 +51,8 @@ _PURGE_INTERVAL = 60.0
 _PURGED = 300
 _ARCHIVE_INTERVAL = 5.0
 _LIST_INTERVAL = 60.0
+_SWEEP_INTERVAL = 20.0
+_SWEPT = 100
 _AUDIT_INTERVAL = 3600.0
 _LISTED = 2_000
 _MOST_SKEW = 30
@@ -99,6 +101,7 @@ class Recovery:
     _next_purge: float = field(default=-math.inf, init=False)
     _next_list: float = field(default=-math.inf, init=False)
     _next_audit: float = field(default=-math.inf, init=False)
+    _next_sweep: float = field(default=-math.inf, init=False)
     _keeps_audit: int | None = field(init=False)
 
     def __post_init__(self) -> None:
@@ -169,6 +172,10 @@ class Recovery:
         if self._keeps_audit is not None and now >= self._next_audit:
             may_be_more = self.store.audit.drop_old(self._keeps_audit)
             self._next_audit = now + (0 if may_be_more else _AUDIT_INTERVAL)
+        if self.settings.payload_store is not None and now >= self._next_sweep:
+            self._next_sweep = now + _SWEEP_INTERVAL
+            if self.store.large_payloads.sweep(_SWEPT):
+                self._next_sweep = now
         if now >= self._next_list:
             may_be_more = self.store.upkeep.list_lasting(_LISTED)
             self._next_list = now + (0 if may_be_more else _LIST_INTERVAL)

@@ -327,6 +327,19 @@ class Upkeep(Protocol):
         """
 
 
+class LargePayloadRows(Protocol):
+    """What lies in the payload store."""
+
+    def sweep(self, limit: int) -> bool:
+        """Delete payloads that no row refers to; True if there may be more.
+
+        Each is one worker's to look at, and is deleted with its row, or is looked at again.
+
+        Raises:
+            StoreError: the payload store has failed; what was to be deleted is tried again.
+        """
+
+
 class Cleanup(Protocol):
     """Deleting what is over."""
 

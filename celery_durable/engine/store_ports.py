@@ -31,6 +31,7 @@ from .row_ports import (
     AdmissionRows,
     Cleanup,
     Cursor,
+    LargePayloadRows,
     Reads,
     RecoveryRows,
     Schedules,
@@ -52,6 +53,7 @@ __all__ = [
     "Cursor",
     "ReleaseLocks",
     "Inbox",
+    "LargePayloadRows",
     "Outcomes",
     "Reads",
     "RecoveryRows",
@@ -348,6 +350,10 @@ class Store(Protocol):
     @property
     def archiving(self) -> ArchiveRows:
         """What waits for the archive."""
+
+    @property
+    def large_payloads(self) -> LargePayloadRows:
+        """What lies in the payload store."""
 
     @property
     def audit(self) -> AuditRows:

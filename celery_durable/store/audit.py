@@ -153,6 +153,8 @@ class AuditRows:
                 for part in parts:
                     page = sa.select(*columns).where(part).order_by(*order).limit(limit + 1)
                     found += [AuditRow(*row) for row in connection.execute(page)]
+            if (vault := database.vault) is not None:
+                found = [AuditRow._make(map(vault.opened, row)) for row in found]
         except sa.exc.SQLAlchemyError as error:
             raise database.store_error(error) from error
         found.sort(key=lambda row: (row.at, row.id), reverse=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from . import answers, archiving, audit, history, inbox, instances, outbox
 from .faults import Undone
 from .runner import Cursor, Runner
+from .sweeping import look_after_purge
 
 __all__ = ["Cleanup"]
 
@@ -53,6 +54,7 @@ class Cleanup:
                 raise _HasMovedError
             if sequence is not None:
                 run(cursor, archiving.FORGET, id=instance_id)
+            look_after_purge(self.database, cursor, [instance_id])
             audit.leave(self.database, cursor)
 
         try:
@@ -82,6 +84,7 @@ class Cleanup:
             run_many(cursor, answers.CLEAR_ANSWERS, ids)
             run_many(cursor, history.CLEAR_HISTORY, ids)
             run_many(cursor, instances.PURGE_INSTANCE, keys)
+            look_after_purge(self.database, cursor, [key["id"] for key in keys])
             return len(keys)
 
         count = self.database.transact(delete)

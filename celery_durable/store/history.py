@@ -71,9 +71,7 @@ def texts(rows: Iterable[tuple[int, Any]], up_to: int) -> list[str]:
     """Return the events of rows; those of turns that came after the instance was read are left
     out.
     """
-    return [
-        bytes(events).decode("utf-8", "replace") for sequence, events in rows if sequence <= up_to
-    ]
+    return [text_of(events) or "" for sequence, events in rows if sequence <= up_to]
 
 
 def whole(database: Runner, cursor: Cursor, instance_id: str, execution: str) -> list[str]:

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from ..engine.records import InboxKind, InboxRow
 from .runner import Cursor, Runner
 from .statements import Statement
-from .values import facts_of, numbers, text_of
+from .values import Elsewhere, facts_of, numbers, text_of
 
 __all__ = ["Found", "InboxLook", "inbox_row", "look", "whole"]
 
@@ -104,8 +104,8 @@ def _see_more(
     payloads: dict[int, Any] = {}
     for start in range(0, len(missing), 500):
         rows = numbers(missing[start : start + 500])
-        cursor.execute(f"SELECT id, payload FROM durable_inbox WHERE id IN ({rows})")
-        payloads.update((id_, payload) for id_, payload in cursor.fetchall())
+        these = Statement(f"SELECT id, payload FROM durable_inbox WHERE id IN ({rows})")
+        payloads.update(map(tuple, database.run(cursor, these).fetchall()))
     is_due = has_more and database.run(cursor, IS_DUE, id=instance_id).fetchone() is not None
     return payloads, is_due
 
@@ -118,7 +118,7 @@ def _within_bounds(found: Sequence[Found]) -> tuple[list[Found], bool]:
     first = sorted((row for row in found if row.kind not in _ALWAYS), key=_place)
     size = taken = 0
     for row in first[:LOOK_ROWS]:
-        size += (row.size or 0) + 100
+        size += 100 + (row.payload.size if isinstance(row.payload, Elsewhere) else row.size or 0)
         if taken and size > LOOK_BYTES:
             break
         taken += 1

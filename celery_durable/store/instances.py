@@ -60,8 +60,8 @@ CHOOSE_VERSION = Statement(
     " version = :old"
 )
 NOTE_WAITING = Statement(
-    "UPDATE durable_instances SET reason = :reason WHERE id = :id AND status IN ('PENDING',"
-    " 'RUNNING') AND (reason IS NULL OR reason <> :reason)"
+    "UPDATE durable_instances SET reason = :wait WHERE id = :id AND status IN ('PENDING',"
+    " 'RUNNING') AND (reason IS NULL OR reason <> :wait)"
 )
 CRASHED = Statement(
     "UPDATE durable_instances SET crashes = crashes + :by WHERE id = :id AND crashes + :by >= 0"

@@ -33,7 +33,7 @@ from .outbox import activity_values
 from .runner import Cursor, Runner
 from .store import Store
 from .timing import Timing
-from .values import blob
+from .values import blob, text_of
 
 __all__ = ["FastAttempts", "FastOutcomes", "FastStarts", "FastTurns", "use_fast_path"]
 
@@ -76,7 +76,7 @@ class FastTurns:
             )
         ]
         look = inbox_reads.look(self.database, instance_id, found)
-        history = [each.decode("utf-8", "replace") for each in events or ()]
+        history = [text_of(each) or "" for each in events or ()]
         return Snapshot(instance, history, look.inbox, now, look.has_more, look.is_due)
 
     def commit(self, commit: TurnCommit) -> Committed | None:
@@ -230,7 +230,7 @@ class FastAttempts:
         if row is None and (row := self.database.fetch_one(sql.BEGIN, **values)) is None:
             return None
         instance, (*columns, events) = INSTANCE.take(row)
-        history = [each.decode("utf-8", "replace") for each in events or ()]
+        history = [text_of(each) or "" for each in events or ()]
         start = activity_start(instance, history, columns)
         start.is_claimed = is_claimed
         return start

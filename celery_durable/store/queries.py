@@ -24,7 +24,8 @@ def fetch(database: Runner, statement: sa.Executable) -> Sequence[sa.Row[Any]]:
     for attempt in (1, 2):
         try:
             with database.using() as engine, engine.connect() as connection:
-                return connection.execute(statement).fetchall()
+                rows = connection.execute(statement).fetchall()
+            return rows if database.vault is None else database.vault.opened_rows(rows)
         except sa.exc.DBAPIError as error:
             if attempt == 2 or not error.connection_invalidated:
                 raise database.store_error(error) from error

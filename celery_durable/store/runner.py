@@ -14,7 +14,9 @@ import sqlalchemy as sa
 from .._errors import StoreError
 from ..engine.store_ports import Cursor
 from . import faults
+from .large_payloads import keep
 from .statements import FRAGMENTS, Dialected, Statement
+from .vault import Vault
 
 __all__ = ["Cursor", "ManyRows", "ManyValues", "Runner"]
 
@@ -42,6 +44,9 @@ class Runner:
     options: dict[str, Any]
     #: Names the clock that the fragments tell the time by.
     clock = "own"
+    #: Seals what statements write, and opens what they read; None where values are kept as they
+    #: are.
+    vault: Vault | None = None
     #: How many bytes a statement may have, where the server cuts the connection of one that has
     #: more.
     largest_packet: int | None = None
@@ -92,6 +97,27 @@ class Runner:
         Raises:
             StoreError: the statement is larger than the server takes.
         """
+        if self.vault is None:
+            return self.run_unsealed(cursor, statement, parameters)
+        sealed = self._sealed(self.vault, cursor, parameters)
+        return self.vault.over(self.run_unsealed(cursor, statement, sealed))
+
+    def _sealed(
+        self, vault: Vault, cursor: Cursor, parameters: Mapping[str, Any]
+    ) -> dict[str, Any]:
+        large = vault.large
+        if large is None:
+            return vault.sealed(parameters, _refuse)
+        return vault.sealed(parameters, functools.partial(keep, self, large, cursor))
+
+    def run_unsealed(
+        self, cursor: Cursor, statement: Statement, parameters: Mapping[str, Any]
+    ) -> Cursor:
+        """Run one statement on values as the columns have them.
+
+        Raises:
+            StoreError: the statement is larger than the server takes.
+        """
         sql, order = statement.compiled(self)
         values: Any = parameters if order is None else [parameters[name] for name in order]
         self._refuse_large(cursor, sql, values, parameters)
@@ -110,6 +136,8 @@ class Runner:
         """Run one statement for many rows."""
         if not rows:
             return
+        if self.vault is not None:
+            rows = [self._sealed(self.vault, cursor, row) for row in rows]
         sql, order = statement.compiled(self)
         many: Sequence[Any] = (
             rows if order is None else [[row[name] for name in order] for row in rows]
@@ -122,7 +150,7 @@ class Runner:
             if not (statement.may_be_there and faults.is_duplicate(error)):
                 raise
             for row in rows:  # some of them are there
-                self.run(cursor, statement, **row)
+                self.run_unsealed(cursor, statement, row)
 
     def _refuse_large(
         self, cursor: Cursor, sql: str, values: Any, named: Mapping[str, Any]
@@ -183,6 +211,10 @@ class Runner:
         """Return what is raised for an error of the driver or of SQLAlchemy."""
         driver: Any = self.dialect.loaded_dbapi
         return faults.store_error(str(self), self.family, driver, error)
+
+
+def _refuse(*_: Any) -> None:
+    """Keep nothing elsewhere."""
 
 
 class ManyRows:

@@ -29,6 +29,7 @@ __all__ = [
     "limits",
     "meta",
     "metadata",
+    "objects",
     "outbox",
     "places",
     "schedules",
@@ -375,6 +376,18 @@ archiving: Any = sa.Table(
     sa.Column("failed_at", sa.BigInteger, nullable=False),
     sa.Column("error", LONG_TEXT, nullable=False),
     sa.Index("durable_archiving_failed", "failed_at"),
+)
+
+objects: Any = sa.Table(
+    "durable_objects",
+    metadata,
+    sa.Column("id", ExactText(150), primary_key=True),
+    sa.Column("instance", ExactText(150), nullable=False),
+    sa.Column("size", sa.BigInteger, nullable=False),
+    sa.Column("created_at", sa.BigInteger, nullable=False),
+    sa.Column("check_at", sa.BigInteger, nullable=False),
+    sa.Index("durable_objects_check", "check_at"),
+    sa.Index("durable_objects_instance", "instance"),
 )
 
 _ddl: Any = sa.DDL  # it has no types

@@ -20,6 +20,7 @@ from .runs import Attempts
 from .schedules import Schedules
 from .slots import AdmissionRows
 from .starts import Starts
+from .sweeping import LargePayloadRows
 from .switches import SwitchRows
 from .timing import RESEND_AFTER, TIMER_HORIZON, Timing
 from .turns import Turns
@@ -69,6 +70,7 @@ class Store:
         self.upkeep: ports.Upkeep = Upkeep(database)
         self.audit: ports.AuditRows = AuditRows(database)
         self.archiving: ports.ArchiveRows = ArchiveRows(database)
+        self.large_payloads: ports.LargePayloadRows = LargePayloadRows(database)
 
     @property
     def id(self) -> str:
@@ -108,6 +110,7 @@ class Store:
         """Return this store as it is reached through other connections to its database, every
         transaction in its plain form.
         """
+        database.vault = self.database.vault
         return Store(
             database, resend_after=self.timing.resend_after, timer_horizon=self.timing.timer_horizon
         )

@@ -106,7 +106,7 @@ class Turns:
 
     def note_waiting(self, instance_id: str, reason: str) -> None:
         """Let people see what an instance waits for that no turn can tell."""
-        values = {"id": instance_id, "reason": readable(reason)}
+        values = {"id": instance_id, "wait": readable(reason)}
         self.database.transact(
             lambda cursor: self.database.run(cursor, instances.NOTE_WAITING, **values)
         )

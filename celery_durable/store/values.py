@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar
 
+from .._errors import StoreError
 from ..core.status import RuntimeStatus
 
 __all__ = [
+    "ELSEWHERE",
+    "ENCODED",
+    "Elsewhere",
     "blob",
     "facts_of",
     "numbers",
@@ -21,7 +25,23 @@ __all__ = [
 ]
 
 T = TypeVar("T")
+#: How what is kept begins that a codec has encoded, or that lies in the payload store: no text does.
+ENCODED, ELSEWHERE = b"\x01", b"\x02"
+_FIRST_OF_TEXT = 3
 _STATUSES = {str(status): status for status in RuntimeStatus}
+
+
+class Elsewhere(bytes):
+    """What a column has in the place of a payload that lies in the payload store."""
+
+    size: int  #: Of the payload.
+    fetch: Callable[[], bytes]  #: Returns the payload.
+
+    def __new__(cls, data: bytes, size: int, fetch: Callable[[], bytes]) -> Elsewhere:
+        """Return the column's value, with what it stands for."""
+        made = super().__new__(cls, data)
+        made.size, made.fetch = size, fetch
+        return made
 
 
 def status_in(text: str) -> RuntimeStatus:
@@ -39,8 +59,23 @@ def blob(text: str | None) -> bytes | None:
 
 
 def text_of(data: Any) -> str | None:
-    """Return a stored payload as text; damage is left to the decoder to report."""
-    return None if data is None else bytes(data).decode("utf-8", "replace")
+    """Return a stored payload as text; damage is left to the decoder to report.
+
+    Raises:
+        StoreError: it was encoded or put elsewhere by settings that this process does not have.
+    """
+    if data is None:
+        return None
+    found = bytes(data)
+    if isinstance(data, Elsewhere):
+        return data.fetch().decode("utf-8", "replace")
+    if found and found[0] < _FIRST_OF_TEXT:
+        missing = "durable_codec" if found[:1] == ENCODED else "durable_payload_store"
+        raise StoreError(
+            f"a payload in the store needs {missing}, which is not set in this process: give all"
+            " workers and clients the same settings"
+        )
+    return found.decode("utf-8", "replace")
 
 
 def readable(text: str | None) -> str | None:

@@ -25,6 +25,7 @@ from .attempt import Attempt
 from .headers import HEADER, PART, MessageHeader, header_in, ticket_of
 from .orchestrator import OrchestratorTask
 from .runtime import runtime_of
+from .sealing import codec_of, seal
 
 log: logging.Logger = logging.getLogger("celery_durable.activity")
 __all__ = ["ActivityContext", "attempt_of", "durable_context", "wrap_tasks"]
@@ -58,7 +59,30 @@ def wrap_tasks(app: Celery) -> None:
         cls.__call__ = _wrapped(cls)
         cls.add_to_chord = _adding(cls)
         cls.on_replace = _replacing(cls.on_replace)
+        cls.signature_from_request = _sealing(cls.signature_from_request)
         cls._durable_wrapped = True
+
+
+def _sealing(own: Callable[..., Any]) -> Callable[..., Any]:
+    def signature_from_request(self: Any, request: Any = None, *args: Any, **kwargs: Any) -> Any:
+        """Return the signature of a retry: encoded as the message of the attempt was.
+
+        See ``celery.Task.signature_from_request``.
+        """
+        signature = own(self, request, *args, **kwargs)
+        request = self.request if request is None else request
+        if ticket_of(request) is not None and not request.is_eager:
+            _seal(self.app, signature)
+        return signature
+
+    return signature_from_request
+
+
+def _seal(app: Celery, signature: Any) -> None:
+    if codec_of(app) is not None:
+        task = app.tasks.get(signature["task"])
+        given = signature.options.get("serializer") or getattr(task, "serializer", None)
+        seal(signature["options"], str(given or app.conf.task_serializer))
 
 
 def _adding(cls: Any) -> Callable[..., Any]:
@@ -148,13 +172,15 @@ def _awaited(task: Any, body: Callable[..., Any]) -> Callable[..., Any]:
     return run
 
 
-def _mark_parts(signature: Any) -> None:
+def _mark_parts(app: Celery, signature: Any) -> None:
     """Let every task of a replacement be sent as a message: none of them is a start of its own."""
     tasks = getattr(signature, "tasks", None) or ()
     for member in [tasks] if isinstance(tasks, dict) else tasks:
-        _mark_parts(member)
+        _mark_parts(app, member)
     if isinstance(body := getattr(signature, "body", None), dict):
-        _mark_parts(body)
+        _mark_parts(app, body)
+    if not tasks:
+        _seal(app, signature)
     options = signature.setdefault("options", {})
     options["headers"] = {**(options.get("headers") or {}), PART: True}
 
@@ -166,7 +192,7 @@ def _replacing(own: Callable[..., Any]) -> Callable[..., Any]:
         """
         if ticket_of(self.request) is None:
             return own(self, sig)
-        _mark_parts(sig)
+        _mark_parts(self.app, sig)
         if not self.request.is_eager:
             return own(self, sig)
         with allow_join_result():

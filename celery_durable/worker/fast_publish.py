@@ -44,6 +44,9 @@ _VARYING = frozenset(
         "queue",
         "expires",
         "time_limit",
+        "serializer",
+        "argsrepr",
+        "kwargsrepr",
     }
 )
 _MADE_ANEW = frozenset({"id", "root_id", "parent_id", "argsrepr", "kwargsrepr", "origin"})
@@ -103,6 +106,7 @@ class FastPublisher:
             getattr(queue, "name", queue),
             options["ignore_result"],
             options.get("time_limit"),
+            options.get("serializer"),
         )
         cast = self._casts.get(key)
         if cast is None or not cast.holds(passed):
@@ -186,8 +190,8 @@ class _Cast:
             "id": task_id,
             "root_id": options["root_id"] or task_id,
             "parent_id": parent_id,
-            "argsrepr": _shown(app, args, self._sizes["args"]) if args else "()",
-            "kwargsrepr": _shown(app, kwargs, self._sizes["kwargs"]) if kwargs else "{}",
+            "argsrepr": options.get("argsrepr") or _shown(app, args, self._sizes["args"]),
+            "kwargsrepr": options.get("kwargsrepr") or _shown(app, kwargs, self._sizes["kwargs"]),
             "origin": anon_nodename(),
             **(options["headers"] or {}),
         }
@@ -210,6 +214,8 @@ class _Cast:
 
 
 def _shown(app: Celery, value: Any, size: int) -> str:
+    if not value:
+        return "()" if isinstance(value, tuple) else "{}"
     levels = app.conf.get("task_repr_maxlevels")  # as of Celery 5.7
     return str(saferepr(value, size) if levels is None else saferepr(value, size, maxlevels=levels))
 

@@ -16,6 +16,7 @@ from ..errors import ConfigurationError
 from .crash_markers import CrashMarkers
 
 if TYPE_CHECKING:  # who only declares tasks imports no engine
+    from ..encryption import Codec
     from ..engine.cache import LiveExecutions
     from ..engine.client import Client
     from ..engine.engine import Engine
@@ -65,6 +66,8 @@ class Runtime:
     crash_markers: CrashMarkers = field(default_factory=CrashMarkers)
     #: None without ``durable_tracing``.
     tracing: Tracing | None = None
+    #: Encodes the arguments in messages of activities; None where they are sent as they are.
+    message_codec: Codec | None = None
     #: Our own events.
     events: EventSender | None = None
 

@@ -12,6 +12,7 @@ from celery.app.task import extract_exec_options
 from celery.exceptions import Retry
 
 from ..encoding import Foreign, unmistakable
+from ..encryption import Codec
 from ..engine.records import ActivityAttemptId, ActivityRow
 from ..engine.store_ports import Store
 from ..errors import PayloadError
@@ -19,6 +20,7 @@ from ..payload import PayloadCodec
 from .context_headers import ContextHeaders
 from .fast_publish import FastPublisher
 from .headers import HEADER, MessageHeader, sender_of, store_tag
+from .sealing import is_sealed_by, seal
 from .send_queue import SendQueue
 from .tracing import Tracing
 
@@ -50,6 +52,8 @@ class ActivitySender:
         self._send = send
         self._context_headers = context_headers
         self._stores_results = stores_results
+        #: Encodes arguments in messages; None where they are sent as they are.
+        self.message_codec: Codec | None = None
 
     def publish(self, rows: Sequence[ActivityRow]) -> dict[ActivityAttemptId, Exception]:
         """Send activities; see ``engine.ports.Publisher.publish_activities``."""
@@ -82,15 +86,32 @@ class ActivitySender:
             task_id=row.ticket.task_id, root_id=root_id, parent_id=row.instance, headers=headers
         )
         task = self.app.tasks.get(row.name)
-        if Foreign.MARK in row.message and self._travels_as_json(task, options):
+        serializer = self._serializer(task, options)
+        if Foreign.MARK in row.message and serializer == "json":
             args = [unmistakable(each) for each in args]
             kwargs = {name: unmistakable(each) for name, each in kwargs.items()}
+        if self.message_codec is None or self._queue.is_draining:
+            self._send_to(task, row, args, kwargs, options)
+            return
+        seal(options, serializer)
+        with is_sealed_by(self.message_codec):
+            self._send_to(task, row, args, kwargs, options)
+
+    def _send_to(
+        self,
+        task: Any,
+        row: ActivityRow,
+        args: Sequence[Any],
+        kwargs: Mapping[str, Any],
+        options: dict[str, Any],
+    ) -> None:
         if (
             task is not None
             and not self._queue.is_draining
             and self._light.send(task, tuple(args), dict(kwargs), options)
         ):
             return
+        headers = options["headers"]
         tracing = nullcontext() if self.tracing is None else self.tracing.sending(headers)
         with tracing, self._context_headers.kept(options):
             if task is None:
@@ -102,13 +123,12 @@ class ActivitySender:
                 else:
                     sender_of(task)(tuple(args), dict(kwargs), **options)
 
-    def _travels_as_json(self, task: Any, options: Mapping[str, Any]) -> bool:
-        chosen = (
+    def _serializer(self, task: Any, options: Mapping[str, Any]) -> str:
+        return str(
             options.get("serializer")
             or getattr(task, "serializer", None)
             or self.app.conf.task_serializer
         )
-        return bool(chosen == "json")
 
     def _stored_signature(
         self, row: ActivityRow

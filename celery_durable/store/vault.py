@@ -1,0 +1,224 @@
+"""What the columns of the store really hold, where ``durable_codec`` or ``durable_payload_store``
+is set.
+
+Every payload is bytes for a statement, and every bytes of a row is a payload: so all of them are
+sealed where statements are run, and opened where rows come back, whichever statement it is. The
+first byte of a value tells how it is kept: as text (none does), encoded by the codec, or in the
+payload store, of which the column has the key then. So values from before a setting was there are
+read as before. Reasons and the like, which are text, are encoded as a token within it.
+
+What lies in the payload store is fetched when it is decoded, not when its row is read. Each value
+belongs to one row: one that comes into another row is written again, and ``objects`` deletes what no
+row refers to any more.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.engine import IteratorResult
+from sqlalchemy.engine.result import SimpleResultMetaData
+
+from .._errors import StoreError
+from ..encryption import Codec
+from ..engine.store_ports import Cursor
+from ..payload_store import LargePayloads
+from .values import ELSEWHERE, ENCODED, Elsewhere
+
+__all__ = ["Opening", "Vault"]
+
+#: Parameters of statements that are text and may say what a payload says.
+_TEXTS = frozenset({"reason", "arguments", "error"})
+_TOKEN = re.compile(r"!encoded:([A-Za-z0-9_=-]+)!")
+_LOST = "(encoded by a durable_codec that this process does not have)"
+#: How rows are numbered where one statement writes several.
+_NUMBER = re.compile(r"_\d+$")
+
+#: Keeps a value elsewhere, and returns its key; it is given the parameters of the statement, the
+#: end of the names of the row in it, the value as it is kept, and its size.
+Keep = Callable[[Mapping[str, Any], str, bytes, int], str | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Vault:
+    """Seals what goes into the store, and opens what comes out of it."""
+
+    codec: Codec | None
+    large: LargePayloads | None
+
+    # -- in ----------------------------------------------------------------------------------------
+
+    def sealed(self, parameters: Mapping[str, Any], keep: Keep) -> dict[str, Any]:
+        """Return the parameters of a statement as they are stored.
+
+        Raises:
+            StoreError: the codec, or the payload store, has failed.
+        """
+        found = dict(parameters)
+        for name, value in parameters.items():
+            if isinstance(value, bytes):
+                found[name] = self._sealed(value, parameters, name, keep)
+            elif isinstance(value, list):
+                found[name] = [
+                    self._sealed(each, parameters, name, keep) if isinstance(each, bytes) else each
+                    for each in value
+                ]
+            elif isinstance(value, str) and self.codec is not None:
+                found[name] = self._sealed_text(_NUMBER.sub("", name), value)
+        return found
+
+    def _sealed(self, data: bytes, parameters: Mapping[str, Any], name: str, keep: Keep) -> bytes:
+        sealed = self.encoded(data)
+        if self.large is None or len(sealed) <= self.large.above:
+            return sealed
+        number = _NUMBER.search(name)
+        key = keep(parameters, number[0] if number else "", sealed, len(data))
+        return sealed if key is None else ELSEWHERE + f"{len(data)}:{key}".encode()
+
+    def encoded(self, data: bytes) -> bytes:
+        """Return bytes as the codec makes them, with a mark; as they are without one.
+
+        Raises:
+            StoreError: the codec has failed.
+        """
+        if self.codec is None:
+            return data
+        try:
+            return ENCODED + self.codec.encode(data)
+        except Exception as error:
+            raise StoreError(
+                f"durable_codec could not encode a payload: {type(error).__name__}: {error}"
+            ) from error
+
+    def _sealed_text(self, name: str, text: str) -> str:
+        if name in _TEXTS:
+            return self._token(text)
+        if name == "facts" and '"reason": "' in text:
+            facts = json.loads(text)
+            return json.dumps({**facts, "reason": self._token(facts["reason"])})
+        return text
+
+    def _token(self, text: str) -> str:
+        data = self.encoded(text.encode("utf-8", "surrogatepass"))
+        return f"!encoded:{base64.urlsafe_b64encode(data).decode()}!"
+
+    # -- out ---------------------------------------------------------------------------------------
+
+    def opened(self, value: Any) -> Any:
+        """Return a value of a row as it was before it was sealed; what is elsewhere is fetched when
+        it is decoded.
+
+        Raises:
+            StoreError: the codec cannot decode it.
+        """
+        if isinstance(value, (bytes, memoryview, bytearray)):
+            return self._opened(bytes(value))
+        if isinstance(value, str) and "!encoded:" in value:
+            return self._opened_text(value)
+        if isinstance(value, list):  # PostgreSQL's arrays, and its JSON
+            return [self.opened(each) for each in value]
+        return value
+
+    def _opened(self, data: bytes) -> bytes:
+        if data[:1] == ENCODED and self.codec is not None:
+            return self.decoded(data)
+        if data[:1] == ELSEWHERE and self.large is not None:
+            size, _, key = data[1:].decode().partition(":")
+            return Elsewhere(data, int(size), lambda: self.fetched(key))
+        return data
+
+    def decoded(self, data: bytes) -> bytes:
+        """Return bytes as they were before ``encoded``.
+
+        Raises:
+            StoreError: the codec cannot decode them, or there is none.
+        """
+        if data[:1] != ENCODED:
+            return data
+        if self.codec is None:
+            raise StoreError("a payload in the store needs durable_codec, which is not set here")
+        try:
+            return self.codec.decode(data[1:])
+        except Exception as error:
+            raise StoreError(
+                "durable_codec cannot decode a payload in the store, so nothing is done with it:"
+                f" {type(error).__name__} {error}. Does this process have all keys?"
+            ) from error
+
+    def fetched(self, key: str) -> bytes:
+        """Return a value from the payload store.
+
+        Raises:
+            StoreError: it cannot be had.
+        """
+        if self.large is None:
+            raise StoreError("a payload needs durable_payload_store, which is not set here")
+        try:
+            data = self.large.read(key)
+        except Exception as error:
+            raise StoreError(
+                f"the payload store {self.large!r} did not give {key}: {type(error).__name__}:"
+                f" {error}"
+            ) from error
+        return self.decoded(data)
+
+    def _opened_text(self, text: str) -> str:
+        whole = _TOKEN.fullmatch(text)
+        if whole is not None:
+            return self._of_token(whole)
+        # within JSON
+        return _TOKEN.sub(lambda found: json.dumps(self._of_token(found))[1:-1], text)
+
+    def _of_token(self, found: re.Match[str]) -> str:
+        try:
+            data = self.decoded(base64.urlsafe_b64decode(found[1]))
+        except StoreError:  # it is for people, and nothing depends on it
+            return _LOST
+        return data.decode("utf-8", "surrogatepass")
+
+    def opened_rows(self, rows: Sequence[sa.Row[Any]]) -> Sequence[sa.Row[Any]]:
+        """Return rows of SQLAlchemy, opened."""
+        if not rows:
+            return rows
+        names = SimpleResultMetaData(list(rows[0]._fields))
+        return IteratorResult(names, iter([self._row(row) for row in rows])).fetchall()
+
+    def _row(self, row: Sequence[Any]) -> tuple[Any, ...]:
+        return tuple([self.opened(value) for value in row])
+
+    def over(self, cursor: Cursor) -> Cursor:
+        """Return a cursor whose rows are opened."""
+        wrapped: Any = Opening(cursor, self._row)
+        found: Cursor = wrapped
+        return found
+
+
+class Opening:
+    """A cursor whose rows are opened when they are fetched."""
+
+    def __init__(
+        self, cursor: Any, opened: Callable[[Sequence[Any]], tuple[Any, ...]]
+    ) -> None:
+        self._cursor = cursor
+        self._opened = opened
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._cursor, name)
+
+    def fetchone(self) -> Any:
+        """Return the next row, or None."""
+        row = self._cursor.fetchone()
+        return None if row is None else self._opened(row)
+
+    def fetchall(self) -> list[Any]:
+        """Return all rows that are left."""
+        return [self._opened(row) for row in self._cursor.fetchall()]
+
+    def __iter__(self) -> Iterator[Any]:
+        return map(self._opened, self._cursor)

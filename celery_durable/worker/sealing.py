@@ -1,0 +1,90 @@
+"""Messages whose arguments the broker cannot read: kombu's serializer ``durable``.
+
+Where ``durable_codec`` is set, activities are sent by it, around the serializer that they would have
+had, and so are their retries by Celery. An app may use it for all of its messages and results, too:
+``task_serializer = result_serializer = "durable"``. The codec is that of the app that sends or
+reads.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Iterator, MutableMapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from functools import partial
+from typing import Any
+
+from celery import Celery, current_app
+from kombu.serialization import dumps, loads, register, registry
+
+from ..encryption import Codec
+from ..errors import ConfigurationError
+
+__all__ = ["CONTENT_TYPE", "SERIALIZER", "codec_of", "is_sealed_by", "register_serializers", "seal"]
+
+SERIALIZER = "durable"
+CONTENT_TYPE = "application/x-celery-durable"
+#: What stands in a message for the arguments, where Celery shows them.
+_SHOWN = "(encoded)"
+_codec: ContextVar[Codec | None] = ContextVar("celery_durable_codec", default=None)
+
+
+def codec_of(app: Celery) -> Codec | None:
+    """Return the codec of an app's messages, or None."""
+    durable = getattr(app, "durable", None)
+    found: Codec | None = None if durable is None else durable.runtime.message_codec
+    return found
+
+
+def seal(options: MutableMapping[str, Any], serializer: str) -> None:
+    """Let a message be sent encoded, which would have been sent by a serializer."""
+    is_sealed = serializer.partition("+")[0] == SERIALIZER
+    options["serializer"] = serializer if is_sealed else f"{SERIALIZER}+{serializer}"
+    options["argsrepr"] = options["kwargsrepr"] = _SHOWN
+
+
+@contextmanager
+def is_sealed_by(codec: Codec) -> Iterator[None]:
+    """Encode what is sent in this block by this codec, whichever app is the current one."""
+    token = _codec.set(codec)
+    try:
+        yield
+    finally:
+        _codec.reset(token)
+
+
+def register_serializers() -> None:
+    """Let kombu know the serializer, around each of those that it knows now."""
+    names = [name for name in registry._encoders if name.partition("+")[0] != SERIALIZER]
+    for name in names:
+        register(f"{SERIALIZER}+{name}", partial(_encoded, name), _decoded, CONTENT_TYPE, "utf-8")
+    register(SERIALIZER, partial(_encoded, "json"), _decoded, CONTENT_TYPE, "utf-8")
+
+
+def _encoded(serializer: str, value: Any) -> str:
+    content_type, encoding, data = dumps(value, serializer=serializer)
+    raw = data.encode() if isinstance(data, str) else data
+    sealed = (_codec.get() or _of_current_app()).encode(raw)
+    return json.dumps([content_type, encoding, base64.b64encode(sealed).decode()])
+
+
+def _decoded(text: Any) -> Any:
+    content_type, encoding, data = json.loads(text)
+    raw = _of_current_app().decode(base64.b64decode(data))
+    accept = current_app.conf.accept_content or ()
+    return loads(
+        raw, content_type, encoding, accept={registry.name_to_type.get(n, n) for n in accept}
+    )
+
+
+def _of_current_app() -> Codec:
+    codec = codec_of(current_app._get_current_object())
+    if codec is None:
+        raise ConfigurationError(
+            f"a message of the serializer {SERIALIZER!r} needs durable_codec, which is not set"
+            " here: give all workers and clients the same settings",
+            setting="durable_codec",
+        )
+    return codec
