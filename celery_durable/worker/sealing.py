@@ -11,12 +11,13 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Iterator, MutableMapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from functools import partial
 from typing import Any
 
 from celery import Celery, current_app
+from celery._state import _get_active_apps
 from kombu.serialization import dumps, loads, register, registry
 
 from ..encryption import Codec
@@ -26,7 +27,7 @@ __all__ = ["CONTENT_TYPE", "SERIALIZER", "codec_of", "is_sealed_by", "register_s
 
 SERIALIZER = "durable"
 CONTENT_TYPE = "application/x-celery-durable"
-#: What stands in a message for the arguments, where Celery shows them.
+#: What Celery shows of the arguments of such a message.
 _SHOWN = "(encoded)"
 _codec: ContextVar[Codec | None] = ContextVar("celery_durable_codec", default=None)
 
@@ -72,11 +73,29 @@ def _encoded(serializer: str, value: Any) -> str:
 
 def _decoded(text: Any) -> Any:
     content_type, encoding, data = json.loads(text)
-    raw = _of_current_app().decode(base64.b64decode(data))
+    raw = _opened(base64.b64decode(data))
     accept = current_app.conf.accept_content or ()
     return loads(
         raw, content_type, encoding, accept={registry.name_to_type.get(n, n) for n in accept}
     )
+
+
+def _opened(data: bytes) -> bytes:
+    """Decode by the codec of the current app, or of another app of this process."""
+    current = current_app._get_current_object()
+    found = [codec_of(current), *map(_made, _get_active_apps())]
+    codecs = list(dict.fromkeys(codec for codec in found if codec is not None))
+    for codec in codecs[1:]:
+        with suppress(Exception):
+            return codec.decode(data)
+    return (codecs[0] if codecs else _of_current_app()).decode(data)
+
+
+def _made(app: Celery) -> Codec | None:
+    """Return the codec of an app whose engine is made already."""
+    durable = getattr(app, "durable", None)
+    runtime = None if durable is None else durable._runtime
+    return None if runtime is None else runtime.message_codec
 
 
 def _of_current_app() -> Codec:

@@ -230,6 +230,7 @@ SMALL = (
     "durable_schedules",
     "durable_switches",
     "durable_archiving",  # of what the archive has refused
+    "durable_objects",  # empty without a payload store
     "durable_meta",
     "durable_alembic_version",
     "durable_activity_places",  # of what runs

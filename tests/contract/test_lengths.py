@@ -121,6 +121,7 @@ OURS = {
     "places.scope": "x" * 190,
     "answers.request": request_key("x"),
     "audit.id": "0" * 32,
+    "objects.id": f"{'0' * 32}/00/{'0' * 32}/{'0' * 32}",
     "audit.kind": INSTANCE,
     "audit.target": "x" * 200,  # is cut to that
     "audit.verb": max(VERBS, key=len),
@@ -157,6 +158,7 @@ COPIES = {
         "answers.instance",
         "audit.made",
         "archiving.instance",
+        "objects.instance",
     ],
     "switches.name": ["held.name"],
     "outbox.name": ["activity_waiting.task"],
