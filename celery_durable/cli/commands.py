@@ -17,6 +17,7 @@ from .declared import entities, orchestrators, schedules
 from .exporter import exporter
 from .installation import check, doctor, migrate
 from .limiting import limits
+from .payloads import payloads, reencrypt
 from .reading import count, explain, history, list_, result, show, wait
 from .starting import start
 from .switching import pause, pauses, ramp, unpause
@@ -46,6 +47,8 @@ _AFTER_VERBS = (
     ramp,
     audit,
     migrate,
+    reencrypt,
+    payloads,
     check,
     doctor,
     adopt,

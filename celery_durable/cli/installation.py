@@ -16,6 +16,7 @@ from ..core.times import EPOCH
 from ..errors import ConfigurationError
 from .entry import FAILED, command, leave
 from .output import report, show_line, styled, visible
+from .payloads import check_payloads
 from .queues import check_queues
 
 __all__ = ["check", "doctor", "migrate"]
@@ -266,5 +267,6 @@ _CHECKS: dict[str, Callable[[Any], str]] = {
     "pauses": _check_pauses,
     "limits": _check_limits,
     "archive": _check_archive,
+    "payloads": check_payloads,
     "orchestrations": _check_stuck,
 }

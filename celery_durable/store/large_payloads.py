@@ -3,7 +3,7 @@ belongs to.
 
 The row is there before the payload, in the transaction that refers to it; or, where that is one
 statement by itself, before it. So whatever becomes of that, ``sweeping`` finds what nothing refers
-to. Only a payload whose transaction was rolled back has no row: ``durable objects`` finds those.
+to. Only a payload whose transaction was rolled back has no row: ``durable payloads`` finds those.
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@ after it came, later the longer it has been there, and soon after its instance w
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from .._errors import StoreError
@@ -15,7 +15,7 @@ from .runner import Cursor, Runner
 from .statements import Statement
 from .values import ELSEWHERE
 
-__all__ = ["LargePayloadRows", "look_after_purge"]
+__all__ = ["LargePayloadRows", "abandoned", "look_after_purge"]
 
 _DAY = 86_400_000_000
 #: For so many microseconds a payload is one worker's to look at.
@@ -39,6 +39,8 @@ IS_USED = Statement(
     " durable_outbox o JOIN durable_instances i ON i.execution = o.execution WHERE i.id = :id AND"
     " (o.message = :data OR o.details = :data)"
 )
+IS_KNOWN = Statement("SELECT 1 FROM durable_objects WHERE id = :key")
+NOW = Statement("SELECT {now}")
 DROP = Statement("DELETE FROM durable_objects WHERE id = :key")
 LOOK_SOON = Statement(
     "UPDATE durable_objects SET check_at = {now} WHERE instance = :id AND created_at <= {now} -"
@@ -96,3 +98,18 @@ class LargePayloadRows:
             after = max(large_payloads.FIRST_LOOK, min(age, _DAY))
         is_mine = self.database.change_one(SET_LOOK, key=key, check_at=check_at, after=after)
         return key if is_mine and not is_used else None
+
+
+def abandoned(database: Runner, keys: Iterable[tuple[str, float]], age: float) -> Iterator[str]:
+    """Give the keys of this store's payloads that no row knows: of transactions that were rolled
+    back.
+
+    Args:
+        database: of the store.
+        keys: of payloads, each with when it was written, in seconds since the epoch.
+        age: only those that are older than so many seconds.
+    """
+    (now,) = database.fetch_one(NOW)
+    for key, written in keys:
+        if written <= now / 1_000_000 - age and database.fetch_one(IS_KNOWN, key=key) is None:
+            yield key

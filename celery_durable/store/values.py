@@ -25,7 +25,8 @@ __all__ = [
 ]
 
 T = TypeVar("T")
-#: How what is kept begins that a codec has encoded, or that lies in the payload store: no text does.
+#: How the bytes in a column begin that a codec has encoded, or that refer to the payload store: no
+#: text begins so.
 ENCODED, ELSEWHERE = b"\x01", b"\x02"
 _FIRST_OF_TEXT = 3
 _STATUSES = {str(status): status for status in RuntimeStatus}

@@ -8,8 +8,8 @@ payload store, of which the column has the key then. So values from before a set
 read as before. Reasons and the like, which are text, are encoded as a token within it.
 
 What lies in the payload store is fetched when it is decoded, not when its row is read. Each value
-belongs to one row: one that comes into another row is written again, and ``objects`` deletes what no
-row refers to any more.
+belongs to one row: one that comes into another row is written again, and ``sweeping`` deletes what
+no row refers to any more.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ from ..engine.store_ports import Cursor
 from ..payload_store import LargePayloads
 from .values import ELSEWHERE, ENCODED, Elsewhere
 
-__all__ = ["Opening", "Vault"]
+__all__ = ["TEXTS", "TOKEN", "Opening", "Vault"]
 
 #: Parameters of statements that are text and may say what a payload says.
-_TEXTS = frozenset({"reason", "arguments", "error"})
-_TOKEN = re.compile(r"!encoded:([A-Za-z0-9_=-]+)!")
+TEXTS = frozenset({"reason", "arguments", "error"})
+TOKEN = re.compile(r"!encoded:([A-Za-z0-9_=-]+)!")
 _LOST = "(encoded by a durable_codec that this process does not have)"
 #: How rows are numbered where one statement writes several.
 _NUMBER = re.compile(r"_\d+$")
@@ -70,7 +70,7 @@ class Vault:
                     for each in value
                 ]
             elif isinstance(value, str) and self.codec is not None:
-                found[name] = self._sealed_text(_NUMBER.sub("", name), value)
+                found[name] = self.sealed_text(_NUMBER.sub("", name), value)
         return found
 
     def _sealed(self, data: bytes, parameters: Mapping[str, Any], name: str, keep: Keep) -> bytes:
@@ -96,17 +96,20 @@ class Vault:
                 f"durable_codec could not encode a payload: {type(error).__name__}: {error}"
             ) from error
 
-    def _sealed_text(self, name: str, text: str) -> str:
-        if name in _TEXTS:
-            return self._token(text)
+    def sealed_text(self, name: str, text: str) -> str:
+        """Return a text as it is kept, which is of a column, or a parameter, of this name."""
+        if name in TEXTS:
+            return self.token(text.encode("utf-8", "surrogatepass"))
         if name == "facts" and '"reason": "' in text:
             facts = json.loads(text)
-            return json.dumps({**facts, "reason": self._token(facts["reason"])})
+            return json.dumps(
+                {**facts, "reason": self.token(facts["reason"].encode("utf-8", "surrogatepass"))}
+            )
         return text
 
-    def _token(self, text: str) -> str:
-        data = self.encoded(text.encode("utf-8", "surrogatepass"))
-        return f"!encoded:{base64.urlsafe_b64encode(data).decode()}!"
+    def token(self, text: bytes) -> str:
+        """Return what is kept in the place of a text."""
+        return f"!encoded:{base64.urlsafe_b64encode(self.encoded(text)).decode()}!"
 
     # -- out ---------------------------------------------------------------------------------------
 
@@ -169,11 +172,11 @@ class Vault:
         return self.decoded(data)
 
     def _opened_text(self, text: str) -> str:
-        whole = _TOKEN.fullmatch(text)
+        whole = TOKEN.fullmatch(text)
         if whole is not None:
             return self._of_token(whole)
         # within JSON
-        return _TOKEN.sub(lambda found: json.dumps(self._of_token(found))[1:-1], text)
+        return TOKEN.sub(lambda found: json.dumps(self._of_token(found))[1:-1], text)
 
     def _of_token(self, found: re.Match[str]) -> str:
         try:
@@ -187,7 +190,8 @@ class Vault:
         if not rows:
             return rows
         names = SimpleResultMetaData(list(rows[0]._fields))
-        return IteratorResult(names, iter([self._row(row) for row in rows])).fetchall()
+        opened: IteratorResult[Any] = IteratorResult(names, map(self._row, rows))
+        return opened.fetchall()
 
     def _row(self, row: Sequence[Any]) -> tuple[Any, ...]:
         return tuple([self.opened(value) for value in row])
@@ -202,9 +206,7 @@ class Vault:
 class Opening:
     """A cursor whose rows are opened when they are fetched."""
 
-    def __init__(
-        self, cursor: Any, opened: Callable[[Sequence[Any]], tuple[Any, ...]]
-    ) -> None:
+    def __init__(self, cursor: Any, opened: Callable[[Sequence[Any]], tuple[Any, ...]]) -> None:
         self._cursor = cursor
         self._opened = opened
 

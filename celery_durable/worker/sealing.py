@@ -1,8 +1,8 @@
 """Messages whose arguments the broker cannot read: kombu's serializer ``durable``.
 
-Where ``durable_codec`` is set, activities are sent by it, around the serializer that they would have
-had, and so are their retries by Celery. An app may use it for all of its messages and results, too:
-``task_serializer = result_serializer = "durable"``. The codec is that of the app that sends or
+Where ``durable_codec`` is set, activities are sent by it, around the serializer that they would
+have had, and so are their retries by Celery. An app may use it for all of its messages and results,
+too: ``task_serializer = result_serializer = "durable"``. The codec is that of the app that sends or
 reads.
 """
 
@@ -18,7 +18,7 @@ from typing import Any
 
 from celery import Celery, current_app
 from celery._state import _get_active_apps
-from kombu.serialization import dumps, loads, register, registry
+from kombu import serialization
 
 from ..encryption import Codec
 from ..errors import ConfigurationError
@@ -29,6 +29,7 @@ SERIALIZER = "durable"
 CONTENT_TYPE = "application/x-celery-durable"
 #: What Celery shows of the arguments of such a message.
 _SHOWN = "(encoded)"
+_kombu: Any = serialization  # it has no types
 _codec: ContextVar[Codec | None] = ContextVar("celery_durable_codec", default=None)
 
 
@@ -58,16 +59,17 @@ def is_sealed_by(codec: Codec) -> Iterator[None]:
 
 def register_serializers() -> None:
     """Let kombu know the serializer, around each of those that it knows now."""
-    names = [name for name in registry._encoders if name.partition("+")[0] != SERIALIZER]
+    names = [name for name in _kombu.registry._encoders if name.partition("+")[0] != SERIALIZER]
     for name in names:
-        register(f"{SERIALIZER}+{name}", partial(_encoded, name), _decoded, CONTENT_TYPE, "utf-8")
-    register(SERIALIZER, partial(_encoded, "json"), _decoded, CONTENT_TYPE, "utf-8")
+        _kombu.register(f"{SERIALIZER}+{name}", partial(_encoded, name), _decoded, CONTENT_TYPE, "utf-8")
+    _kombu.register(SERIALIZER, partial(_encoded, "json"), _decoded, CONTENT_TYPE, "utf-8")
 
 
 def _encoded(serializer: str, value: Any) -> str:
-    content_type, encoding, data = dumps(value, serializer=serializer)
+    content_type, encoding, data = _kombu.dumps(value, serializer=serializer)
     raw = data.encode() if isinstance(data, str) else data
-    sealed = (_codec.get() or _of_current_app()).encode(raw)
+    codec = _codec.get()
+    sealed = (_of_current_app() if codec is None else codec).encode(raw)
     return json.dumps([content_type, encoding, base64.b64encode(sealed).decode()])
 
 
@@ -75,20 +77,20 @@ def _decoded(text: Any) -> Any:
     content_type, encoding, data = json.loads(text)
     raw = _opened(base64.b64decode(data))
     accept = current_app.conf.accept_content or ()
-    return loads(
-        raw, content_type, encoding, accept={registry.name_to_type.get(n, n) for n in accept}
+    return _kombu.loads(
+        raw, content_type, encoding, accept={_kombu.registry.name_to_type.get(n, n) for n in accept}
     )
 
 
 def _opened(data: bytes) -> bytes:
     """Decode by the codec of the current app, or of another app of this process."""
     current = current_app._get_current_object()
-    found = [codec_of(current), *map(_made, _get_active_apps())]
-    codecs = list(dict.fromkeys(codec for codec in found if codec is not None))
-    for codec in codecs[1:]:
-        with suppress(Exception):
-            return codec.decode(data)
-    return (codecs[0] if codecs else _of_current_app()).decode(data)
+    own = codec_of(current)
+    for codec in map(_made, _get_active_apps()):
+        if codec is not None and codec is not own:
+            with suppress(Exception):
+                return codec.decode(data)
+    return (_of_current_app() if own is None else own).decode(data)
 
 
 def _made(app: Celery) -> Codec | None:

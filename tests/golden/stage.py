@@ -11,6 +11,8 @@ from kombu.message import Message
 
 from celery_durable.engine.records import ActivityAttemptId
 from celery_durable.store.schema import metadata
+from celery_durable.store.values import ELSEWHERE, ENCODED, Elsewhere
+from celery_durable.store.vault import Vault
 from tests.faults.broker import Broker
 from tests.faults.programs import Program
 from tests.faults.stage import World
@@ -18,7 +20,9 @@ from tests.faults.stage import World
 from .journal import KEYS, Journal
 
 HERE = Path(__file__).parent
-_TABLES = [table for table in metadata.sorted_tables if table.name != "durable_meta"]
+#: Those in which the engine's own rows are.
+_APART = ("durable_meta", "durable_objects")
+_TABLES = [table for table in metadata.sorted_tables if table.name not in _APART]
 #: Of another process, or of this machine.
 _FOREIGN = {"origin", "reply_to", "declare"}
 
@@ -70,6 +74,14 @@ def _in_words(value: Any) -> Any:
     return value if isinstance(value, (str, int, float, bool)) else str(value)
 
 
+class EagerVault(Vault):
+    """Opens everything at once, also what is elsewhere."""
+
+    def opened(self, value: Any) -> Any:
+        found = super().opened(value)
+        return found.fetch() if isinstance(found, Elsewhere) else found
+
+
 class GoldenWorld(World):
     """A world with a journal."""
 
@@ -80,6 +92,19 @@ class GoldenWorld(World):
         self.is_repaired = False
         self._told: dict[str, Any] = {}
         self.journal = Journal(self.clock.now())
+        #: Opens what the store holds; None where it holds things as they are.
+        self.vault: Vault | None = None
+        #: The payloads that were read and not sealed.
+        self.unsealed: list[bytes] = []
+
+    def rows(self, statement: Any) -> list[Any]:
+        """Read the store from outside."""
+        found = super().rows(statement)
+        if self.vault is None:
+            return found
+        payloads = [bytes(each) for row in found for each in row if isinstance(each, bytes)]
+        self.unsealed += [each for each in payloads if each[:1] not in (ENCODED, ELSEWHERE)]
+        return list(self.vault.opened_rows(found))
 
     def is_held(self) -> bool:
         """Tell whether a pause holds an attempt."""

@@ -6,20 +6,23 @@ import difflib
 import json
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from celery_durable.payload_store import PayloadStore
 from celery_durable.store.database import Database
 from celery_durable.store.migrate import migrate
 from tests.conftest import MARIADB, POSTGRES, own_database
+from tests.contract.encoded_world import Scrambled
 from tests.faults.clock import ServerTime
-from tests.faults.programs import Program
+from tests.faults.programs import Program, app
 
 from .journal import coarse
 from .programs import PROGRAMS
-from .stage import GoldenWorld, kept, text_of
+from .stage import EagerVault, GoldenWorld, kept, text_of
 
 pytestmark = pytest.mark.filterwarnings("ignore:Exception raised outside body:RuntimeWarning")
 _SHOWN = 200
@@ -73,6 +76,33 @@ def test_rows_and_messages_are_what_they_were(
     wanted = kept(program).read_text("utf-8")
     if found != wanted:
         pytest.fail(difference(program, found, wanted), pytrace=False)
+
+
+def without_messages(steps: Any) -> Any:
+    """Return what a journal says of rows and results."""
+    found = [{name: each for name, each in step.items() if name != "sent"} for step in steps]
+    return [step for step in found if len(step) > 1]
+
+
+@pytest.mark.parametrize("program", PROGRAMS, ids=lambda program: program.name)
+def test_sealed_rows_are_the_same_when_they_are_opened(
+    program: Program, sqlite_template: Path, tmp_path: Path
+) -> None:
+    shutil.copy(sqlite_template, tmp_path / "golden.db")
+    codec, large = Scrambled(), PayloadStore(str(tmp_path / "large"), above=150)
+    kept_by = {"durable_codec": codec, "durable_payload_store": large}
+    sealed = replace(program, settings={**program.settings, **kept_by})
+    world = GoldenWorld(f"sqlite:///{tmp_path / 'golden.db'}", sealed)
+    world.vault = EagerVault(codec, large)
+    try:
+        found = text_of(without_messages(run(world)))
+    finally:
+        app.conf.update(dict.fromkeys(kept_by))
+    assert world.unsealed == []
+    wanted = text_of(without_messages(json.loads(kept(program).read_text("utf-8"))))
+    if found != wanted:
+        pytest.fail(difference(program, found, wanted), pytrace=False)
+    assert list(large.keys())
 
 
 @pytest.fixture(scope="module", params=[POSTGRES, MARIADB], ids=["postgres", "mariadb"])

@@ -7,7 +7,7 @@ from typing import Any
 from django.db import models
 from django.utils.translation import gettext_lazy as _
 
-from .fields import MomentField
+from .fields import EncodedTextField, MomentField
 from .store_model import StoreModel
 
 __all__ = ["AuditEntry"]
@@ -27,12 +27,10 @@ class AuditEntry(StoreModel):
         _("actor"), max_length=200, null=True
     )
     door: models.CharField[str, str] = models.CharField(_("door"), max_length=10)
-    reason: models.TextField[str | None, str | None] = models.TextField(_("reason"), null=True)
-    arguments: models.TextField[str | None, str | None] = models.TextField(
-        _("arguments"), null=True
-    )
+    reason: EncodedTextField = EncodedTextField(_("reason"), null=True)
+    arguments: EncodedTextField = EncodedTextField(_("arguments"), null=True)
     effect: models.CharField[str, str] = models.CharField(_("effect"), max_length=10)
-    error: models.TextField[str | None, str | None] = models.TextField(_("error"), null=True)
+    error: EncodedTextField = EncodedTextField(_("error"), null=True)
     made: models.CharField[str | None, str | None] = models.CharField(
         _("made"), max_length=150, null=True
     )

@@ -9,8 +9,50 @@ from django.core.exceptions import ValidationError
 from django.db import models
 
 from ...core.times import EPOCH, as_microseconds
+from ...store import sql_store
+from .project import durable_of_project
 
-__all__ = ["MomentField"]
+__all__ = ["EncodedTextField", "MomentField", "PayloadField"]
+
+
+def _opened(value: Any) -> Any:
+    """Return what a column holds as it was before ``durable_codec`` or ``durable_payload_store``
+    made something else of it.
+    """
+    if value is None:
+        return None
+    vault = sql_store(durable_of_project().runtime.store).database.vault
+    return value if vault is None else vault.opened(value)
+
+
+class PayloadField(models.BinaryField):
+    """A payload, as its codec made it."""
+
+    def from_db_value(self, value: Any, expression: Any, connection: Any) -> Any:
+        """Return the payload of a column; a large one is fetched when it is decoded.
+
+        Raises:
+            StoreError: it cannot be decoded here.
+        """
+        return _opened(value)
+
+    def deconstruct(self) -> Any:
+        """Describe it to migrations as the field that it is in the database."""
+        name, _, args, kwargs = super().deconstruct()
+        return name, "django.db.models.BinaryField", args, kwargs
+
+
+class EncodedTextField(models.TextField):
+    """Text for people, which ``durable_codec`` may have encoded."""
+
+    def from_db_value(self, value: Any, expression: Any, connection: Any) -> Any:
+        """Return the text; one that cannot be decoded here says so."""
+        return _opened(value) if isinstance(value, str) and "!encoded:" in value else value
+
+    def deconstruct(self) -> Any:
+        """Describe it to migrations as the field that it is in the database."""
+        name, _, args, kwargs = super().deconstruct()
+        return name, "django.db.models.TextField", args, kwargs
 
 
 class MomentField(models.Field):

@@ -17,9 +17,9 @@ from ...core.entity import ORCHESTRATORS
 from ...core.names import parts_of_id
 from ...core.status import RuntimeStatus
 from ...engine.verbs import VERBS
-from ...store.values import tags_of
+from ...store.values import tags_of, text_of
 from .audit_model import AuditEntry
-from .fields import MomentField
+from .fields import EncodedTextField, MomentField, PayloadField
 from .project import app_of_project, durable_of_project
 from .querysets import ReadOnlyQuerySet
 from .store_model import StoreManager, StoreModel
@@ -82,20 +82,12 @@ class Instance(StoreModel):
     status: models.CharField[str, str] = models.CharField(
         _("status"), max_length=12, choices=Status.choices
     )
-    reason: models.TextField[str | None, str | None] = models.TextField(_("reason"), null=True)
+    reason: EncodedTextField = EncodedTextField(_("reason"), null=True)
     sequence: models.IntegerField[int, int] = models.IntegerField(_("turns"))
-    input_data: models.BinaryField[bytes | None, bytes | None] = models.BinaryField(
-        db_column="input", null=True
-    )
-    output_data: models.BinaryField[bytes | None, bytes | None] = models.BinaryField(
-        db_column="output", null=True
-    )
-    failure_data: models.BinaryField[bytes | None, bytes | None] = models.BinaryField(
-        db_column="failure", null=True
-    )
-    custom_status_data: models.BinaryField[bytes | None, bytes | None] = models.BinaryField(
-        db_column="custom_status", null=True
-    )
+    input_data: PayloadField = PayloadField(db_column="input", null=True)
+    output_data: PayloadField = PayloadField(db_column="output", null=True)
+    failure_data: PayloadField = PayloadField(db_column="failure", null=True)
+    custom_status_data: PayloadField = PayloadField(db_column="custom_status", null=True)
     parent: models.ForeignKey[Any, Any] = models.ForeignKey(
         "self",
         models.DO_NOTHING,
@@ -115,9 +107,7 @@ class Instance(StoreModel):
     tags_text: models.TextField[str | None, str | None] = models.TextField(
         db_column="tags", null=True
     )
-    canvas_data: models.BinaryField[bytes | None, bytes | None] = models.BinaryField(
-        db_column="canvas", null=True
-    )
+    canvas_data: PayloadField = PayloadField(db_column="canvas", null=True)
     queue: models.CharField[str | None, str | None] = models.CharField(
         _("queue"), max_length=200, null=True
     )
@@ -193,9 +183,7 @@ class Instance(StoreModel):
         if self.failure_data is None:
             return None
         codec = durable_of_project().runtime.codec
-        error: BaseException = codec.decode_failure(
-            bytes(self.failure_data).decode("utf-8", "replace")
-        )[0]
+        error: BaseException = codec.decode_failure(text_of(self.failure_data) or "")[0]
         return error
 
     @property
@@ -234,7 +222,7 @@ class History(StoreModel):
     )
     execution: models.CharField[str, str] = models.CharField(max_length=32)
     sequence: models.IntegerField[int, int] = models.IntegerField()
-    events_data: models.BinaryField[bytes, bytes] = models.BinaryField(db_column="events")
+    events_data: PayloadField = PayloadField(db_column="events")
 
     class Meta(StoreModel.Meta):
         abstract = False
@@ -258,9 +246,7 @@ class InboxMessage(StoreModel):
     command: models.IntegerField[int, int] = models.IntegerField()
     attempt: models.IntegerField[int, int] = models.IntegerField()
     name: models.TextField[str | None, str | None] = models.TextField(_("name"), null=True)
-    payload_data: models.BinaryField[bytes | None, bytes | None] = models.BinaryField(
-        db_column="payload", null=True
-    )
+    payload_data: PayloadField = PayloadField(db_column="payload", null=True)
     facts: models.TextField[str | None, str | None] = models.TextField(null=True)
     visible_at: MomentField = MomentField(_("visible at"))
     wake_at: MomentField = MomentField(_("wakes at"), null=True)
@@ -297,9 +283,7 @@ class OutboxMessage(StoreModel):
     )
     kind: models.CharField[str, str] = models.CharField(_("kind"), max_length=10)
     name: models.CharField[str, str] = models.CharField(_("task"), max_length=200)
-    message_data: models.BinaryField[bytes | None, bytes | None] = models.BinaryField(
-        db_column="message", null=True
-    )
+    message_data: PayloadField = PayloadField(db_column="message", null=True)
     queue: models.CharField[str | None, str | None] = models.CharField(
         _("queue"), max_length=200, null=True
     )
@@ -317,9 +301,7 @@ class OutboxMessage(StoreModel):
     start_by: MomentField = MomentField(null=True)
     beat_by: MomentField = MomentField(null=True)
     beat_timeout: models.BigIntegerField[int | None, int | None] = models.BigIntegerField(null=True)
-    details_data: models.BinaryField[bytes | None, bytes | None] = models.BinaryField(
-        db_column="details", null=True
-    )
+    details_data: PayloadField = PayloadField(db_column="details", null=True)
     crashes: models.IntegerField[int | None, int | None] = models.IntegerField(null=True)
     deferred_at: MomentField = MomentField(_("waits for its completion since"), null=True)
     gate: models.CharField[str | None, str | None] = models.CharField(max_length=10, null=True)
@@ -360,10 +342,8 @@ class Schedule(StoreModel):
 
     name: models.CharField[str, str] = models.CharField(_("name"), primary_key=True, max_length=100)
     orchestrator: models.CharField[str, str] = models.CharField(_("orchestrator"), max_length=200)
-    input_data: models.BinaryField[bytes, bytes] = models.BinaryField(db_column="input")
-    canvas_data: models.BinaryField[bytes | None, bytes | None] = models.BinaryField(
-        db_column="canvas", null=True
-    )
+    input_data: PayloadField = PayloadField(db_column="input")
+    canvas_data: PayloadField = PayloadField(db_column="canvas", null=True)
     queue: models.CharField[str | None, str | None] = models.CharField(
         _("queue"), max_length=200, null=True
     )
@@ -382,7 +362,7 @@ class Schedule(StoreModel):
     is_declared: models.BooleanField[bool | None, bool | None] = models.BooleanField(
         _("declared"), null=True
     )
-    reason: models.TextField[str | None, str | None] = models.TextField(_("reason"), null=True)
+    reason: EncodedTextField = EncodedTextField(_("reason"), null=True)
     next_at: MomentField = MomentField(_("next at"), null=True)
     waiting_at: MomentField = MomentField(_("waiting since"), null=True)
     last_at: MomentField = MomentField(_("last at"), null=True)

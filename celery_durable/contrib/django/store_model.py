@@ -8,6 +8,7 @@ from typing import Any, NoReturn
 
 from django.db import models
 
+from ...store.values import text_of
 from .database import store_alias
 from .project import durable_of_project
 from .querysets import ReadOnlyQuerySet, refuse_writing
@@ -46,8 +47,5 @@ class StoreModel(models.Model):
         refuse_writing()
 
     def _decoded(self, data: Any) -> Any:
-        return (
-            None
-            if data is None
-            else durable_of_project().runtime.codec.decode(bytes(data).decode("utf-8", "replace"))
-        )
+        text = text_of(data)
+        return None if text is None else durable_of_project().runtime.codec.decode(text)

@@ -12,7 +12,7 @@ from typing import Any
 from django.utils.translation import gettext as _
 
 from ....core.text import encodable
-from ....errors import PayloadError
+from ....errors import PayloadError, StoreError
 from ....inspection.views import plain
 
 __all__ = ["MOST_SHOWN", "Payload", "pretty", "shown_payload"]
@@ -59,7 +59,7 @@ def shown_payload(
     try:
         value = read()
         text = None if value is None else pretty(value)
-    except PayloadError as problem:
+    except (PayloadError, StoreError) as problem:
         return Payload(name, label, None, problem=str(problem))
     data = (text or "").encode()
     if len(data) <= most:
