@@ -11,6 +11,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from ._errors import ConfigurationError
+from .versions import demand
 
 if TYPE_CHECKING:
     from cryptography.fernet import Fernet, MultiFernet
@@ -69,10 +70,11 @@ class FernetCodec:
     @cached_property
     def _fernets(self) -> list[Fernet]:
         try:
+            demand("cryptography")
             from cryptography.fernet import Fernet
         except ImportError as error:
             raise ConfigurationError(
-                "FernetCodec needs the package cryptography: install celery-durable[encryption]",
+                f"FernetCodec needs cryptography: {error}. Install celery-durable[encryption]",
                 setting="durable_codec",
             ) from error
         try:

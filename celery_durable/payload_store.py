@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 from ._errors import ConfigurationError
+from .versions import demand
 
 __all__ = ["LargePayloads", "PayloadStore"]
 
@@ -53,7 +54,7 @@ class PayloadStore:
         ValueError: ``above`` is negative.
 
     Example:
-        >>> app.conf.durable_payload_store = PayloadStore("/tmp/payloads", above=64 * 1024)
+        >>> app.conf.durable_payload_store = PayloadStore("/mnt/payloads", above=64 * 1024)
     """
 
     def __init__(self, url: str, *, above: int = 128 * 1024, **options: Any) -> None:
@@ -77,6 +78,7 @@ class PayloadStore:
         pid = os.getpid()
         if self._opened is None or self._opened[0] != pid:
             try:
+                demand("fsspec")
                 import fsspec
 
                 system, root = fsspec.core.url_to_fs(self.url, **self._options)

@@ -27,6 +27,8 @@ OLDEST = {
     "itsdangerous": "2.2",
     "opentelemetry-api": "1.27",
     "prometheus-client": "0.20",
+    "cryptography": "42",
+    "fsspec": "2024.2",
 }
 
 

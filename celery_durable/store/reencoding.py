@@ -28,7 +28,7 @@ _TEXTS = TEXTS | {"facts"}
 
 
 def reencode(database: Runner) -> Iterator[int]:
-    """Encode anew what is not as the codec makes it; gives how many values each batch has changed.
+    """Encode again what is not as the codec makes it; gives how many values each batch has changed.
 
     Raises:
         ConfigurationError: there is no codec.
@@ -61,7 +61,7 @@ def _table(database: Runner, vault: Vault, table: Any, columns: Sequence[Any]) -
         changed = 0
         for row in rows:
             old = dict(zip([c.name for c in columns], row[len(key) :], strict=True))
-            new = {name: _anew(vault, name, value) for name, value in old.items()}
+            new = {name: _again(vault, name, value) for name, value in old.items()}
             differs = {name: value for name, value in new.items() if value is not None}
             if differs:
                 is_same = [c == value for c, value in zip(key, row, strict=False)]
@@ -80,7 +80,7 @@ def _elsewhere(database: Runner, vault: Vault) -> Iterator[int]:
                 old = vault.large.read(key)
             except FileNotFoundError:
                 continue  # nothing refers to it any more
-            if (new := _anew(vault, "", old)) is not None:
+            if (new := _again(vault, "", old)) is not None:
                 vault.large.write(key, new)
                 changed += 1
         yield changed
@@ -117,30 +117,30 @@ def _change(database: Runner, statement: Any) -> None:
         connection.execute(statement)
 
 
-def _anew(vault: Vault, name: str, value: Any) -> Any:
+def _again(vault: Vault, name: str, value: Any) -> Any:
     """Return a value as it is to be stored; None if it is so already."""
     if value is None:
         return None
     if isinstance(value, str):
-        return _text_anew(vault, name, value)
+        return _text_again(vault, name, value)
     data = bytes(value)
     if data[:1] == ELSEWHERE or _is_current(vault, data):
         return None
     return vault.encoded(vault.decoded(data))
 
 
-def _text_anew(vault: Vault, name: str, text: str) -> str | None:
+def _text_again(vault: Vault, name: str, text: str) -> str | None:
     if TOKEN.search(text) is None:
         found = vault.sealed_text(name, text)
         return None if found == text else found
 
-    def anew(token: re.Match[str]) -> str:
+    def again(token: re.Match[str]) -> str:
         data = base64.urlsafe_b64decode(token[1])
         if _is_current(vault, data):
             return token[0]
         return vault.token(vault.decoded(data))
 
-    found = TOKEN.sub(anew, text)
+    found = TOKEN.sub(again, text)
     return None if found == text else found
 
 

@@ -61,7 +61,9 @@ def register_serializers() -> None:
     """Let kombu know the serializer, around each of those that it knows now."""
     names = [name for name in _kombu.registry._encoders if name.partition("+")[0] != SERIALIZER]
     for name in names:
-        _kombu.register(f"{SERIALIZER}+{name}", partial(_encoded, name), _decoded, CONTENT_TYPE, "utf-8")
+        _kombu.register(
+            f"{SERIALIZER}+{name}", partial(_encoded, name), _decoded, CONTENT_TYPE, "utf-8"
+        )
     _kombu.register(SERIALIZER, partial(_encoded, "json"), _decoded, CONTENT_TYPE, "utf-8")
 
 

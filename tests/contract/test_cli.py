@@ -21,14 +21,17 @@ from celery_durable import Limit, Rate, RuntimeStatus, durable_context
 from celery_durable.cli import durable as group
 from celery_durable.cli.commands import commands
 from celery_durable.engine.registry import Definition
+from celery_durable.payload_store import PayloadStore
 from celery_durable.store.schema import metadata
+
+from .encoded_world import Scrambled
 
 #: every command that a user may look for
 NAMED = set(
     "start list count show history watch wait result ask query event suspend resume cancel"
     " terminate rewind"
     " restart fork purge tag explain override complete fail export replay verify debug lint orchestrators"
-    " schedules entities pause unpause pauses limits ramp audit migrate check doctor adopt exporter".split()
+    " schedules entities pause unpause pauses limits ramp audit migrate reencrypt payloads check doctor adopt exporter".split()
 )
 
 
@@ -854,6 +857,30 @@ def test_a_store_that_is_away_is_told(new_app: Callable[..., Any]) -> None:
     assert (
         "CREATE TABLE durable_instances" in shell.run("migrate", "--sql", "--from", "base").stdout
     )
+
+
+def test_payloads_are_encrypted_and_counted(new_app: Callable[..., Any], tmp_path: Path) -> None:
+    large = PayloadStore(str(tmp_path / "large"), above=50)
+    shell = Shell(new_app(task_always_eager=True, task_ignore_result=True))
+    assert "in the database, as they are" in shell.run("doctor", code=None).stdout
+    shell.start("a", "s1")
+    assert "durable_codec" in shell.run("reencrypt", code=78).stderr
+    assert "durable_payload_store" in shell.run("payloads", code=78).stderr
+    shell.app.conf.update(durable_codec=Scrambled(), durable_payload_store=large)
+    shell.app.durable._runtime = None
+    changed = int(shell.run("reencrypt").stdout.split()[0])
+    assert changed > 1
+    assert shell.run("reencrypt").stdout.startswith("0 values")
+    shell.start("b" * 100, "s2")
+    large.write(f"{shell.app.durable.runtime.store.id}/lost", b"")
+    for path in (tmp_path / "large").rglob("lost"):
+        os.utime(path, (1, 1))
+    count = sum(1 for _ in large.keys())
+    assert f"{count} payloads; 1 of them" in shell.run("payloads").stderr
+    assert "were deleted" in shell.run("payloads", "--prune").stderr
+    assert sum(1 for _ in large.keys()) == count - 1
+    assert "Scrambled" in shell.run("doctor", code=None).stdout
+    assert shell.json("show", "s2", "--payloads")["input"]["args"] == ["b" * 100]
 
 
 def test_ids_are_completed(shell: Shell) -> None:

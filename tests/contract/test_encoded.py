@@ -213,7 +213,7 @@ def test_everything_comes_back(store: Store, folder: Path, kept: str) -> None:
 
 def test_without_the_codec_nothing_is_done(store: Store) -> None:
     with desk_on(store, durable_codec=Scrambled()) as desk:
-        run = desk.start("waits", SECRET, instance_id="a")
+        desk.start("waits", SECRET, instance_id="a")
         before = _rows(store)
     for conf in ({}, {"durable_codec": Scrambled(17)}):
         with desk_on(store, **conf) as desk:

@@ -112,7 +112,18 @@ JOINED = {
     },
 }
 #: Modules that read by SQLAlchemy Core, across tables.
-READERS = {"audit", "overview", "causes", "reads", "filters", "pages", "waits", "census", "workers"}
+READERS = {
+    "reencoding",
+    "audit",
+    "overview",
+    "causes",
+    "reads",
+    "filters",
+    "pages",
+    "waits",
+    "census",
+    "workers",
+}
 
 FOLDER = Path(celery_durable.store.__file__).parent
 MODULES = sorted(info.name for info in pkgutil.iter_modules([str(FOLDER)]) if not info.ispkg)
