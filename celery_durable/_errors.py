@@ -240,9 +240,19 @@ class ConfigurationError(DurableError):
     alias: str | None
     instance_id: str | None
     task: str | None
-    #: The revisions of the schema: of this release, and of the database.
+    #: What the store needs and this process lacks: the revision of the schema, or a setting.
     needed: str | None
+    #: The revision of the schema in the database.
     found: str | None
+
+
+def is_passing(error: BaseException) -> bool:
+    """Tell of an error whether a later moment, or another process, may do better: the store is
+    down, or this process lacks what it needs.
+    """
+    if isinstance(error, StoreError):
+        return not error.is_permanent
+    return isinstance(error, ConfigurationError) and "needed" in error.facts
 
 
 class DeterminismWarning(DurableError, UserWarning):

@@ -19,7 +19,7 @@ from ..settings import read_settings
 from ..store import Store, open_store
 from ..worker.publisher import CeleryPublisher
 from ..worker.runtime import Runtime
-from ..worker.sealing import CONTENT_TYPE
+from ..worker.sealing import accept_sealed
 from ..worker.task_events import TaskEvents
 from ..worker.task_limits import CeleryTasks
 from ..worker.telemetry_events import EventSender
@@ -97,8 +97,7 @@ def compose(
     runtime.events = events
     if store.database.vault is not None and (codec_of := store.database.vault.codec) is not None:
         runtime.message_codec = publisher.activity_sender.message_codec = codec_of
-        if CONTENT_TYPE not in (accepted := app.conf.accept_content or ()):
-            app.conf.accept_content = [*accepted, CONTENT_TYPE]
+        accept_sealed(app)
     engine.observation.observers += [events, task_events]
     if settings.tracing:
         from ..telemetry.tracing import Tracing

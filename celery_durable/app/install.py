@@ -18,7 +18,7 @@ from ..telemetry.logs import install as add_log_fields
 from ..worker.backend import make_backend
 from ..worker.beat import refuse_beat
 from ..worker.durable_tasks import watch_registry
-from ..worker.sealing import register_serializers
+from ..worker.sealing import accept_sealed, register_serializers
 from ..worker.task_limits import watch_declarations
 
 __all__ = ["FIXUP", "install"]
@@ -47,6 +47,9 @@ def install(app: Celery, watch_tasks: Callable[..., None]) -> None:
     app._backend_cache = None
     app._local.__dict__.pop("backend", None)
     app.on_after_configure.connect(partial(_place_embedded_broker, app), weak=False)
+    app.on_after_configure.connect(partial(_accept_sealed, app), weak=False)
+    if app.configured:
+        accept_sealed(app)
     app.on_after_finalize.connect(watch_tasks, weak=False)
     if app.finalized:
         watch_tasks(app)
@@ -76,6 +79,13 @@ def _place_embedded_broker(app: Celery, **_: Any) -> None:
                 **options,
                 "path": f"{os.path.splitext(database)[0]}-broker.db",
             }
+
+
+def _accept_sealed(app: Celery, **_: Any) -> None:
+    """Let workers take encoded messages, also one that cannot read them: that says so, and leaves
+    them to another.
+    """
+    accept_sealed(app)
 
 
 def _watch_flower(**_: Any) -> None:

@@ -21,7 +21,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from .._errors import DurableError, StoreError
+from .._errors import ConfigurationError, DurableError, StoreError, is_passing
 from .cache import known_of
 from .crash_count import CrashCount
 from .decide import Decided, Decider
@@ -71,8 +71,8 @@ class TurnRunner:
             if sends and crashes.stops_unread(sends):
                 return TurnState.DONE
             state = self._run(instance_id, crashes)
-        except StoreError:
-            crashes.take_back()  # this process lives: it is the store that failed
+        except (StoreError, ConfigurationError):
+            crashes.take_back()  # this process lives: another try, or another process, may do better
             raise
         if sends:
             crashes.take_back()
@@ -188,7 +188,7 @@ class TurnRunner:
             committed = self.decider.commit(decided)
         except (DurableError, StaleReadError) as error:
             turn.abandon()
-            if isinstance(error, StoreError) and not error.is_permanent:
+            if is_passing(error):
                 raise
             return _done_if(self.lifecycle.suspend_for(snapshot, error))
         except Exception as error:

@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar
 
-from .._errors import StoreError
+from .._errors import ConfigurationError
 from ..core.status import RuntimeStatus
 
 __all__ = [
@@ -15,6 +15,7 @@ __all__ = [
     "Elsewhere",
     "blob",
     "facts_of",
+    "lacks",
     "numbers",
     "portions",
     "readable",
@@ -63,7 +64,7 @@ def text_of(data: Any) -> str | None:
     """Return a stored payload as text; damage is left to the decoder to report.
 
     Raises:
-        StoreError: it was encoded or put elsewhere by settings that this process does not have.
+        ConfigurationError: it was encoded or put elsewhere by settings that this process lacks.
     """
     if data is None:
         return None
@@ -71,12 +72,20 @@ def text_of(data: Any) -> str | None:
     if isinstance(data, Elsewhere):
         return data.fetch().decode("utf-8", "replace")
     if found and found[0] < _FIRST_OF_TEXT:
-        missing = "durable_codec" if found[:1] == ENCODED else "durable_payload_store"
-        raise StoreError(
-            f"a payload in the store needs {missing}, which is not set in this process: give all"
-            " workers and clients the same settings"
-        )
+        raise lacks("durable_codec" if found[:1] == ENCODED else "durable_payload_store")
     return found.decode("utf-8", "replace")
+
+
+def lacks(setting: str) -> ConfigurationError:
+    """Return the error of a process that lacks a setting by which a payload was stored; another one
+    may have it.
+    """
+    return ConfigurationError(
+        f"a payload in the store needs {setting}, which is not set in this process: give all"
+        " workers and clients the same settings",
+        setting=setting,
+        needed=setting,
+    )
 
 
 def readable(text: str | None) -> str | None:

@@ -25,11 +25,11 @@ import sqlalchemy as sa
 from sqlalchemy.engine import IteratorResult
 from sqlalchemy.engine.result import SimpleResultMetaData
 
-from .._errors import StoreError
+from .._errors import ConfigurationError, StoreError
 from ..encryption import Codec
 from ..engine.store_ports import Cursor
 from ..payload_store import LargePayloads
-from .values import ELSEWHERE, ENCODED, Elsewhere
+from .values import ELSEWHERE, ENCODED, Elsewhere, lacks
 
 __all__ = ["TEXTS", "TOKEN", "Opening", "Vault"]
 
@@ -118,7 +118,7 @@ class Vault:
         it is decoded.
 
         Raises:
-            StoreError: the codec cannot decode it.
+            ConfigurationError: the codec cannot decode it.
         """
         if isinstance(value, (bytes, memoryview, bytearray)):
             return self._opened(bytes(value))
@@ -140,18 +140,21 @@ class Vault:
         """Return bytes as they were before ``encoded``.
 
         Raises:
-            StoreError: the codec cannot decode them, or there is none.
+            ConfigurationError: the codec cannot decode them, or there is none: another process may
+                have it, or the key.
         """
         if data[:1] != ENCODED:
             return data
         if self.codec is None:
-            raise StoreError("a payload in the store needs durable_codec, which is not set here")
+            raise lacks("durable_codec")
         try:
             return self.codec.decode(data[1:])
         except Exception as error:
-            raise StoreError(
-                "durable_codec cannot decode a payload in the store, so nothing is done with it:"
-                f" {type(error).__name__} {error}. Does this process have all keys?"
+            raise ConfigurationError(
+                "durable_codec cannot decode a payload in the store, so this process does nothing"
+                f" with it: {type(error).__name__} {error}. Does it have all keys?",
+                setting="durable_codec",
+                needed="durable_codec",
             ) from error
 
     def fetched(self, key: str) -> bytes:
@@ -159,9 +162,10 @@ class Vault:
 
         Raises:
             StoreError: it cannot be had.
+            ConfigurationError: it can, and is not decoded here.
         """
         if self.large is None:
-            raise StoreError("a payload needs durable_payload_store, which is not set here")
+            raise lacks("durable_payload_store")
         try:
             data = self.large.read(key)
         except Exception as error:
@@ -181,7 +185,7 @@ class Vault:
     def _of_token(self, found: re.Match[str]) -> str:
         try:
             data = self.decoded(base64.urlsafe_b64decode(found[1]))
-        except StoreError:  # it is for people, and nothing depends on it
+        except ConfigurationError:  # it is for people, and nothing depends on it
             return _LOST
         return data.decode("utf-8", "surrogatepass")
 

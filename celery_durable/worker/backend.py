@@ -22,6 +22,7 @@ from .ends import store_again
 from .errbacks import spare_errbacks
 from .headers import MessageHeader, ticket_of
 from .runtime import Runtime, runtime_of
+from .sealing import is_unreadable
 
 __all__ = ["DurableBackendMixin", "is_rpc", "make_backend"]
 
@@ -89,8 +90,13 @@ class DurableBackendMixin:
             isinstance(exc, NotRegistered)
             and (unknown := ActivityAttemptId.parse(task_id)) is not None
         ):
-            self._postpone_unknown(unknown)  # Celery keeps nothing of the message
+            # Celery keeps nothing of the message
+            wait = "waits for a worker that knows the task of an activity"
+            self._postpone_unknown(unknown, wait)
         elif (ticket := ticket_of(request, task_id)) is not None:
+            if is_unreadable(exc):  # another worker may have the codec
+                self._postpone_unknown(ticket, "waits for a worker with the right durable_codec")
+                return None
             if isinstance(exc, _DIED) and self._died_in_turn(ticket, exc):
                 return None
             else:
@@ -165,16 +171,14 @@ class DurableBackendMixin:
                 error = problem
         return Outcome(ticket, runtime.codec.encode_failure(error), has_failed=True)
 
-    def _postpone_unknown(self, ticket: ActivityAttemptId) -> None:
+    def _postpone_unknown(self, ticket: ActivityAttemptId, wait: str) -> None:
         runtime = runtime_of(self.app)
         try:
             runtime.store.attempts.postpone(ticket, _RESEND_UNKNOWN, only_free=True)
             if (instance_id := runtime.store.attempts.find_instance_of(ticket)) is not None:
-                runtime.store.turns.note_waiting(
-                    instance_id, "waits for a worker that knows the task of an activity"
-                )
+                runtime.store.turns.note_waiting(instance_id, wait)
         except Exception:
-            log.exception("unknown activity %s is left to recovery", ticket.task_id)
+            log.exception("activity %s is left to recovery: it %s", ticket.task_id, wait)
 
     def _died_in_turn(self, ticket: ActivityAttemptId, exc: BaseException) -> bool:
         """Let an activity run again whose body had ended: its process died in the turn that

@@ -84,7 +84,7 @@ def runtime_of(app: Celery) -> Runtime:
 
 
 def is_behind(error: BaseException) -> bool:
-    """Tell whether the tables of the store are not those of this release: another process, or a
-    later moment, may do better.
+    """Tell whether this process lacks what the store needs: the tables are of another release, or
+    a payload was encoded with another key. Another process, or a later moment, may do better.
     """
     return isinstance(error, ConfigurationError) and "needed" in error.facts

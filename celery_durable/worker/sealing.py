@@ -19,16 +19,27 @@ from typing import Any
 from celery import Celery, current_app
 from celery._state import _get_active_apps
 from kombu import serialization
+from kombu.exceptions import ContentDisallowed, DecodeError
 
 from ..encryption import Codec
-from ..errors import ConfigurationError
+from ..errors import ConfigurationError, PayloadError
 
-__all__ = ["CONTENT_TYPE", "SERIALIZER", "codec_of", "is_sealed_by", "register_serializers", "seal"]
+__all__ = [
+    "CONTENT_TYPE",
+    "SERIALIZER",
+    "accept_sealed",
+    "codec_of",
+    "is_sealed_by",
+    "is_unreadable",
+    "register_serializers",
+    "seal",
+]
 
 SERIALIZER = "durable"
 CONTENT_TYPE = "application/x-celery-durable"
 #: What Celery shows of the arguments of such a message.
 _SHOWN = "(encoded)"
+_UNREADABLE = "durable_codec cannot read a message"
 _kombu: Any = serialization  # it has no types
 _codec: ContextVar[Codec | None] = ContextVar("celery_durable_codec", default=None)
 
@@ -55,6 +66,24 @@ def is_sealed_by(codec: Codec) -> Iterator[None]:
         yield
     finally:
         _codec.reset(token)
+
+
+def accept_sealed(app: Celery) -> None:
+    """Let an app's workers take messages that are encoded.
+
+    Celery asks for this when a worker begins, before there is an engine. What is inside a message
+    has to be accepted by itself.
+    """
+    accepted = app.conf.accept_content or ()
+    if CONTENT_TYPE not in accepted:
+        app.conf.accept_content = [*accepted, CONTENT_TYPE]
+
+
+def is_unreadable(error: BaseException) -> bool:
+    """Tell of an error whether a message could not be read for want of a codec, or of its key."""
+    if not isinstance(error, (DecodeError, ContentDisallowed)):
+        return False
+    return CONTENT_TYPE in str(error) or _UNREADABLE in str(error)
 
 
 def register_serializers() -> None:
@@ -92,7 +121,12 @@ def _opened(data: bytes) -> bytes:
         if codec is not None and codec is not own:
             with suppress(Exception):
                 return codec.decode(data)
-    return (_of_current_app() if own is None else own).decode(data)
+    try:
+        return (_of_current_app() if own is None else own).decode(data)
+    except ConfigurationError:
+        raise
+    except Exception as error:
+        raise PayloadError(f"{_UNREADABLE}: {type(error).__name__} {error}") from error
 
 
 def _made(app: Celery) -> Codec | None:
@@ -106,8 +140,7 @@ def _of_current_app() -> Codec:
     codec = codec_of(current_app._get_current_object())
     if codec is None:
         raise ConfigurationError(
-            f"a message of the serializer {SERIALIZER!r} needs durable_codec, which is not set"
-            " here: give all workers and clients the same settings",
+            f"{_UNREADABLE}: it is not set here. Give all workers and clients the same settings",
             setting="durable_codec",
         )
     return codec

@@ -26,6 +26,8 @@ from celery.exceptions import Ignore, Reject, SoftTimeLimitExceeded
 from reusable import CardDeclined, OutOfStock, negate, negate_durably
 
 from celery_durable import Debounce, Durable, Limit, Rate, RetryPolicy, durable_context
+from celery_durable.encryption import FernetCodec
+from celery_durable.payload_store import PayloadStore
 
 RUNS = Path(os.environ.get("TESTAPP_RUNS", "runs.jsonl"))
 MARKERS = Path(os.environ.get("TESTAPP_MARKERS", "."))
@@ -55,6 +57,9 @@ app.conf.update(
     durable_turn_timeout=float(os.environ.get("TESTAPP_TURN_TIMEOUT", "30")),
     durable_exception_modules=("reusable",),
 )
+if keys := os.environ.get("TESTAPP_KEYS"):
+    app.conf.durable_codec = FernetCodec(*keys.split(","))
+    app.conf.durable_payload_store = PayloadStore(os.environ["TESTAPP_LARGE"], above=2_000)
 durable = Durable(app)
 
 
