@@ -72,7 +72,7 @@ class TurnRunner:
                 return TurnState.DONE
             state = self._run(instance_id, crashes)
         except (StoreError, ConfigurationError):
-            crashes.take_back()  # this process lives: another try, or another process, may do better
+            crashes.take_back()  # this process lives: a later try may do better
             raise
         if sends:
             crashes.take_back()
