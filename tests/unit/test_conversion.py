@@ -7,19 +7,30 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 from enum import Enum, IntEnum
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NotRequired, TypedDict
 from unittest.mock import MagicMock, Mock
 from uuid import UUID
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pydantic import BaseModel
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    Json,
+    Secret,
+    SecretBytes,
+    SecretStr,
+    SerializeAsAny,
+    computed_field,
+    field_serializer,
+)
 
 from celery_durable import PayloadError
 from celery_durable.conversion import Converters, is_looked_at
@@ -216,6 +227,224 @@ def test_the_converter_of_the_nearest_class_holds():
     converters.add(Middle, lambda _: "middle", lambda _: Middle())
     codec = PayloadCodec(converters=converters)
     assert json.loads(codec.encode([Base(), Middle(), Leafy()])) == ["base", "middle", "middle"]
+
+
+class Price:
+    """A class of the application's own, which pydantic does not know."""
+
+    def __init__(self, cents: int) -> None:
+        self.cents = cents
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Price) and other.cents == self.cents
+
+    def __hash__(self) -> int:
+        return self.cents
+
+
+class Pair(NamedTuple):
+    price: Price
+    money: Money = Money(5)
+
+
+@dataclass
+class Line:
+    price: Price
+    money: Money = Money(5)
+    more: list[Price] = field(default_factory=list)
+
+
+class Basket(BaseModel):
+    model_config = ConfigDict(arbitrary_types_allowed=True)
+    price: Price
+    money: Money = Money(5)
+    line: Line | None = None
+    pair: Pair | None = None
+    prices: dict[str, list[Price]] = {}
+    colour: Colour = Colour.RED
+
+
+class Baskets(BaseModel):
+    first: Basket
+    rest: list[Basket] = []
+    anything: Any = None
+
+
+class Row(TypedDict):
+    price: Price
+    colour: NotRequired[Colour]
+
+
+LINE = Line(Price(1), Money(2), [Price(3)])
+BASKET = Basket(price=Price(4), line=LINE, pair=Pair(Price(6)), prices={"a": [Price(7)]})
+
+
+@pytest.mark.parametrize(
+    ("annotation", "value"),
+    [
+        (Line, LINE),
+        (Pair, Pair(Price(1), Money(2))),
+        (Basket, BASKET),
+        (Baskets, Baskets(first=BASKET, rest=[BASKET])),
+        (set[Price], {Price(1), Price(2)}),
+        (set[Money], {Money(1)}),
+        (tuple[Basket, ...], (BASKET,)),
+        (Line | Basket | None, BASKET),
+        (Row, {"price": Price(1)}),
+        (list[Row], [{"price": Price(1), "colour": Colour.DEEP}]),
+    ],
+)
+def test_a_converter_holds_in_the_fields_of_what_pydantic_reads(annotation, value):
+    converters = Converters()
+    converters.add(Price, lambda price: {"price": price.cents}, lambda v: Price(v["price"]))
+    converters.add(Money, lambda money: {"cents": int(money)}, lambda v: Money(v["cents"]))
+    converters.add(Colour, lambda colour: colour.name, lambda v: Colour[v])
+    codec = PayloadCodec(converters=converters)
+    payload = codec.encode({"inside": value})
+    found = codec.as_type(codec.decode(payload)["inside"], annotation, "it")
+    assert (found, type(found)) == (value, type(value))
+    assert codec.encode({"inside": found}) == payload
+    codec.encode(Baskets(first=BASKET, anything=[BASKET, {"a": Price(1)}]))
+
+
+def test_a_converter_that_is_added_later_holds_too():
+    converters = Converters()
+    codec = PayloadCodec(converters=converters)
+    assert codec.as_type("red", Colour, "it") is Colour.RED
+    assert codec.encode(Baskets.model_construct(first=None, anything=Colour.RED)).count("red")
+    converters.add(Colour, lambda colour: colour.name, lambda v: Colour[v])
+    assert codec.as_type("RED", Colour, "it") is Colour.RED
+    assert codec.encode(Baskets.model_construct(first=None, anything=Colour.RED)).count("RED")
+
+
+# -- what reads back what was written --------------------------------------------------------------
+
+
+class Corner(Enum):
+    LEFT = (0, 1)
+    RIGHT = (1, 1)
+
+
+class Span(Enum):
+    DAY = timedelta(1)
+    HALF = Decimal("0.5")
+
+
+class Open(BaseModel):
+    side: int
+
+    @computed_field
+    @property
+    def area(self) -> int:
+        return self.side**2
+
+
+class Strict(Open):
+    model_config = ConfigDict(extra="forbid")
+
+
+class Keeping(Open):
+    model_config = ConfigDict(extra="allow")
+
+
+class Shapes(BaseModel):
+    strict: Strict
+    keeping: list[Keeping] = []
+    corner: Corner = Corner.LEFT
+    span: Span = Span.HALF
+    texts: Json[list[int]] = Field(default=[])
+    any_one: SerializeAsAny[Open] | None = None
+
+
+@dataclass
+class Job:
+    name: str
+    within: timedelta = field(default=timedelta(1), init=False)
+    corner: Corner = Corner.LEFT
+
+
+def _late(job: Job) -> Job:
+    job.within = timedelta(2)
+    return job
+
+
+@pytest.mark.parametrize(
+    ("annotation", "value"),
+    [
+        (Strict, Strict(side=2)),
+        (Keeping, Keeping(side=2, other=1)),
+        (Shapes, Shapes(strict=Strict(side=1), keeping=[Keeping(side=2)], corner=Corner.RIGHT)),
+        (Shapes, Shapes(strict=Strict(side=1), span=Span.DAY, texts="[1]")),
+        (Shapes, Shapes(strict=Strict(side=1), any_one=Open(side=1))),
+        (Corner, Corner.RIGHT),
+        (set[Corner], {Corner.LEFT}),
+        (list[Span], [Span.DAY, Span.HALF]),
+        (dict[Level, int], {Level.HIGH: 1}),
+        (dict[Colour, Corner], {Colour.DEEP: Corner.LEFT, Colour.RED: Corner.RIGHT}),
+        (Job, _late(Job("a", corner=Corner.RIGHT))),
+    ],
+)
+def test_what_pydantic_alone_would_not_read_back_is_read_back(annotation, value):
+    codec = PayloadCodec()
+    payload = codec.encode([value])
+    found = codec.as_type(codec.decode(payload)[0], annotation, "it")
+    assert (found, type(found)) == (value, type(value))
+
+
+def test_a_computed_field_is_written_where_it_harms_nothing():
+    assert json.loads(PayloadCodec().encode(Open(side=2))) == {"side": 2, "area": 4}
+    assert json.loads(PayloadCodec().encode(Strict(side=2))) == {"side": 2}
+
+
+class Hidden(BaseModel):
+    word: SecretStr = SecretStr("")
+    raw: SecretBytes = SecretBytes(b"")
+    number: Secret[int] | None = None
+
+
+class Around(BaseModel):
+    inner: list[Hidden] = []
+    anything: Any = None
+
+
+class Telling(BaseModel):
+    word: SecretStr
+
+    @field_serializer("word", when_used="json")
+    def told(self, word: SecretStr) -> str:
+        return word.get_secret_value()
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        SecretStr("a"),
+        Hidden(word="a"),
+        Hidden(raw=b"a"),
+        Hidden(number=5),
+        Around(inner=[Hidden(word="a")]),
+        Around(anything={"deep": [Hidden(word="a")]}),
+        {"deep": [Hidden(word="a")]},
+    ],
+)
+def test_a_secret_that_json_hides_is_refused(value):
+    with pytest.raises(PayloadError, match="Secret"):
+        PayloadCodec().encode(value)
+
+
+def test_a_secret_is_kept_where_the_application_says_how():
+    codec = PayloadCodec()
+    told = Telling(word="a")
+    assert codec.as_type(codec.decode(codec.encode(told)), Telling, "it") == told
+    empty = Hidden()
+    assert codec.as_type(codec.decode(codec.encode(empty)), Hidden, "it").word == empty.word
+    converters = Converters()
+    converters.add(SecretStr, lambda word: word.get_secret_value()[::-1], lambda v: SecretStr(v))
+    codec = PayloadCodec(converters=converters)
+    around = Around(inner=[Hidden(word="ab")])
+    assert '"ba"' in codec.encode(around)
+    found = codec.as_type(codec.decode(codec.encode(around)), Around, "it")
+    assert found.inner[0].word.get_secret_value() == "ba"
 
 
 # -- what counts -----------------------------------------------------------------------------------
