@@ -18,6 +18,7 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Session, scoped_session
 from sqlalchemy.util import await_only
 
+from ..engine.cursor import Cursor
 from ..engine.ports import Transaction
 from ..errors import ConfigurationError
 from ..store import Store
@@ -76,7 +77,7 @@ class _SessionTransaction:
         self._session = session
         self._store = store
 
-    def write(self, work: Callable[[Any, Any], T]) -> T:
+    def write(self, work: Callable[[Store, Cursor], T]) -> T:
         """Return ``work(store, cursor)``, on the session's connection."""
         dialect, store = _bind_of(self._session).engine.dialect, self._store
         with join_transaction(self._session, store) as (cursor, _):

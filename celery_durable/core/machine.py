@@ -24,7 +24,6 @@ from contextlib import AbstractContextManager
 from functools import partial
 from typing import Any, Final, TypeVar
 
-from .._errors import DurableError
 from . import determinism
 from .commands import Command
 from .decision import Decision
@@ -36,7 +35,7 @@ from .loop import ReplayLoop, thread_of_turn
 from .parts import Parts, context_class
 from .ports import UNTYPED, CallTypes, Codec, ExecutionInfo
 from .recorder import Recorder, TooManyCommandsError
-from .stall import expect_no_trespass, stall_of
+from .stall import expect_no_stall, expect_no_trespass, stall_of
 from .tasks import ReplayTask
 
 __all__ = ["Machine"]
@@ -269,13 +268,8 @@ class Machine:
             with self._running(self.info.instance_id):
                 self._parts.by_event[event.kind].resolve(event)
                 loop.run_until_idle()
-                main = self._lifecycle.main
-                if (
-                    main is None
-                    or not main.done()
-                    or self.final is not None
-                    or not loop.close_generators()
-                ):
+                main = self._lifecycle.ended_main()
+                if main is None or not loop.close_generators():
                     return
             self._lifecycle.finish(main)
         finally:
@@ -285,10 +279,7 @@ class Machine:
         """Fill in what follows from where the code stands now."""
         self.recorder.end_turn()
         expect_no_trespass(self.info, self.loop)
-        if (problem := self.stall) is not None:
-            raise DurableError(
-                f"{problem}. Fix the code, then resume it", instance_id=self.info.instance_id
-            )
+        expect_no_stall(self.info, self.stall)
         if (rest := self._lifecycle.rest) is not None and self.final is None:
             with running_orchestrator(self.info.instance_id):
                 self._lifecycle.go_to_rest(rest, decision)

@@ -15,18 +15,13 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from .._errors import (
-    ActivityInterrupted,
-    ActivityTimeout,
-    InstanceExists,
-    InstanceNotFound,
-    OrchestrationFailed,
-)
+from .._errors import ActivityTimeout, InstanceExists, InstanceNotFound, OrchestrationFailed
 from .commands import Command
 from .decision import Decision
 from .history import Event, EventKind
 from .kinds import CALL_OUTCOMES, Call, Calls, ChildCall, EntityCalls, Lifecycle, Timers
 from .machine import Machine
+from .rewind_inputs import RecordedInputs
 
 __all__ = ["Override", "last_outcome", "rewind"]
 
@@ -100,7 +95,7 @@ def rewind(
     instead: dict[int, Event] = {}
     if override is not None and (place := last_outcome(history, override.command)) is not None:
         instead[place] = override.instead_of(history[place])
-    inputs = _Inputs(history, undelivered, instead)
+    inputs = RecordedInputs(history, undelivered, instead)
     trace = _Trace(make(), inputs)
     try:
         # once with all that happened, to see what made it fail
@@ -130,64 +125,14 @@ class _Causes:
     undone: set[int] = field(default_factory=set)
 
 
-class _Inputs:
-    """What the code is given: what history holds, and after that what it had not heard yet."""
-
-    def __init__(
-        self, history: Sequence[Event], undelivered: Sequence[Event], instead: dict[int, Event]
-    ) -> None:
-        self.events = [*history, *undelivered]
-        self._undelivered_from = len(history)
-        self._instead = instead
-
-    def at(self, place: int, machine: Machine) -> Event | None:
-        """Return what an execution is given of one place, if anything."""
-        event = self.events[place]
-        if place in self._instead:
-            return machine.prepare(self._instead[place])
-        if event.kind is EventKind.ACTIVITY_ABANDONED:
-            return machine.prepare(_interrupted(event, machine))
-        if event.kind not in machine.kinds.inputs:
-            return None
-        return event if place < self._undelivered_from else machine.prepare(event)
-
-    def count_undelivered(self, reached: int) -> int:
-        """Return how much of what had not been heard lies before a place."""
-        return max(0, reached - self._undelivered_from)
-
-    def unsure(self, commands: set[int]) -> set[int]:
-        """Return the places that tell of ends which the code did not know when it failed."""
-        return {
-            place
-            for place, event in enumerate(self.events)
-            if event.command in commands
-            and (
-                event.kind is EventKind.ACTIVITY_ABANDONED
-                or (place >= self._undelivered_from and event.kind in CALL_OUTCOMES)
-            )
-        }
-
-
-def _interrupted(note: Event, machine: Machine) -> Event:
-    """Return the outcome of an activity that runs at most once, had begun, and was given up."""
-    id_ = machine.info.instance_id
-    error = ActivityInterrupted(
-        f"activity {note.name} (attempt {note.attempt}) of {id_!r} runs at most once; it had begun"
-        " when the orchestration gave it up, and how it ended is not known. See what became of it;"
-        " override() gives it its outcome, another rewind() runs it again",
-        instance_id=id_,
-        task=note.name,
-        attempt=note.attempt,
-    )
-    failure = machine.codec.encode_failure(error)
-    return Event(EventKind.ACTIVITY_FAILED, note.at, note.command, note.attempt, payload=failure)
-
-
 class _Trace:
     """One run of the code through recorded inputs."""
 
     def __init__(
-        self, machine: Machine, inputs: _Inputs, without: set[int] | frozenset[int] = frozenset()
+        self,
+        machine: Machine,
+        inputs: RecordedInputs,
+        without: set[int] | frozenset[int] = frozenset(),
     ) -> None:
         self.machine = machine
         self._inputs = inputs

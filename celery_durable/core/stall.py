@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from .._errors import ForbiddenOperation
+from .._errors import DurableError, ForbiddenOperation
 from .loop import ReplayLoop
 from .ports import ExecutionInfo
 from .source_location import awaiting_line
 
-__all__ = ["expect_no_trespass", "places_of", "stall_of"]
+__all__ = ["expect_no_stall", "expect_no_trespass", "places_of", "stall_of"]
 
 
 def places_of(info: ExecutionInfo, loop: ReplayLoop) -> str:
@@ -31,6 +31,16 @@ def stall_of(info: ExecutionInfo, loop: ReplayLoop) -> str:
         " future that is never set, a thread, or a future of another loop? What comes from"
         " outside comes by ctx.call() or ctx.wait_event()"
     )
+
+
+def expect_no_stall(info: ExecutionInfo, problem: str | None) -> None:
+    """Refuse to conclude a turn after which the code can never continue.
+
+    Raises:
+        DurableError: that is its problem, in words.
+    """
+    if problem is not None:
+        raise DurableError(f"{problem}. Fix the code, then resume it", instance_id=info.instance_id)
 
 
 def expect_no_trespass(info: ExecutionInfo, loop: ReplayLoop) -> None:

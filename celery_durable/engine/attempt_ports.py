@@ -7,8 +7,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Protocol
 
+from .cursor import Cursor
 from .records import ActivityAttemptId, ActivityRow, ActivityStart, Claim, ReplayPosition
-from .row_ports import Cursor
 
 __all__ = ["Attempts"]
 

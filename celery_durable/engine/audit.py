@@ -10,18 +10,20 @@ costs one look at a context variable.
 from __future__ import annotations
 
 import json
-import logging
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 
-from .._errors import DurableError, StoreError
-from .ports import Transactions
+from .cursor import Cursor
 
 __all__ = [
+    "DONE",
+    "NOTHING",
+    "REFUSED",
+    "also",
     "HIDDEN",
     "INSTANCE",
     "SCHEDULE",
@@ -29,19 +31,20 @@ __all__ = [
     "AuditFilters",
     "AuditRow",
     "AuditRows",
-    "Auditor",
     "Entry",
     "acting",
     "actor",
     "pending",
     "settled",
+    "text_of_arguments",
+    "written_as",
 ]
 
-log: logging.Logger = logging.getLogger("celery_durable.audit")
 #: Stands for a payload: the trail holds none, and outlives them.
 HIDDEN = "(hidden)"
 #: What an entry is about, beside the kinds of switches.
 INSTANCE, SCHEDULE = "orchestration", "schedule"
+#: What became of a verb.
 DONE, NOTHING, REFUSED = "done", "nothing", "refused"
 _LONGEST_NAME = 200
 
@@ -120,7 +123,7 @@ class AuditRows(Protocol):
     def insert(self, entry: Entry) -> None:
         """Write an entry by itself, unless it is there."""
 
-    def insert_within(self, cursor: Any, entry: Entry) -> None:
+    def insert_within(self, cursor: Cursor, entry: Entry) -> None:
         """Do the same on a cursor inside a caller's transaction."""
 
     def read(
@@ -180,7 +183,9 @@ def also(target: str, arguments: Mapping[str, Any]) -> Iterator[None]:
     if (outer := _entry.get()) is None:
         yield
         return
-    entry = Entry(outer.kind, target, outer.verb, outer.actor, outer.reason, _text(arguments))
+    entry = Entry(
+        outer.kind, target, outer.verb, outer.actor, outer.reason, text_of_arguments(arguments)
+    )
     token = _entry.set(entry)
     try:
         yield
@@ -188,77 +193,20 @@ def also(target: str, arguments: Mapping[str, Any]) -> Iterator[None]:
         _entry.reset(token)
 
 
-# -- what a verb leaves ----------------------------------------------------------------------------
+@contextmanager
+def written_as(entry: Entry) -> Iterator[None]:
+    """Let the next change within the block write an entry beside itself; what it sets in motion in
+    this process is not the actor's doing.
+    """
+    tokens = _actor.set(None), _entry.set(entry)
+    try:
+        yield
+    finally:
+        _actor.reset(tokens[0])
+        _entry.reset(tokens[1])
 
 
-@dataclass(frozen=True, slots=True)
-class Auditor:
-    """Surrounds verbs."""
-
-    rows: AuditRows
-    transactions: Transactions
-
-    @contextmanager
-    def around(
-        self,
-        kind: str,
-        target: str | None,
-        verb: str,
-        reason: str | None = None,
-        arguments: Mapping[str, Any] | None = None,
-        session: Any = None,
-    ) -> Iterator[None]:
-        """Let the verb in the block leave an entry, if an actor is set.
-
-        Args:
-            kind: of what it is done to.
-            target: its id or name; None where the verb finds it.
-            verb: what is done.
-            reason: why.
-            arguments: what else it was given; those that are None are left out.
-            session: whose transaction the verb joins.
-        """
-        who = _actor.get()
-        if who is None:
-            yield
-            return
-        entry = Entry(kind, target, verb, who, who.reason or reason, _text(arguments or {}))
-        # what the verb sets in motion in this process is not the actor's doing
-        tokens = _actor.set(None), _entry.set(entry)
-        try:
-            yield
-        except DurableError as error:
-            if not isinstance(error, StoreError):
-                self._note_refusal(entry, error, session)
-            raise
-        else:
-            if not entry.is_written:
-                entry.effect = NOTHING
-                self._note(entry, session)
-        finally:
-            _actor.reset(tokens[0])
-            _entry.reset(tokens[1])
-
-    def _note(self, entry: Entry, session: Any) -> None:
-        transaction = self.transactions.find(session)
-        if transaction is None:
-            self.rows.insert(entry)
-            return
-        write: Callable[[Any, Any], None] = lambda store, cursor: store.audit.insert_within(  # noqa: E731
-            cursor, entry
-        )
-        transaction.write(write)
-
-    def _note_refusal(self, entry: Entry, error: DurableError, session: Any) -> None:
-        if self.transactions.find(session) is not None:
-            return  # the caller's transaction may be over, or hold what another one would wait for
-        entry.effect, entry.error = REFUSED, f"{type(error).__name__}: {error}"
-        try:
-            self.rows.insert(entry)
-        except DurableError:
-            log.warning("a refused %s of %r is not in the audit", entry.verb, entry.target)
-
-
-def _text(arguments: Mapping[str, Any]) -> str | None:
+def text_of_arguments(arguments: Mapping[str, Any]) -> str | None:
+    """Return the arguments of a verb as an entry keeps them; those that are None are left out."""
     given = {name: value for name, value in arguments.items() if value is not None}
     return json.dumps(given, default=str) if given else None

@@ -15,9 +15,10 @@ from .._errors import ActivityError
 from ..core.guard import refuse_inside_orchestrator
 from .completion_tokens import checked, opened
 from .control import Control
+from .cursor import Cursor
 from .outcome import OutcomeDesk, Verdict
 from .records import ActivityAttemptId, Outcome, Recorded
-from .store_ports import Cursor, Store
+from .store_ports import Store
 
 __all__ = ["complete", "fail", "failure_of", "heartbeat"]
 

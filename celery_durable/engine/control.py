@@ -20,7 +20,8 @@ from ..core.plain_task import TASK
 from ..core.ports import Codec
 from ..core.status import RuntimeStatus
 from .archive import Archive, Archiver
-from .audit import Auditor, settled
+from .audit import settled
+from .auditor import Auditor
 from .engine import Engine
 from .listing import Filters, InstanceRecord
 from .ports import NoTransactions, Publisher, Transactions

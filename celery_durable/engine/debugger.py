@@ -9,20 +9,19 @@ from __future__ import annotations
 
 import logging
 from bisect import bisect_right
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from .._errors import DurableError, InvalidState, PayloadError
 from ..core.guard import refuse_inside_orchestrator
 from ..core.history import Event, EventKind
-from ..core.kinds import State
 from ..core.stepping import SteppedMachine
 from .engine import Engine
-from .frames import StoppedFrame, StoppedTask, raised_frames, waiting_frames
 from .records import InstanceRow
 from .registry import Definition
+from .stopped_code import StoppedCode
 
 __all__ = ["Debugger", "Recorded", "Row"]
 
@@ -57,7 +56,7 @@ class Recorded:
     rows: list[Row]
 
 
-class Debugger:
+class Debugger(StoppedCode):
     """One history, and the code at one place of it; made by ``durable.debugger``.
 
     It keeps the history as it was read. Use it as a context manager, or ``close`` it.
@@ -70,16 +69,15 @@ class Debugger:
     """
 
     def __init__(self, runner: Engine, recorded: Recorded) -> None:
+        super().__init__()
         self._runner = runner
         self._instance, self._definition = recorded.instance, recorded.definition
         self._rows = recorded.rows
         self._firsts = [row.first for row in self._rows]
-        self._machine: SteppedMachine | None = None
         self._position = 0
         #: The life that the machine is in, by the number of the last event before it.
         self._life = 0
         self._problem: DurableError | None = None
-        self._tasks: list[StoppedTask] | None = None
         self._is_closed = False
         #: The events of the history, in order; the number of the first is 1.
         self.history: Sequence[Event] = [event for row in self._rows for event in row.events]
@@ -121,54 +119,6 @@ class Debugger:
         what it asks for. The frames are those before that. None if it has followed so far.
         """
         return self._problem
-
-    @property
-    def tasks(self) -> list[StoppedTask]:
-        """The asyncio tasks of the code that are not done, in the order of their creation; of an
-        orchestrator that has raised, the frames that the exception passed.
-        """
-        if self._tasks is None:
-            self._tasks = [] if self._machine is None else _tasks_of(self._machine)
-        return self._tasks
-
-    @property
-    def frames(self) -> list[StoppedFrame]:
-        """The frames of all tasks, the outermost of each first."""
-        return [frame for task in self.tasks for frame in task.frames]
-
-    @property
-    def error(self) -> BaseException | None:
-        """The exception that the orchestrator has raised; None if it has not."""
-        main = None if self._machine is None else self._machine.main
-        if main is None or not main.done() or main.cancelled():
-            return None
-        return main.exception()
-
-    @property
-    def ended_as(self) -> str | None:
-        """The kind of event by which the code has ended, as "ExecutionCompleted"; None if it has
-        not.
-        """
-        final = None if self._machine is None else self._machine.final
-        return None if final is None else str(final.confirmed_by)
-
-    @property
-    def result(self) -> Any:
-        """What the orchestrator has returned; None if it has not."""
-        main = None if self._machine is None else self._machine.main
-        is_over = self.ended_as == EventKind.EXECUTION_COMPLETED and main is not None
-        return main.result() if is_over and main is not None else None
-
-    @property
-    def waits_for(self) -> list[str]:
-        """What is open at this place, in words."""
-        machine = self._machine
-        return [] if machine is None or machine.final is not None else machine.waits_for()
-
-    @property
-    def state(self) -> Mapping[str, Any]:
-        """A copy of what the code has put into ``ctx.state``."""
-        return {} if self._machine is None else dict(vars(self._machine.of(State).namespace))
 
     # -- moving ------------------------------------------------------------------------------------
 
@@ -329,15 +279,3 @@ class Debugger:
 
 def _is_rewritten(row: Row) -> bool:
     return row.events[0].kind == EventKind.HISTORY_REWRITTEN
-
-
-def _tasks_of(machine: SteppedMachine) -> list[StoppedTask]:
-    found = [
-        StoppedTask(task.get_name(), waiting_frames(task.get_name(), task.get_coro()))
-        for task in machine.loop.tasks
-    ]
-    main = machine.main
-    if main is not None and main.done() and not main.cancelled() and main.exception() is not None:
-        error = main.exception()
-        found.insert(0, StoppedTask("main", raised_frames("main", error) if error else []))
-    return [task for task in found if task.frames or task.name == "main"]

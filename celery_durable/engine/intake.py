@@ -14,7 +14,15 @@ from .records import UNANSWERED, InboxKind, InboxRow, Snapshot
 from .replay import facts_of
 from .writes import EXPIRES, NewAnswer, TurnCommit
 
-__all__ = ["Message", "in_order", "leaves_more", "portion", "settle_inbox", "undelivered_events"]
+__all__ = [
+    "Message",
+    "changes_joins",
+    "in_order",
+    "leaves_more",
+    "portion",
+    "settle_inbox",
+    "undelivered_events",
+]
 
 #: A row of the inbox, and the event that it becomes.
 Message = tuple[InboxRow, Event]
@@ -143,11 +151,22 @@ def _left(
     return {row.id for row, _ in rest} if decision.final is None else set()
 
 
-def leaves_more(snapshot: Snapshot, rest: Sequence[Message], commit: TurnCommit) -> bool:
+def leaves_more(
+    snapshot: Snapshot, rest: Sequence[Message], decision: Decision, commit: TurnCommit
+) -> bool:
     """Tell whether the next turn has something to take: what was more than one takes, or what a
     commit has shown.
     """
-    return bool(rest) or snapshot.has_more or commit.shows is not None
+    lives = decision.final is None or commit.rests
+    return lives and (bool(rest) or snapshot.has_more or commit.shows is not None)
+
+
+def changes_joins(decision: Decision, commit: TurnCommit) -> bool:
+    """Tell whether an outcome may have come in whose join was formed only by this turn: it waits
+    for no message.
+    """
+    formed = decision.joins_formed or decision.joins_ended
+    return bool(commit.join_changes or commit.reset_joins or formed) and not commit.clears
 
 
 def _leave_unseen(snapshot: Snapshot, decision: Decision, commit: TurnCommit) -> None:

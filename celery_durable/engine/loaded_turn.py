@@ -7,7 +7,7 @@ from enum import Enum, auto
 
 from ..core.machine import Machine
 from .crash_count import CrashCount
-from .records import InboxRow, Snapshot
+from .records import InboxKind, InboxRow, Snapshot
 from .registry import Definition
 
 __all__ = ["LoadedTurn", "TurnState"]
@@ -45,6 +45,15 @@ class LoadedTurn:
         if self.cached is not None:
             self.cached.abandon()
             self.cached = None
+
+    def is_due(self, *, takes_all: bool) -> bool:
+        """Tell whether anything in the inbox wants a turn; with ``takes_all`` also what does not
+        wake the instance by itself.
+        """
+        return self.snapshot.is_due_later or any(
+            row.wake_at is not None or (takes_all and row.kind != InboxKind.JOIN)
+            for row in self.snapshot.inbox
+        )
 
     def newest_request(self, kind: str) -> InboxRow | None:
         """Return the message of a kind; of several, one that overrides an outcome."""

@@ -13,8 +13,10 @@ from enum import Enum, auto
 from typing import Any, Protocol, TypeVar
 
 from ..core.status import RuntimeStatus
+from .cursor import Cursor
 from .listing import InstanceRecord
 from .records import ActivityAttemptId, ActivityRow, TurnAddress
+from .store_ports import Session, Store
 
 __all__ = [
     "Arguments",
@@ -136,7 +138,7 @@ class Transaction(Protocol):
     with the caller's rows.
     """
 
-    def write(self, work: Callable[[Any, Any], T]) -> T:
+    def write(self, work: Callable[[Store, Cursor], T]) -> T:
         """Return ``work(store, cursor)``: the store's tables, and a cursor, on the caller's
         connection.
         """
@@ -151,7 +153,7 @@ class Transaction(Protocol):
 class Transactions(Protocol):
     """Tells which transaction a start, an event or a signal joins."""
 
-    def find(self, session: Any = None) -> Transaction | None:
+    def find(self, session: Session = None) -> Transaction | None:
         """Return the one that the caller names, or else the one that is open around the caller.
 
         None if there is none.
@@ -161,6 +163,6 @@ class Transactions(Protocol):
 class NoTransactions:
     """No caller has a transaction open."""
 
-    def find(self, session: Any = None) -> Transaction | None:
+    def find(self, session: Session = None) -> Transaction | None:
         """Return None."""
         return None

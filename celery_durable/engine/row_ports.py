@@ -7,45 +7,17 @@ sweeps, and the tables that belong to workers, schedules and admission.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Protocol
 
 from ..core.status import RuntimeStatus
 from .activity_limits import TermsOf, Use
+from .cursor import Cursor
 from .due import Backlog, DueActivity, DueSchedule, DueWake, Lost, Move, ScheduleRow
 from .listing import Filters, InstanceRecord, OwedEnd, Pending, Tally, Waits
 from .records import ActivityAttemptId, TurnAddress
 from .writes import NewInbox, NewInstance, Waiting
 
-__all__ = [
-    "AdmissionRows",
-    "Cleanup",
-    "Cursor",
-    "Reads",
-    "RecoveryRows",
-    "Schedules",
-    "Upkeep",
-    "Workers",
-]
-
-
-class Cursor(Protocol):
-    """A cursor of the store's database, inside a transaction, as any driver has it."""
-
-    @property
-    def rowcount(self) -> int:
-        """How many rows the last statement met."""
-
-    def execute(self, sql: Any, parameters: Any = ..., /) -> Any:
-        """Run a statement."""
-
-    def executemany(self, sql: Any, parameters: Any, /) -> Any:
-        """Run a statement for each of many parameters."""
-
-    def fetchone(self) -> Any:
-        """Return the next row, or None."""
-
-    def fetchall(self) -> Any:
-        """Return all rows that are left."""
+__all__ = ["AdmissionRows", "Cleanup", "Reads", "RecoveryRows", "Schedules", "Upkeep", "Workers"]
 
 
 class Overview(Protocol):

@@ -17,6 +17,7 @@ from .activity_limits import ActivityLimitRows
 from .archive_rows import ArchiveRows
 from .attempt_ports import Attempts
 from .audit import AuditRows
+from .cursor import Cursor
 from .records import (
     ActivityAttemptId,
     Asked,
@@ -30,7 +31,6 @@ from .records import (
 from .row_ports import (
     AdmissionRows,
     Cleanup,
-    Cursor,
     LargePayloadRows,
     Reads,
     RecoveryRows,
@@ -50,7 +50,6 @@ __all__ = [
     "Attempts",
     "AuditRows",
     "Cleanup",
-    "Cursor",
     "ReleaseLocks",
     "Inbox",
     "LargePayloadRows",

@@ -16,11 +16,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from fnmatch import fnmatchcase
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 from ..core.entity_names import ORCHESTRATORS
 from ..core.permits import TaskLimit, load_limits
 from ..core.plain_task import TASK
+from .cursor import Cursor
 from .records import ActivityAttemptId
 
 __all__ = [
@@ -110,7 +111,7 @@ class SwitchRows(Protocol):
     def read(self) -> list[Switch]:
         """Return all switches, also those that are lifted and still hold something."""
 
-    def read_within(self, cursor: Any) -> list[Switch]:
+    def read_within(self, cursor: Cursor) -> list[Switch]:
         """Return the same on a cursor inside a caller's transaction."""
 
     def set(self, kind: str, name: str, value: str | None, reason: str | None) -> Switch:

@@ -27,17 +27,17 @@ from .crash_count import CrashCount
 from .decide import Decided, Decider
 from .dispatch import address_of
 from .inline_turns import InlineTurns
-from .intake import Message, in_order, leaves_more, portion, settle_inbox
+from .intake import Message, changes_joins, in_order, leaves_more, portion, settle_inbox
 from .lifecycle import Lifecycle
 from .loaded_turn import LoadedTurn, TurnState
 from .parts import Parts
 from .pausing import Pausing
-from .records import InboxKind, InboxRow, InstanceRow, Snapshot
+from .records import InboxKind, InboxRow, Snapshot
 from .replay import StaleReadError, awaits_rewind, facts_of
 from .routes import Action, Request, TurnView, request_of, route
 from .scope import at_turn
 from .switches import Switched
-from .version_choice import OPEN
+from .version_choice import choose_version
 
 __all__ = ["TurnRunner", "TurnState"]
 
@@ -92,8 +92,7 @@ class TurnRunner:
                 if cached is not None:
                     cached.abandon()
                 return TurnState.MISSING
-            instance = snapshot.instance
-            definition = self.parts.versions.code_of(instance)
+            definition = self.parts.versions.code_of(snapshot.instance)
             turn = LoadedTurn(snapshot, cached, definition, crashes)
             with at_turn(snapshot):
                 state = self._act(turn, switched, takes_all=state is TurnState.HAS_MORE)
@@ -110,15 +109,12 @@ class TurnRunner:
 
     def _act(self, turn: LoadedTurn, switched: Switched, *, takes_all: bool) -> TurnState:
         snapshot, lifecycle = turn.snapshot, self.lifecycle
-        status, inbox = snapshot.instance.status, snapshot.inbox
-        is_due = snapshot.is_due_later or any(
-            row.wake_at is not None or (takes_all and row.kind != InboxKind.JOIN) for row in inbox
-        )
-        request, has_code = request_of(status, inbox), turn.definition is not None
-        instance = snapshot.instance
+        instance, inbox = snapshot.instance, snapshot.inbox
+        is_due = turn.is_due(takes_all=takes_all)
+        request, has_code = request_of(instance.status, inbox), turn.definition is not None
         pause = switched.of_turns(instance.name, instance.version, instance.queue)
-        action = route(TurnView(status, request, is_due, has_code, pause is not None))
-        if status.is_terminal or request is Request.TERMINATE or not has_code:
+        action = route(TurnView(instance.status, request, is_due, has_code, pause is not None))
+        if instance.status.is_terminal or request is Request.TERMINATE or not has_code:
             turn.abandon()
         match action:
             case Action.REOPEN:
@@ -127,7 +123,7 @@ class TurnRunner:
                 is_open = lifecycle.reopen(snapshot, reason)
                 return TurnState.HAS_MORE if is_open else TurnState.HAS_MOVED
             case Action.DISCARD:
-                lifecycle.discard(snapshot.instance, inbox)
+                lifecycle.discard(instance, inbox)
                 return TurnState.DONE
             case Action.TERMINATE:
                 message = turn.newest_request(InboxKind.TERMINATE)
@@ -139,23 +135,14 @@ class TurnRunner:
             case Action.HOLD:
                 self.parts.live.put(turn.cached)
                 assert pause is not None
-                return _done_if(self.pausing.hold_turns(snapshot.instance, pause))
+                return _done_if(self.pausing.hold_turns(instance, pause))
             case Action.UNKNOWN_CODE:
-                return self._choose_version(snapshot.instance)
+                is_chosen = choose_version(self.parts.versions, self.parts.store, instance)
+                return TurnState.HAS_MOVED if is_chosen else TurnState.UNKNOWN
             case Action.REWIND:
                 return self._rewind(turn)
             case Action.TURN:
                 return self._take(turn, None)
-
-    def _choose_version(self, instance: InstanceRow) -> TurnState:
-        """Choose the version of an instance that was started where its code is not known."""
-        if instance.version != OPEN:
-            return TurnState.UNKNOWN
-        version = self.parts.versions.of_first_turn(instance.name, instance.id)
-        if version == OPEN:
-            return TurnState.UNKNOWN
-        self.parts.store.turns.choose_version(instance.id, instance.execution, OPEN, version)
-        return TurnState.HAS_MOVED
 
     def _rewind(self, turn: LoadedTurn) -> TurnState:
         if turn.cached is not None:  # it needs the whole history
@@ -203,13 +190,10 @@ class TurnRunner:
     def _wants_more(self, snapshot: Snapshot, decided: Decided, rest: Sequence[Message]) -> bool:
         """Tell whether the next turn is to be taken at once."""
         decision, commit = decided.decision, decided.commit
-        if leaves_more(snapshot, rest, commit) and (decision.final is None or commit.rests):
+        if leaves_more(snapshot, rest, decision, commit):
             return True
-        # an outcome may have come in whose join was formed only now: it waits for no message
-        formed = decision.joins_formed or decision.joins_ended
-        changed_joins = bool(commit.join_changes or commit.reset_joins or formed)
         has_untaken = self.parts.store.turns.has_untaken
-        return changed_joins and not commit.clears and has_untaken(snapshot.instance.id)
+        return changes_joins(decision, commit) and has_untaken(snapshot.instance.id)
 
 
 def _done_if(is_committed: bool) -> TurnState:

@@ -15,9 +15,10 @@ from ..core.plain_task import TASK, TaskOptions
 from ..core.ports import Codec
 from .records import InstanceRow
 from .registry import Definition, Registry
+from .store_ports import Store
 from .switches import Ramp, SwitchBoard
 
-__all__ = ["OPEN", "VersionChoice"]
+__all__ = ["OPEN", "VersionChoice", "choose_version"]
 
 log: logging.Logger = logging.getLogger("celery_durable.turn")
 #: Stored in place of a version that is still to be chosen; no version is called that.
@@ -131,3 +132,16 @@ class VersionChoice:
     @property
     def _ramps(self) -> Mapping[str, Ramp]:
         return self.board.current().ramps
+
+
+def choose_version(versions: VersionChoice, store: Store, instance: InstanceRow) -> bool:
+    """Choose the version of an instance that was started where its code is not known; False if it
+    is chosen already, or cannot be chosen here.
+    """
+    if instance.version != OPEN:
+        return False
+    version = versions.of_first_turn(instance.name, instance.id)
+    if version == OPEN:
+        return False
+    store.turns.choose_version(instance.id, instance.execution, OPEN, version)
+    return True

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from typing import Any, Protocol
 
 from .._errors import StoreError
-from ..engine.store_ports import Cursor
+from ..engine.cursor import Cursor
 from ..payload_store import LargePayloads
 from .statements import Statement
 

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import sqlalchemy as sa
 
 from .._errors import StoreError
-from ..engine.store_ports import Cursor
+from ..engine.cursor import Cursor
 from . import faults
 from .large_payloads import keep
 from .statements import FRAGMENTS, Dialected, Statement

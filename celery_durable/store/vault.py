@@ -27,7 +27,7 @@ from sqlalchemy.engine.result import SimpleResultMetaData
 
 from .._errors import ConfigurationError, StoreError
 from ..encryption import Codec
-from ..engine.store_ports import Cursor
+from ..engine.cursor import Cursor
 from ..payload_store import LargePayloads
 from .values import ELSEWHERE, ENCODED, Elsewhere, lacks
 

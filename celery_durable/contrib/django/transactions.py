@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 from django.conf import settings
 from django.db import connections, transaction
 
+from ...engine.cursor import Cursor
 from ...store import Store
 from .database import is_same_database
 from .shared_connection import BorrowedConnection
@@ -73,7 +74,7 @@ class AtomicBlock:
         self._wrapper = wrapper
         self._store = store
 
-    def write(self, work: Callable[[Any, Any], T]) -> T:
+    def write(self, work: Callable[[Store, Cursor], T]) -> T:
         """Return ``work(store, cursor)`` on Django's own connection.
 
         Raises:

@@ -182,6 +182,11 @@ class Lifecycle(Kind):
             main.exception() if main is not None and main.done() and not main.cancelled() else None
         )
 
+    def ended_main(self) -> ReplayTask | None:
+        """Return the main task where it has ended, and the execution has not."""
+        main = self.main
+        return main if main is not None and main.done() and self.host.final is None else None
+
     def waiting_line(self) -> str | None:
         """Return the line at which the main task waits, as far as that is known."""
         return None if self.main is None else awaiting_line(self.main.get_coro())

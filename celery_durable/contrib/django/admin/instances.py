@@ -264,9 +264,10 @@ class InstanceAdmin(StartingAdmin, AskingAdmin, ApplyingAdmin):
             lambda number: f"?page={(number - 1) // EVENTS_PER_PAGE + 1}#event-{number}",
         )
         # all of these escape what they are given
+        whole_svg = mark_safe(drawing.svg(whole, links=links)) if latest else None  # noqa: S308
         return {
             "svg": mark_safe(drawing.svg(latest or whole, links=links)),  # noqa: S308
-            "whole_svg": mark_safe(drawing.svg(whole, links=links)) if latest else None,  # noqa: S308
+            "whole_svg": whole_svg,
             "table": mark_safe(drawing.table(whole, links=links)),  # noqa: S308
             "history": history,
             "failure": None if failure is None else self._failed(failure, may_see),
