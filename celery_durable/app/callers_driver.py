@@ -6,11 +6,13 @@ parameter from the text alone, which it often cannot: so each is given with its 
 
 from __future__ import annotations
 
+import asyncio
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import sqlalchemy as sa
+from sqlalchemy.util import await_only
 
 from ..store.runner import Cursor, Runner
 from ..store.statements import Statement
@@ -55,6 +57,13 @@ class CallersDriver(Runner):
         sql, order = statement.compiled(self)
         cursor.execute(*_typed(sql, [parameters[name] for name in order or ()]))
         return cursor
+
+    def apart(self, work: Callable[[], None]) -> None:
+        """Do something slow in a thread, where a loop runs statements."""
+        if self._dialect.is_async:
+            await_only(asyncio.get_running_loop().run_in_executor(None, work))
+        else:
+            work()
 
     def run_many(
         self, cursor: Cursor, statement: Statement, rows: Sequence[Mapping[str, Any]]

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 from .._errors import StoreError
@@ -38,6 +38,7 @@ class _Runs(Protocol):
     def run_unsealed(
         self, cursor: Cursor, statement: Statement, parameters: Mapping[str, Any]
     ) -> Cursor: ...
+    def apart(self, work: Callable[[], None]) -> None: ...
 
 
 def keep(
@@ -73,7 +74,7 @@ def keep(
     values = {"key": key, "instance": instance, "size": size, "after": FIRST_LOOK}
     database.run_unsealed(cursor, INSERT_OBJECT, values)
     try:
-        large.write(key, data)
+        database.apart(lambda: large.write(key, data))
     except Exception as error:
         raise StoreError(
             f"the payload store {large!r} did not take a payload of {len(data):,} bytes:"

@@ -21,7 +21,7 @@ from . import queries, upkeep
 from .lists import BLOCKED
 from .runner import Runner
 from .schema import instances
-from .values import text_of
+from .values import Elsewhere, text_of
 
 __all__ = ["Overview"]
 
@@ -86,7 +86,13 @@ class Overview:
             c.id.in_(ids), c.custom_status.is_not(None), sa.func.length(c.custom_status) <= _LONGEST
         )
         rows = queries.fetch(self.database, wanted) if ids else []
-        return {row.id: text for row in rows if (text := text_of(row.custom_status)) is not None}
+        small = {row.id: row.custom_status for row in rows if not _is_large(row.custom_status)}
+        return {id_: text for id_, data in small.items() if (text := text_of(data)) is not None}
+
+
+def _is_large(data: object) -> bool:
+    """Tell whether a custom status would be fetched from the payload store for a list in vain."""
+    return isinstance(data, Elsewhere) and data.size > _LONGEST
 
 
 def _is_orchestration(name: Any) -> sa.ColumnElement[int]:

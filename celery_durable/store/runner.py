@@ -130,6 +130,10 @@ class Runner:
             raise
         return cursor
 
+    def apart(self, work: Callable[[], None]) -> None:
+        """Do something slow that is no statement: where a loop runs, beside it."""
+        work()
+
     def run_many(
         self, cursor: Cursor, statement: Statement, rows: Sequence[Mapping[str, Any]]
     ) -> None:

@@ -6,8 +6,10 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,6 +19,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession, c
 
 from celery_durable import Durable, InstanceExists, InstanceNotFound, Limit, durable_context
 from celery_durable.app.callers_driver import _typed
+from celery_durable.payload_store import PayloadStore
 
 #: Entities have a name for each application: Celery keeps what is shared for all that follow.
 numbers = itertools.count()
@@ -188,3 +191,41 @@ def test_types_are_given_and_none_takes_that_of_its_place() -> None:
         " BOOLEAN)"
     )
     assert values == (1, b"x", True)
+
+
+class SlowStore(PayloadStore):
+    """A payload store that takes its time."""
+
+    def write(self, key: str, data: bytes) -> None:
+        time.sleep(1.0)
+        super().write(key, data)
+
+
+def test_a_slow_payload_store_does_not_block_the_loop(
+    durable: Durable, urls: Any, tmp_path: Path
+) -> None:
+    durable.app.conf.durable_payload_store = SlowStore(str(tmp_path / "large"), above=1_000)
+    durable.migrate()
+    turns = 0
+
+    async def turn_over() -> None:
+        nonlocal turns
+        while True:
+            await asyncio.sleep(0.01)
+            turns += 1
+
+    async def life() -> None:
+        engine = create_async_engine(urls[1])
+        over = asyncio.create_task(turn_over())
+        async with AsyncSession(engine) as session:
+            await session.execute(sa.text("SELECT 1"))
+            signature = durable.app.tasks["tests.drivers"].s("x" * 3_000)
+            before = turns
+            await durable.astart(signature, instance_id="large", session=session)
+            assert turns - before > 10
+            await session.commit()
+        over.cancel()
+        assert (await durable.aget("large")).input["args"] == ["x" * 3_000]
+        await engine.dispose()
+
+    asyncio.run(life())
