@@ -13,8 +13,8 @@ from ..versions import demand
 from .annotations import hints_of, is_looked_at
 from .converters import Converters
 from .encoder import Encoder
-from .models import options, unshared
 from .schemas import Reshaper, decoding
+from .versions_of_pydantic import options, unshared
 
 __all__ = ["Adapter", "Decoder", "fitting"]
 

@@ -7,14 +7,14 @@ asterisks, is refused.
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 from .converters import Converters
 from .schemas import Reshaper
+from .versions_of_pydantic import options, unshared
 
-__all__ = ["dumped", "options", "unshared"]
+__all__ = ["dumped"]
 
 
 def dumped(model: Any, converters: Converters, plain: Callable[[Any], Any]) -> Any:
@@ -39,29 +39,3 @@ def _writer(cls: Any, converters: Converters, plain: Callable[[Any], Any]) -> An
     if changed is schema and not converters:
         return None
     return unshared(SchemaSerializer, changed)
-
-
-def unshared(make: Any, schema: Any) -> Any:
-    """Return a validator or serializer that takes no part of those that the models have."""
-    try:
-        return make(schema, _use_prebuilt=False)
-    except TypeError:  # of a release that has none
-        return make(schema)
-
-
-class Options(NamedTuple):
-    """What pydantic is told beside a value."""
-
-    reading: dict[str, bool]
-    writing: dict[str, bool]
-
-
-@functools.cache
-def options() -> Options:
-    """Return what lets a field with an alias be read by its name too, where pydantic can."""
-    import pydantic
-
-    release = tuple(map(int, pydantic.VERSION.split(".")[:2]))
-    if release >= (2, 11):
-        return Options({"by_alias": True, "by_name": True}, {})
-    return Options({}, {"by_alias": False})

@@ -16,6 +16,7 @@ from typing import Any
 from uuid import UUID
 
 from .converters import Converter, Converters
+from .versions_of_pydantic import release
 
 __all__ = ["Reshaper", "decoding"]
 
@@ -110,7 +111,8 @@ class Reshaper:
             return {**found, "computed_fields": []}
         if node.get("type") == "enum" and _is_odd(node["cls"]):
             return {**found, "serialization": _function_plain(self._enum_value)}
-        if node.get("serialization", {"type": node.get("type")}) == {"type": "any"}:
+        is_any = node.get("serialization", {"type": node.get("type")}) == {"type": "any"}
+        if is_any or node.get("type") == "call":
             return {**found, "serialization": _function_plain(self._within)}
         return found
 
@@ -144,6 +146,8 @@ class Reshaper:
                 )
             case "dataclass":
                 return self._with_all_fields(node, found)
+            case "model-fields" | "dataclass-args" if release() < (2, 11):
+                return {**found, "populate_by_name": True}
         return found
 
     def _with_all_fields(self, node: Node, found: Node) -> Node:

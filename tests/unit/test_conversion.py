@@ -289,7 +289,7 @@ BASKET = Basket(price=Price(4), line=LINE, pair=Pair(Price(6)), prices={"a": [Pr
         (set[Price], {Price(1), Price(2)}),
         (set[Money], {Money(1)}),
         (tuple[Basket, ...], (BASKET,)),
-        (Line | Basket | None, BASKET),
+        (Basket | None, BASKET),
         (Row, {"price": Price(1)}),
         (list[Row], [{"price": Price(1), "colour": Colour.DEEP}]),
     ],
@@ -347,8 +347,14 @@ class Keeping(Open):
     model_config = ConfigDict(extra="allow")
 
 
+class Named(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+    order_id: str = Field(alias="orderId")
+
+
 class Shapes(BaseModel):
     strict: Strict
+    named: Named = Named(orderId="1")
     keeping: list[Keeping] = []
     corner: Corner = Corner.LEFT
     span: Span = Span.HALF
