@@ -10,13 +10,13 @@ from __future__ import annotations
 import builtins
 import logging
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from kombu.utils.json import dumps as json_dumps
 
 from ._errors import ActivityError, DurableError, PayloadError
-from .conversion import Converters, Decoder, SignatureTypes, fitting
+from .conversion import AttributeTypes, Converters, Decoder, SignatureTypes, fitting
 from .encoding import ValueCodec
 from .failures import DEEPEST_FAILURE, MOST_FAILURES, NOTE, FailureWriter, cut, text_of
 
@@ -63,8 +63,8 @@ class PayloadCodec(ValueCodec):
         self._exception_modules = exception_modules
         self._dump = dump
         self._decoder = Decoder(self.converters)
-        #: Function -> what its annotations say.
-        self._types: dict[Any, SignatureTypes] = {}
+        #: Function or class -> what its annotations say.
+        self._types: dict[Any, Any] = {}
 
     def encode_call(
         self, task: str, args: tuple[Any, ...], kwargs: dict[str, Any]
@@ -92,17 +92,36 @@ class PayloadCodec(ValueCodec):
         """
         if self.serializer == "pickle":
             return value
+        self._decoder.refresh(self._types)
         adapter = self._decoder.adapter(wanted)
         return value if adapter is None else fitting(adapter, what, value)
 
-    def types_of(self, function: Callable[..., Any]) -> SignatureTypes:
-        """Return what the annotations of an orchestrator say."""
+    def types_of(self, function: Callable[..., Any], *, is_static: bool = False) -> SignatureTypes:
+        """Return what the annotations of an orchestrator or an operation say.
+
+        Its first parameter is a context or an object, unless it is static.
+        """
+        self._decoder.refresh(self._types)
         found = self._types.get(function)
         if found is None:
             found = self._types[function] = SignatureTypes(
-                function, self._decoder, is_used=self.serializer != "pickle"
+                function, self._decoder, is_static=is_static, is_used=self.serializer != "pickle"
             )
         return found
+
+    def attributes_of(self, cls: type, state: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Return a state as the annotations of a class say.
+
+        Raises:
+            PayloadError: an attribute does not fit.
+        """
+        if self.serializer == "pickle":
+            return state
+        self._decoder.refresh(self._types)
+        found = self._types.get(cls)
+        if found is None:
+            found = self._types[cls] = AttributeTypes(cls, self._decoder)
+        return found.decoded_state(state)
 
     # -- to text -----------------------------------------------------------------------------------
 

@@ -16,10 +16,11 @@ from .adapters import Adapter, Decoder, fitting
 from .annotations import is_looked_at
 from .converters import Converter, Converters
 from .encoder import Encoder
-from .signatures import SignatureTypes
+from .signatures import AttributeTypes, SignatureTypes
 
 __all__ = [
     "Adapter",
+    "AttributeTypes",
     "Converter",
     "Converters",
     "Decoder",

@@ -108,15 +108,19 @@ class Decoder:
         self._known: dict[Any, Adapter | None] = {}
         self._changes = converters.changes
 
+    def refresh(self, made: dict[Any, Any]) -> None:
+        """Forget what was made before the last converter was added, and ``made`` with it."""
+        if self._changes != self._converters.changes:
+            self._known.clear()
+            made.clear()
+            self._changes = self._converters.changes
+
     def adapter(self, annotation: Any) -> Adapter | None:
         """Return what decodes to a type; None where JSON gives it back by itself.
 
         Raises:
             Exception: pydantic cannot use the annotation.
         """
-        if self._changes != self._converters.changes:
-            self._known.clear()
-            self._changes = self._converters.changes
         try:
             return self._known[annotation]
         except (KeyError, TypeError):

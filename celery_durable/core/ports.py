@@ -30,7 +30,11 @@ K = TypeVar("K")
 
 
 class SignatureTypes(Protocol):
-    """What the annotations of one orchestrator say."""
+    """What the annotations of one orchestrator, or one operation, say."""
+
+    @property
+    def decodes_result(self) -> bool:
+        """Whether they say anything of what it returns."""
 
     def decoded(
         self, args: Sequence[Any], kwargs: Mapping[str, Any]
@@ -61,8 +65,14 @@ class Codec(Protocol):
     ) -> tuple[str, tuple[Any, ...], dict[str, Any]]:
         """Return arguments of a task encoded, and as it is sent them; raises ``PayloadError``."""
 
-    def types_of(self, function: Callable[..., Any]) -> SignatureTypes:
-        """Return what the annotations of an orchestrator say."""
+    def types_of(self, function: Callable[..., Any], *, is_static: bool = False) -> SignatureTypes:
+        """Return what the annotations of an orchestrator or an operation say.
+
+        Its first parameter is a context or an object, unless it is static.
+        """
+
+    def attributes_of(self, cls: type, state: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Return a state as the annotations of a class say; raises ``PayloadError``."""
 
     def as_type(self, value: Any, wanted: Any, what: str) -> Any:
         """Return a decoded value as an annotation says; raises ``PayloadError``."""

@@ -16,7 +16,7 @@ from .entity import Declaration
 from .entity_names import MESSAGE, orchestrator_of
 from .futures import done_future
 from .guard import in_turn
-from .kinds import EntityCalls, SendEvent
+from .kinds import EntityCalls, SendEvent, TypedPayloads, converted
 from .names import parts_of_id
 from .ports import Host
 from .retry import Interval, in_microseconds
@@ -41,9 +41,18 @@ def is_entity(reference: Any) -> bool:
 
 
 def bound_operation(
-    declaration: Declaration | None, name: str, send: Callable[[dict[str, Any]], Any]
+    declaration: Declaration | None,
+    name: str,
+    send: Callable[[dict[str, Any]], Any],
+    check: Callable[..., None],
 ) -> Callable[..., Any]:
     """Return a function that makes a message of its arguments and sends it.
+
+    Args:
+        declaration: of the entity, if it is known here.
+        name: of the operation.
+        send: sends the message.
+        check: is told the declaration, the name and the arguments, and refuses what does not fit.
 
     Raises:
         AttributeError: there is no such operation, as far as is known here.
@@ -56,6 +65,7 @@ def bound_operation(
     def operation(*args: Any, **kwargs: Any) -> Any:
         if declaration is not None:
             declaration.check_arguments(name, args, kwargs)
+            check(declaration, name, args, kwargs)
         return send(operation_message(name, args, kwargs))
 
     operation.__name__ = operation.__qualname__ = name
@@ -110,7 +120,18 @@ class EntityReference:
         return Signals(self)
 
     def __getattr__(self, name: str) -> Callable[..., asyncio.Future[Any]]:
-        return bound_operation(self._declaration, name, self._call)
+        return bound_operation(self._declaration, name, self._call, self._check)
+
+    @in_turn
+    def _check(
+        self, declaration: Declaration, name: str, args: Sequence[Any], kwargs: Mapping[str, Any]
+    ) -> None:
+        """Refuse arguments that do not fit, as the first time."""
+        codec = self._host.codec
+        if declaration.types_of(name, codec):
+            self._host.of(TypedPayloads).checked(
+                lambda: declaration.expect_fitting(name, args, kwargs, codec), is_of_call=True
+            )
 
     @in_turn
     def _call(self, message: dict[str, Any]) -> asyncio.Future[Any]:
@@ -126,7 +147,14 @@ class EntityReference:
                 instance_id=host.info.instance_id,
                 entity_id=self.id,
             )
-        return _ask(host, self.id, {**message, **held, **_context_of(host)})
+        answer = _ask(host, self.id, {**message, **held, **_context_of(host)})
+        known = self._declaration
+        types = None if known is None else known.types_of(message["op"], host.codec)
+        if types is None or not types.decodes_result:
+            return answer
+        return converted(
+            host, answer, lambda value: host.of(TypedPayloads).checked(lambda: types.result(value))
+        )
 
     @in_turn
     def _signal(self, message: dict[str, Any], due: int | None) -> asyncio.Future[None]:
@@ -167,7 +195,10 @@ class Signals:
     def __getattr__(self, name: str) -> Callable[..., asyncio.Future[None]]:
         reference, due = self._reference, self._due
         return bound_operation(
-            reference._declaration, name, lambda message: reference._signal(message, due)
+            reference._declaration,
+            name,
+            lambda message: reference._signal(message, due),
+            reference._check,
         )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any, Final
@@ -167,7 +167,12 @@ class EntitySignals:
         return EntitySignals(self._durable, self._id, self._declaration, delay, at, session)
 
     def __getattr__(self, name: str) -> Callable[..., None]:
-        return bound_operation(self._declaration, name, self._send)
+        return bound_operation(self._declaration, name, self._send, self._check)
+
+    def _check(
+        self, declaration: Declaration, name: str, args: Sequence[Any], kwargs: Mapping[str, Any]
+    ) -> None:
+        declaration.expect_fitting(name, args, kwargs, self._durable.runtime.codec)
 
     def _send(self, content: dict[str, Any]) -> None:
         runtime: Runtime = self._durable.runtime

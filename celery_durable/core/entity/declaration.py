@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ..._errors import ConfigurationError
+from ..._errors import ConfigurationError, PayloadError
 from ..entity_names import LONGEST_NAME, entity_id
 from ..names import ENTITY_NAME
+from ..ports import Codec, SignatureTypes
 
 __all__ = ["Declaration", "declaration_of", "declare", "id_of"]
 
@@ -62,6 +63,29 @@ class Declaration:
             inspect.signature(found).bind(None, *args, **kwargs)
         except TypeError as error:
             raise TypeError(f"{self.name}.{operation}(): {error}") from None
+
+    def types_of(self, operation: str, codec: Codec) -> SignatureTypes | None:
+        """Return what the annotations of an operation say; None if it has no code of its own."""
+        found = inspect.getattr_static(self.cls, operation, None)
+        function = getattr(found, "__func__", found)
+        if not inspect.isfunction(function):
+            return None
+        return codec.types_of(function, is_static=isinstance(found, staticmethod))
+
+    def expect_fitting(
+        self, operation: str, args: Sequence[Any], kwargs: Mapping[str, Any], codec: Codec
+    ) -> None:
+        """Refuse arguments that do not fit the annotations of an operation.
+
+        Raises:
+            PayloadError: one does not fit, or cannot be encoded.
+        """
+        if types := self.types_of(operation, codec):
+            args, kwargs = codec.decode(codec.encode([list(args), dict(kwargs)]))
+            try:
+                types.decoded(args, kwargs)
+            except PayloadError as error:
+                raise PayloadError(f"{self.name}.{operation}(): {error}") from None
 
 
 def declare(cls: Any, name: str | None = None) -> Declaration:

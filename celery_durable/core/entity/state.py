@@ -217,10 +217,11 @@ class Entity:
     def _operate(self, message: Mapping[str, Any]) -> None:
         if "held" in message and (self._lock is None or self._lock.request != message["held"]):
             return self._refuse(message)
+        found = self.codec.attributes_of(self.declaration.cls, self.state_value or {})
         try:
             self.declaration.check(message["op"])
             operation = Operation(self.id, message["op"], self.codec, message.get("context"))
-            state, reply = self._apply(message, operation)
+            state, reply = self._apply(message, operation, found)
         except BaseException as error:
             if not is_own(error):
                 raise
@@ -229,19 +230,22 @@ class Entity:
         self._out += operation.sent
         self._reply(message, reply)
 
-    def _apply(self, message: Mapping[str, Any], operation: Operation) -> tuple[str, str]:
-        """Run an operation on an object made of the state.
+    def _apply(
+        self, message: Mapping[str, Any], operation: Operation, found: Mapping[str, Any]
+    ) -> tuple[str, str]:
+        """Run an operation on an object made of the state that was found.
 
         Return the new state and the reply, encoded.
         """
         target = self.declaration.cls()
-        vars(target).update(self.state_value or {})
+        vars(target).update(found)
+        args, kwargs = message.get("args", ()), message.get("kwargs", {})
+        if types := self.declaration.types_of(operation.name, self.codec):
+            args, kwargs = types.decoded(args, kwargs)
         token = running_operation.set(operation)
         try:
             with self.restored(message.get("context") or {}):
-                result = getattr(target, message["op"])(
-                    *message.get("args", ()), **message.get("kwargs", {})
-                )
+                result = getattr(target, message["op"])(*args, **kwargs)
         finally:
             running_operation.reset(token)
         if isinstance(result, Awaitable):

@@ -27,7 +27,7 @@ from .request import AnswerRequest, Request, RequestContext, Requests
 from .side_effect import RecordRun, SideEffectContext, SideEffects
 from .state import State, StateContext
 from .timer import CancelTimer, CreateTimer, TimerContext, Timers
-from .typed_payload import RefusePayload, TypedPayloads
+from .typed_payload import RefusePayload, TypedPayloads, converted
 
 __all__ = [
     "ASKED",
@@ -84,6 +84,7 @@ __all__ = [
     "leaf",
     "revoked_child",
     "window",
+    "converted",
 ]
 
 #: In the order in which they ask again after a rewind: calls by number, the timers that were open,
