@@ -15,9 +15,11 @@ from kombu.transport import TRANSPORT_ALIASES
 from ..errors import ConfigurationError
 from ..settings import Settings
 from ..telemetry.logs import install as add_log_fields
+from ..worker.activity import wrap_task
 from ..worker.backend import make_backend
 from ..worker.beat import refuse_beat
 from ..worker.durable_tasks import watch_registry
+from ..worker.request import hold_messages_of
 from ..worker.sealing import accept_sealed, register_serializers
 from ..worker.task_limits import watch_declarations
 
@@ -39,7 +41,7 @@ def install(app: Celery, watch_tasks: Callable[..., None]) -> None:
         watch_tasks: is called when the app is finalized, or now if it is already.
     """
     register_serializers()
-    watch_registry(app)
+    watch_registry(app, _complete)
     refuse_beat(app)
     app.fixups = {*app.fixups, FIXUP}
     # nothing of it is pickled, and the app keeps the class that it names
@@ -59,6 +61,12 @@ def install(app: Celery, watch_tasks: Callable[..., None]) -> None:
     signals.import_modules.connect(_watch_flower, sender=app)
     for configured in (signals.after_setup_logger, signals.after_setup_task_logger):
         configured.connect(_add_log_fields, weak=False, dispatch_uid="celery_durable.logs")
+
+
+def _complete(task: Any) -> None:
+    """Let a task that comes late be an activity as those that were there in time."""
+    wrap_task(task)
+    hold_messages_of(task)
 
 
 def _place_embedded_broker(app: Celery, **_: Any) -> None:

@@ -28,7 +28,7 @@ from .runtime import runtime_of
 from .sealing import codec_of, seal
 
 log: logging.Logger = logging.getLogger("celery_durable.activity")
-__all__ = ["ActivityContext", "attempt_of", "durable_context", "wrap_tasks"]
+__all__ = ["ActivityContext", "attempt_of", "durable_context", "wrap_task", "wrap_tasks"]
 
 
 def attempt_of(function: object) -> Attempt | None:
@@ -52,15 +52,21 @@ def attempt_of(function: object) -> Attempt | None:
 def wrap_tasks(app: Celery) -> None:
     """Wrap every registered task that is not an orchestrator; safe to call again."""
     for task in list(app._tasks.values()):
-        cls = type(task)
-        if isinstance(task, OrchestratorTask) or "_durable_wrapped" in cls.__dict__:
-            continue
-        _let_autoretry_wait(task)
-        cls.__call__ = _wrapped(cls)
-        cls.add_to_chord = _adding(cls)
-        cls.on_replace = _replacing(cls.on_replace)
-        cls.signature_from_request = _sealing(cls.signature_from_request)
-        cls._durable_wrapped = True
+        wrap_task(task)
+
+
+def wrap_task(task: Any) -> None:
+    """Wrap a task that is not an orchestrator; safe to call again, and before Celery has made all
+    of it.
+    """
+    cls = type(task)
+    if isinstance(task, OrchestratorTask) or "_durable_wrapped" in cls.__dict__:
+        return
+    cls.__call__ = _wrapped(cls)
+    cls.add_to_chord = _adding(cls)
+    cls.on_replace = _replacing(cls.on_replace)
+    cls.signature_from_request = _sealing(cls.signature_from_request)
+    cls._durable_wrapped = True
 
 
 def _sealing(own: Callable[..., Any]) -> Callable[..., Any]:
@@ -107,6 +113,8 @@ def _wrapped(cls: type) -> Callable[..., Any]:
 
     def __call__(self: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: N807
         request = self.request
+        if "_durable_autoretry" not in self.__dict__:
+            _let_autoretry_wait(self)
         if own is not None:
             body: Callable[..., Any] = lambda *a, **k: own(self, *a, **k)  # noqa: E731
         elif request.called_directly:
@@ -146,7 +154,10 @@ def _refuse_turn(request: Any) -> None:
 
 
 def _let_autoretry_wait(task: Any) -> None:
-    """Let Celery's ``autoretry_for`` see what an ``async def`` body raises."""
+    """Let Celery's ``autoretry_for``, which is the last thing that a task is given, see what an
+    ``async def`` body raises.
+    """
+    task._durable_autoretry = True
     own = getattr(task, "_orig_run", None)
     if own is None or not inspect.iscoroutinefunction(own):
         return

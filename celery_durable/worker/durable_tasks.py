@@ -50,18 +50,22 @@ def is_durable_name(name: str, app: Celery, declared: Any = None) -> bool:
     return any(fnmatchcase(name, pattern) for pattern in several)
 
 
-def watch_registry(app: Celery) -> None:
+def watch_registry(app: Celery, complete: Callable[[Any], None]) -> None:
     """Let each task of an app be durable from its first use on, if it is declared so, and
     ``app.send_task`` start it.
 
     Celery makes tasks when they are first used, which may be long before the app is finalized.
+
+    Args:
+        app: the app.
+        complete: is given each task that comes after the app was finalized.
     """
     watch_sending(app, _start_named)
     registry = app._tasks
     if isinstance(registry, _Watched):
         return
     watched = _Watched(registry)
-    watched.app = app
+    watched.app, watched.complete = app, complete
     app._tasks = watched
 
 
@@ -69,11 +73,14 @@ class _Watched(TaskRegistry):  # type: ignore[misc]
     """The tasks of an app, each of which is looked at when it comes."""
 
     app: Celery
+    complete: Callable[[Any], None]
 
     def __setitem__(self, name: str, task: Any) -> None:
         """Keep a task."""
         super().__setitem__(name, task)
         _make_one_durable(self.app, task)
+        if self.app.finalized:
+            self.complete(self[name])
 
 
 def make_durable(app: Celery) -> None:

@@ -23,7 +23,7 @@ from ..engine.records import ActivityAttemptId
 from .headers import HEADER, MessageHeader, ticket_in
 from .runtime import runtime_of
 
-__all__ = ["Message", "hold_messages", "received", "watch_revoke"]
+__all__ = ["Message", "hold_messages", "hold_messages_of", "received", "watch_revoke"]
 
 log: logging.Logger = logging.getLogger("celery_durable.request")
 _classes: dict[type, type] = {}
@@ -47,16 +47,21 @@ def hold_messages(app: Celery) -> None:
     Safe to call again.
     """
     for task in list(app._tasks.values()):
-        cls = type(task)
-        if "_durable_request" not in cls.__dict__:
-            cls.Request = durable_request(cls.Request)
-            cls._durable_request = True
-            if hasattr(cls, "durable_versions"):
-                cls.durable_send_events = cls.send_events  # turns are no events: see task_events
-                cls.send_events = False
-        if getattr(cls, "at_most_once", False):
-            # only the body itself may ask to be run again
-            cls.retry_on_worker_lost = cls.reject_on_worker_lost = False
+        hold_messages_of(task)
+
+
+def hold_messages_of(task: Any) -> None:
+    """Do the same for one task."""
+    cls = type(task)
+    if "_durable_request" not in cls.__dict__:
+        cls.Request = durable_request(cls.Request)
+        cls._durable_request = True
+        if hasattr(cls, "durable_versions"):
+            cls.durable_send_events = cls.send_events  # turns are no events: see task_events
+            cls.send_events = False
+    if getattr(cls, "at_most_once", False):
+        # only the body itself may ask to be run again
+        cls.retry_on_worker_lost = cls.reject_on_worker_lost = False
 
 
 def durable_request(base: Any) -> type:
