@@ -11,6 +11,7 @@ urlpatterns = [
     path("orders/<int:number>/progress", views.order_progress, name="order-progress"),
     path("orders/<int:number>/cancel/", views.cancel_order, name="order-cancel"),
     path("orders/<int:number>/return/", views.return_order, name="order-return"),
+    path("timeline.css", views.timeline_css, name="timeline-css"),
     path("subscriptions/", views.subscriptions, name="subscriptions"),
     path("subscriptions/new/", views.subscribe, name="subscribe"),
     path(

@@ -10,12 +10,16 @@ from django.contrib import messages
 from django.contrib.admin.views.decorators import staff_member_required
 from django.contrib.auth.decorators import login_required
 from django.db import transaction
+from django.db.models import Count
 from django.http import HttpResponse, JsonResponse
 from django.shortcuts import get_object_or_404, redirect, render
+from django.utils.safestring import mark_safe
 from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.http import require_GET, require_POST
 
-from celery_durable import InstanceNotFound, InvalidState
+from celery_durable import InstanceNotFound, InvalidState, drawing
+from celery_durable.timeline import since_rewind, timeline_of
+from celery_durable.views import awaited_view, failure_view
 from config.celery import durable
 from warehouse.carrier import sign
 
@@ -92,14 +96,42 @@ def place_order(customer, checkout_id, lines):
 @login_required
 @require_GET
 def orders(request):
-    return render(request, "shop/orders.html", {"orders": customer_of(request).orders.all()})
+    found = customer_of(request).orders.all()
+    tally = found.order_by("state").values_list("state").annotate(Count("pk"))
+    return render(request, "shop/orders.html", {"orders": found, "tally": tally})
 
 
 @login_required
 @require_GET
 def order_page(request, number):
     order = order_or_404(request, number)
-    return render(request, "shop/order.html", {"order": order, "progress": progress_of(order)})
+    behind = behind_of(order) if request.user.is_staff else None
+    context = {"order": order, "progress": progress_of(order), "behind": behind}
+    return render(request, "shop/order.html", context)
+
+
+def behind_of(order):
+    """Return what the staff sees of the orchestration behind an order; None if it is purged."""
+    try:
+        run = durable.get(order.reference)
+        timeline = timeline_of(run)
+    except InstanceNotFound:
+        return None
+    return {
+        "run": run,
+        "status": str(run.runtime_status),
+        "tags": sorted(run.tags.items()),
+        "explanation": run.explain(),
+        "awaited": awaited_view(run),
+        "failure": failure_view(run),
+        "svg": mark_safe(drawing.svg(since_rewind(timeline) or timeline)),  # it escapes all text
+    }
+
+
+@require_GET
+def timeline_css(request):
+    """Serve the style of timelines."""
+    return HttpResponse(drawing.stylesheet(), content_type="text/css; charset=utf-8")
 
 
 @login_required

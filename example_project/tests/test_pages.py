@@ -7,7 +7,7 @@ import pytest
 from django.test import Client
 
 from config.celery import durable
-from fakes.models import Fault
+from fakes.models import Fault, switch_on
 from shop.models import Order, Subscription
 
 from .conftest import as_json
@@ -223,3 +223,34 @@ def test_the_services_refuse_what_makes_no_sense(
     data = body if isinstance(body, str) else json.dumps(body or {})
     answer = client.generic(method, f"/fakes/{path}", data, "application/json", headers=headers)
     assert answer.status_code == status
+
+
+def test_the_staff_sees_what_is_behind_an_order(world, order_of, as_ada, as_staff):
+    order = order_of(espresso=1)  # dear: it waits for an approval
+    world.settle()
+    page = as_staff.get(order.get_absolute_url()).content.decode()
+    assert 'id="behind"' in page
+    assert f"{order.reference}</a> is RUNNING" in page
+    assert f"customer={order.customer.pk}" in page
+    assert f"approval-{order.pk} waits for event <code>decision</code>" in page
+    assert '<svg xmlns="http://www.w3.org/2000/svg" class="durable-timeline"' in page
+    assert b".durable-timeline" in as_staff.get("/timeline.css").content
+    assert 'id="behind"' not in as_ada.get(order.get_absolute_url()).content.decode()
+
+
+def test_the_staff_sees_what_failed(world, order_of, as_staff):
+    switch_on("payments", Fault.Kind.REFUSE)
+    order = order_of(sencha=1)
+    world.settle()
+    page = as_staff.get(order.get_absolute_url()).content.decode()
+    assert 'id="failure"' in page
+    assert "<strong>shop.activities.charge_order</strong> failed" in page
+    assert "frames of libraries" in page
+    assert "Rewind" in page
+
+
+def test_orders_are_counted_by_state(world, order_of, as_ada):
+    for _ in range(2):
+        order_of(sencha=1)
+    page = as_ada.get("/orders/").content.decode()
+    assert "placed <strong>2</strong>" in page

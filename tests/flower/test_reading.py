@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 pytest.importorskip("flower")
-from celery_durable.contrib.flower import reading
+from celery_durable.contrib.flower import reading_instance as reading
 
 
 def test_arguments_of_calls_that_their_caller_hides(new_app: Callable[..., Any]) -> None:

@@ -21,7 +21,8 @@ from tornado.httpclient import AsyncHTTPClient, HTTPResponse
 from tornado.testing import AsyncHTTPTestCase
 
 from celery_durable import contrib
-from celery_durable.contrib.flower import reading
+from celery_durable.contrib.flower import reading as lists
+from celery_durable.contrib.flower import reading_instance
 from celery_durable.core.history import EventKind
 from celery_durable.errors import StoreError
 from tests.flower.conftest import basic
@@ -154,7 +155,7 @@ class TestList(FlowerCase):
         self.durable.suspend("order-1", reason="wait for Ann")
         page = text_of(self.get("/orchestrations"))
         assert re.search(r"bad-1 tab.failing FAILED \d+s", page)
-        assert re.search(r"order-1 tab.order SUSPENDED \d+s .*wait for Ann", page)
+        assert re.search(r"order-1 tab.order {'number': 1} SUSPENDED \d+s .*wait for Ann", page)
         assert page.index("bad-1") < page.index("order-1"), "newest first"
 
     def test_what_it_waits_for(self) -> None:
@@ -202,7 +203,7 @@ class TestList(FlowerCase):
         self.get("/orchestrations?name=%ff", code=400)
 
     def test_paging(self) -> None:
-        self.monkeypatch.setattr(reading, "PAGE", 2)
+        self.monkeypatch.setattr(lists, "PAGE", 2)
         for number in range(5):
             self.order.apply_async(task_id=f"order-{number}")
         seen, path = [], "/orchestrations?name=tab.order"
@@ -276,7 +277,7 @@ class TestInstance(FlowerCase):
     def test_header_timeline_history_and_links(self) -> None:
         run = self.parent.apply_async(task_id="parent-1")
         page = self.page_of(run.id)
-        assert '<svg xmlns="http://www.w3.org/2000/svg" class="durable-timeline" role="img"' in page
+        assert '<svg xmlns="http://www.w3.org/2000/svg" class="durable-timeline"' in page
         assert (
             '<table class="durable-lanes">' in page
             and "/orchestrations/static/timeline.css" in page
@@ -323,7 +324,7 @@ class TestInstance(FlowerCase):
         )
 
     def test_history_in_pages(self) -> None:
-        self.monkeypatch.setattr(reading, "EVENTS", 2)
+        self.monkeypatch.setattr(reading_instance, "EVENTS", 2)
         run = self.order.apply_async(task_id="o")
         for _ in range(4):
             run.raise_event("other")
@@ -374,6 +375,95 @@ class TestInstance(FlowerCase):
             assert action == f"/orchestrations/act?{urlencode({'id': id_})}"
             assert self.act(id_, "terminate").code == 303
             assert self.status(id_) == "TERMINATED", id_
+
+
+class TestPanels(FlowerCase):
+    """What the tab has in common with the admin's page."""
+
+    def test_what_went_wrong_and_what_to_do(self) -> None:
+        @self.capp.task(name="tab.charge")
+        def charge(card: str) -> None:
+            raise ValueError(f"<i>{card}</i> was declined")
+
+        @self.durable.orchestrator(name="tab.shop")
+        async def shop(ctx: Any) -> None:
+            inner = paying.s().set(task_id=f"{ctx.instance_id}-pay")
+            await ctx.call(inner)
+
+        @self.durable.orchestrator(name="tab.paying")
+        async def paying(ctx: Any) -> None:
+            await ctx.call(charge.s("4711"))
+
+        self.durable._watch_tasks()
+        shop.apply_async(task_id="shop-1")
+        page = self.page_of("shop-1")
+        text = text_of(page)
+        assert "The sub-orchestration tab.paying failed, attempt 1 ( shop-1 , event" in text
+        assert "The activity tab.charge failed, attempt 1 ( shop-1-pay , event" in text
+        assert "ValueError : <i>4711</i> was declined" in text and "<i>4711" not in page
+        assert "frames of libraries" in text and "raise ValueError" in text
+        assert "Rewind : Once the cause is gone, it runs tab.charge again" in text
+        link = unescape(re.search(r'href="([^"]+)"><bdi>shop-1-pay</bdi>, event', page)[1])  # type: ignore[index]
+        path, _, anchor = link.partition("#")
+        assert f'id="{anchor}" class="durable-bad"' in self.get(path)
+        assert "durable-failure" not in self.page_of(self.order.apply_async(task_id="o").id)
+
+    def test_what_was_before_a_rewind_is_folded(self) -> None:
+        self.failing.apply_async(task_id="bad")
+        assert "The whole run, with what was before the rewind" not in self.page_of("bad")
+        self.durable.get("bad").rewind()
+        assert "The whole run, with what was before the rewind" in self.page_of("bad")
+
+    def test_numbers_by_status_and_tags(self) -> None:
+        for number in range(2):
+            self.durable.start(self.order.s(number), instance_id=f"o-{number}", tags={"<b>": "7"})
+        self.failing.apply_async(task_id="bad")
+        page = self.get("/orchestrations", part="1")
+        assert "RUNNING 2 FAILED 1" in text_of(page)
+        assert 'href="/orchestrations/show' in page
+        assert '<a href="/orchestrations?status=RUNNING">' in page
+        assert "<li><bdi>&lt;b&gt;=7</bdi></li>" in page
+        assert "{'number': 1}" in text_of(page)
+        assert "<li><bdi>&lt;b&gt;=7</bdi></li>" in self.page_of("o-1")
+
+    def test_names_that_are_waited_for_are_offered_and_get_the_event(self) -> None:
+        self.parent.apply_async(task_id="p")
+        page = self.page_of("p")
+        offered = unescape(re.search(r'<option value="([^"]+)">go, of its', page)[1])  # type: ignore[index]
+        assert "go, of its sub-orchestration p/child" in text_of(page)
+        answer = self.act("p", "raise_event", event="", awaited=offered, data='"x"')
+        assert (answer.code, self.status("p/child"), self.status("p")) == (
+            303, "COMPLETED", "COMPLETED",
+        )  # fmt: skip
+        assert self.durable.get("p").output == "x"
+
+    def test_a_name_that_is_written_wins_and_one_that_is_not_waited_for_is_refused(self) -> None:
+        run = self.parent.apply_async(task_id="p")
+        chosen = '["p/child", "go"]'
+        assert self.act("p", "raise_event", event="other", awaited=chosen).code == 303
+        assert [event.name for event in run.history() if event.kind == "EventRaised"] == ["other"]
+        for fields, code in (
+            ({"awaited": '["p/child", "gone"]'}, 400),
+            ({"awaited": '["elsewhere", "go"]'}, 400),
+            ({"awaited": ""}, 400),
+        ):
+            assert self.act("p", "raise_event", event="", **fields).code == code
+        assert self.status("p/child") == "RUNNING"
+
+    def test_a_page_of_a_task_leads_to_its_orchestration(self) -> None:
+        def seen(uuid: str, name: str, **more: Any) -> str:
+            about = {"hostname": "w@h", "timestamp": 1.0, "local_received": 1.0, "clock": 1}
+            event = {"type": "task-received", "uuid": uuid, "name": name, "utcoffset": 0, "pid": 1}
+            self.flower.events.state.event({**event, **about, **more})
+            return self.get(f"/task/{quote(uuid, safe='')}")
+
+        ticket = f"d-{'0' * 20}-1-1"
+        assert 'href="/orchestrations/show?id=order-1"' in seen("order-1", "tab.order")
+        activity = seen(ticket, "tab.charge", parent_id="plain-1", root_id="plain-1")
+        assert 'href="/orchestrations/show?id=plain-1"' in activity
+        # of a name that is not known here, it is known by its activity
+        assert 'href="/orchestrations/show?id=plain-1"' in seen("plain-1", "elsewhere.task")
+        assert "durable-of-task" not in seen("other-1", "elsewhere.task")
 
 
 class TestVerbs(FlowerCase):

@@ -9,9 +9,10 @@ Flower must still offer.
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 from base64 import b64decode
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -23,6 +24,7 @@ from flower.views.monitor import Metrics
 from tornado.template import Loader, Template
 from tornado.web import HTTPError, RequestHandler, authenticated
 
+from ...core.names import parts_of_ticket
 from ...versions import demand
 
 demand("flower")
@@ -35,9 +37,13 @@ __all__ = [
     "TabLoader",
     "authenticated",
     "checked_loader",
+    "instance_of_task",
 ]
 
 T = TypeVar("T")
+log: logging.Logger = logging.getLogger("celery_durable.flower")
+#: So many events after one that is linked are shown with it.
+_AROUND = 100
 HERE = Path(__file__).parent
 #: Templates of ours are loaded under this name, which Flower has no folder of.
 OURS = "durable/"
@@ -51,6 +57,12 @@ id="durable-tab"
             {% if active_tab == 'orchestrations' %}aria-current="page"{% end %}>Orchestrations</a>
         </li>
       """
+_CONTAINER = "{% block container %}"
+_OF_TASK = """
+{% set durable_link = durable_link_of(task) %}
+{% if durable_link %}<p class="page-section mb-0" id="durable-of-task">
+<a class="btn btn-sm btn-outline-primary" href="{{ durable_link }}">Orchestration</a></p>{% end %}
+"""
 _OPTIONS = ("basic_auth", "auth", "url_prefix")
 _HANDLER = ("render", "get_current_user", "check_xsrf_cookie", "write_error", "capp")
 _NEEDED = {
@@ -72,9 +84,12 @@ class TabLoader(Loader):
         if name.startswith(OURS):
             text = (HERE / "templates" / name.removeprefix(OURS)).read_text("utf-8")
             return Template(text, name=name, loader=self)
-        if name != "navbar.html":
+        if name not in ("navbar.html", "task.html"):
             return super()._create_template(name)
         text = self.source(name)
+        if name == "task.html":
+            text = text.replace(_CONTAINER, _CONTAINER + _OF_TASK, 1)
+            return Template(text, name=name, loader=self)
         end = text.index("</ul>")  # of the first list: the pages
         return Template(text[:end] + _ITEM + text[end:], name=name, loader=self)
 
@@ -97,13 +112,43 @@ def checked_loader(flower_app: Any) -> TabLoader:
     "id" in flower_app.events.state.tasks  # noqa: B015
     flower_app.reverse_url("main")
     flower_app.reverse_url("task", "id")
-    loader = TabLoader(flower_app.settings["template_path"])
+    of_task = {"durable_link_of": partial(_link_of_task, flower_app)}
+    loader = TabLoader(flower_app.settings["template_path"], namespace=of_task)
     for name, parts in _NEEDED.items():
         if missing := [part for part in parts if part not in loader.source(name)]:
             raise LookupError(f"its template {name} has no {', '.join(missing)}")
     for file in sorted((HERE / "templates").glob("*.html")):
         loader.load(OURS + file.name)
     return loader
+
+
+def _link_of_task(flower_app: Any, task: Any) -> str | None:
+    """Return the URL of the page of the orchestration that a task is, or belongs to; None if it is
+    no part of one.
+
+    Events alone tell: the store is not asked on Flower's loop.
+    """
+    try:
+        found = instance_of_task(task, flower_app.capp.durable.registry)
+        address = flower_app.reverse_url(SHOW)
+    except Exception:
+        log.debug("a task has no link to the tab", exc_info=True)
+        return None
+    return None if found is None else f"{address}?{urlencode({'id': found})}"
+
+
+def instance_of_task(task: Any, registry: Container[str]) -> str | None:
+    """Return the id of the orchestration that a task of Celery's event state is, or an activity of.
+
+    An orchestration is known by its name, where its code is here, or by its activities.
+    """
+    if parts_of_ticket(task.uuid) is not None:
+        parent: str | None = task.parent_id or task.root_id
+        return parent
+    is_one = task.name in registry or any(
+        parts_of_ticket(each.uuid) is not None for each in task.children or ()
+    )
+    return str(task.uuid) if is_one else None
 
 
 class TabHandler(BaseHandler):
@@ -206,6 +251,10 @@ class TabHandler(BaseHandler):
     def task_link(self, task_id: str) -> str:
         """Return the URL of Flower's own page of a task."""
         return str(self.reverse_url("task", task_id))
+
+    def event_link(self, instance_id: str, number: int) -> str:
+        """Return the URL of an event of an orchestration, by its number, with some after it."""
+        return f"{self.link(SHOW, id=instance_id, until=number + _AROUND)}#event-{number}"
 
     def asset(self, name: str) -> str:
         """Return the URL of a static file of ours."""

@@ -17,9 +17,13 @@ from ...core.status import RuntimeStatus
 from ...engine.audit import acting
 from ...engine.verb import Surface
 from ...engine.verb import Verb as Row
+from ...engine.verbs.events import RAISE_EVENT
 from ...errors import DurableError, InstanceNotFound, InvalidState, StoreError
-from . import flower_compat, reading
-from .verbs import flower_verbs, read_form
+from ...handles.orchestration import Orchestration
+from ...inspection.awaiting import EVENT, Awaited, awaited_by, awaited_of
+from ...inspection.drawing import Links
+from . import flower_compat, reading, reading_instance
+from .verbs import EVENT_FIELD, flower_verbs, read_form
 
 __all__ = ["EntitiesPage", "InstancePage", "ListPage", "SchedulesPage", "VerbPage"]
 
@@ -106,11 +110,12 @@ class InstancePage(Page):
             if until and not until.isdecimal():
                 raise ValueError(f"until is the number of an event, not {until[:40]!r}")
             found = await self.off_loop(
-                reading.read_instance,
+                reading_instance.read_instance,
                 self.durable,
                 instance_id,
                 failed_only=self.given("failed") == "1",
                 until=int(until[:12]) if until else None,
+                links=self._links(instance_id),
             )
         except (DurableError, ValueError) as error:
             self.show_error(error, instance_id)
@@ -126,6 +131,13 @@ class InstancePage(Page):
             done=verbs.get(self.given("done")),
             failed_only=self.given("failed") == "1",
             until=until,
+        )
+
+    def _links(self, instance_id: str) -> Links:
+        """Return where the names and bars of the timeline lead to."""
+        return Links(
+            lambda id_: self.link(flower_compat.SHOW, id=id_),
+            lambda number: self.event_link(instance_id, number),
         )
 
 
@@ -160,10 +172,12 @@ class VerbPage(InstancePage):
         if verb is None:
             raise flower_compat.HTTPError(404, "There is no such verb")
         try:
-            given = read_form(verb, self.posted, self.user)
             run = await self.off_loop(self.durable.get, instance_id)
+            chosen = await self.off_loop(self._chosen, run)
+            given = read_form(verb, self.posted, self.user, chosen.name if chosen else None)
             verb.row.refuse_entity(run.name, run.id)
-            await self.off_loop(self._apply, verb.row, run.id, given)
+            target = chosen.instance_id if chosen else run.id
+            await self.off_loop(self._apply, verb.row, target, given)
         except StoreError as error:
             self.show_error(error, instance_id)
             return
@@ -176,6 +190,23 @@ class VerbPage(InstancePage):
             self.redirect(self.link(flower_compat.LIST, purged="1"), status=303)
         else:
             self.redirect(self.link(flower_compat.SHOW, id=instance_id, done=verb.name), status=303)
+
+    def _chosen(self, run: Orchestration) -> Awaited | None:
+        """Return which of the events that are waited for was chosen; None if none, or if another
+        name was written.
+
+        Raises:
+            ValueError: that one is not waited for any more.
+        """
+        if self.posted("verb") != RAISE_EVENT.name or self.posted(EVENT_FIELD).strip():
+            return None
+        if not (value := self.posted("awaited")):
+            return None
+        if (found := awaited_of(value, awaited_by(run, EVENT))) is None:
+            raise ValueError(
+                "it does not wait for this event any more: look again, or write a name"
+            )
+        return found
 
     def _apply(self, row: Row, instance_id: str, given: Mapping[str, Any]) -> None:
         with acting(self.user, Surface.FLOWER, self.posted("reason").strip() or None):

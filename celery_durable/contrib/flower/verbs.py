@@ -12,10 +12,13 @@ from typing import Any
 from ...engine.verb import Argument, Kind, Surface
 from ...engine.verb import Verb as Row
 from ...engine.verbs import offered_in
+from ...engine.verbs.events import RAISE_EVENT
 
-__all__ = ["Field", "Verb", "flower_verbs", "read_form"]
+__all__ = ["EVENT_FIELD", "Field", "Verb", "flower_verbs", "read_form"]
 
 _LONGEST_REASON = 1000
+#: The field of the form of ``raise_event`` that a name is written in.
+EVENT_FIELD = RAISE_EVENT.arguments[0].name_in(Surface.FLOWER)
 
 
 @dataclass(frozen=True)
@@ -88,20 +91,28 @@ def flower_verbs() -> dict[str, Verb]:
     return {row.name: Verb(row) for row in offered_in(Surface.FLOWER)}
 
 
-def read_form(verb: Verb, field: Callable[[str], str], user: str | None) -> dict[str, Any]:
+def read_form(
+    verb: Verb, field: Callable[[str], str], user: str | None, event: str | None = None
+) -> dict[str, Any]:
     """Read the form of a verb, and return its arguments and the reason.
 
     Args:
         verb: what is to be done.
         field: gives a field of the form, "" if it is missing.
         user: who asks; is added to the reason, if it is known.
+        event: the name of an event that was chosen, in place of one that is written.
 
     Raises:
         ValueError: something is missing or cannot be read.
     """
     if field("confirm") != "yes":
         raise ValueError(f"{verb.label}: tick the box to confirm it")
-    given = {each.argument.name: _value(verb, each, field(each.name)) for each in verb.fields}
+    given = {
+        each.argument.name: event
+        if event is not None and each.name == EVENT_FIELD
+        else _value(verb, each, field(each.name))
+        for each in verb.fields
+    }
     return given | ({"reason": _reason(verb, field, user)} if verb.keeps_reason else {})
 
 

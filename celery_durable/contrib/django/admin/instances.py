@@ -14,13 +14,18 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 from ....core.entity import ORCHESTRATORS
-from ....core.text import encodable
-from ....engine.explain import Explanation
+from ....core.status import RuntimeStatus
 from ....errors import ActivityError, PayloadError
 from ....handles.orchestration import Orchestration
 from ....inspection import drawing, views
-from ....inspection.failures import FailureView, failure_of
-from ....inspection.timeline import since_rewind, timeline_of
+from ....inspection.failures import FailureView
+from ....inspection.instance_page import (
+    custom_statuses,
+    explained_view,
+    past_of,
+    shown_failure,
+    tally_view,
+)
 from .addresses import quoted, unquoted
 from .applying import ApplyingAdmin
 from .asking import AskingAdmin
@@ -38,7 +43,6 @@ __all__ = ["InstanceAdmin"]
 ROWS_PER_PAGE = 100
 _MOST_CHILDREN = 20
 _MOST_NAMES = 200
-_SHORT = 60
 _MOST_ENTRIES = 20
 _MAY_PAUSE = "suspend_instance"
 _MOST_EXAMPLES = 100
@@ -136,17 +140,13 @@ class InstanceAdmin(StartingAdmin, AskingAdmin, ApplyingAdmin):
 
     def _tally(self) -> list[dict[str, Any]]:
         """Return how many orchestrations there are of each status, as far as that is cheap."""
-        found = self.durable.runtime.store.reads.tally()
         return [
             {
-                "status": str(status),
-                "label": label,
-                "count": found[status].count,
-                "is_exact": found[status].is_exact,
-                "url": f"?{urlencode({'status': str(status)})}",
+                **each,
+                "label": STATUS_LABELS[RuntimeStatus(each["status"])],
+                "url": f"?{urlencode({'status': each['status']})}",
             }
-            for status, label in STATUS_LABELS.items()
-            if found[status].count
+            for each in tally_view(self.durable)
         ]
 
     def _page_url(self, filters: Mapping[str, Any], cursor: str | None) -> str | None:
@@ -158,20 +158,11 @@ class InstanceAdmin(StartingAdmin, AskingAdmin, ApplyingAdmin):
         waits = views.current_waits(self.durable, runs)
         if not self.may_see_payloads(request):
             waits = without_messages(waits)
-        said = self._custom_statuses(request, runs)
+        said = custom_statuses(self.durable, runs) if self.may_see_payloads(request) else {}
         return [
             self._row(run, waits.get(run.id, "")) | {"custom_status": said.get(run.id)}
             for run in runs
         ]
-
-    def _custom_statuses(
-        self, request: HttpRequest, runs: Sequence[Orchestration]
-    ) -> dict[str, str]:
-        if not self.may_see_payloads(request):
-            return {}
-        runtime = self.durable.runtime
-        found = runtime.store.reads.custom_statuses([run.id for run in runs])
-        return {id_: _in_short(runtime.codec, text) for id_, text in found.items()}
 
     def _row(self, run: Orchestration, waits_for: str = "") -> dict[str, Any]:
         return {
@@ -198,7 +189,6 @@ class InstanceAdmin(StartingAdmin, AskingAdmin, ApplyingAdmin):
     def page_context(self, request: HttpRequest, key: str) -> dict[str, Any]:
         """Return all that is known of one orchestration."""
         run, may_see = self.found(key), self.may_see_payloads(request)
-        explanation = run.explain()
         parent_id = run.parent_id
         return {
             "run": (
@@ -207,7 +197,7 @@ class InstanceAdmin(StartingAdmin, AskingAdmin, ApplyingAdmin):
             "is_entity": run.name.startswith(ORCHESTRATORS),
             "tags": sorted(run.tags.items()),
             "reason": run.reason if may_see else views.without_message(run.reason),
-            "explanation": self._explained(explanation, may_see),
+            "explanation": explained_view(run.explain(), messages=may_see),
             "parent": (
                 None
                 if parent_id is None
@@ -223,17 +213,6 @@ class InstanceAdmin(StartingAdmin, AskingAdmin, ApplyingAdmin):
             **self._past(request, run, may_see),
         }
 
-    def _explained(self, explanation: Explanation, may_see: bool) -> dict[str, Any]:
-        last_error = explanation.last_error
-        if last_error is not None and not may_see:
-            last_error = ": ".join(last_error.split(": ")[:2])
-        waits_for = (
-            explanation.waits_for
-            if may_see
-            else [views.without_message(each) for each in explanation.waits_for]
-        )
-        return {"waits_for": waits_for, "last_error": last_error, "advice": explanation.advice}
-
     def _children(self, request: HttpRequest, key: str) -> dict[str, Any]:
         page = self.durable.find(parent_id=key, limit=_MOST_CHILDREN)
         more = (
@@ -245,54 +224,36 @@ class InstanceAdmin(StartingAdmin, AskingAdmin, ApplyingAdmin):
 
     def _past(self, request: HttpRequest, run: Orchestration, may_see: bool) -> dict[str, Any]:
         """Return the timeline and the history, or why they cannot be read."""
+        links = drawing.Links(
+            lambda id_: self.address("change", id_),
+            lambda number: f"?page={(number - 1) // EVENTS_PER_PAGE + 1}#event-{number}",
+        )
         try:
-            timeline, events = timeline_of(run), run.history()
-            failure = failure_of(run, events)
+            past = past_of(run, links, (lambda whole: whole) if may_see else without_notes)
             history = history_table(
                 run,
-                events,
+                past.events,
                 only_failed=request.GET.get("events") == "failed",
                 number=request.GET.get("page"),
                 payloads=may_see,
             )
         except PayloadError as problem:
             return {"damage": str(problem) if may_see else type(problem).__name__}
-        whole = timeline if may_see else without_notes(timeline)
-        latest = since_rewind(whole)
-        links = drawing.Links(
-            lambda id_: self.address("change", id_),
-            lambda number: f"?page={(number - 1) // EVENTS_PER_PAGE + 1}#event-{number}",
-        )
         # all of these escape what they are given
-        whole_svg = mark_safe(drawing.svg(whole, links=links)) if latest else None  # noqa: S308
         return {
-            "svg": mark_safe(drawing.svg(latest or whole, links=links)),  # noqa: S308
-            "whole_svg": whole_svg,
-            "table": mark_safe(drawing.table(whole, links=links)),  # noqa: S308
+            "svg": mark_safe(past.svg),  # noqa: S308
+            "whole_svg": mark_safe(past.whole_svg),  # noqa: S308
+            "table": mark_safe(past.table),  # noqa: S308
             "history": history,
-            "failure": None if failure is None else self._failed(failure, may_see),
+            "failure": None if past.failure is None else self._failed(past.failure, may_see),
         }
 
     def _failed(self, failure: FailureView, may_see: bool) -> dict[str, Any]:
         """Return what went wrong, as the page shows it; messages may hold payloads."""
-        return {
-            "is_final": failure.is_final,
-            "calls": [
-                {
-                    "kind": call.kind,
-                    "name": call.name,
-                    "attempt": call.attempt,
-                    "event": call.event,
-                    "url": self.address("change", call.instance_id),
-                    "instance_id": call.instance_id,
-                }
-                for call in failure.calls
-            ],
-            "type": failure.type,
-            "message": failure.message if may_see else "",
-            "trace": failure.trace if may_see else (),
-            "steps": failure.steps,
-        }
+        shown = shown_failure(failure, messages=may_see)
+        for call in shown["calls"]:
+            call["url"] = self.address("change", call["instance_id"])
+        return shown
 
     # -- payloads ----------------------------------------------------------------------------------
 
@@ -317,14 +278,6 @@ class InstanceAdmin(StartingAdmin, AskingAdmin, ApplyingAdmin):
         response["Content-Disposition"] = f'attachment; filename="{which}.json"'
         response["X-Content-Type-Options"] = "nosniff"
         return response
-
-
-def _in_short(codec: Any, text: str) -> str:
-    try:
-        shown = encodable(str(codec.decode(text)))
-    except PayloadError:
-        return "?"
-    return shown if len(shown) <= _SHORT else f"{shown[:_SHORT]}…"
 
 
 def _reader(run: Orchestration, name: str) -> Callable[[], Any]:

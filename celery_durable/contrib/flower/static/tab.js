@@ -7,7 +7,7 @@
 
   function status() {
     var badge = document.getElementById("durable-status");
-    return badge === null ? "" : badge.textContent;
+    return badge === null ? "" : badge.textContent + " " + badge.dataset.awaited;
   }
 
   function isOver() { return place.querySelector("[data-over]") !== null; }
