@@ -87,7 +87,7 @@ class Reshaper:
         found = self._descended(node, is_key, is_closed)
         if self._writes:
             return self._for_writing(node, found, is_closed)
-        return self._for_reading(node, found, is_key)
+        return self._for_reading(node, found, is_key, is_closed)
 
     def _descended(self, node: Node, is_key: bool, is_closed: bool) -> Node:
         found: Node = {}
@@ -130,7 +130,7 @@ class Reshaper:
     def _enum_value(self, member: Any) -> Any:
         return self._plain(member.value) if isinstance(member, Enum) else member
 
-    def _for_reading(self, node: Node, found: Node, is_key: bool) -> Node:
+    def _for_reading(self, node: Node, found: Node, is_key: bool, is_closed: bool) -> Node:
         match node.get("type"):
             case "enum" if is_key or _is_odd(node["cls"]):
                 return _before(found, _member_finder(node["cls"], self._plain))
@@ -147,7 +147,9 @@ class Reshaper:
             case "dataclass":
                 return self._with_all_fields(node, found)
             case "model-fields" | "dataclass-args" if release() < (2, 11):
-                return {**found, "populate_by_name": True}
+                found = {**found, "populate_by_name": True}
+        if is_closed and node.get("type") == "model-fields" and node.get("computed_fields"):
+            return _before(found, _without_computed(node))
         return found
 
     def _with_all_fields(self, node: Node, found: Node) -> Node:
@@ -227,6 +229,22 @@ def _fields_node(node: Any) -> Node:
     while isinstance(node, dict) and node.get("type") != "model-fields":
         node = node.get("schema")
     return node if isinstance(node, dict) else {}
+
+
+def _without_computed(fields: Node) -> Callable[[Any], Any]:
+    """Return what leaves out the computed fields of a model, which pydantic writes by itself."""
+    computed = {
+        name
+        for each in fields["computed_fields"]
+        for name in (each["property_name"], each.get("alias"))
+    }
+
+    def left(value: Any) -> Any:
+        if not isinstance(value, dict):
+            return value
+        return {name: part for name, part in value.items() if name not in computed}
+
+    return left
 
 
 def _is_odd(enum: type[Enum]) -> bool:

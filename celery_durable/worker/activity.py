@@ -23,6 +23,7 @@ from .activity_context import ActivityContext, current, durable_context
 from .async_tasks import run_async
 from .attempt import Attempt
 from .headers import HEADER, PART, MessageHeader, header_in, ticket_of
+from .modelled import with_fitting_result
 from .orchestrator import OrchestratorTask
 from .runtime import runtime_of
 from .sealing import codec_of, seal
@@ -132,7 +133,9 @@ def _wrapped(cls: type) -> Callable[..., Any]:
             call = body if own is not None else functools.partial(BaseTask.__call__, self)
             return call(*args, **kwargs)
         request.durable_has_begun = True
-        return Attempt(runtime_of(self.app), self, ticket).run(body, args, kwargs)
+        runtime = runtime_of(self.app)
+        body = with_fitting_result(runtime.codec, self, body)
+        return Attempt(runtime, self, ticket).run(body, args, kwargs)
 
     return __call__
 

@@ -25,6 +25,7 @@ from ..core.times import as_microseconds
 from ..engine.start import StartRequest
 from ..errors import ConfigurationError
 from .backend import is_rpc
+from .modelled import expect_arguments
 from .runtime import Runtime
 from .task_events import shown_otherwise
 from .turn_queues import common_queue
@@ -103,12 +104,14 @@ def plain_request_of(
 
     Raises:
         TypeError: the arguments do not fit the task, or an option has no meaning.
+        PayloadError: they do not fit the annotations of a task with models.
         ConfigurationError: what the task declares cannot be used.
     """
     refuse(options, REFUSED_BY_PLAIN_STARTS, f"{task.name}: a durable start")
     args, kwargs = tuple(args), dict(kwargs)
     if task.typing and (check := getattr(task, "__header__", None)) is not None:
         check(*args, **kwargs)
+    expect_arguments(runtime.codec, task, args, kwargs)
     declared, declared_timeout = declared_of(task)
     queue, routed = runtime.publisher.place(task.name, options, lambda: (args, kwargs))
     if "expires" not in own:

@@ -12,9 +12,9 @@ from uuid import UUID
 
 import pytest
 from celery import Celery
-from pydantic import BaseModel
+from pydantic import BaseModel, ConfigDict, computed_field
 
-from celery_durable import Durable, PayloadError, RuntimeStatus
+from celery_durable import Durable, PayloadError, RetryPolicy, RuntimeStatus
 from celery_durable.testing import durable_environment
 
 app = Celery("typed", set_as_current=False)
@@ -234,6 +234,145 @@ async def waits_long(ctx):
     found = await ctx.wait_event("approved", type=Newer)
     await ctx.wait_event("go")
     return found.surname
+
+
+class Receipt(BaseModel):
+    item: Item
+
+    @computed_field
+    @property
+    def doubled(self) -> Decimal:
+        return self.item.price * 2
+
+
+class Closed(Receipt):
+    model_config = ConfigDict(extra="forbid")
+
+
+@app.task(name="typed.models", pydantic=True)
+def models(item: Item, also: Item | None = None) -> Receipt:
+    assert isinstance(item, Item)
+    return Receipt(item=item)
+
+
+@app.task(name="typed.closed", pydantic=True, bind=True)
+def closed(self, item: Item) -> Closed:
+    return Closed(item=item)
+
+
+@app.task(name="typed.wrong", pydantic=True)
+async def wrong(item: Item) -> Receipt:
+    assert isinstance(item, Item)
+    return {"no": "item"}
+
+
+@app.task(name="typed.partly", pydantic=True, pydantic_dump_kwargs={"exclude": {"item"}})
+def partly(item: Item) -> Receipt:
+    return Receipt(item=item)
+
+
+@durable.orchestrator(name="typed.calls")
+async def calls(ctx, item: Item):
+    policy = RetryPolicy(max_attempts=3, first_interval=1)
+    try:
+        await ctx.call(wrong.s(item), retry=policy)
+    except PayloadError as error:
+        refused = str(error)
+    assert await ctx.call(models.s(item), type=Receipt) == Receipt(item=item)
+    assert await ctx.call(closed.s(item), type=Closed) == Closed(item=item)
+    return [await ctx.call(each.s(item)) for each in (models, closed, partly)], refused
+
+
+def test_tasks_with_models_get_and_give_what_celery_says(env):
+    found, refused = env.run(calls.s(ITEM))
+    as_json = {"item": AS_JSON["items"][0], "doubled": "19.80"}
+    assert found == [as_json, as_json, {"doubled": "19.80"}]
+    assert refused == "activity typed.wrong: its result does not fit: item: Field required"
+    assert len(env.calls(wrong)) == 3
+
+
+def test_a_start_of_a_task_with_models_refuses_what_does_not_fit(env):
+    for odd in (models.s({"sku": "tea"}), models.s(ITEM, also={"sku": 1}), closed.s("tea")):
+        with pytest.raises(PayloadError, match=r"cannot start: argument '(item|also)' does not"):
+            durable.start(odd)
+    assert durable.count() == 0
+    assert env.run(models.s(ITEM, also=None))["doubled"] == "19.80"
+    env.replace(wrong, returns="a stand-in may return anything")
+    assert env.run(wrong.s(ITEM)) == "a stand-in may return anything"
+
+
+@durable.orchestrator(name="typed.anything")
+async def anything(ctx, what: str, wanted: str):
+    wanted = {"many": list[Order], "maybe": Order | None, "deep": dict[str, list[Item]]}[wanted]
+    try:
+        match what:
+            case "event":
+                return str(await ctx.wait_event("e", type=wanted))
+            case "request":
+                request = await ctx.wait_request("e", type=wanted)
+                request.reply(request.data)
+                return str(request.data)
+            case _:
+                return str(await ctx.call(echo.s(what), type=wanted))
+    except PayloadError as error:
+        return f"refused: {error}"
+
+
+@pytest.mark.parametrize("what", ["event", "request"])
+@pytest.mark.parametrize(
+    ("wanted", "value", "complaint"),
+    [
+        ("many", [ORDER, AS_JSON], None),
+        ("many", [AS_JSON, {"id": "o", "colour": "no"}], "1.colour: "),
+        ("maybe", None, None),
+        ("maybe", AS_JSON, None),
+        ("deep", {"a": [ITEM]}, None),
+        ("deep", {"a": [{"sku": "tea"}]}, "a.0.price: Field required"),
+    ],
+)
+def test_type_takes_any_annotation_wherever_it_is_named(env, what, wanted, value, complaint):
+    run = env.start(anything.s(what, wanted))
+    if what == "event":
+        run.raise_event("e", value)
+        env.run_until_idle()
+    else:
+        try:
+            answer = run.ask("e", value)
+            assert complaint is None
+            assert isinstance(answer, (list, dict, type(None)))
+        except PayloadError as error:
+            assert complaint is not None and complaint in str(error)
+    output = run.refresh().output
+    if complaint is None:
+        assert ("Item(" in output) is (value is not None)
+    else:
+        assert output.startswith(f"refused: the {what} 'e' does not fit: ") and complaint in output
+    assert durable.replay(run.export_history())
+
+
+def test_a_result_that_does_not_fit_is_refused_at_the_await(env):
+    run = env.start(anything.s("a text", "maybe"))
+    assert run.refresh().output.startswith("refused: the result of typed.echo does not fit: ")
+    assert durable.replay(run.export_history())
+
+
+@durable.orchestrator(name="typed.shapes", pydantic=True)
+def shapes(ctx, first: Item, *more: Item, **named: Item) -> list[Item]:
+    assert all(isinstance(each, Item) for each in (first, *more, *named.values()))
+    echoed = yield ctx.call(echo.s(first), type=Item)
+    return [echoed, *more, *named.values()]
+
+
+def test_annotations_count_in_generators_and_of_any_number_of_arguments(env):
+    as_json = AS_JSON["items"][0]
+    run = env.start(shapes.s(ITEM, as_json, last=as_json))
+    assert run.refresh().output == durable.get(run.id).get() == [ITEM] * 3
+    for args, kwargs in [((ITEM, {}), {}), ((ITEM,), {"last": {}})]:
+        for start in (shapes.delay, lambda *a, **k: durable.start(shapes.s(*a, **k))):
+            with pytest.raises(PayloadError, match="does not fit: sku: "):
+                start(*args, **kwargs)
+    with pytest.raises(PayloadError, match="does not fit: sku: "):
+        durable.schedule("s", shapes.s({}), cron="0 3 * * *")
 
 
 def test_killed_workers_change_nothing(env):

@@ -402,6 +402,15 @@ def test_a_computed_field_is_written_where_it_harms_nothing():
     assert json.loads(PayloadCodec().encode(Strict(side=2))) == {"side": 2}
 
 
+@pytest.mark.parametrize("cls", [Strict, Keeping])
+def test_a_computed_field_that_pydantic_wrote_is_passed_over(cls):
+    value = Shapes(strict=Strict(side=3), keeping=[Keeping(side=2)])
+    assert PayloadCodec().as_type(value.model_dump(mode="json"), Shapes, "it") == value
+    assert PayloadCodec().as_type({"side": 2, "area": 4}, cls, "it") == cls(side=2)
+    with pytest.raises(PayloadError, match="other"):
+        PayloadCodec().as_type({"side": 2, "other": 4}, Strict, "it")
+
+
 class Hidden(BaseModel):
     word: SecretStr = SecretStr("")
     raw: SecretBytes = SecretBytes(b"")
