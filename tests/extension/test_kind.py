@@ -1,95 +1,24 @@
-"""A kind of command from outside: what a stranger writes, and that the core takes it as its own."""
+"""A kind of command from outside (``toy_kind``): the core takes it as its own."""
 
 from __future__ import annotations
 
-import asyncio
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import pytest
 
 from celery_durable.core import determinism
 from celery_durable.core.commands import Command
-from celery_durable.core.guard import in_turn
 from celery_durable.core.history import Event, EventKind, add_event_kind, dump_events, load_events
-from celery_durable.core.kinds import KINDS, ContextPart, Kind, Registry, Reissue
+from celery_durable.core.kinds import KINDS, Kind, Registry
 from celery_durable.core.machine import Machine
-from celery_durable.core.ports import ExecutionInfo, Host
+from celery_durable.core.ports import ExecutionInfo
 from celery_durable.core.rewind import rewind
 from celery_durable.errors import NonDeterminismError
 from celery_durable.payload import PayloadCodec
 
-# -- what a stranger writes ------------------------------------------------------------------------
-
-ASKED, ANSWERED = add_event_kind("OracleAsked"), add_event_kind("OracleAnswered")
-
-
-@dataclass(slots=True)
-class AskOracle(Command):
-    """Ask the oracle something."""
-
-    confirmed_by: ClassVar[str] = ASKED
-    question: str
-
-    @property
-    def label(self) -> str:
-        """Return the question."""
-        return self.question
-
-
-class Oracle(Kind):
-    """The questions that the oracle has not answered."""
-
-    name = "oracle"
-    commands = (AskOracle,)
-    inputs: ClassVar[Mapping[str, type[Command] | None]] = {ANSWERED: AskOracle}
-
-    def __init__(self, host: Host) -> None:
-        super().__init__(host)
-        self.open: dict[int, tuple[str, asyncio.Future[Any]]] = {}
-
-    def ask(self, question: str) -> asyncio.Future[Any]:
-        """Ask, and return a future of the answer."""
-        number = self.host.next_number()
-        self.open[number] = question, self.host.loop.create_future()
-        self.host.ask(AskOracle(number, question))
-        return self.open[number][1]
-
-    def is_wanted(self, event: Event) -> bool:
-        return event.command in self.open
-
-    def resolve(self, event: Event) -> None:
-        _, future = self.open.pop(event.command)
-        if not future.done():
-            future.set_result(self.host.codec.decode(event.payload or "null"))
-
-    def is_waiting(self) -> bool:
-        return bool(self.open)
-
-    def cancel_all(self) -> None:
-        for _, future in self.open.values():
-            future.cancel()
-
-    def reissue(self, plan: Reissue) -> None:
-        for number, (question, _) in sorted(self.open.items(), key=lambda item: item[0]):
-            self.host.ask(AskOracle(number, question))
-
-
-class OracleContext(ContextPart):
-    """What it adds to ``ctx``."""
-
-    @in_turn
-    def ask_oracle(self, question: str) -> asyncio.Future[Any]:
-        """Ask the oracle."""
-        return self._host.of(Oracle).ask(question)
-
-
-Oracle.context = OracleContext
-WITH_ORACLE = KINDS.with_kinds(Oracle)
-
-# -- and what holds then ---------------------------------------------------------------------------
+from .toy_kind import ANSWERED, ASKED, WITH_ORACLE, AskOracle, Oracle
 
 CODEC = PayloadCodec()
 INFO = ExecutionInfo("i", "e" * 20, "asks")

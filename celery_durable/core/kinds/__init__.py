@@ -104,8 +104,9 @@ KINDS = Registry(
         Lifecycle,
     )
 )
+# what follows from it, for those who ask of events; a kind that is added later is in there too
 #: The events that are given to the code.
-INPUTS = frozenset(KINDS.inputs)
+INPUTS = KINDS.inputs.keys()
 #: Command -> the one event that confirms it.
 CONFIRMATIONS = KINDS.confirmations
 #: Input -> the command that it resolves; a command is resolved at most once.
@@ -117,9 +118,9 @@ CALL_OUTCOMES = CALL_RESULTS | CALL_FAILURES
 #: The events that record a call.
 CALLS_ASKED = frozenset({ScheduleActivity.confirmed_by, StartChild.confirmed_by})
 #: The events that record a command which stays open until an input resolves it.
-ASKED = frozenset(command.confirmed_by for command in RESOLUTIONS.values())
+ASKED = KINDS.asked
 #: The events that record how such a command is taken back.
-WITHDRAWN = frozenset(event for command, event in CONFIRMATIONS.items() if command.is_withdrawal)
+WITHDRAWN = KINDS.withdrawn
 
 
 class KindsContext(

@@ -102,7 +102,7 @@ class Registry:
 
     def __init__(self, kinds: Iterable[type[Kind]]) -> None:
         #: In the order in which they ask again after a rewind.
-        self.kinds: tuple[type[Kind], ...] = tuple(kinds)
+        self.kinds: tuple[type[Kind], ...] = ()
         #: Input -> its kind.
         self.inputs: dict[str, type[Kind]] = {}
         #: Confirmation that is needed ahead -> its kind.
@@ -113,28 +113,49 @@ class Registry:
         self.confirmations: dict[type[Command], str] = {}
         #: Input -> the command that it resolves; a command is resolved at most once.
         self.resolutions: dict[str, type[Command]] = {}
-        for kind in self.kinds:
-            self._add(kind)
         #: All events that confirm a command.
-        self.confirming: frozenset[str] = frozenset(self.confirmations.values())
+        self.confirming: set[str] = set()
+        #: Those of them that record a command which stays open until an input resolves it.
+        self.asked: set[str] = set()
+        #: Those that record how such a command is taken back.
+        self.withdrawn: set[str] = set()
+        for kind in kinds:
+            self.add(kind)
 
-    def _add(self, kind: type[Kind]) -> None:
-        known = {*self.inputs, *self.confirmations.values()}
+    def add(self, kind: type[Kind]) -> None:
+        """Let there be a kind more, from the next execution on.
+
+        A process does so before its first turn, and before it shows a history.
+
+        Raises:
+            ValueError: a command or an event of it has the name of another one; nothing is changed.
+        """
+        self._expect_own_names(kind)
+        self.kinds += (kind,)
         for command in kind.commands:
-            if command.__name__ in {each.__name__ for each in self.confirmations}:
-                raise ValueError(f"the command {command.__name__} belongs to two kinds")
-            if command.confirmed_by in known or command.confirmed_by in kind.inputs:
-                raise ValueError(f"the event {command.confirmed_by} belongs to two kinds")
-            known.add(command.confirmed_by)
             self.confirmations[command] = command.confirmed_by
+            self.confirming.add(command.confirmed_by)
+            if command.is_withdrawal:
+                self.withdrawn.add(command.confirmed_by)
         for event, command_type in kind.inputs.items():
-            if event in known:
-                raise ValueError(f"the event {event} belongs to two kinds")
             self.inputs[event] = kind
             if command_type is not None:
                 self.resolutions[event] = command_type
+                self.asked.add(command_type.confirmed_by)
         self.foreseen.update(dict.fromkeys(kind.foreseen, kind))
         self.notes.update(dict.fromkeys(kind.notes, kind))
+
+    def _expect_own_names(self, kind: type[Kind]) -> None:
+        commands = {command.__name__ for command in self.confirmations}
+        events = {*self.inputs, *self.confirming}
+        for command in kind.commands:
+            if command.__name__ in commands:
+                raise ValueError(f"the command {command.__name__} belongs to two kinds")
+            commands.add(command.__name__)
+        for event in (*(command.confirmed_by for command in kind.commands), *kind.inputs):
+            if event in events:
+                raise ValueError(f"the event {event} belongs to two kinds")
+            events.add(event)
 
     def with_kinds(self, *kinds: type[Kind]) -> Registry:
         """Return a registry that has these kinds too."""
