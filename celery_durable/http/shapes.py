@@ -9,6 +9,8 @@ from urllib.parse import quote
 
 from ..azure import OrchestrationRuntimeStatus
 from ..azure.entities import shown_state
+from ..core.history import EventKind
+from ..core.kinds import KINDS
 from ..errors import PayloadError
 from ..handles.entity import Entity
 from ..handles.fields import json_output_of
@@ -131,13 +133,9 @@ _ENDS = {
     "ExecutionCanceled": OrchestrationRuntimeStatus.Canceled,
     "ExecutionTerminated": OrchestrationRuntimeStatus.Terminated,
 }
-_OUTCOMES = (
-    "ActivityCompleted",
-    "ChildCompleted",
-    "ExecutionCompleted",
-    "RunRecorded",
-    "RequestAnswered",
-)
+#: What has a result, beside the inputs that resolve a command.
+_OUTCOMES = ("ExecutionCompleted", "RunRecorded", "RequestAnswered")
+_BUILT_IN = frozenset(map(str, EventKind))
 #: What has a name that is no task's.
 _NAMED = ("EventRaised", "EventSent", "RequestReceived", "RequestAnswered")
 
@@ -150,11 +148,7 @@ def history_body(
     if not shows_payloads:
         for facts in (each["facts"] for each in found):
             facts["reason"] = without_message(str(facts.get("reason") or ""))
-    scheduled = {
-        each["command"]: each
-        for each in found
-        if each["kind"] in ("ActivityScheduled", "ChildStarted", "TimerCreated")
-    }
+    scheduled = {each["command"]: each for each in found if each["kind"] in KINDS.asked}
     return [
         _event_body(
             each,
@@ -183,7 +177,8 @@ def _event_body(
     if kind == "ExecutionStarted":
         body["FunctionName"] = name
     elif called:
-        body["Name" if kind in _NAMED else "FunctionName"] = called
+        is_of_function = kind in _BUILT_IN and kind not in _NAMED
+        body["FunctionName" if is_of_function else "Name"] = called
     if event["attempt"]:
         body["Attempt"] = event["attempt"]
     if first is not None and first is not event:
@@ -195,7 +190,7 @@ def _event_body(
     if shows_output and "error" in event:
         body["Reason"] = event["error"]
     if "payload" in event:
-        is_outcome = kind in _OUTCOMES
+        is_outcome = kind in _OUTCOMES or kind in KINDS.resolutions
         if shows_output if is_outcome else shows_input:
             body["Result" if is_outcome else "Input"] = event["payload"]
     return body

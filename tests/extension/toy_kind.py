@@ -121,6 +121,7 @@ def answer_of(command: AskOracle, draft: CommitDraft, answer: Any) -> NewInbox:
         execution=draft.execution,
         command=command.command,
         payload=codec.encode_failure(answer) if has_failed else codec.encode(answer),
+        visible_at=draft.snapshot.now,
         check_after=CHECK_AFTER,
     )
 
