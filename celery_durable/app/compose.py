@@ -19,7 +19,7 @@ from ..settings import read_settings
 from ..store import Store, open_store
 from ..worker.publisher import CeleryPublisher
 from ..worker.runtime import Runtime
-from ..worker.sealing import accept_sealed
+from ..worker.sealing import accept_sealed, use_codec
 from ..worker.task_events import TaskEvents
 from ..worker.task_limits import CeleryTasks
 from ..worker.telemetry_events import EventSender
@@ -95,8 +95,10 @@ def compose(
         app, settings, store, registry, codec, live, publisher, engine, client, task_events
     )
     runtime.events = events
-    if store.database.vault is not None and (codec_of := store.database.vault.codec) is not None:
-        runtime.message_codec = publisher.activity_sender.message_codec = codec_of
+    encoder = None if store.database.vault is None else store.database.vault.codec
+    runtime.message_codec = publisher.activity_sender.message_codec = encoder
+    use_codec(app, encoder)
+    if encoder is not None:
         accept_sealed(app)
     engine.observation.observers += [events, task_events]
     if settings.tracing:

@@ -10,7 +10,7 @@ from ..handles.pause import Pause, list_pauses, set_pause, set_ramp, target_of, 
 if TYPE_CHECKING:
     from ..worker.runtime import Runtime
 
-__all__ = ["Switching"]
+__all__ = ["Switching", "shown_pauses"]
 
 
 class Switching:
@@ -119,15 +119,16 @@ class Switching:
         """
         set_ramp(self.runtime, name, version, share)
 
-    def _shown_pauses(self) -> list[Pause]:
-        """Return the pauses in force for a page that is looked at often: nothing is read where this
-        process knows of none.
-        """
-        return self.pauses() if self.runtime.runner.switches.current().pauses else []
-
     # -- twins for code that runs on an event loop -------------------------------------------------
 
     apause: Final = twin(pause)
     aunpause: Final = twin(unpause)
     apauses: Final = twin(pauses)
     aramp: Final = twin(ramp)
+
+
+def shown_pauses(durable: Switching) -> list[Pause]:
+    """Return the pauses in force for a page that is looked at often: nothing is read where this
+    process knows of none.
+    """
+    return durable.pauses() if durable.runtime.runner.switches.current().pauses else []

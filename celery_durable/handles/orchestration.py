@@ -16,7 +16,7 @@ from .asking import Asking
 from .async_result import AsyncResult
 from .audit import AuditEntry, read_audit
 from .correcting import Correcting
-from .fields import StatusFields
+from .fields import StatusFields, record_of
 from .history import HistoryEvent, read_events
 from .operating import Operating
 from .waiting import wait_for_end
@@ -216,7 +216,7 @@ class Orchestration(  # type: ignore[misc]
             return error
 
     def _end(self) -> Any:
-        record = self.refresh()._known
+        record = record_of(self.refresh())
         if record.status is RuntimeStatus.COMPLETED:
             return self.output
         if record.status is RuntimeStatus.FAILED:

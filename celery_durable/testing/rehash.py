@@ -16,6 +16,7 @@ from celery import _state
 
 from ..core.status import RuntimeStatus
 from ..errors import ConfigurationError, DurableError
+from ..handles.fields import record_of
 
 if TYPE_CHECKING:
     from ..app.durable import Durable
@@ -47,7 +48,7 @@ class Rehash:
         if not self._seeds:
             return
         for run in durable.find(status=_FINISHED, limit=_MOST).items:
-            key = run.id, run._known.execution
+            key = run.id, record_of(run).execution
             if key not in self._kept and run.id not in stood_in and run.name in durable.registry:
                 self._kept[key] = run.export_history()
 

@@ -19,7 +19,7 @@ from celery.exceptions import Ignore
 from celery.result import allow_join_result
 
 from ..errors import ConfigurationError
-from .activity_context import ActivityContext, current, durable_context
+from .activity_context import ActivityContext, current, current_attempt, durable_context
 from .async_tasks import run_async
 from .attempt import Attempt
 from .headers import HEADER, PART, MessageHeader, header_in, ticket_of
@@ -39,8 +39,7 @@ def attempt_of(function: object) -> Attempt | None:
     Raises:
         ConfigurationError: the body has been committed already.
     """
-    context = current.get()
-    attempt = None if context is None else context._attempt
+    attempt = current_attempt()
     if attempt is None or getattr(attempt.task.run, "durable_transactional", None) is not function:
         return None
     if attempt.settlement.is_done:
@@ -100,8 +99,7 @@ def _adding(cls: Any) -> Callable[..., Any]:
 
         See ``celery.Task.add_to_chord``.
         """
-        context = current.get()
-        attempt = None if context is None else context._attempt
+        attempt = current_attempt()
         if attempt is None or attempt.task is not self or self.request.chord:
             return own(self, sig, lazy)
         return attempt.body.add_to_chord(sig, is_lazy=lazy)

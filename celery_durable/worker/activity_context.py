@@ -14,7 +14,7 @@ from ..engine.records import ActivityAttemptId
 from ..engine.scope import Scope
 from .runtime import Runtime
 
-__all__ = ["ActivityContext", "current", "durable_context"]
+__all__ = ["ActivityContext", "current", "current_attempt", "durable_context"]
 
 #: The activity that runs in this thread, greenlet or task.
 current: contextvars.ContextVar[ActivityContext | None] = contextvars.ContextVar(
@@ -94,6 +94,12 @@ class ActivityContext:
         payload = None if details is None else self._runtime.codec.encode(details)
         self._is_canceled = not self._runtime.store.attempts.heartbeat(self._ticket, payload)
         self._asked_at = time.monotonic()
+
+
+def current_attempt() -> Any:
+    """Return the attempt whose body runs here, or None."""
+    context = current.get()
+    return None if context is None else context._attempt
 
 
 def durable_context() -> ActivityContext | None:

@@ -10,7 +10,7 @@ from celery.exceptions import Ignore
 
 from ..engine.completion_tokens import token_of
 from ..errors import InvalidState
-from .activity_context import current
+from .activity_context import current_attempt
 
 if TYPE_CHECKING:
     from ..engine.records import ActivityAttemptId, Outcome
@@ -69,8 +69,7 @@ def enter_transaction(hold: Callable[[ActivityAttemptId], None]) -> None:
     """Tell the attempt that runs here that the transaction of its body begins, and how that keeps
     others from the attempt; a transaction that is run again begins with nothing.
     """
-    context = current.get()
-    attempt = None if context is None else context._attempt
+    attempt = current_attempt()
     if attempt is not None and attempt.settlement.is_open:
         attempt.deferral, attempt.settlement.hold = None, hold
 
@@ -79,8 +78,7 @@ def own_deferral(token: str) -> tuple[ActivityAttemptId, BodyDeferral] | None:
     """Return the attempt that runs here, if it is the token's, and its transaction holds it: no
     other transaction could end it.
     """
-    context = current.get()
-    attempt = None if context is None else context._attempt
+    attempt = current_attempt()
     deferral = None if attempt is None else attempt.deferral
     if attempt is None or deferral is None or deferral.token != token or not deferral.is_held:
         return None

@@ -15,9 +15,9 @@ from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from functools import partial
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from celery import Celery, current_app
-from celery._state import _get_active_apps
 from kombu import serialization
 from kombu.exceptions import ContentDisallowed, DecodeError
 
@@ -33,6 +33,7 @@ __all__ = [
     "is_unreadable",
     "register_serializers",
     "seal",
+    "use_codec",
 ]
 
 SERIALIZER = "durable"
@@ -41,6 +42,8 @@ CONTENT_TYPE = "application/x-celery-durable"
 _SHOWN = "(encoded)"
 _UNREADABLE = "durable_codec cannot read a message"
 _kombu: Any = serialization  # it has no types
+#: Of each app of this process.
+_codecs: WeakKeyDictionary[Celery, Codec | None] = WeakKeyDictionary()
 _codec: ContextVar[Codec | None] = ContextVar("celery_durable_codec", default=None)
 
 
@@ -49,6 +52,11 @@ def codec_of(app: Celery) -> Codec | None:
     durable = getattr(app, "durable", None)
     found: Codec | None = None if durable is None else durable.runtime.message_codec
     return found
+
+
+def use_codec(app: Celery, codec: Codec | None) -> None:
+    """Note the codec of an app whose engine was made: messages of any app may come to a process."""
+    _codecs[app] = codec
 
 
 def seal(options: MutableMapping[str, Any], serializer: str) -> None:
@@ -117,7 +125,7 @@ def _opened(data: bytes) -> bytes:
     """Decode by the codec of the current app, or of another app of this process."""
     current = current_app._get_current_object()
     own = codec_of(current)
-    for codec in map(_made, _get_active_apps()):
+    for codec in list(_codecs.values()):
         if codec is not None and codec is not own:
             with suppress(Exception):
                 return codec.decode(data)
@@ -127,13 +135,6 @@ def _opened(data: bytes) -> bytes:
         raise
     except Exception as error:
         raise PayloadError(f"{_UNREADABLE}: {type(error).__name__} {error}") from error
-
-
-def _made(app: Celery) -> Codec | None:
-    """Return the codec of an app whose engine is made already."""
-    durable = getattr(app, "durable", None)
-    runtime = None if durable is None else durable._runtime
-    return None if runtime is None else runtime.message_codec
 
 
 def _of_current_app() -> Codec:

@@ -11,6 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from ...app.switching import shown_pauses
 from ...core.status import RuntimeStatus
 from ...handles.orchestration import Orchestration
 from ...inspection import views
@@ -135,7 +136,7 @@ def read_list(durable: Any, query: ListQuery) -> ListView:
     return ListView(
         [row_of(run, waits.get(run.id, ""), said.get(run.id, "")) for run in page.items],
         page.next_cursor,
-        [views.pause_view(pause) for pause in durable._shown_pauses()],
+        [views.pause_view(pause) for pause in shown_pauses(durable)],
         tally_view(durable),
     )
 

@@ -14,7 +14,7 @@ from kombu.exceptions import ContentDisallowed, DecodeError
 from kombu.serialization import dumps, loads, prepare_accept_content
 
 from celery_durable import Durable
-from celery_durable.worker.sealing import CONTENT_TYPE, seal
+from celery_durable.worker.sealing import CONTENT_TYPE, seal, use_codec
 from tests.contract.encoded_world import SECRET, Scrambled
 
 
@@ -137,7 +137,8 @@ def test_pickle_is_read_only_where_it_is_accepted(sent: Sent) -> None:
 def test_another_key_reads_nothing(sent: Sent, tmp_path: Path) -> None:
     sent.call("plain", SECRET)
     (message,) = sent.taken()
-    sent.durable.runtime.message_codec = Scrambled(3)
+    other = sent.durable.runtime.message_codec = Scrambled(3)
+    use_codec(sent.app, other)
     with pytest.raises(DecodeError, match="another key"):
         loads(message.body, message.content_type, "utf-8", accept=[CONTENT_TYPE])
 

@@ -13,6 +13,7 @@ from django.utils.safestring import mark_safe
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
+from ....app.switching import shown_pauses
 from ....core.entity import ORCHESTRATORS
 from ....core.status import RuntimeStatus
 from ....errors import ActivityError, PayloadError
@@ -86,7 +87,7 @@ class InstanceAdmin(StartingAdmin, AskingAdmin, ApplyingAdmin):
             "apply_url": self.address("apply"),
             "verbs": self._verbs(request),
             "rows": [],
-            "pauses": self.durable._shown_pauses(),
+            "pauses": shown_pauses(self.durable),
             "may_unpause": self.may(request, _MAY_PAUSE),
             "unpause_url": self.address("unpause"),
             "names": self._names(),
