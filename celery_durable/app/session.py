@@ -108,6 +108,7 @@ def join_transaction(
         connection.begin()
     cursor = connection.connection.cursor()
     try:
+        _begin(connection, cursor)
         yield cursor, lambda call: _after_commit(session, call)
     finally:
         cursor.close()
@@ -180,6 +181,15 @@ def _add_clock(connection: sa.Connection, store: Store) -> None:
         made = driver.create_function("durable_now", 0, _sqlite_clock)
         if made is not None:  # aiosqlite's, within run_sync()
             await_only(made)
+
+
+def _begin(connection: sa.Connection, cursor: Any) -> None:
+    """Let what follows belong to a transaction: SQLite's driver begins one by itself before some
+    statements only, and commits the others at once.
+    """
+    driver: Any = connection.connection.driver_connection
+    if connection.dialect.name == "sqlite" and not driver.in_transaction:
+        cursor.execute("BEGIN")
 
 
 def _name_of(url: sa.URL) -> str | None:

@@ -14,7 +14,7 @@ from ..core.retry import Interval, RetryPolicy
 from ..core.typed import TypedSignature
 from ..engine.start import IfExists
 from ..errors import InstanceNotFound
-from ..handles.aio import in_thread
+from ..handles.aio import in_thread, of_this_thread
 from ..handles.canvas import DurableCanvas
 from ..handles.orchestration import Orchestration
 from .signatures import PlainChoice, requested
@@ -160,6 +160,7 @@ class Starting:
             >>> status = asyncio.run(view())
         """
         refuse_inside_orchestrator("astart()")
+        session = of_this_thread(session)
         if hasattr(session, "run_sync"):
             started: Orchestration[Any] = await session.run_sync(
                 lambda sync: self.start(signature, session=sync, **options)

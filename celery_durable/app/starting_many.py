@@ -13,7 +13,7 @@ from ..core.guard import refuse_inside_orchestrator
 from ..core.retry import Interval, RetryPolicy
 from ..core.typed import TypedSignature
 from ..engine.start import IfExists
-from ..handles.aio import in_thread
+from ..handles.aio import in_thread, of_this_thread
 from ..handles.orchestration import Orchestration
 from .signatures import PlainChoice, requested
 
@@ -175,6 +175,7 @@ class StartingMany:
             >>> runs = asyncio.run(durable.astart_many([fulfil.s("52"), fulfil.s("53")]))
         """
         refuse_inside_orchestrator("astart_many()")
+        session = of_this_thread(session)
         if hasattr(session, "run_sync"):
             started: list[Orchestration[Any]] = await session.run_sync(
                 lambda sync: self.start_many(signatures, session=sync, **options)

@@ -22,7 +22,7 @@ from ..engine.runtime import Runtime
 from ..errors import WaitTimeout
 from .waiting import drivers
 
-__all__ = ["in_thread", "twin", "wait_for_end_async"]
+__all__ = ["in_thread", "of_this_thread", "twin", "wait_for_end_async"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -39,6 +39,13 @@ async def in_thread(function: Callable[P, R], *args: P.args, **kwargs: P.kwargs)
     return await asyncio.to_thread(function, *args, **kwargs)
 
 
+def of_this_thread(session: Any) -> Any:
+    """Return the session of this thread, or task, that a scoped session of SQLAlchemy stands for,
+    and any other as it is: in the thread of a twin it would stand for another one.
+    """
+    return session() if hasattr(session, "registry") else session
+
+
 def _is_django() -> bool:
     conf = sys.modules.get("django.conf")
     return conf is not None and bool(conf.settings.configured)
@@ -50,7 +57,9 @@ def twin(method: Callable[P, R]) -> Callable[P, Coroutine[Any, Any, R]]:
     @functools.wraps(method)
     async def call(*args: P.args, **kwargs: P.kwargs) -> R:
         refuse_inside_orchestrator(f"a{method.__name__}()")
-        if hasattr(session := kwargs.get("session"), "run_sync"):  # SQLAlchemy's
+        if (session := of_this_thread(kwargs.get("session"))) is not None:
+            kwargs["session"] = session
+        if hasattr(session, "run_sync"):  # SQLAlchemy's
             in_session: Any = functools.partial(method, *args)
             answer: R = await session.run_sync(
                 lambda sync: in_session(**{**kwargs, "session": sync})

@@ -14,7 +14,7 @@ from ..core.retry import Interval
 from ..core.times import EPOCH
 from ..engine.entity_client import Entities, EntityRecord
 from ..engine.runtime import Runtime
-from .aio import in_thread, twin
+from .aio import in_thread, of_this_thread, twin
 
 __all__ = [
     "Entity",
@@ -205,6 +205,7 @@ class AwaitedSignals:
 
     def __call__(self, *, session: Any = None, **options: Any) -> AwaitedSignals:
         """Return the same, for later or within a transaction; see ``EntitySignals``."""
+        session = of_this_thread(session)
         if hasattr(session, "run_sync"):
             return AwaitedSignals(self._signals(**options), session)
         return AwaitedSignals(self._signals(session=session, **options))

@@ -13,6 +13,7 @@ from typing import Any
 
 from celery import Celery
 from celery.app import backends
+from celery.app.task import Context
 from celery.exceptions import NotRegistered, TaskRevokedError, TimeLimitExceeded, WorkerLostError
 
 from ..engine.outcome import Verdict
@@ -54,6 +55,8 @@ class DurableBackendMixin:
         header = MessageHeader.from_request(request)
         if header is None or header.kind != "finish":
             return store(task_id, result, state, traceback, request, **options)
+        if (name := getattr(request, "durable_name", None)) is not None:
+            request = Context({**vars(request), "task": name})
         try:
             if header.tries:
                 return store_again(store, task_id, result, state, traceback, request, **options)

@@ -21,6 +21,7 @@ from celery.app.trace import get_log_policy, task_has_custom
 from celery.utils.saferepr import saferepr
 
 from ..core.canvas_options import CanvasOptions
+from ..core.plain_task import TASK
 from ..core.status import RuntimeStatus
 from ..core.text import encodable
 from ..engine.listing import InstanceRecord
@@ -72,7 +73,9 @@ def shown_arguments(codec: PayloadCodec, record: InstanceRecord) -> dict[str, An
         PayloadError: they are damaged.
     """
     args, kwargs = codec.decode(record.input or "[[], {}]")
-    shown = CanvasOptions.read(codec, record.canvas).shown
+    shown = dict(CanvasOptions.read(codec, record.canvas).shown)
+    if record.version == TASK:
+        shown["durable_name"] = record.name  # its messages are of another task
     texts = {"argsrepr": saferepr(tuple(args), _LONGEST), "kwargsrepr": saferepr(kwargs, _LONGEST)}
     return {"args": tuple(args), "kwargs": dict(kwargs), **texts, **shown}
 
@@ -94,12 +97,9 @@ def store_end(
 
     ``about`` is what its request knows beside the ids.
     """
-    request = Context(
-        id=address.id,
-        task=address.name,
-        root_id=address.root_id or address.id,
-        **{"args": (), "kwargs": {}, "children": [], "ignore_result": False, "retries": 0, **about},
-    )
+    known = {"args": (), "kwargs": {}, "children": [], "ignore_result": False, "retries": 0}
+    ids = {"id": address.id, "task": address.name, "root_id": address.root_id or address.id}
+    request = Context(**{**known, **ids, **about})
     if status is RuntimeStatus.COMPLETED:
         backend.store_result(
             address.id, codec.decode(payloads["output"] or "null"), "SUCCESS", request=request

@@ -8,13 +8,14 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
 from celery import Celery
 from celery.backends.base import DisabledBackend
 
 from ..core.canvas_options import CanvasOptions
-from ..core.plain_task import carrier_of
+from ..core.plain_task import CARRIER, carrier_of
 from ..core.status import RuntimeStatus
 from ..engine.listing import InstanceRecord
 from ..engine.records import ActivityAttemptId, ActivityRow, TurnAddress
@@ -96,7 +97,8 @@ class Finisher:
             except PayloadError:
                 is_heard = False
             if status is RuntimeStatus.FAILED and not is_heard:
-                log_failure(self.app.tasks.get(address.name), self.codec, address, failure)
+                shown = self._as_shown(address)
+                log_failure(self.app.tasks.get(shown.name), self.codec, shown, failure)
             self._notify(address, execution, status, payloads)
 
         if (error := self._queue.deliver(notify, f"end of {address.id!r}")) is not None:
@@ -104,6 +106,13 @@ class Finisher:
                 self.store.attempts.note_refusal(
                     ActivityAttemptId(execution, 0, 0), _in_words(error)
                 )
+
+    def _as_shown(self, address: TurnAddress) -> TurnAddress:
+        """Return an address with the name that people know: a plain task's own."""
+        if address.name != CARRIER:
+            return address
+        record = self.store.reads.fetch(address.id)
+        return address if record is None else replace(address, name=record.name)
 
     def finish_again(self, row: ActivityRow) -> None:
         """Notify Celery of an end once more: it may not have heard of it.
@@ -177,7 +186,8 @@ class Finisher:
         }
         if self.app.conf.find_value_for_key("extended", "result"):
             record = self.store.reads.fetch(address.id)
-            about |= {} if record is None else shown_arguments(self.codec, record)
+            if record is not None:
+                about |= {**shown_arguments(self.codec, record), "task": record.name}
             about["hostname"] = self.hostname
             about["delivery_info"] = {"routing_key": address.queue}
         return about

@@ -331,6 +331,43 @@ def test_its_result_has_what_a_task_has(new_app: Callable[..., Any]) -> None:
         assert ("ValueError: no" in (meta["traceback"] or "")) == (n < 0)
 
 
+@pytest.mark.parametrize("given", [{}, {"link": "ends.marker"}], ids=["unheard", "heard"])
+def test_the_result_of_a_durable_task_has_its_own_name(
+    new_app: Callable[..., Any], caplog: pytest.LogCaptureFixture, given: dict[str, str]
+) -> None:
+    app = new_app(
+        result_backend="cache+memory://",
+        result_extended=True,
+        broker_transport_options={"polling_interval": 0.01},
+    )
+
+    @app.task(name="ends.marker")
+    def marker(*_: Any) -> None: ...
+
+    @app.task(name="ends.task", durable=True)
+    def task(n: int) -> int:
+        if n < 0:
+            raise ValueError("no")
+        return n
+
+    log = logging.getLogger("celery_durable.orchestrator")
+    links = {f"link{end}": marker.si() for end in ("", "_error") if given}
+    log.addHandler(caplog.handler)  # the worker takes the root's away
+    with start_worker(app, pool="solo", perform_ping_check=False, shutdown_timeout=60):
+        runs = [task.apply_async((n,), **links) for n in (1, -1)]
+        results = [AsyncResult(run.id, app=app) for run in runs]
+        for result in results:
+            result.get(timeout=60, propagate=False)
+    log.removeHandler(caplog.handler)
+    assert [(each.state, each.name, list(each.args)) for each in results] == [
+        ("SUCCESS", "ends.task", [1]),
+        ("FAILURE", "ends.task", [-1]),
+    ]
+    told = [record.getMessage().partition("[")[0] for record in caplog.records]
+    assert "Task celery_durable.task" not in told or given
+    assert "Task ends.task" in told or given
+
+
 @pytest.mark.parametrize("backend", [None, "cache+memory://"])
 def test_a_failure_that_no_tracer_logs_is_logged_as_an_error(
     new_app: Callable[..., Any], caplog: pytest.LogCaptureFixture, backend: str | None

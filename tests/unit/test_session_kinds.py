@@ -4,6 +4,7 @@ touched.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -15,6 +16,7 @@ from sqlalchemy.ext.asyncio import (
     AsyncSession,
     async_scoped_session,
     async_sessionmaker,
+    create_async_engine,
 )
 from sqlalchemy.orm import (
     DeclarativeBase,
@@ -72,6 +74,18 @@ JOINS: dict[str, Callable[[sa.Engine], Any]] = {
     "of a connection": lambda engine: Session(engine.connect()),
     "Connection": lambda engine: engine.connect(),
 }
+AWAITED: dict[str, Callable[[Any, Any], Any]] = {
+    "astart": lambda durable, session: durable.astart(
+        durable.app.tasks["one"].s(), instance_id="new", session=session
+    ),
+    "astart_many": lambda durable, session: durable.astart_many(
+        [durable.app.tasks["one"].s()], instance_ids=["new"], session=session
+    ),
+    "araise_event": lambda durable, session: durable.araise_event("old", "e", 1, session=session),
+    "asignal": (
+        lambda durable, session: durable.entity("Counter", "a").asignal(session=session).add(1)
+    ),
+}
 CALLS: dict[str, Callable[[Any, Any], Any]] = {
     "start": lambda durable, session: durable.start(
         durable.app.tasks["one"].s(), instance_id="new", session=session
@@ -105,6 +119,44 @@ def test_a_session_is_joined(
     session.commit() if commits else session.rollback()
     session.close()
     assert rows() > before if commits else rows() == before
+
+
+@pytest.mark.parametrize("call", AWAITED)
+@pytest.mark.parametrize(
+    "kind", ["Session", "scoped_session", "Connection", "async", "async scoped"]
+)
+def test_twins_join_the_session_of_the_thread_that_awaits(
+    app: Any, engine: sa.Engine, kind: str, call: str
+) -> None:
+    app.durable.start(app.tasks["one"].s(), instance_id="old")
+
+    def rows() -> int:
+        with app.durable.runtime.store.database.cursor() as cursor:
+            cursor.execute("SELECT COUNT(*) FROM durable_inbox")
+            return int(cursor.fetchone()[0])
+
+    async def life() -> None:
+        before = rows()
+        url = engine.url.set(drivername="sqlite+aiosqlite")
+        asynchronous = create_async_engine(url)
+        if kind == "async":
+            session: Any = AsyncSession(asynchronous)
+        elif kind == "async scoped":
+            maker = async_sessionmaker(asynchronous)
+            session = async_scoped_session(maker, asyncio.current_task)
+        else:
+            session = JOINS[kind](engine)
+        for ends in ("rollback", "commit"):
+            await AWAITED[call](app.durable, session)
+            assert rows() == before, "it has not joined"
+            done = getattr(session, ends)()
+            await done if asyncio.iscoroutine(done) else None
+        assert rows() > before
+        closed = session.close()
+        await closed if asyncio.iscoroutine(closed) else None
+        await asynchronous.dispose()
+
+    asyncio.run(life())
 
 
 def of_driver(name: str, **facts: Any) -> Callable[[sa.Engine], Any]:
