@@ -14,6 +14,7 @@ from kombu.exceptions import ContentDisallowed, DecodeError
 from kombu.serialization import dumps, loads, prepare_accept_content
 
 from celery_durable import Durable
+from celery_durable.worker import sealing
 from celery_durable.worker.sealing import CONTENT_TYPE, seal, use_codec
 from tests.contract.encoded_world import SECRET, Scrambled
 
@@ -134,10 +135,11 @@ def test_pickle_is_read_only_where_it_is_accepted(sent: Sent) -> None:
         loads(body, content_type, encoding, accept=sent.app.conf.accept_content)
 
 
-def test_another_key_reads_nothing(sent: Sent, tmp_path: Path) -> None:
+def test_another_key_reads_nothing(sent: Sent, monkeypatch: pytest.MonkeyPatch) -> None:
     sent.call("plain", SECRET)
     (message,) = sent.taken()
     other = sent.durable.runtime.message_codec = Scrambled(3)
+    monkeypatch.setattr(sealing, "_codecs", {})  # of other tests' apps
     use_codec(sent.app, other)
     with pytest.raises(DecodeError, match="another key"):
         loads(message.body, message.content_type, "utf-8", accept=[CONTENT_TYPE])
