@@ -1,4 +1,6 @@
-"""Whether the code of this process fits the histories: the part of ``Durable`` for deployments."""
+"""Whether the code of this process fits the histories, and what its contracts are: the part of
+``Durable`` for deployments.
+"""
 
 from __future__ import annotations
 
@@ -10,8 +12,12 @@ from ..handles.aio import twin
 from .filters import filters_of
 
 if TYPE_CHECKING:
+    from celery import Celery
+
+    from ..conversion import Converters
     from ..engine.debugger import Debugger
     from ..engine.listing import VersionUse
+    from ..engine.registry import Registry
     from ..engine.verify import Verification, Verifier
     from ..worker.runtime import Runtime
 
@@ -22,6 +28,15 @@ class CodeChecks:
     """Replays histories, and lists versions that are in use."""
 
     if TYPE_CHECKING:
+        converters: Converters
+
+        @property
+        def app(self) -> Celery:
+            """The Celery app."""
+
+        @property
+        def registry(self) -> Registry:
+            """The orchestrators that this process knows."""
 
         @property
         def runtime(self) -> Runtime:
@@ -140,6 +155,41 @@ class CodeChecks:
         return self._verifier.versions()
 
     aversions: Final = twin(versions)
+
+    def schema(self, name: str | None = None) -> dict[str, Any]:
+        """Return what orchestrators and tasks take, give and wait for, as JSON Schema 2020-12.
+
+        With a name, the contract of that orchestrator or task; without one ``{"format": 1,
+        "orchestrators": {name: contract}, "tasks": {name: contract}}``, where tasks are those with
+        annotations, and durable ones. It asks neither the store nor a worker.
+
+        A contract has ``input`` (an object of the arguments by their names; ``by_position`` lists
+        those that may be given by position, in order) and ``result``; that of an orchestrator also
+        ``version`` (the newest; others are under ``versions``), ``events`` and ``requests`` (a
+        schema for each name that is waited for), ``queries`` (names), and ``unknown``: waits whose
+        name or type is not known before the code runs. Each schema stands by itself.
+
+        Described is what is written: a ``timedelta`` is a number of seconds (within a model of
+        pydantic a text), a ``Path`` is text, a named tuple a list, a dataclass an object; what has
+        a converter may be anything, as what has no annotation.
+
+        Args:
+            name: of an orchestrator or a task.
+
+        Raises:
+            ValueError: this process has none of that name.
+            ConfigurationError: pydantic is missing, or older than 2.7.
+
+        Example:
+            >>> contract = durable.schema(fulfil.name)
+            >>> contract["input"]["required"]
+            ['order']
+        """
+        from ..inspection.contracts import Declared, contract_of, contracts
+
+        self.app.finalize()
+        declared = Declared(self.app, self.registry, self.converters)
+        return contracts(declared) if name is None else contract_of(declared, name)
 
     @property
     def _verifier(self) -> Verifier:

@@ -12,6 +12,7 @@ from .asking import ask, query
 from .audit import audit
 from .changing import export, lint, replay, verify
 from .completing import complete, fail
+from .contracts import schema
 from .debugging import debug
 from .declared import entities, orchestrators, schedules
 from .exporter import exporter
@@ -37,6 +38,7 @@ _AFTER_VERBS = (
     verify,
     debug,
     lint,
+    schema,
     orchestrators,
     schedules,
     entities,

@@ -12,11 +12,11 @@ annotations are not looked at.
 
 from __future__ import annotations
 
-from .adapters import Adapter, Decoder, fitting
-from .annotations import is_looked_at
+from .adapters import Adapter, Decoder, fitting, understood
+from .annotations import hints_of, is_looked_at
 from .converters import Converter, Converters
 from .encoder import Encoder
-from .signatures import AttributeTypes, SignatureTypes
+from .signatures import AttributeTypes, SignatureTypes, returned_by
 
 __all__ = [
     "Adapter",
@@ -27,5 +27,8 @@ __all__ = [
     "Encoder",
     "SignatureTypes",
     "fitting",
+    "hints_of",
     "is_looked_at",
+    "returned_by",
+    "understood",
 ]

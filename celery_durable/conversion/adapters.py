@@ -16,7 +16,7 @@ from .encoder import Encoder
 from .schemas import Reshaper, decoding
 from .versions_of_pydantic import options, unshared
 
-__all__ = ["Adapter", "Decoder", "fitting"]
+__all__ = ["Adapter", "Decoder", "fitting", "understood"]
 
 
 class _OldRow(typing.TypedDict):
@@ -38,7 +38,7 @@ class Adapter:
         is_class = isinstance(annotation, type) and not typing.is_typeddict(annotation)
         self._class = annotation if is_class else None
         # within a list a model may have settings of its own, and a dataclass takes these
-        many: Any = types.GenericAlias(list, (_understood(annotation, converters),))
+        many: Any = types.GenericAlias(list, (understood(annotation, converters),))
         known: Any = TypeAdapter(many, config=ConfigDict(arbitrary_types_allowed=True))
 
         def read(hint: Any) -> Any:
@@ -66,7 +66,7 @@ class Adapter:
             raise ValueError(f"{where}: {first['msg']}" if where else first["msg"]) from None
 
 
-def _understood(annotation: Any, converters: Converters) -> Any:
+def understood(annotation: Any, converters: Converters) -> Any:
     """Return an annotation as pydantic takes it, in which a converter decodes what it is for."""
     if sys.version_info < (3, 12) and type(annotation) is type(_OldRow):
         return _typed_dict(annotation, converters)
@@ -78,7 +78,7 @@ def _understood(annotation: Any, converters: Converters) -> Any:
     origin = typing.get_origin(annotation)
     if not args or origin is None or origin is typing.Literal:
         return annotation
-    changed = tuple(_understood(each, converters) for each in args)
+    changed = tuple(understood(each, converters) for each in args)
     if changed == args:
         return annotation
     if origin in (typing.Union, types.UnionType):
@@ -95,7 +95,7 @@ def _typed_dict(annotation: Any, converters: Converters) -> Any:
     for name, hint in hints_of(annotation).items():
         unmarked = marks[name not in annotation.__required_keys__]
         mark = typing.get_origin(hint) if typing.get_origin(hint) in marks else None
-        known = _understood(hint if mark is None else typing.get_args(hint)[0], converters)
+        known = understood(hint if mark is None else typing.get_args(hint)[0], converters)
         fields[name] = (mark or unmarked)[known]
     return TypedDict(annotation.__name__, fields)  # type: ignore[operator]
 

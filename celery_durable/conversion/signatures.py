@@ -12,7 +12,7 @@ from typing import Any
 from .adapters import Adapter, Decoder, fitting
 from .annotations import hints_of
 
-__all__ = ["SignatureTypes"]
+__all__ = ["AttributeTypes", "SignatureTypes", "returned_by"]
 
 log: logging.Logger = logging.getLogger("celery_durable.payload")
 
@@ -46,7 +46,7 @@ class SignatureTypes:
                 self._parameters[name] = found
         self._returns: Adapter | None = None
         if "return" in hints:
-            self._returns = _adapter(decoder, function, "return", _returned(hints["return"]))
+            self._returns = _adapter(decoder, function, "return", returned_by(hints["return"]))
 
     @property
     def decodes_result(self) -> bool:
@@ -137,7 +137,7 @@ def _adapter(decoder: Decoder, function: Any, name: str, hint: Any) -> Adapter |
         return None
 
 
-def _returned(hint: Any) -> Any:
+def returned_by(hint: Any) -> Any:
     """Return the type of a result: of a generator it is the third part, of an iterator it is not
     known.
     """

@@ -11,23 +11,16 @@ by replaying. A line that says ``# durable: ignore`` is left alone.
 
 from __future__ import annotations
 
-import sysconfig
 from collections import deque
 from collections.abc import Callable
-from pathlib import Path
 from types import FunctionType
 from typing import Any
 
 from .lint_calls import Reached, plain
 from .lint_reader import Finding, Reader
+from .lint_source import is_of_a_library, package_of
 
 __all__ = ["Finding", "lint"]
-
-_OURS = str(Path(__file__).parents[1])
-_STANDARD, _INSTALLED = (
-    tuple({f"{Path(sysconfig.get_path(name)).resolve()}/" for name in names})
-    for names in (("stdlib", "platstdlib"), ("purelib", "platlib"))
-)
 
 
 def lint(name: str, function: Callable[..., Any]) -> list[Finding]:
@@ -40,13 +33,13 @@ def lint(name: str, function: Callable[..., Any]) -> list[Finding]:
         function: its code.
     """
     first = plain(function)
-    own = _package(first)
+    own = package_of(first)
     found: list[Finding] = []
     seen: set[Any] = set()
     waiting = deque([Reached(first, None)])
     while waiting:
         each = waiting.popleft()
-        if not isinstance(each.function, FunctionType) or _is_of_a_library(each.function, own):
+        if not isinstance(each.function, FunctionType) or is_of_a_library(each.function, own):
             continue
         if (each.function.__code__, each.owner) in seen:
             continue
@@ -55,15 +48,3 @@ def lint(name: str, function: Callable[..., Any]) -> list[Finding]:
             found += reader.read()
             waiting += reader.reached
     return sorted(set(found), key=lambda finding: (finding.file, finding.line, finding.what))
-
-
-def _package(function: Any) -> str:
-    return str(getattr(function, "__module__", "")).partition(".")[0]
-
-
-def _is_of_a_library(function: FunctionType, own: str) -> bool:
-    """Tell whether a function is not the application's, which may be installed as a package."""
-    file = str(Path(function.__code__.co_filename).resolve())
-    if file.startswith(_INSTALLED):  # within the standard library's place
-        return _package(function) != own
-    return file.startswith((f"{_OURS}/", *_STANDARD))

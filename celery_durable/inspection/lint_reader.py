@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import ast
-import inspect
 import os
-import textwrap
 from collections.abc import Callable
 from types import FunctionType, ModuleType
 from typing import Any, NamedTuple
 
 from ..replacements import CALLED, EFFECT, GIVEN, GLOBAL, MODULES, SORT
 from .lint_calls import Reached, default_of, harm_of, is_container, is_model, reached_by
-from .lint_names import MISSING, Names, names_of
+from .lint_names import MISSING, Names
+from .lint_source import source_of
 
 __all__ = ["Finding", "Reader"]
 
@@ -53,17 +52,8 @@ class Reader(ast.NodeVisitor):
     @classmethod
     def of(cls, name: str, reached: Reached) -> Reader | None:
         """Return the reader of a function; None if its text is not there."""
-        function: FunctionType = reached.function
-        try:
-            lines, first = inspect.getsourcelines(function)
-            tree = ast.parse(textwrap.dedent("".join(lines)))
-        except (OSError, TypeError, SyntaxError):
-            return None
-        body = _body(tree, function)
-        ast.increment_lineno(body, max(first, 1) - 1)
-        text = [""] * (max(first, 1) - 1) + lines
-        names = names_of(function, body, reached.owner)
-        return cls(name, function.__code__.co_filename, body, text, names)
+        source = source_of(reached)
+        return None if source is None else cls(name, *source)
 
     def read(self) -> list[Finding]:
         """Return what is found."""
@@ -224,13 +214,6 @@ class Reader(ast.NodeVisitor):
                         handler, f"except {what}".replace("except except", "except:"), _CAUGHT
                     )
         self.generic_visit(node)
-
-
-def _body(tree: ast.Module, function: FunctionType) -> ast.AST:
-    (body,) = tree.body[:1]
-    if isinstance(body, (ast.FunctionDef, ast.AsyncFunctionDef)):
-        body.decorator_list = []  # run once, when it is declared
-    return body
 
 
 def _is_one_of(target: Any, known: tuple[Any, ...]) -> bool:

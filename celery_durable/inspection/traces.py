@@ -11,8 +11,7 @@ import re
 from collections.abc import Collection
 from dataclasses import dataclass
 from functools import cache
-
-import celery_durable
+from pathlib import Path
 
 __all__ = ["TracePart", "parts_of_trace"]
 
@@ -86,6 +85,6 @@ def _ours() -> re.Pattern[str]:
     """Return what finds modules of this package where it is not installed, and no project that is
     in a folder of its name.
     """
-    names = (module.name for module in pkgutil.iter_modules(celery_durable.__path__))
+    names = (module.name for module in pkgutil.iter_modules([str(Path(__file__).parents[1])]))
     parts = "|".join(re.escape(name) for name in names)
     return re.compile(rf"[/\\]celery_durable[/\\](?:{parts})(?:\.py$|[/\\])")

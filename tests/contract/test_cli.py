@@ -30,7 +30,7 @@ from .encoded_world import Scrambled
 NAMED = set(
     "start list count show history watch wait result ask query event suspend resume cancel"
     " terminate rewind"
-    " restart fork purge tag explain override complete fail export replay verify debug lint orchestrators"
+    " restart fork purge tag explain override complete fail export replay verify debug lint schema orchestrators"
     " schedules entities pause unpause pauses limits ramp audit migrate reencrypt payloads check doctor adopt exporter".split()
 )
 
