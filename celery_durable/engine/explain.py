@@ -48,13 +48,17 @@ class Explanation:
     #: Its status and since when, in a line.
     state: str = ""
 
-    def __str__(self) -> str:
+    @property
+    def sentences(self) -> list[str]:
+        """What it waits for, a sentence each, such as "waits for event 'approved'"."""
         # what is deferred, or limited, says itself that it waits
-        waits = [
+        return [
             what if _DEFERRED in what or _LIMITED in what else f"waits for {what}"
             for what in self.waits_for
         ]
-        lines = [self.state, *(f"  {what}" for what in waits)]
+
+    def __str__(self) -> str:
+        lines = [self.state, *(f"  {what}" for what in self.sentences)]
         lines += [f"  last error: {self.last_error}"] if self.last_error else []
         return "\n".join([*lines, f"  {self.advice}"])
 

@@ -98,7 +98,8 @@ class StandIn:
     """What a replaced task does instead.
 
     A list gives one value for each attempt, in order; an attempt that runs again, because its
-    worker died, gets the one that it had.
+    worker died, gets the one that it had. For ``side_effect`` it may hold plain values too, as in
+    ``unittest.mock``.
 
     Raises:
         TypeError: not exactly one of the three is given, or ``side_effect`` cannot be called.
@@ -127,19 +128,19 @@ class StandIn:
         self.task = task
         (self._kind,) = chosen
         self._value = given[self._kind]
-        values = self._value if isinstance(self._value, list) else [self._value]
-        for value in values:
-            self._check(value)
+        is_list = isinstance(self._value, list)
+        for value in self._value if is_list else [self._value]:
+            self._check(value, is_one_of_many=is_list)
         self._used: dict[object, Any] = {}
         self.complaint: AssertionError | None = None
 
-    def _check(self, value: Any) -> None:
+    def _check(self, value: Any, *, is_one_of_many: bool) -> None:
         is_error = isinstance(value, BaseException) or (
             isinstance(value, type) and issubclass(value, BaseException)
         )
         if self._kind == "raises" and not (is_error or value is None):
             raise TypeError(f"raises= takes exceptions and None, not {value!r}")
-        if self._kind == "side_effect" and not (is_error or callable(value)):
+        if self._kind == "side_effect" and not (is_one_of_many or is_error or callable(value)):
             raise TypeError(f"side_effect= takes functions and exceptions, not {value!r}")
 
     @contextmanager
@@ -173,7 +174,8 @@ class StandIn:
         is_class = isinstance(value, type) and issubclass(value, BaseException)
         if self._kind != "returns" and (isinstance(value, BaseException) or is_class):
             raise value
-        return value(*args, **kwargs) if self._kind == "side_effect" else value
+        is_function = self._kind == "side_effect" and callable(value)
+        return value(*args, **kwargs) if is_function else value
 
 
 def _shown(args: Sequence[Any], kwargs: Mapping[str, Any]) -> str:

@@ -389,5 +389,8 @@ def _comparable(result: object) -> object:
 def _waits_for(run: Orchestration[Any]) -> str:
     found = run.explain()
     is_suspended = run.runtime_status is RuntimeStatus.SUSPENDED
-    waits = [f"it is suspended: {run.reason}"] if is_suspended else found.waits_for
-    return "; ".join(waits) or f"it is {found.state}"
+    if is_suspended:
+        return f"it is suspended: {run.reason}"
+    return "; ".join(
+        f"it {each}" if each.startswith("waits ") else each for each in found.sentences
+    ) or (f"it is {found.state}")

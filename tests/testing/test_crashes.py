@@ -63,7 +63,9 @@ def test_an_engine_that_loses_something_is_found(
 ) -> None:
     """A check that cannot fail is none: here recovery sends no activity again."""
     monkeypatch.setattr(OutboxRecovery, "repair", lambda self, limit, lost=None: 0)
-    with pytest.raises(AssertionError, match="waits for what no clock brings: activity"):
+    with pytest.raises(
+        AssertionError, match="waits for what no clock brings: it waits for activity"
+    ):
         durable_env.crash_everywhere(approved)
 
 

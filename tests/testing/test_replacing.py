@@ -47,6 +47,17 @@ def test_errors_and_functions_in_a_list(durable_env: DurableEnv) -> None:
     assert run.refresh().output["paid"] == "third"
 
 
+def test_values_in_a_list_of_side_effects(durable_env: DurableEnv) -> None:
+    declined = KeyError("no")
+    effects = [1, declined, None, lambda *args: len(args), [2]]
+    durable_env.replace(shop.charge, side_effect=effects)
+    call = shop.calls_one.s(shop.charge.s("1", 99))
+    assert durable_env.run(call) == 1
+    with pytest.raises(KeyError):
+        durable_env.run(call)
+    assert [durable_env.run(call) for _ in range(3)] == [None, 2, [2]]
+
+
 def test_a_block_ends_it(durable_env: DurableEnv) -> None:
     with durable_env.replace(shop.charge, returns="free"):
         assert paid(durable_env) == "free"
