@@ -123,7 +123,8 @@ def dump_events(events: Iterable[Event]) -> str:
 def load_events(text: str | bytes) -> list[Event]:
     """Decode a history row.
 
-    Raises ``ValueError``, ``TypeError``, ``KeyError`` or ``IndexError`` when it is not one.
+    Raises ``ValueError``, ``TypeError``, ``KeyError`` or ``IndexError`` when it is not one. An
+    event of a kind that only a later release knows is a ``ValueError`` that says so.
     """
     try:
         rows = json.loads(text)
@@ -135,15 +136,24 @@ def load_events(text: str | bytes) -> list[Event]:
     return events
 
 
-#: Every name that a stored event may have -> the one object that it is compared by.
-_KINDS: dict[str, str] = {str(kind): kind for kind in EventKind}
+class _Kinds(dict[str, str]):
+    """Every name that a stored event may have -> the one object that it is compared by."""
+
+    def __missing__(self, name: str) -> str:
+        raise ValueError(
+            f"this release knows no kind of event {name!r:.60}. If a later release wrote it, resume"
+            " the orchestration once only workers of that one are left"
+        )
+
+
+_KINDS = _Kinds({str(kind): kind for kind in EventKind})
 
 
 def event_kind(name: str) -> str:
     """Return the kind of event that is stored under a name.
 
     Raises:
-        KeyError: there is none.
+        ValueError: there is none.
     """
     return _KINDS[name]
 

@@ -69,7 +69,8 @@ def _event_of(row: InboxRow, snapshot: Snapshot, at: int) -> Event:
     if row.kind not in INPUTS or isinstance(row.facts, str):
         raise PayloadError(
             f"message {row.id} in the inbox of {snapshot.instance.id!r} is damaged: kind"
-            f" {row.kind!r}, facts {row.facts!r:.80}"
+            f" {row.kind!r}, facts {row.facts!r:.80}. If a later release sent it, resume the"
+            " orchestration once only workers of that one are left"
         )
     kind = event_kind(row.kind)
     is_start = kind is EventKind.EXECUTION_STARTED

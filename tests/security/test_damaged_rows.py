@@ -409,6 +409,29 @@ def test_a_damaged_inbox_row_suspends_its_own_instance(
     finish(world, "good")
 
 
+LATER = "resume the orchestration once only workers of that one are left"
+
+
+def test_what_a_later_release_wrote_suspends_until_that_one_takes_over(sqlite_store: Store) -> None:
+    world = make_world(sqlite_store)
+    begin(world, "bad", "good")
+    later = b'[["InventedLater",1]]'
+    with damaged(sqlite_store, "history", "events", "bad", later, sequence=1):
+        world.raise_event("bad", "first", 1)
+        meet(world)
+        is_suspended(world, "no kind of event 'InventedLater'")
+        is_suspended(world, LATER)
+    world.client.resume("bad", "the old workers are gone")
+    finish(world, "bad")
+
+
+def test_a_message_of_a_later_release_says_so(sqlite_store: Store) -> None:
+    world = make_world(sqlite_store)
+    damage_inbox(world, "kind", "InventedLater")
+    meet(world)
+    is_suspended(world, LATER)
+
+
 @pytest.mark.sparse(3)
 @pytest.mark.parametrize(
     ("column", "value"),
