@@ -14,9 +14,18 @@ from ..engine.propagation import Propagator, Propagators
 from ..handles.entity import EntityReference
 from .declare import Declarations, offer_queries
 from .transactional import make_transactional
-from .typed import OrchestratorDecorator, OrchestratorOptions, Plain, TypedOrchestrator
+from .typed import (
+    EntityOptions,
+    OrchestratorDecorator,
+    OrchestratorOptions,
+    Plain,
+    TransactionalDecorator,
+    TypedOrchestrator,
+)
 
 if TYPE_CHECKING:
+    from sqlalchemy.orm import Session
+
     from ..worker.runtime import Runtime
 
 __all__ = ["Declaring"]
@@ -107,13 +116,25 @@ class Declaring:
             return function
         return self.declarations.orchestrator(self.app, function, options)
 
+    @overload
+    def transactional(
+        self, function: Callable[Concatenate[Session, P], R], /
+    ) -> Callable[P, R]: ...
+    @overload
+    def transactional(self, function: Callable[P, R], /) -> Callable[P, R]: ...
+    @overload
+    def transactional(
+        self, *, isolation_level: str | None = None, using: None = None
+    ) -> TransactionalDecorator: ...
+    @overload
+    def transactional(self, *, using: str) -> Callable[[Callable[P, R]], Callable[P, R]]: ...
     def transactional(
         self,
         function: Callable[..., Any] | None = None,
         *,
         isolation_level: str | None = None,
         using: str | None = None,
-    ) -> Callable[..., Any]:
+    ) -> Any:
         """Let the rows that an activity writes and its recorded outcome be one commit: both are
         there, or neither.
 
@@ -146,6 +167,20 @@ class Declaring:
             return lambda chosen: make_transactional(self, chosen, isolation_level, using)
         return make_transactional(self, function, isolation_level, using)
 
+    @overload
+    def entity(self, cls: type[T], /) -> type[T]: ...
+    @overload
+    def entity(
+        self, cls: None = None, /, *, name: str | None = None, **options: Unpack[EntityOptions]
+    ) -> Callable[[type[T]], type[T]]: ...
+    @overload
+    def entity(
+        self, cls: type[T], /, *, name: str, **options: Unpack[EntityOptions]
+    ) -> type[T]: ...
+    @overload
+    def entity(self, cls: type[T], /, key: str) -> EntityReference[T]: ...
+    @overload
+    def entity(self, cls: str, /, key: str) -> EntityReference[Any]: ...
     def entity(
         self, cls: Any = None, key: str | None = None, *, name: str | None = None, **options: Any
     ) -> Any:

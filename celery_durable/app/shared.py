@@ -2,23 +2,43 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable, Coroutine, Generator, Mapping
+from typing import Any, Concatenate, ParamSpec, TypeVar, Unpack, overload
 
 from celery import Celery
 from celery._state import _get_active_apps, connect_on_app_finalize, get_current_app
 from celery.local import Proxy
 
+from ..core.context import OrchestrationContext
 from ..core.entity import Declaration, orchestrator_of, run_by
 from ..engine.registry import refuse_another
 from .declare import Declared, declared_entity, orchestrator_base, task_options, watch_active_apps
+from .typed import (
+    EntityOptions,
+    OrchestratorDecorator,
+    OrchestratorOptions,
+    Plain,
+    TypedOrchestrator,
+)
 
 __all__ = ["entity", "orchestrator"]
+
+P = ParamSpec("P")
+R = TypeVar("R")
+T = TypeVar("T")
 
 _shared: dict[str, Declared] = {}
 _shared_entities: dict[str, Declaration] = {}
 
 
+@overload
+def entity(cls: type[T], /) -> type[T]: ...
+@overload
+def entity(
+    cls: None = None, /, *, name: str | None = None, **options: Unpack[EntityOptions]
+) -> Callable[[type[T]], type[T]]: ...
+@overload
+def entity(cls: type[T], /, *, name: str, **options: Unpack[EntityOptions]) -> type[T]: ...
 def entity(cls: Any = None, *, name: str | None = None, **options: Any) -> Any:
     """Declare a class whose objects are entities of whatever app is current, as
     ``celery.shared_task`` does for tasks.
@@ -38,6 +58,26 @@ def entity(cls: Any = None, *, name: str | None = None, **options: Any) -> Any:
     return cls
 
 
+@overload
+def orchestrator(
+    function: Callable[Concatenate[OrchestrationContext, P], Coroutine[Any, Any, R]], /
+) -> TypedOrchestrator[P, R]: ...
+@overload
+def orchestrator(
+    function: Callable[Concatenate[OrchestrationContext, P], Generator[Any, Any, R]], /
+) -> TypedOrchestrator[P, R]: ...
+@overload
+def orchestrator(
+    function: None = None, /, **options: Unpack[OrchestratorOptions]
+) -> OrchestratorDecorator: ...
+@overload
+def orchestrator(
+    function: Callable[Concatenate[OrchestrationContext, P], Plain], /
+) -> TypedOrchestrator[P, Plain]: ...
+@overload
+def orchestrator(
+    function: Callable[..., Any], /, **options: Unpack[OrchestratorOptions]
+) -> TypedOrchestrator[..., Any]: ...
 def orchestrator(function: Callable[..., Any] | None = None, **options: Any) -> Any:
     """Make a function an orchestrator of whatever app is current, as ``celery.shared_task`` does
     for tasks.

@@ -5,19 +5,20 @@ from __future__ import annotations
 from collections.abc import Mapping
 from contextlib import suppress
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, TypeVar, overload
+from typing import TYPE_CHECKING, Any, TypeVar, Unpack, overload
 
 from celery import Celery
 
 from ..core.guard import refuse_inside_orchestrator
 from ..core.retry import Interval, RetryPolicy
-from ..core.typed import TypedSignature
+from ..core.typed import SignatureOf
 from ..engine.start import IfExists
 from ..errors import InstanceNotFound
 from ..handles.aio import in_thread, of_this_thread
 from ..handles.canvas import DurableCanvas
 from ..handles.orchestration import Orchestration
 from .signatures import PlainChoice, requested
+from .typed import OneStart
 
 if TYPE_CHECKING:
     from ..worker.runtime import Runtime
@@ -43,7 +44,7 @@ class Starting:
     @overload
     def start(
         self,
-        signature: TypedSignature[R],
+        signature: SignatureOf[R],
         *,
         instance_id: str | None = None,
         start_at: datetime | None = None,
@@ -59,7 +60,7 @@ class Starting:
     @overload
     def start(
         self,
-        signature: Any,
+        signature: Mapping[str, Any],
         *,
         instance_id: str | None = None,
         start_at: datetime | None = None,
@@ -139,8 +140,16 @@ class Starting:
         started = runtime.client.start(request, session)
         return Orchestration(started.id, app=self.app, nudge=started.nudge)
 
+    @overload
     async def astart(
-        self, signature: Any, *, session: Any = None, **options: Any
+        self, signature: SignatureOf[R], *, session: Any = None, **options: Unpack[OneStart]
+    ) -> Orchestration[R]: ...
+    @overload
+    async def astart(
+        self, signature: Mapping[str, Any], *, session: Any = None, **options: Unpack[OneStart]
+    ) -> Orchestration[Any]: ...
+    async def astart(
+        self, signature: Any, *, session: Any = None, **options: Unpack[OneStart]
     ) -> Orchestration[Any]:
         """Start an orchestration as ``start`` does, from code that runs on an event loop.
 

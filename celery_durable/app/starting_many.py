@@ -5,17 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from functools import cache
-from typing import TYPE_CHECKING, Any, TypeVar, overload
+from typing import TYPE_CHECKING, Any, TypeVar, Unpack, overload
 
 from celery import Celery
 
 from ..core.guard import refuse_inside_orchestrator
 from ..core.retry import Interval, RetryPolicy
-from ..core.typed import TypedSignature
+from ..core.typed import SignatureOf
 from ..engine.start import IfExists
 from ..handles.aio import in_thread, of_this_thread
 from ..handles.orchestration import Orchestration
 from .signatures import PlainChoice, requested
+from .typed import ManyStarts
 
 if TYPE_CHECKING:
     from ..worker.runtime import Runtime
@@ -42,7 +43,7 @@ class StartingMany:
     @overload
     def start_many(
         self,
-        signatures: Iterable[TypedSignature[R]],
+        signatures: Iterable[SignatureOf[R]],
         *,
         instance_ids: Sequence[str | None] | None = None,
         start_at: datetime | None = None,
@@ -58,7 +59,7 @@ class StartingMany:
     @overload
     def start_many(
         self,
-        signatures: Iterable[Any],
+        signatures: Iterable[Mapping[str, Any]],
         *,
         instance_ids: Sequence[str | None] | None = None,
         start_at: datetime | None = None,
@@ -157,8 +158,24 @@ class StartingMany:
             for started in runtime.client.start_many(requests, session, clock)
         ]
 
+    @overload
     async def astart_many(
-        self, signatures: Iterable[Any], *, session: Any = None, **options: Any
+        self,
+        signatures: Iterable[SignatureOf[R]],
+        *,
+        session: Any = None,
+        **options: Unpack[ManyStarts],
+    ) -> list[Orchestration[R]]: ...
+    @overload
+    async def astart_many(
+        self,
+        signatures: Iterable[Mapping[str, Any]],
+        *,
+        session: Any = None,
+        **options: Unpack[ManyStarts],
+    ) -> list[Orchestration[Any]]: ...
+    async def astart_many(
+        self, signatures: Iterable[Any], *, session: Any = None, **options: Unpack[ManyStarts]
     ) -> list[Orchestration[Any]]:
         """Start many as ``start_many`` does, from code that runs on an event loop.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Unpack
 
 from celery import Celery
 
@@ -14,6 +14,7 @@ from ..engine.verbs import VERBS
 from ..handles.aio import in_thread, twin
 from ..handles.orchestration import Orchestration
 from .bulk import apply_verb, raise_event_on_all
+from .typed import BulkFilters
 
 if TYPE_CHECKING:
     from ..engine.forecast import Forecast
@@ -51,10 +52,14 @@ class Steering:
         taken = {"reason", *(each.name for each in verb.arguments)}
         given = {key: value for key, value in options.items() if key in taken}
         filters = {key: value for key, value in options.items() if key not in taken}
-        return self._apply(verb.name, instance_id, given, filters)
+        return apply_verb(self.runtime.client, verb.name, instance_id, given, filters)
 
     def suspend(
-        self, instance_id: str | None = None, *, reason: str | None = None, **filters: Any
+        self,
+        instance_id: str | None = None,
+        *,
+        reason: str | None = None,
+        **filters: Unpack[BulkFilters],
     ) -> BulkResult:
         """Suspend one orchestration by its id, or all that match the filters of ``find``.
 
@@ -75,7 +80,11 @@ class Steering:
         return self._apply("suspend", instance_id, {"reason": reason}, filters)
 
     def resume(
-        self, instance_id: str | None = None, *, reason: str | None = None, **filters: Any
+        self,
+        instance_id: str | None = None,
+        *,
+        reason: str | None = None,
+        **filters: Unpack[BulkFilters],
     ) -> BulkResult:
         """Resume one or many; see ``suspend`` and ``Orchestration.resume``.
 
@@ -85,7 +94,11 @@ class Steering:
         return self._apply("resume", instance_id, {"reason": reason}, filters)
 
     def cancel(
-        self, instance_id: str | None = None, *, reason: str | None = None, **filters: Any
+        self,
+        instance_id: str | None = None,
+        *,
+        reason: str | None = None,
+        **filters: Unpack[BulkFilters],
     ) -> BulkResult:
         """Ask one or many to cancel; see ``suspend`` and ``Orchestration.cancel``.
 
@@ -101,7 +114,7 @@ class Steering:
         output: Any = None,
         recursive: bool = True,
         reason: str | None = None,
-        **filters: Any,
+        **filters: Unpack[BulkFilters],
     ) -> BulkResult:
         """End one or many at once; see ``suspend`` and ``Orchestration.terminate``.
 
@@ -112,7 +125,11 @@ class Steering:
         return self._apply("terminate", instance_id, given, filters)
 
     def rewind(
-        self, instance_id: str | None = None, *, reason: str | None = None, **filters: Any
+        self,
+        instance_id: str | None = None,
+        *,
+        reason: str | None = None,
+        **filters: Unpack[BulkFilters],
     ) -> BulkResult:
         """Rewind one or many failed ones; see ``suspend`` and ``Orchestration.rewind``.
 
@@ -121,7 +138,7 @@ class Steering:
         """
         return self._apply("rewind", instance_id, {"reason": reason}, filters)
 
-    def restart(self, instance_id: str | None = None, **filters: Any) -> BulkResult:
+    def restart(self, instance_id: str | None = None, **filters: Unpack[BulkFilters]) -> BulkResult:
         """Start one or many finished ones once more, in their own place.
 
         See ``suspend`` and ``Orchestration.restart``.
@@ -166,7 +183,11 @@ class Steering:
         return client.override(instance_id, call, result, error, reason, is_dry=dry_run)
 
     def purge(
-        self, instance_id: str | None = None, *, recursive: bool = True, **filters: Any
+        self,
+        instance_id: str | None = None,
+        *,
+        recursive: bool = True,
+        **filters: Unpack[BulkFilters],
     ) -> BulkResult:
         """Delete one or many finished ones; see ``suspend`` and ``Orchestration.purge``.
 
@@ -176,9 +197,9 @@ class Steering:
         return self._apply("purge", instance_id, {"recursive": recursive}, filters)
 
     def _apply(
-        self, verb: str, instance_id: str | None, given: Mapping[str, Any], filters: dict[str, Any]
+        self, verb: str, instance_id: str | None, given: Mapping[str, Any], filters: BulkFilters
     ) -> BulkResult:
-        return apply_verb(self.runtime.client, verb, instance_id, given, filters)
+        return apply_verb(self.runtime.client, verb, instance_id, given, {**filters})
 
     def raise_event(
         self,
@@ -204,7 +225,7 @@ class Steering:
         *,
         event_id: str | None = None,
         session: Any = None,
-        **filters: Any,
+        **filters: Unpack[BulkFilters],
     ) -> BulkResult:
         """Raise one external event on all orchestrations that match the filters of ``find``, newest
         first, also in time for those that do not wait for it yet.
@@ -237,7 +258,7 @@ class Steering:
             0
         """
         client = self.runtime.client
-        return raise_event_on_all(client, name, data, event_id, session, filters)
+        return raise_event_on_all(client, name, data, event_id, session, {**filters})
 
     def set_tags(
         self, instance_id: str, tags: Mapping[str, str] | None = None, *, remove: Iterable[str] = ()

@@ -9,13 +9,28 @@ from collections.abc import Callable, Coroutine, Generator, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, Concatenate, Generic, ParamSpec, Protocol, TypedDict, TypeVar, overload
 
+from sqlalchemy.orm import Session
+
 from ..core.context import OrchestrationContext
 from ..core.limits import Debounce, Limit, Rate
+from ..core.retry import Interval, RetryPolicy
 from ..core.status import RuntimeStatus
 from ..core.typed import TypedSignature
+from ..engine.start import IfExists
 from ..handles.orchestration import Orchestration
 
-__all__ = ["Filters", "Plain", "OrchestratorDecorator", "OrchestratorOptions", "TypedOrchestrator"]
+__all__ = [
+    "BulkFilters",
+    "EntityOptions",
+    "Filters",
+    "ManyStarts",
+    "OneStart",
+    "OrchestratorDecorator",
+    "OrchestratorOptions",
+    "Plain",
+    "TransactionalDecorator",
+    "TypedOrchestrator",
+]
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -67,19 +82,10 @@ class TypedOrchestrator(Generic[P, R]):
     def __getattr__(self, name: str) -> Any: ...
 
 
-class OrchestratorOptions(TypedDict, total=False):
-    """The options of ``@durable.orchestrator``: its own, and those of ``@app.task``."""
+class TaskOptions(TypedDict, total=False):
+    """The options of ``@app.task`` that have a meaning for orchestrators and entities."""
 
-    version: str | None
-    max_activities: int | None
-    limit: int | Limit | Rate | Sequence[int | Limit | Rate] | None
-    debounce: Debounce | None
-    retention: float | timedelta | Mapping[str, float | timedelta | None] | None
-    timeout: float | timedelta | None
-    upgrade: bool
     priority: int | None
-    # Celery's
-    name: str | None
     base: type[Any] | None
     shared: bool
     queue: str | None
@@ -105,6 +111,26 @@ class OrchestratorOptions(TypedDict, total=False):
     lazy: bool
 
 
+class OrchestratorOptions(TaskOptions, total=False):
+    """The options of ``@durable.orchestrator``: its own, and those of ``@app.task``."""
+
+    name: str | None
+    version: str | None
+    max_activities: int | None
+    limit: int | Limit | Rate | Sequence[int | Limit | Rate] | None
+    debounce: Debounce | None
+    retention: float | timedelta | Mapping[str, float | timedelta | None] | None
+    timeout: float | timedelta | None
+    upgrade: bool
+
+
+class EntityOptions(TaskOptions, total=False):
+    """The options of ``@durable.entity``, beside ``name``."""
+
+    limit: int | Limit | Rate | Sequence[int | Limit | Rate] | None
+    retention: float | timedelta | Mapping[str, float | timedelta | None] | None
+
+
 class OrchestratorDecorator(Protocol):
     """What ``@durable.orchestrator(...)`` gives, which takes the function."""
 
@@ -120,6 +146,41 @@ class OrchestratorDecorator(Protocol):
     def __call__(
         self, function: Callable[Concatenate[OrchestrationContext, P], Plain], /
     ) -> TypedOrchestrator[P, Plain]: ...
+
+
+class TransactionalDecorator(Protocol):
+    """What ``@durable.transactional(...)`` gives, which takes the function."""
+
+    @overload
+    def __call__(self, function: Callable[Concatenate[Session, P], R], /) -> Callable[P, R]: ...
+    @overload
+    def __call__(self, function: Callable[P, R], /) -> Callable[P, R]: ...
+
+
+class StartOptions(TypedDict, total=False):
+    """What ``start`` and ``start_many`` both take of each start."""
+
+    start_at: datetime | None
+    if_exists: IfExists
+    retry: RetryPolicy | None
+    timeout: Interval | None
+    attempt_timeout: Interval | None
+    heartbeat_timeout: Interval | None
+    version: str | None
+
+
+class OneStart(StartOptions, total=False):
+    """What ``astart`` takes, beside ``session``."""
+
+    instance_id: str | None
+    tags: Mapping[str, str] | None
+
+
+class ManyStarts(StartOptions, total=False):
+    """What ``astart_many`` takes, beside ``session``."""
+
+    instance_ids: Sequence[str | None] | None
+    tags: Mapping[str, str] | Sequence[Mapping[str, str] | None] | None
 
 
 class Filters(TypedDict, total=False):
@@ -140,3 +201,10 @@ class Filters(TypedDict, total=False):
     stuck: bool | None
     #: True: plain tasks that were started durably; False: none of these.
     tasks: bool | None
+
+
+class BulkFilters(Filters, total=False):
+    """What verbs for many choose by."""
+
+    #: At most so many, newest first.
+    limit: int | None

@@ -12,7 +12,7 @@ import uuid
 from collections.abc import Awaitable, Iterable, Mapping, MutableMapping
 from datetime import datetime, timedelta
 from types import NoneType
-from typing import Any, NoReturn, TypeVar
+from typing import Any, NoReturn, TypeVar, overload
 
 from .._errors import ForbiddenOperation
 from .entity import id_of
@@ -152,7 +152,11 @@ class OrchestrationContext(KindsContext):
 
     # -- entities ---------------------------------------------------------------------------------
 
-    def entity(self, cls: type | str, key: str) -> EntityReference:
+    @overload
+    def entity(self, cls: type[T], key: str) -> EntityReference[T]: ...
+    @overload
+    def entity(self, cls: str, key: str) -> EntityReference[Any]: ...
+    def entity(self, cls: type | str, key: str) -> EntityReference[Any]:
         """Return the reference to an entity, which its first message creates.
 
         ``await ctx.entity(Counter, "visits").add(5)`` is a call: it gives what the operation

@@ -9,7 +9,7 @@ import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any, Generic
 
 from .._errors import DurableError
 from .entity import Declaration
@@ -33,6 +33,16 @@ __all__ = [
 ]
 
 LOCKED, UNLOCKED = "locked", "unlocked"
+
+if TYPE_CHECKING:
+    from typing_extensions import TypeVar  # with defaults
+
+    #: The class of the entity; anything, where that is not known.
+    T = TypeVar("T", default=Any)
+else:
+    from typing import TypeVar
+
+    T = TypeVar("T")
 
 
 def is_entity(reference: Any) -> bool:
@@ -98,7 +108,7 @@ def due_of(delay: Interval | None, at: datetime | None, now: int) -> int | None:
     return now + micros
 
 
-class EntityReference:
+class EntityReference(Generic[T]):
     """An entity, as an orchestrator sees it: its operations are methods that give awaitables.
 
     See ``ctx.entity``.

@@ -13,18 +13,23 @@ from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Any
+from typing import Any, TypeVar, Unpack, overload
 
 from .._errors import ActivityTimeout, CompensationFailed, OrchestrationFailed
 from .endings import is_own
 from .kinds import KindsContext
+from .kinds.call_keywords import CallKeywords, Signature
+from .kinds.calling import result_as
 from .retry import RetryPolicy
+from .typed import Annotation, SignatureOf
 
 __all__ = ["Saga"]
 
 # Celery's: how far it came is not known
 _KILLED = frozenset({"WorkerLostError", "TimeLimitExceeded"})
-Undo = Mapping[str, Any] | Callable[[Any], Mapping[str, Any]]
+Undo = Signature | Callable[[Any], Signature]
+R = TypeVar("R")
+T = TypeVar("T")
 
 
 @dataclass(eq=False)
@@ -36,6 +41,8 @@ class _Entry:
     undo: Undo
     call: asyncio.Future[Any] | None = None
     commands: list[int] = field(default_factory=list)
+    #: The call with its result as the type that the code names; else the call itself.
+    result: asyncio.Future[Any] | None = None
 
     @property
     def is_due(self) -> bool:
@@ -53,15 +60,19 @@ class _Entry:
             or type(error).__name__ in _KILLED
         )
 
-    def signature(self) -> Mapping[str, Any]:
+    async def signature(self) -> Any:
         """Return the activity that undoes it."""
         if not callable(self.undo) or isinstance(self.undo, Mapping):
             return self.undo
-        call = self.call
-        has_result = (
-            call is not None and call.done() and not call.cancelled() and call.exception() is None
-        )
-        return self.undo(call.result() if call is not None and has_result else None)
+        if not _has_result(self.call) or self.result is None:
+            return self.undo(None)
+        if self.result is not self.call:  # its type is seen to in a task of its own
+            await asyncio.wait([self.result])
+        return self.undo(self.result.result() if _has_result(self.result) else None)
+
+
+def _has_result(call: asyncio.Future[Any] | None) -> bool:
+    return call is not None and call.done() and not call.cancelled() and call.exception() is None
 
 
 def _shielded_from_anyio() -> AbstractContextManager[Any]:
@@ -85,8 +96,49 @@ class Saga:
         self._retry = retry
         self._entries: list[_Entry] = []
 
+    @overload
     def call(
-        self, signature: Mapping[str, Any], *, undo: Undo | None = None, **options: Any
+        self,
+        signature: SignatureOf[R],
+        *,
+        undo: Undo | None = None,
+        type: None = None,
+        **options: Unpack[CallKeywords],
+    ) -> asyncio.Future[R]: ...
+    @overload
+    def call(
+        self,
+        signature: Signature,
+        *,
+        undo: Undo | None = None,
+        type: type[T],
+        **options: Unpack[CallKeywords],
+    ) -> asyncio.Future[T]: ...
+    @overload
+    def call(
+        self,
+        signature: Signature,
+        *,
+        undo: Undo | None = None,
+        type: Annotation,
+        **options: Unpack[CallKeywords],
+    ) -> asyncio.Future[Any]: ...
+    @overload
+    def call(
+        self,
+        signature: Mapping[str, Any],
+        *,
+        undo: Undo | None = None,
+        type: None = None,
+        **options: Unpack[CallKeywords],
+    ) -> asyncio.Future[Any]: ...
+    def call(
+        self,
+        signature: Any,
+        *,
+        undo: Undo | None = None,
+        type: Any = None,
+        **options: Unpack[CallKeywords],
     ) -> asyncio.Future[Any]:
         """Run an activity, as ``ctx.call`` does, and remember how to undo it.
 
@@ -97,7 +149,10 @@ class Saga:
         Args:
             signature: of the activity, or of a sub-orchestration, or a canvas of them.
             undo: the signature that undoes it, or a function that is given its result (None where
-                that is not known) and returns the signature; None if there is nothing to undo.
+                that is not known, or did not fit ``type``) and returns the signature; None if there
+                is nothing to undo.
+            type: any annotation: what the result is decoded to, as in ``ctx.call``. What has
+                completed is undone also where its result does not fit.
             **options: those of ``ctx.call``.
 
         Example:
@@ -105,12 +160,13 @@ class Saga:
             ...     await saga.call(reserve.s(order), undo=release.s(order), timeout=60)
         """
         commands: list[int] = []
-        future = self._context._call_logged(signature, commands, **options)
+        call = self._context._call_logged(signature, commands, **options)
+        result = result_as(self._context._host, call, type, signature)
         if undo is not None:
-            self._entries.append(_Entry(undo, future, commands))
-        return future
+            self._entries.append(_Entry(undo, call, commands, result))
+        return result
 
-    def add_undo(self, undo: Mapping[str, Any]) -> None:
+    def add_undo(self, undo: Signature) -> None:
         """Remember an undo of something that was done otherwise, for example by a saga within this
         one.
 
@@ -144,7 +200,7 @@ class Saga:
         async def undo(entry: _Entry) -> None:
             name = "an undo"
             try:
-                signature = entry.signature()
+                signature = await entry.signature()
                 name = str(signature.get("task"))
                 await self._context.call(signature, retry=self._retry)
             except Exception as error:

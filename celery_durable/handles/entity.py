@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final, Generic
 
 from ..core.entity import Declaration, id_of
 from ..core.guard import refuse_inside_orchestrator
@@ -25,6 +25,16 @@ __all__ = [
     "entity_page",
     "seen_entity",
 ]
+
+if TYPE_CHECKING:
+    from typing_extensions import TypeVar  # with defaults
+
+    #: The class of the entity; anything, where that is not known.
+    T = TypeVar("T", default=Any)
+else:
+    from typing import TypeVar
+
+    T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -94,7 +104,7 @@ def _seen(record: EntityRecord) -> Entity:
     )
 
 
-class EntityReference:
+class EntityReference(Generic[T]):
     """An entity, as a client sees it; see ``Durable.entity``."""
 
     def __init__(self, durable: Any, cls: Any, key: str) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator
-from typing import TYPE_CHECKING, Any, Final, Generic, Self
+from typing import TYPE_CHECKING, Any, Final, Generic, Literal, Self, overload
 
 from celery import Celery
 
@@ -167,6 +167,18 @@ class Orchestration(  # type: ignore[misc]
         output: R = self._end()
         return output
 
+    @overload
+    async def aget(
+        self, timeout: float | None = None, propagate: Literal[True] = True, **options: Any
+    ) -> R: ...
+    @overload
+    async def aget(
+        self, timeout: float | None = None, *, propagate: bool, **options: Any
+    ) -> R | BaseException: ...
+    @overload
+    async def aget(
+        self, timeout: float | None, propagate: bool, **options: Any
+    ) -> R | BaseException: ...
     async def aget(
         self, timeout: float | None = None, propagate: bool = True, **options: Any
     ) -> Any:
@@ -202,6 +214,16 @@ class Orchestration(  # type: ignore[misc]
         self._may_come = self._may_come and status is None
         return status, not self._may_come if status is None else status.is_terminal
 
+    @overload
+    def get(
+        self, timeout: float | None = None, propagate: Literal[True] = True, **options: Any
+    ) -> R: ...
+    @overload
+    def get(
+        self, timeout: float | None = None, *, propagate: bool, **options: Any
+    ) -> R | BaseException: ...
+    @overload
+    def get(self, timeout: float | None, propagate: bool, **options: Any) -> R | BaseException: ...
     def get(self, timeout: float | None = None, propagate: bool = True, **options: Any) -> Any:
         """Do the same as ``wait``.
 

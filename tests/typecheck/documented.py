@@ -63,7 +63,7 @@ async def parent(ctx: OrchestrationContext) -> None:
     assert_type(await ctx.all([ctx.call(ship.s("a")), ctx.call(ship.s("b"))]), list[float])
     assert_type(await ctx.any([ctx.call(plain.s())]), bool)
     request = await ctx.wait_request("change", timeout=60, type=dict[str, int])
-    assert_type(request, Request)
+    assert_type(request, Request[dict[str, int]])
     request.reply({"ok": True})
     request.reject(ValueError("no"))
     request.reject(404)  # expect: incompatible type "int"

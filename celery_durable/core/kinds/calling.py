@@ -5,28 +5,28 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, Literal, TypeVar, overload
+from typing import Any, Literal, TypeVar, Unpack, overload
 
 from ..canvas import chunks_of, members_of, parts_of, steps_of, with_first
 from ..futures import AllFuture, MapFuture
 from ..guard import in_turn
-from ..limits import Limit, Rate, read_limits
+from ..limits import read_limits
 from ..options import REFUSED_BY_ACTIVITIES, refuse
 from ..ports import Host
 from ..retry import Interval, RetryPolicy, in_microseconds
 from ..times import as_microseconds
-from ..typed import TypedSignature
+from ..typed import Annotation, MakesSignature, SignatureOf
 from .activity import ActivityCall
 from .call import Call, CallOptions, Calls
+from .call_keywords import CallKeywords, ItemKeywords, Limits, Signature
 from .child import ChildCall
 from .kind import ContextPart
 from .typed_payload import TypedPayloads, as_type
 
-__all__ = ["CallContext", "call", "leaf", "window"]
+__all__ = ["CallContext", "call", "leaf", "result_as", "window"]
 
 R = TypeVar("R")
-#: What ``limit=`` takes.
-Limits = int | Limit | Rate | Sequence[int | Limit | Rate] | None
+T = TypeVar("T")
 
 
 def call(host: Host, signature: Mapping[str, Any], options: CallOptions) -> asyncio.Future[Any]:
@@ -48,6 +48,15 @@ def _signature_of(task: Any) -> Any:
     """Return the signature that a task of another framework makes of itself, or what was given."""
     make = getattr(task, "durable_signature", None)
     return make() if callable(make) else task
+
+
+def result_as(
+    host: Host, future: asyncio.Future[Any], wanted: Any, signature: Any
+) -> asyncio.Future[Any]:
+    """Return the future of a result, decoded to a type; the future itself if none is named."""
+    if wanted is None:
+        return future
+    return as_type(host, future, wanted, f"the result of {_signature_of(signature)['task']}")
 
 
 def leaf(host: Host, signature: Mapping[str, Any], options: CallOptions) -> Call:
@@ -178,36 +187,24 @@ class CallContext(ContextPart):
 
     @overload
     def call(
-        self,
-        signature: TypedSignature[R],
-        *,
-        retry: RetryPolicy | None = None,
-        timeout: Interval | None = None,
-        start_timeout: Interval | None = None,
-        heartbeat_timeout: Interval | None = None,
-        on_exhausted: Literal["raise", "suspend"] = "raise",
-        label: str | None = None,
-        limit: Limits = None,
-        type: Any = None,
+        self, signature: SignatureOf[R], *, type: None = None, **options: Unpack[CallKeywords]
     ) -> asyncio.Future[R]: ...
     @overload
     def call(
-        self,
-        signature: Mapping[str, Any],
-        *,
-        retry: RetryPolicy | None = None,
-        timeout: Interval | None = None,
-        start_timeout: Interval | None = None,
-        heartbeat_timeout: Interval | None = None,
-        on_exhausted: Literal["raise", "suspend"] = "raise",
-        label: str | None = None,
-        limit: Limits = None,
-        type: Any = None,
+        self, signature: Signature, *, type: type[T], **options: Unpack[CallKeywords]
+    ) -> asyncio.Future[T]: ...
+    @overload
+    def call(
+        self, signature: Signature, *, type: Annotation, **options: Unpack[CallKeywords]
+    ) -> asyncio.Future[Any]: ...
+    @overload
+    def call(
+        self, signature: Mapping[str, Any], *, type: None = None, **options: Unpack[CallKeywords]
     ) -> asyncio.Future[Any]: ...
     @in_turn
     def call(
         self,
-        signature: Mapping[str, Any],
+        signature: Any,
         *,
         retry: RetryPolicy | None = None,
         timeout: Interval | None = None,
@@ -254,8 +251,7 @@ class CallContext(ContextPart):
             label=label,
             limit=limit,
         )
-        future = call(self._host, signature, options)
-        return future if type is None else as_type(self._host, future, type, _subject(signature))
+        return result_as(self._host, call(self._host, signature, options), type, signature)
 
     @in_turn
     def _call_logged(
@@ -266,6 +262,28 @@ class CallContext(ContextPart):
             self._host, signature, replace(_call_options(**options), command_log=command_log)
         )
 
+    @overload
+    def map(
+        self,
+        task: MakesSignature[R] | SignatureOf[R],
+        items: Iterable[Any],
+        *,
+        concurrency: int | None = None,
+        tolerate: Literal[0] = 0,
+        stop_when: None = None,
+        **options: Unpack[ItemKeywords],
+    ) -> asyncio.Future[list[R]]: ...
+    @overload
+    def map(
+        self,
+        task: Any,
+        items: Iterable[Any],
+        *,
+        concurrency: int | None = None,
+        tolerate: float | Literal["all"] = 0,
+        stop_when: int | None = None,
+        **options: Unpack[ItemKeywords],
+    ) -> asyncio.Future[list[Any]]: ...
     @in_turn
     def map(
         self,
@@ -349,10 +367,6 @@ def _optional_count(value: int | None, what: str) -> int | None:
     if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
         raise ValueError(f"{what} must be a whole number of at least 1, not {value!r}")
     return value
-
-
-def _subject(signature: Mapping[str, Any]) -> str:
-    return f"the result of {signature['task']}"
 
 
 def _call_options(

@@ -10,7 +10,7 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar, overload
 
 from ..commands import Command
 from ..entity_names import REPLY, RESERVED
@@ -20,6 +20,7 @@ from ..history import Event, EventKind
 from ..names import LONGEST_ID, checked_name
 from ..ports import Host
 from ..retry import Interval, in_microseconds
+from ..typed import Annotation
 from .entity_call import EntityCalls
 from .kind import ContextPart, Kind
 from .mailbox import Mailbox
@@ -27,6 +28,7 @@ from .typed_payload import as_type
 
 __all__ = ["ExternalEventContext", "ExternalEvents", "SendEvent"]
 
+T = TypeVar("T")
 _EXECUTION = re.compile("[0-9a-f]{20}")
 
 
@@ -146,6 +148,14 @@ class ExternalEvents(Kind):
 class ExternalEventContext(ContextPart):
     """Waiting for events, and raising them elsewhere."""
 
+    @overload
+    def wait_event(
+        self, name: str, *, timeout: Interval | None = None, type: type[T]
+    ) -> asyncio.Future[T]: ...
+    @overload
+    def wait_event(
+        self, name: str, *, timeout: Interval | None = None, type: Annotation | None = None
+    ) -> asyncio.Future[Any]: ...
     @in_turn
     def wait_event(
         self, name: str, *, timeout: Interval | None = None, type: Any = None

@@ -6,7 +6,7 @@ import asyncio
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, overload
 
 from ..._errors import InvalidState, PayloadError, RequestRejected
 from ..commands import Command
@@ -14,11 +14,22 @@ from ..guard import in_turn
 from ..history import Event, EventKind
 from ..ports import Host
 from ..retry import Interval, in_microseconds
+from ..typed import Annotation
 from .kind import ContextPart, Kind
 from .mailbox import Mailbox, id_of
 from .typed_payload import TypedPayloads, converted
 
 __all__ = ["AnswerRequest", "Request", "RequestContext", "Requests"]
+
+if TYPE_CHECKING:
+    from typing_extensions import TypeVar  # with defaults
+
+    #: The type of what was asked; anything, where none is named.
+    T = TypeVar("T", default=Any)
+else:
+    from typing import TypeVar
+
+    T = TypeVar("T")
 
 
 @dataclass(slots=True)
@@ -69,19 +80,19 @@ def _essence(failure: str) -> Any:
         return failure
 
 
-class Request:
+class Request(Generic[T]):
     """What was asked of an orchestration: answer it once, by ``reply`` or ``reject``."""
 
     __slots__ = ("_host", "data", "id", "name")
 
-    def __init__(self, host: Host, id: str, name: str, data: Any) -> None:
+    def __init__(self, host: Host, id: str, name: str, data: T) -> None:
         self._host = host
         #: Given by the asker, or made; the same one again is the same request.
         self.id: str = id
         #: What ``ctx.wait_request`` waited for.
         self.name: str = name
         #: What was asked, decoded.
-        self.data: Any = data
+        self.data: T = data
 
     @in_turn
     def reply(self, value: Any = None) -> None:
@@ -195,10 +206,18 @@ class Requests(Kind):
 class RequestContext(ContextPart):
     """Waiting for requests."""
 
+    @overload
+    def wait_request(
+        self, name: str, *, timeout: Interval | None = None, type: type[T]
+    ) -> asyncio.Future[Request[T]]: ...
+    @overload
+    def wait_request(
+        self, name: str, *, timeout: Interval | None = None, type: Annotation | None = None
+    ) -> asyncio.Future[Request[Any]]: ...
     @in_turn
     def wait_request(
         self, name: str, *, timeout: Interval | None = None, type: Any = None
-    ) -> asyncio.Future[Request]:
+    ) -> asyncio.Future[Request[Any]]:
         """Wait for the next request of that name, first in first out: what ``run.ask`` asks.
 
         Answer it by ``request.reply(value)`` or ``request.reject(error)``. ``type`` is any
