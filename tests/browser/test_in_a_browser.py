@@ -302,3 +302,104 @@ def test_the_ordinary_list_of_tasks_shows_the_orchestration(log_in, visitor, sta
         300,
         "the task",
     )
+
+
+# -- on a telephone --------------------------------------------------------------------------------
+
+TELEPHONE = {"width": 390, "height": 844}
+LONG = "nothing" * 13  # has no place where it may be broken
+SCHEDULES = "/admin/celery_durable/schedule/"
+
+
+@pytest.fixture
+def long_names(log_in, sessions):
+    """Start orchestrations, and make a schedule, by the forms of the admin: with names that are
+    broken nowhere, and one that fails.
+    """
+    if "long" in sessions:
+        return
+    staff = log_in("staff")
+    for task, name, begins in (
+        ("shop.approval", LONG, "2036-01-01T00:00"),
+        ("shop.refund", "failing", ""),
+    ):
+        staff.goto(f"{ORCHESTRATIONS}add/?task={task}&args=[99999]")
+        staff.locator("#id_instance_id").fill(name)
+        staff.locator("#id_start_at").fill(begins)
+        staff.locator("#id_tags").fill(f"{LONG}={LONG}\nland=de")
+        press(staff, staff.locator("#durable-yes"))
+        expect(staff.get_by_role("heading", level=1)).to_contain_text(name)
+    becomes(staff, "failed")
+    staff.goto(f"{SCHEDULES}add/")
+    staff.locator("#id_name").fill(LONG)
+    staff.locator("#id_task").fill("shop.monthly_invoices")
+    staff.locator("#id_args").fill('["2026-11"]')
+    staff.locator("#id_cron").fill("0 3 1 * *")
+    press(staff, staff.locator("#durable-yes"))
+    expect(staff.get_by_role("heading", level=1)).to_contain_text(LONG)
+    sessions["long"] = True
+
+
+def unfold(page):
+    """Open all that is folded."""
+    page.evaluate("document.querySelectorAll('details').forEach(each => { each.open = true; })")
+
+
+def assert_fits(page):
+    """Assert that a page is no wider than its window: what is wider scrolls inside a box."""
+    unfold(page)
+    width, window = page.evaluate(
+        "[document.documentElement.scrollWidth, document.documentElement.clientWidth]"
+    )
+    assert width <= window, f"{page.url} is {width} wide"
+
+
+def test_the_admin_fits_a_telephone(log_in, waiting, long_names):
+    staff, one = log_in("staff"), f"{ORCHESTRATIONS}order-{waiting}"
+    staff.set_viewport_size(TELEPHONE)
+    for path in (
+        ORCHESTRATIONS, f"{ORCHESTRATIONS}?status=FAILED", f"{ORCHESTRATIONS}add/",
+        f"{one}/change/", f"{one}/ask/", f"{one}/history/",
+        f"{ORCHESTRATIONS}failing/change/", f"{ORCHESTRATIONS}{LONG}/change/",
+        f"{ORCHESTRATIONS}{LONG}/ask/", f"{ORCHESTRATIONS}{LONG}/history/",
+        SCHEDULES, f"{SCHEDULES}add/", f"{SCHEDULES}{LONG}/change/", f"{SCHEDULES}{LONG}/edit/",
+        "/admin/celery_durable/entity/", "/admin/celery_durable/auditentry/",
+    ):  # fmt: skip
+        staff.goto(path)
+        assert_fits(staff)
+    for path in (f"{one}/change/", f"{ORCHESTRATIONS}{LONG}/change/"):
+        for verb in ("Suspend…", "Raise event…"):
+            staff.goto(path)
+            press(staff, staff.locator("#durable-verbs").get_by_role("button", name=verb))
+            assert_fits(staff)
+    staff.goto(f"{SCHEDULES}{LONG}/change/")
+    press(staff, staff.get_by_role("button", name="Pause…"))
+    assert_fits(staff)
+    staff.goto(ORCHESTRATIONS)  # a table that is wider, in its box
+    box = staff.locator(".durable-scroll")
+    assert box.evaluate("box => box.scrollWidth > box.clientWidth")
+
+
+def test_flower_fits_a_telephone(waiting, visitor, stack, long_names):
+    operator = visitor()
+    operator.set_viewport_size(TELEPHONE)
+    for path in (
+        "", f"/show?id=order-{waiting}", "/show?id=failing", f"/show?id={LONG}",
+        "/schedules", "/entities",
+    ):  # fmt: skip
+        operator.goto(f"{stack.flower}/orchestrations{path}")
+        assert_fits(operator)
+    operator.goto(f"{stack.flower}/orchestrations")
+    assert operator.locator("td.durable-id").first.bounding_box()["width"] > 150
+    operator.goto(f"{stack.flower}/orchestrations/show?id=failing")
+    expect(operator.locator("#durable-failure")).to_contain_text("frames of libraries")
+
+
+def test_the_shop_fits_a_telephone(log_in, waiting):
+    for name in ("ada", "staff"):
+        page = log_in(name)
+        page.set_viewport_size(TELEPHONE)
+        paths = ["/", "/orders/", f"/orders/{waiting}/", "/subscriptions/"]
+        for path in [*paths, *(["/letters/", "/faults/"] if name == "staff" else [])]:
+            page.goto(path)
+            assert_fits(page)

@@ -145,7 +145,7 @@ class FlowerCase(AsyncHTTPTestCase):
 
 def text_of(html: str) -> str:
     """The text of markup."""
-    return re.sub(r"\s+", " ", unescape(re.sub(r"<[^>]*>", " ", html)))
+    return re.sub(r"\s+", " ", unescape(re.sub(r"<[^>]*>", " ", html.replace("<wbr>", ""))))
 
 
 class TestList(FlowerCase):
@@ -425,6 +425,12 @@ class TestPanels(FlowerCase):
         assert "<li><bdi>&lt;b&gt;=7</bdi></li>" in page
         assert "{'number': 1}" in text_of(page)
         assert "<li><bdi>&lt;b&gt;=7</bdi></li>" in self.page_of("o-1")
+
+    def test_names_are_broken_at_their_separators_only(self) -> None:
+        self.durable.start(self.order.s(), instance_id="shop.<b>_1/x")
+        page = self.get("/orchestrations", part="1")
+        assert "<bdi>shop.<wbr>&lt;b&gt;_<wbr>1/<wbr>x</bdi>" in page
+        assert "<bdi>tab.<wbr>order</bdi>" in page
 
     def test_names_that_are_waited_for_are_offered_and_get_the_event(self) -> None:
         self.parent.apply_async(task_id="p")

@@ -25,6 +25,7 @@ from tornado.template import Loader, Template
 from tornado.web import HTTPError, RequestHandler, authenticated
 
 from ...core.names import parts_of_ticket
+from ...inspection import drawing_words
 from ...versions import demand
 
 demand("flower")
@@ -255,6 +256,10 @@ class TabHandler(BaseHandler):
     def event_link(self, instance_id: str, number: int) -> str:
         """Return the URL of an event of an orchestration, by its number, with some after it."""
         return f"{self.link(SHOW, id=instance_id, until=number + _AROUND)}#event-{number}"
+
+    def breakable(self, name: str) -> str:
+        """Return a name as markup that is broken after its separators, not inside its words."""
+        return drawing_words.breakable(name)
 
     def asset(self, name: str) -> str:
         """Return the URL of a static file of ours."""

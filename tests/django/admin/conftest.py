@@ -66,9 +66,11 @@ class Page(HTMLParser):
         self.elements: list[tuple[str, dict[str, str | None]]] = []
         self.inline: list[str] = []
         self.texts: list[str] = []
+        self.continues = False
         self.feed(text)
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.continues = tag == "wbr"
         given = dict(attrs)
         self.elements.append((tag, given))
         self.inline += [
@@ -83,6 +85,9 @@ class Page(HTMLParser):
         ]
 
     def handle_data(self, data: str) -> None:
+        if self.continues and self.texts:
+            data = self.texts.pop() + data
+        self.continues = False
         self.texts.append(data)
 
     @property

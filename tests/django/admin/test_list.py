@@ -266,3 +266,17 @@ def test_the_list_has_numbers_by_status_tags_and_custom_statuses(site: Site) -> 
     links = {each["href"] for each in page.find("a") if "status=" in each.get("href", "")}
     assert links == {"?status=RUNNING", "?status=FAILED"}
     assert "customer=7" in page.text
+
+
+def test_names_are_broken_at_their_separators_only(site: Site) -> None:
+    from tests.django.project.orders import tasks
+
+    site.start(tasks.approval, "x", id="shop.<b>_1/x", tags={"a.b": "<i>"})
+    for url in (
+        site.address("instance_changelist"),
+        site.address("instance_change", "shop.<b>_1/x".replace("_", "_5F").replace("/", "_2F")),
+    ):
+        text = site.client.get(url).content.decode()
+        assert "shop.<wbr>&lt;b&gt;_<wbr>1/<wbr>x" in text
+        assert "tests.<wbr>django.<wbr>project.<wbr>orders.<wbr>tasks.<wbr>approval" in text
+        assert "a.<wbr>b=<wbr>&lt;i&gt;" in text

@@ -89,6 +89,6 @@ def offering_form(verb: Verb, instance_id: str, offered: Sequence[Awaited]) -> t
         "offered": offered,
         "instance_id": instance_id,
         "name_field": verb.arguments_in(Surface.ADMIN)[0].name_in(Surface.ADMIN),
-        "field_order": ("awaited", *plain.base_fields),
+        "field_order": ("awaited", *(plain.field_order or ())),
     }
     return type("OfferingForm", (OfferingForm, plain), own)

@@ -42,7 +42,9 @@ class StartForm(WhatForm):
     start_at: forms.DateTimeField = forms.DateTimeField(
         label=_("Begins at"),
         required=False,
-        widget=forms.DateTimeInput(attrs={"type": "datetime-local"}, format="%Y-%m-%dT%H:%M"),
+        widget=forms.DateTimeInput(
+            attrs={**LINE, "type": "datetime-local"}, format="%Y-%m-%dT%H:%M"
+        ),
     )
     tags: TagsField = TagsField(
         label=_("Tags"), required=False, help_text=_("One in a line: customer=7")
