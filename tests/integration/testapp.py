@@ -25,7 +25,7 @@ from celery import Celery, Task, chain, chord, group
 from celery.exceptions import Ignore, Reject, SoftTimeLimitExceeded
 from reusable import CardDeclined, OutOfStock, negate, negate_durably
 
-from celery_durable import Debounce, Durable, Limit, Rate, RetryPolicy, durable_context
+from celery_durable import SKIPPED, Debounce, Durable, Limit, Rate, RetryPolicy, durable_context
 from celery_durable.encryption import FernetCodec
 from celery_durable.payload_store import PayloadStore
 
@@ -541,6 +541,65 @@ async def limited_family(ctx, count):
             [ctx.call(limited.s("family", n).set(task_id=f"child-{n}")) for n in range(count)]
         )
     )
+
+
+@durable.orchestrator
+async def busy_with_places(ctx, size, most):
+    """Run many, of which at most ``most`` run at a time, over all instances and workers."""
+    return await ctx.map(busy, range(size), limit=Limit(most, name="busy"))
+
+
+@durable.orchestrator
+async def one_hold(ctx, key, queue=None):
+    return await ctx.call(hold.s(key).set(queue=queue or QUEUE))
+
+
+@app.task(durable_limit=Limit(1, name="one at a time"))
+def defer_in_turn(key):
+    note("in turn", key, durable_context().defer())
+
+
+@durable.orchestrator
+async def in_turn(ctx, key):
+    return await ctx.call(defer_in_turn.s(key))
+
+
+@durable.orchestrator
+async def first_of(ctx, keys):
+    """Take the first of those that run until they are told to stop, and one that is done."""
+    found = await ctx.map(until_told, ["done", *keys], stop_when=1)
+    return [None if each is SKIPPED else each for each in found]
+
+
+@app.task
+def until_told(key):
+    note("until told", key)
+    if key == "done":
+        wait_for_marker(key)
+        return key
+    end = time.monotonic() + PATIENCE
+    while not durable_context().cancelled and time.monotonic() < end:
+        time.sleep(0.02)
+    note("told", key, durable_context().cancelled)
+    return key
+
+
+@durable.orchestrator(name="testapp.versioned", version="1", upgrade=True)
+async def versioned(ctx, again=False):
+    if again:
+        await ctx.wait_event("again")
+        ctx.continue_as_new()
+    return ctx.version
+
+
+@durable.orchestrator(name="testapp.versioned", version="2", upgrade=True)
+async def versioned_2(ctx, again=False):
+    return await versioned.run(ctx, again)
+
+
+@durable.orchestrator
+async def calls_versioned(ctx, count):
+    return await ctx.all([ctx.call(versioned.s()) for _ in range(count)])
 
 
 @durable.orchestrator(debounce=Debounce(1, key="document"))
