@@ -7,6 +7,7 @@ from dataclasses import dataclass, fields, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
+from ..core.canvas import MAPS
 from ..core.canvas_options import CanvasOptions
 from ..core.plain_task import TaskOptions
 from ..core.retry import Interval, RetryPolicy, run_timeout
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
     from ..worker.runtime import Runtime
 
 __all__ = ["PlainChoice", "repeated", "requested"]
+
+#: Celery's tasks that stand for several others; the rest of Celery's own are tasks like any.
+_CANVASES = frozenset({"celery.chain", "celery.chord", "celery.chunks", "celery.group", *MAPS})
 
 
 @dataclass(frozen=True)
@@ -124,7 +128,6 @@ def _task_of(runtime: Runtime, signature: Mapping[str, Any], verb: str) -> Any:
     task = runtime.app.tasks.get(name)
     if task is None:
         raise TypeError(f"{verb}: the task {name!r} is not registered here")
-    is_ours = name.startswith(("celery.", "celery_durable."))
-    if is_ours and not isinstance(task, OrchestratorTask):
+    if name in _CANVASES:
         raise TypeError(f"{verb} takes a task, not a canvas: use durable.canvas(...).start()")
     return task

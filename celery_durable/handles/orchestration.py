@@ -188,7 +188,8 @@ class Orchestration(  # type: ignore[misc]
         ``await run.aget()``. Its properties touch no store after that.
         """
         refuse_inside_orchestrator("aget()")
-        await wait_for_end_async(self._runtime, self.id, timeout)
+        runtime = await in_thread(lambda: self._runtime)  # made at its first use, which takes time
+        await wait_for_end_async(runtime, self.id, timeout)
         try:
             return await in_thread(self._end)
         except Exception as error:

@@ -7,6 +7,7 @@ import inspect
 import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -25,15 +26,17 @@ from celery_durable import (
     Schedule,
     WaitTimeout,
 )
+from celery_durable.app import compose
 from celery_durable.handles.canvas import DurableCanvas
 from celery_durable.handles.entity import EntityReference
+from celery_durable.handles.fields import StatusFields
 from celery_durable.testing import DurableEnv, durable_environment
 
 #: Those that use no store, that Celery names, or that a twin of another name stands for.
 WITHOUT = {
     Durable: {
         "actor", "add_converter", "canvas", "debugger", "entity", "init_app", "migrate", "orchestrator", "propagate",
-        "replay", "running_on", "start", "start_many", "transactional", "verify",
+        "replay", "running_on", "schema", "start", "start_many", "transactional", "verify",
     },
     Orchestration: {"get", "refresh", "wait"},
     Schedule: set(),
@@ -150,17 +153,16 @@ def test_what_they_return_touches_no_store(
 
     runs = asyncio.run(life())
     monkeypatch.setattr(Orchestration, "refresh", lambda self: pytest.fail("the store was asked"))
+    database = durable.runtime.store.database
+    monkeypatch.setattr(database, "read", lambda *_: pytest.fail("the store was asked"))
+    names = [
+        name
+        for name, member in inspect.getmembers(StatusFields)
+        if isinstance(member, property) and not name.startswith("_")
+    ]
+    assert {"name", "input", "output", "failure", "deadline", "context"} <= set(names)
     for run in runs:
-        for name in (
-            "name",
-            "input",
-            "output",
-            "failure",
-            "tags",
-            "reason",
-            "created_at",
-            "context",
-        ):
+        for name in names:
             getattr(run, name)
 
 
@@ -210,6 +212,26 @@ def test_a_thousand_wait_in_no_thread(env: DurableEnv) -> None:
         assert given_up.cancelled()
 
     asyncio.run(life())
+
+
+def test_the_first_wait_of_a_process_makes_the_engine_in_a_thread(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = Celery("cold", broker="memory://", set_as_current=False)
+    own.conf.durable_backend_url = f"sqlite:///{tmp_path}/store.db"
+    Durable(own)
+    makers: list[threading.Thread] = []
+
+    def slowly(*args: Any, **options: Any) -> Any:
+        makers.append(threading.current_thread())
+        return composed(*args, **options)
+
+    composed = compose.compose
+    monkeypatch.setattr(compose, "compose", slowly)
+    with pytest.raises(InstanceNotFound):
+        asyncio.run(Orchestration("nobody", app=own).aget(timeout=30))
+    assert len(makers) == 1 and makers[0] is not threading.current_thread()
+    own.durable.runtime.store.dispose()
 
 
 def test_no_end_in_time(env: DurableEnv) -> None:

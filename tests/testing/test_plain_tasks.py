@@ -23,7 +23,7 @@ from celery_durable.testing import DurableEnv, durable_environment
 from celery_durable.worker.request import DurableRequestMixin, hold_messages
 
 app = Celery("plain", set_as_current=False)
-app.conf.durable_tasks = ("plain.listed.*",)
+app.conf.durable_tasks = ("plain.listed.*", "celery.*")
 durable = Durable(app)
 HOUR = timedelta(hours=1)
 ran: list[object] = []
@@ -278,6 +278,17 @@ def test_a_schedule_starts_it(env):
     runs = durable.find(tasks=True).items
     assert len(runs) == 6 and {run.output for run in runs} == {2}
     assert all(run.id.startswith("sums@") for run in runs)
+
+
+def test_celerys_own_tasks_are_tasks_too(env):
+    cleanup = app.tasks["celery.backend_cleanup"]
+    durable.schedule("cleanup", cleanup.s(), interval=600)
+    run = env.start(cleanup.s())
+    env.advance(minutes=10)
+    assert [each.name for each in durable.find().items] == [cleanup.name] * 2
+    assert run.refresh().runtime_status is RuntimeStatus.COMPLETED
+    cleanup.delay()  # no pattern and no declaration makes it durable
+    assert durable.count() == 2
 
 
 def test_a_pause_of_orchestrators_does_not_hold_it_and_one_of_tasks_does(env):
