@@ -71,10 +71,10 @@ def _print_sql(durable: Any, since: str | None) -> None:
 
 
 def _schema(durable: Any) -> None:
-    from ..store.migrate import HEAD, found_revision, misfit_in
+    from ..store.migrate import HEAD, found_revision, mismatch_in
 
     database = durable.runtime.store.database_without_check()
-    if (problem := misfit_in(database)) is not None:
+    if (problem := mismatch_in(database)) is not None:
         found = found_revision(database)
         advice = ": run migrate" if found is None or found < HEAD else ""
         raise ConfigurationError(f"the store {problem}{advice}")

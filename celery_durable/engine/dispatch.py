@@ -82,7 +82,7 @@ class Dispatcher:
             # a negative time of the check is before the message is due: recovery sends its turn
             if due is not None and message.check_after is not None and message.check_after >= 0:
                 publisher.publish_turn(address, delay=max(0, due - committed.now), due=due)
-        if commit.next_execution is not None and not commit.rests:
+        if commit.next_execution is not None and not commit.awaits_message:
             publisher.publish_turn(address)
 
     def _children(self, instance: InstanceRow, commit: TurnCommit, committed: Committed) -> None:

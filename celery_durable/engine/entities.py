@@ -41,7 +41,9 @@ def new_entity(
     instance_id: str, execution: str, orchestrator: str, queue: str | None
 ) -> NewInstance:
     """Return the instance of an entity that has not been sent anything yet."""
-    return NewInstance(instance_id, execution, orchestrator, None, "[[], {}]", queue, rests=True)
+    return NewInstance(
+        instance_id, execution, orchestrator, None, "[[], {}]", queue, awaits_message=True
+    )
 
 
 def entity_of(instance_id: str, execution: str, publisher: Publisher) -> NewInstance | None:

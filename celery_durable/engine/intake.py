@@ -158,7 +158,7 @@ def leaves_more(
     """Tell whether the next turn has something to take: what was more than one takes, or what a
     commit has shown.
     """
-    lives = decision.final is None or commit.rests
+    lives = decision.final is None or commit.awaits_message
     return lives and (bool(rest) or snapshot.has_more or commit.shows is not None)
 
 

@@ -96,7 +96,7 @@ def change_of(instance: InstanceRow, commit: TurnCommit) -> str | None:
     None if it stays what it was.
     """
     if commit.next_execution is not None:
-        return None if commit.rests else "continued as new"
+        return None if commit.awaits_message else "continued as new"
     if commit.reopens:
         return "rewound"
     if commit.status is None:

@@ -157,7 +157,7 @@ EXPIRES = "expires"
 class NewInstance:
     """An orchestration to begin, with its start message.
 
-    One that ``rests`` begins with its first other message.
+    One that ``awaits_message`` begins with its first other message.
 
     ``facts`` are what its start notes beside the input; ``is_told`` once observers know of it.
     """
@@ -179,7 +179,7 @@ class NewInstance:
     check_after: int | None = None
     policy: str | None = None
     admission: Admission | None = None
-    rests: bool = False
+    awaits_message: bool = False
     facts: dict[str, Any] | None = None
     is_told: bool = False
 
@@ -313,7 +313,7 @@ class TurnCommit:
     #: The version of the next execution's code.
     next_version: str | None = None
     #: The next execution begins with its first message, not at once: an entity's does.
-    rests: bool = False
+    awaits_message: bool = False
     #: Keys of messages put aside that are not wanted any more.
     withdrawn: list[str] = field(default_factory=list)
     #: Up to this number, what was put aside is seen from now on; None shows none.

@@ -361,7 +361,9 @@ STEPS: tuple[Step, ...] = (
         uses=("status", "output", "failure", "custom_status", "reason", "keeps_for"),
     ),
     Step(change_tags, ("tag_changes",)),
-    Step(begin_next_execution, ("next_execution",), ("next_input", "next_version", "rests")),
+    Step(
+        begin_next_execution, ("next_execution",), ("next_input", "next_version", "awaits_message")
+    ),
     Step(reopen, ("reopens",)),
     Step(fill_window, ("max_activities",)),
     Step(release_slots, ("released_slots", "vacated", "max_activities")),

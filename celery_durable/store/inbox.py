@@ -270,7 +270,7 @@ def start_message(new: NewInstance) -> NewInbox:
         execution=new.execution,
         facts=new.facts,
         visible_at=new.start_at,
-        wakes=not new.rests,
+        wakes=not new.awaits_message,
         check_after=new.check_after,
     )
 

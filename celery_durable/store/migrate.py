@@ -30,8 +30,8 @@ __all__ = [
     "make_revision",
     "migrate",
     "migration_sql",
-    "misfit_in",
-    "misfit_of",
+    "mismatch_in",
+    "mismatch_of",
     "store_id",
     "unmake_revision",
 ]
@@ -82,7 +82,7 @@ def migrate(database: Database) -> None:
     with _looking_at(database) as connection:
         found = revision_in(connection)
         if found is not None and found > HEAD:
-            if (told := misfit_of(connection)) is not None:
+            if (told := mismatch_of(connection)) is not None:
                 raise ConfigurationError(f"the store {database} {told}", found=found, needed=HEAD)
             return
     _run(database, "upgrade", HEAD)
@@ -157,7 +157,7 @@ def check_schema(database: Database) -> None:
         ConfigurationError: the tables are missing, or of another release.
     """
     with _looking_at(database) as connection:
-        found, told = revision_in(connection), misfit_of(connection)
+        found, told = revision_in(connection), mismatch_of(connection)
     if told is None:
         return
     is_behind = found is None or found < HEAD
@@ -175,7 +175,7 @@ def check_schema(database: Database) -> None:
     raise ConfigurationError(f"the store {database} {told}. {advice}", found=found, needed=HEAD)
 
 
-def misfit_of(connection: sa.Connection) -> str | None:
+def mismatch_of(connection: sa.Connection) -> str | None:
     """Tell why this release cannot work with the tables that a connection sees; None if it can.
 
     Those of a later release say since which one they can be worked with.
@@ -222,10 +222,10 @@ def found_revision(database: Runner) -> str | None:
         return revision_in(connection)
 
 
-def misfit_in(database: Runner) -> str | None:
+def mismatch_in(database: Runner) -> str | None:
     """Tell why this release cannot work with the tables of a store; None if it can."""
     with _looking_at(database) as connection:
-        return misfit_of(connection)
+        return mismatch_of(connection)
 
 
 @contextmanager

@@ -186,7 +186,10 @@ _OF_INSTANCE = ("version", "input", "root_id", "tags", "canvas", "policy")
 def _is_plain(new: NewInstance) -> bool:
     """Tell of one without a parent that waits for nothing."""
     return (
-        new.parent_id is None and new.start_at is None and new.admission is None and not new.rests
+        new.parent_id is None
+        and new.start_at is None
+        and new.admission is None
+        and not new.awaits_message
     ) and pending() is None
 
 

@@ -282,7 +282,7 @@ def test_the_page_of_an_orchestration_follows_it(log_in, visitor, stack):
     expect(operator.locator("#durable-status")).to_have_text("CANCELED", timeout=PATIENCE)
 
 
-def test_nothing_can_be_changed_where_nobody_has_to_log_in(waiting, visitor, stack):
+def test_nothing_can_be_changed_where_no_one_has_to_log_in(waiting, visitor, stack):
     operator = visitor()
     operator.goto(f"{stack.flower}/orchestrations/show?id=order-{waiting}")
     expect(operator.locator("#durable-verbs")).to_contain_text("nothing can be changed here")

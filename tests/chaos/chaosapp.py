@@ -23,7 +23,7 @@ from kombu.transport import TRANSPORT_ALIASES
 
 from celery_durable import Durable, RetryPolicy, durable_context
 
-TRANSPORT_ALIASES["unruly"] = "tests.chaos.unruly:Transport"
+TRANSPORT_ALIASES["reckless"] = "tests.chaos.reckless:Transport"
 MODULUS = 1_000_003
 # a pool child that is killed is a failed attempt: the policy decides, and this one does not give up
 STUBBORN = RetryPolicy(first_interval=0.05, max_attempts=100, backoff=1.5, max_interval=1)

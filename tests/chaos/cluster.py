@@ -145,9 +145,9 @@ class Cluster:
         self.queue = f"chaos-{uuid.uuid4().hex[:10]}"
         options = dict(broker_options or {})
         self.keys = ExitStack()
-        if broker.startswith(("redis", "unruly")):
+        if broker.startswith(("redis", "reckless")):
             options.setdefault("global_keyprefix", f"{self.queue}:")
-            self.keys.enter_context(own_keys(broker.replace("unruly://", "redis://"), self.queue))
+            self.keys.enter_context(own_keys(broker.replace("reckless://", "redis://"), self.queue))
         self.config: dict[str, Any] = {
             "broker": broker,
             "broker_options": options,

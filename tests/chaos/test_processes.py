@@ -177,7 +177,7 @@ def frozen_in_a_turn(scene: Scene) -> Figures:
 
 
 @plays(frozen_in_a_turn)
-def test_a_worker_that_freezes_in_a_turn_holds_nobody_up(outcome):
+def test_a_worker_that_freezes_in_a_turn_holds_no_one_up(outcome):
     assert outcome.facts["changed"] is False
 
 

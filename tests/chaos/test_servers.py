@@ -114,11 +114,11 @@ def test_connections_to_the_broker_that_are_cut(outcome, broker):
     assert outcome.facts["cuts"] >= 8
 
 
-def unruly_broker(scene: Scene) -> Figures:
+def reckless_broker(scene: Scene) -> Figures:
     """Of every hundred messages: 8 lost, 15 doubled, 15 late by up to three seconds, 15 out of
     turn.
     """
-    log = scene.path() / "unruly.log"
+    log = scene.path() / "reckless.log"
     shares = {
         "drops": 0.08,
         "doubles": 0.15,
@@ -127,8 +127,10 @@ def unruly_broker(scene: Scene) -> Figures:
         "seed": scene.seed,
         "log": str(log),
     }
-    url = scene.redis.replace("redis://", "unruly://")
-    cluster = scene.cluster(url, scene.database(scene.postgres), broker_options={"unruly": shares})
+    url = scene.redis.replace("redis://", "reckless://")
+    cluster = scene.cluster(
+        url, scene.database(scene.postgres), broker_options={"reckless": shares}
+    )
     cluster.workers(2)
     # a message that is lost four times in a row is sent again after 5, 10, 20 and 40 seconds
     figures = cluster.storm(32, limit=2 * PATIENCE)
@@ -139,7 +141,7 @@ def unruly_broker(scene: Scene) -> Figures:
     return figures
 
 
-@plays(unruly_broker)
+@plays(reckless_broker)
 def test_a_broker_that_loses_doubles_delays_and_reorders(outcome):
     fates = outcome.facts["fates"]
     assert all(fates[name] >= 5 for name in ("drops", "doubles", "delays", "reorders")), fates

@@ -187,7 +187,7 @@ def test_human_interaction_ends_after_three_wrong_answers(world: World, my_app: 
     assert world.output() is False
 
 
-def test_human_interaction_with_nobody_there(world: World, my_app: df.DFApp) -> None:
+def test_human_interaction_with_no_one_there(world: World, my_app: df.DFApp) -> None:
     phone_verification(my_app, TICK)
     assert run(world, "E4_SMSPhoneVerification", "+1425") is False
     assert len(world.events(kind=EventKind.TIMER_FIRED)) == 1
@@ -708,7 +708,7 @@ def test_durabletask_human_interaction(world: World, worker: df.TaskHubWorker) -
     assert world.output("small") == "Auto-approved"
 
 
-def test_durabletask_human_interaction_with_nobody_there(
+def test_durabletask_human_interaction_with_no_one_there(
     world: World, worker: df.TaskHubWorker
 ) -> None:
     purchase_order(worker, TICK)

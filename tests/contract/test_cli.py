@@ -578,7 +578,7 @@ def test_a_verb_by_id_says_what_came_of_it(shell: Shell) -> None:
     assert said("purge", "s1") == "s1: deleted\n"
 
 
-def test_a_verb_for_several_ids_goes_on_after_a_refusal(shell: Shell) -> None:
+def test_a_verb_for_several_ids_continues_after_a_refusal(shell: Shell) -> None:
     for id_ in ("s1", "s2"):
         shell.start("slow", id_)
     shell.start("a", "over")

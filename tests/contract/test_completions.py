@@ -105,7 +105,7 @@ def test_a_heartbeat_from_elsewhere_does_not_keep_a_message_from_being_sent_agai
 # -- tokens ----------------------------------------------------------------------------------------
 
 
-def test_a_store_has_one_secret_whoever_asks_first(
+def test_a_store_has_one_secret_no_matter_who_asks_first(
     store: Store, open_url: Callable[..., Store]
 ) -> None:
     with store.database.engine.begin() as connection:

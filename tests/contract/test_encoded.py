@@ -226,7 +226,7 @@ def test_without_the_codec_nothing_is_done(store: Store) -> None:
             assert _rows(store) == before
 
 
-def test_a_key_is_changed_while_work_goes_on(store: Store, folder: Path) -> None:
+def test_a_key_is_changed_while_work_continues(store: Store, folder: Path) -> None:
     """Everything in clear, then by a first key, then by a second one."""
     large = {"durable_payload_store": PayloadStore(str(folder), above=500)}
     with desk_on(store, **large) as desk:

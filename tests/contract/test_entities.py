@@ -840,7 +840,7 @@ def test_a_lease_that_is_over_gives_the_lock_to_the_next(world: World, client: C
     assert locks(world) == {"a": False}
 
 
-def test_a_lease_ends_also_for_signals_and_not_while_nobody_waits(
+def test_a_lease_ends_also_for_signals_and_not_while_no_one_waits(
     world: World, client: Client
 ) -> None:
     holding(world, lease=0.1)

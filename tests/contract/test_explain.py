@@ -119,7 +119,7 @@ def test_without_a_worker_it_says_so(world: World, store: Store) -> None:
     assert "nothing to do" in told(world).advice
 
 
-def test_a_turn_that_nobody_takes_is_stuck(world: World, store: Store) -> None:
+def test_a_turn_that_no_one_takes_is_stuck(world: World, store: Store) -> None:
     halfway(world)
     world.raise_event("i", "approved")
     assert "a worker to take its next turn" in str(told(world))
@@ -161,7 +161,7 @@ def test_an_activity_of_a_worker_that_is_gone_is_stuck(world: World, store: Stor
     assert stuck(world) == []
 
 
-def test_code_that_nobody_has_is_stuck(world: World, store: Store) -> None:
+def test_code_that_no_one_has_is_stuck(world: World, store: Store) -> None:
     halfway(world)
     store.turns.note_waiting("i", "waits for a worker that has sale version '2'")
     assert stuck(world) == ["i"]
@@ -196,7 +196,7 @@ def test_without_its_code_here_events_are_not_known(world: World, store: Store) 
     assert [what for what in told(elsewhere).waits_for if "event" in what] == []
 
 
-def test_code_that_does_not_come_to_an_end_keeps_nobody_waiting_who_looks(world: World) -> None:
+def test_code_that_does_not_come_to_an_end_keeps_no_one_waiting_who_looks(world: World) -> None:
     halfway(world)
 
     @world.orchestrator

@@ -250,7 +250,7 @@ def test_what_was_not_sent_is_sent_by_recovery(store: Store) -> None:
 # -- the clock -------------------------------------------------------------------------------------
 
 
-def test_time_is_the_stores_and_goes_on_between_looks() -> None:
+def test_time_is_the_stores_and_continues_between_looks() -> None:
     asked = []
 
     def ask() -> int:

@@ -643,7 +643,7 @@ def test_several_starts_become_one_run_with_the_last_input(store: Store) -> None
     assert store.reads.count(_filters()) == 3
 
 
-def test_each_start_begins_the_quiet_anew_up_to_the_maximal_wait(store: Store) -> None:
+def test_each_start_begins_the_quiet_again_up_to_the_maximal_wait(store: Store) -> None:
     world = debouncing(store, quiet=60, max_wait=90)
     world.start("note", "d", "one", id_="a")
     (first,) = table(store, waiting)

@@ -106,7 +106,7 @@ async def _in_a_generator_that_is_left(ctx: Any) -> None:
         _in_a_generator_that_is_left,
     ],
 )
-def test_a_turn_that_does_not_come_to_rest_is_suspended_however_it_goes_on(
+def test_a_turn_that_does_not_come_to_rest_is_suspended_however_it_continues(
     store: Store, body: Any
 ) -> None:
     world = World(store, turn_timeout=0.2)
@@ -223,7 +223,7 @@ def test_an_error_of_a_turn_passes_through() -> None:
 # -- turns that wait for nothing -------------------------------------------------------------------
 
 
-def test_an_orchestration_that_waits_for_nothing_is_suspended_with_the_line_and_goes_on_once_that_is_mended(
+def test_an_orchestration_that_waits_for_nothing_is_suspended_with_the_line_and_continues_once_that_is_repaired(
     store: Store,
 ) -> None:
     world = World(store)

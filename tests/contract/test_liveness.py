@@ -78,7 +78,7 @@ def test_an_activity_of_a_worker_that_died_is_claimed(store: Store) -> None:
     assert take(store, ticket_of(execution, 2), "b", LEASE)
 
 
-def test_nobody_claims_what_is_done_or_unknown(store: Store) -> None:
+def test_no_one_claims_what_is_done_or_unknown(store: Store) -> None:
     execution = begin(store, activities=[activity()])
     record(store, succeeded(execution))
     assert not take(store, ticket_of(execution), "a", LEASE)
@@ -450,7 +450,7 @@ def test_the_store_answers_for_addresses_in_any_number(store: Store) -> None:
 # -- whose message is where ------------------------------------------------------------------------
 
 
-def test_what_somebody_has_is_looked_at_later(store: Store) -> None:
+def test_what_someone_has_is_looked_at_later(store: Store) -> None:
     commands = range(1, 14)
     execution = begin(store, activities=[activity(n) for n in commands])
     past(store, max(row["check_at"] for row in rows(store, "outbox")))

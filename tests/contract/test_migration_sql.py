@@ -74,7 +74,7 @@ def test_the_script_makes_the_same_tables(database: Database) -> None:
     assert shape(database) == by_script
 
 
-def test_a_script_goes_on_from_where_the_tables_are(database: Database) -> None:
+def test_a_script_continues_from_where_the_tables_are(database: Database) -> None:
     run_script(database, migration_sql(database).split("-- Running upgrade 0002")[0])
     assert found_revision(database) == "0002"
     rest = migration_sql(database)

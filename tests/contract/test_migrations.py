@@ -149,7 +149,7 @@ def test_migrating_twice_changes_nothing(database: Database) -> None:
     assert revisions(database) == [HEAD]
 
 
-def test_an_orchestration_of_the_release_before_goes_on_after_the_migration(
+def test_an_orchestration_of_the_release_before_continues_after_the_migration(
     store_url: str, database: Database, open_url: Callable[..., Store]
 ) -> None:
     step(database, "upgrade", "0003")

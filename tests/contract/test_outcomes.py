@@ -135,7 +135,7 @@ def test_a_join_that_is_waited_for_again_can_be_woken_again(store: Store) -> Non
     assert store.outcomes.finish_join(execution, "i", 1)
 
 
-def test_a_join_that_is_gone_wakes_nobody(store: Store) -> None:
+def test_a_join_that_is_gone_wakes_no_one(store: Store) -> None:
     execution = begin_join(store, 1)
     commit(store, canceled_dedups=[f"join:{execution}:1"])
     record(store, succeeded(execution, 1))

@@ -184,7 +184,7 @@ async def _do(ctx: Any, what: str) -> Any:
     return await ctx.call(sig("do", what))
 
 
-def test_code_that_was_mended_goes_on_where_it_failed(shop: Shop) -> None:
+def test_code_that_was_repaired_continues_where_it_failed(shop: Shop) -> None:
     world = shop.world
 
     async def sale(ctx: Any) -> Any:
@@ -207,7 +207,7 @@ def test_code_that_was_mended_goes_on_where_it_failed(shop: Shop) -> None:
     assert shop.calls == {"a": 1, "b": 1}
 
 
-def test_mended_arguments_are_sent(shop: Shop) -> None:
+def test_repaired_arguments_are_sent(shop: Shop) -> None:
     world = shop.world
 
     async def sale(ctx: Any) -> Any:
@@ -346,7 +346,7 @@ def test_timers_events_and_inline_runs_are_as_they_were(shop: Shop) -> None:
 
 
 @pytest.mark.parametrize("concurrency", [None, 2])
-def test_a_map_goes_on_with_its_window(shop: Shop, concurrency: int | None) -> None:
+def test_a_map_continues_with_its_window(shop: Shop, concurrency: int | None) -> None:
     world = shop.world
 
     @world.orchestrator
@@ -425,7 +425,7 @@ def test_a_worker_without_the_code_leaves_a_rewind_to_another(shop: Shop) -> Non
     assert world.output() == "bad"
 
 
-def test_code_that_cannot_be_retraced_suspends_and_goes_on_when_resumed(shop: Shop) -> None:
+def test_code_that_cannot_be_retraced_suspends_and_continues_when_resumed(shop: Shop) -> None:
     world = shop.world
 
     @world.orchestrator
@@ -546,7 +546,7 @@ def rewound(world: World) -> None:
     world.runner.store = with_store
 
 
-def test_a_canceled_child_is_started_anew(shop: Shop) -> None:
+def test_a_canceled_child_is_started_again(shop: Shop) -> None:
     world = family(shop)
     shop.broken = set()
 
@@ -572,7 +572,7 @@ def test_a_canceled_child_is_started_anew(shop: Shop) -> None:
     assert world.output("o") == 3
 
 
-def test_a_child_that_ran_out_of_time_is_started_anew(shop: Shop) -> None:
+def test_a_child_that_ran_out_of_time_is_started_again(shop: Shop) -> None:
     world, limit = shop.world, [0.05]
 
     @world.orchestrator
@@ -779,7 +779,7 @@ def test_refused_overrides_say_why_and_change_nothing(shop: Shop) -> None:
 # -- fork ------------------------------------------------------------------------------------------
 
 
-def test_a_fork_shares_the_past_and_goes_on_by_itself(shop: Shop) -> None:
+def test_a_fork_shares_the_past_and_continues_by_itself(shop: Shop) -> None:
     world = shop.world
 
     @world.orchestrator
@@ -1053,7 +1053,7 @@ def test_an_answer_that_was_lost_with_the_failure_is_asked_for_again(bank: Shop)
     assert balance(world) == world.output()
 
 
-def test_a_lock_that_the_failure_gave_back_is_taken_again_before_its_block_goes_on(
+def test_a_lock_that_the_failure_gave_back_is_taken_again_before_its_block_continues(
     bank: Shop,
 ) -> None:
     world = bank.world
@@ -1091,7 +1091,7 @@ def test_a_lock_that_the_failure_gave_back_is_taken_again_before_its_block_goes_
     assert replays(world) > 0
 
 
-def test_a_fork_asks_entities_anew_and_takes_no_lock_along(bank: Shop) -> None:
+def test_a_fork_asks_entities_again_and_takes_no_lock_along(bank: Shop) -> None:
     world = bank.world
 
     @world.orchestrator

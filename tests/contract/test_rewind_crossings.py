@@ -36,7 +36,7 @@ from .world import World, sig
 RUNNING, FAILED, COMPLETED = RuntimeStatus.RUNNING, RuntimeStatus.FAILED, RuntimeStatus.COMPLETED
 
 
-def test_a_late_copy_of_before_a_rewind_is_not_taken_for_another_call(shop: Shop) -> None:
+def test_a_late_copy_from_before_a_rewind_is_not_taken_for_another_call(shop: Shop) -> None:
     world = shop.world
 
     @world.orchestrator
@@ -71,7 +71,7 @@ def test_a_late_copy_of_before_a_rewind_is_not_taken_for_another_call(shop: Shop
     assert replays(world) > 0
 
 
-def test_a_child_after_a_rewind_is_not_one_of_before(shop: Shop) -> None:
+def test_a_child_after_a_rewind_is_not_one_from_before(shop: Shop) -> None:
     world = shop.world
 
     @world.orchestrator
@@ -135,7 +135,7 @@ class Account:
         return "quick"
 
 
-def test_an_answer_of_before_a_rewind_is_not_taken_for_another_one(shop: Shop) -> None:
+def test_an_answer_from_before_a_rewind_is_not_taken_for_another_one(shop: Shop) -> None:
     world = shop.world
     world.registry.add(Definition(orchestrator_of("Account"), None, run_by(declare(Account))))
 
@@ -1191,7 +1191,7 @@ def test_an_exception_given_by_hand_is_of_its_type_after_the_failure_too(shop: S
 
 @pytest.mark.parametrize("ends", ["cancel", "terminate", "replace", "a timeout", "an override"])
 @pytest.mark.parametrize("moment", ["before its turn", "as it is reopened"])
-def test_a_child_about_to_be_rewound_whom_nobody_wants_any_more(
+def test_a_child_about_to_be_rewound_whom_no_one_wants_any_more(
     shop: Shop, ends: str, moment: str
 ) -> None:
     world = shop.world
@@ -1278,7 +1278,7 @@ def test_a_parent_hears_of_a_child_that_is_gone_before_its_rewind(shop: Shop, ve
         assert world.output() == "bad"
 
 
-def test_a_rewind_waits_for_a_child_that_somebody_else_is_changing(shop: Shop) -> None:
+def test_a_rewind_waits_for_a_child_that_another_is_changing(shop: Shop) -> None:
     world = family(shop)
     [child] = world.client.children("i")
     busy = [True, True]

@@ -94,7 +94,7 @@ def test_a_timer_is_told_with_the_moment_it_is_due(app: Any) -> None:
     assert timer.note.startswith("due 20")
 
 
-def test_a_failure_is_told_and_a_rewind_goes_on_in_its_lane(app: Any) -> None:
+def test_a_failure_is_told_and_a_rewind_continues_in_its_lane(app: Any) -> None:
     run = app.durable.start(app.tasks["approval"].s(-1), instance_id="approval")
     failed = timeline_of(run.refresh())
     assert (failed.status, lane(failed, "activity").outcome) == ("FAILED", "failed")
@@ -171,7 +171,7 @@ def test_of_too_many_lanes_failed_and_live_ones_are_kept(app: Any) -> None:
     assert "and 23 more" in svg(found)
 
 
-def test_one_that_goes_on_as_new_begins_with_its_present_execution(app: Any) -> None:
+def test_one_that_continues_as_new_begins_with_its_present_execution(app: Any) -> None:
     @app.durable.orchestrator(name="loop")
     async def loop(ctx: Any, number: int = 0) -> None:
         await ctx.wait_event("go")

@@ -103,7 +103,7 @@ def test_other_messages_pass_celerys_own_tracer(app: Any) -> None:
     assert app.durable.get("by-message").runtime_status is RuntimeStatus.RUNNING
 
 
-def test_a_tracer_that_somebody_has_wrapped_is_not_passed_by(app: Any) -> None:
+def test_a_tracer_that_someone_has_wrapped_is_not_passed_by(app: Any) -> None:
     start(app)
     seen: list[str] = []
     task = app.tasks["tracing.waits"]

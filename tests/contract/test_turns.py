@@ -70,7 +70,7 @@ def test_a_delayed_start_is_not_visible_before_its_time(store: Store) -> None:
     assert kinds(store) == ["ExecutionStarted"]
 
 
-def test_a_start_takes_part_in_a_transaction_of_somebody_else(store: Store) -> None:
+def test_a_start_takes_part_in_a_transaction_of_another(store: Store) -> None:
     class Stop(Exception):
         pass
 
@@ -192,7 +192,7 @@ def test_a_commit_that_compares_with_something_else_changes_nothing(
     assert everything(started) == before
 
 
-def test_a_commit_after_somebody_elses_changes_nothing(started: Store) -> None:
+def test_a_commit_after_anothers_changes_nothing(started: Store) -> None:
     mine, theirs = full_commit(started), next_turn(started)
     assert started.turns.commit(theirs) is not None
     before = everything(started)
@@ -200,9 +200,7 @@ def test_a_commit_after_somebody_elses_changes_nothing(started: Store) -> None:
     assert everything(started) == before
 
 
-def test_a_turn_does_not_wait_for_an_instance_that_somebody_else_is_committing(
-    started: Store,
-) -> None:
+def test_a_turn_does_not_wait_for_an_instance_that_another_is_committing(started: Store) -> None:
     if started.database.family == "sqlite":
         pytest.skip("SQLite has one writer at a time")
     turn = full_commit(started)

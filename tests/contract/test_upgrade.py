@@ -24,7 +24,7 @@ from celery_durable.store.migrate import (
     found_revision,
     migrate,
     migration_sql,
-    misfit_in,
+    mismatch_in,
 )
 
 LATER = f"{int(HEAD) + 1:04}"
@@ -64,7 +64,7 @@ def test_tables_of_a_later_release_are_taken_if_they_may_be(database: Database, 
     works_since = WORKS[since]
     as_of_later_release(database.schema_engine(), works_since)
     if since in ("this one", "an earlier one"):
-        assert misfit_in(database) is None
+        assert mismatch_in(database) is None
         migrate(database)
         assert migration_sql(database) == ""
         Store(database).workers.beat("w", "h")

@@ -86,7 +86,7 @@ def test_an_instance_keeps_its_version_and_new_ones_get_the_newest(store: Store)
     assert [world.client.fetch(id_).version for id_ in ("old", "new")] == ["1", "2"]
 
 
-def test_a_version_that_nobody_has_waits(store: Store) -> None:
+def test_a_version_that_no_one_has_waits(store: Store) -> None:
     world = waiting(store, "i", version="1")
     other = changed(world, lambda ctx, amount: amount, "2")
     other.raise_event("i", "go")

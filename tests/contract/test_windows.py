@@ -147,7 +147,7 @@ def test_whatever_becomes_of_a_member(store: Store, state: str, action: str) -> 
 
 
 @pytest.mark.parametrize("name", MEMBERS)
-def test_a_member_that_is_taken_back_before_it_was_asked_for_holds_nobody_up(
+def test_a_member_that_is_taken_back_before_it_was_asked_for_holds_no_one_up(
     store: Store, name: str
 ) -> None:
     shop = Shop(store)

@@ -247,7 +247,7 @@ REQUESTS = [
 ]
 
 
-def test_nobody_changes_or_sees_anything_without_permission(site: Site) -> None:
+def test_no_one_changes_or_sees_anything_without_permission(site: Site) -> None:
     id_ = site.start()
     wait_until(lambda: site.store.reads.status_of(id_) == "RUNNING")
     before = site.state()

@@ -135,7 +135,7 @@ def test_one_permission_opens_its_routes_and_no_other(
         "Bearer \xff",
     ],
 )
-def test_a_forged_token_is_nobody(wsgi: Any, header: str) -> None:
+def test_a_forged_token_is_no_one(wsgi: Any, header: str) -> None:
     answer = Client(wsgi).get(f"{BASE}/instances", headers={"Authorization": header})
     assert answer.status == 401
     assert (

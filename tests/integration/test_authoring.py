@@ -70,7 +70,7 @@ def test_acknowledgement_and_ignored_results_make_no_difference(attempt, name):
     assert attempt(name, 1, 2) == {"returned": 3}
 
 
-def test_autoretry_goes_on_until_it_succeeds(stage, attempt):
+def test_autoretry_continues_until_it_succeeds(stage, attempt):
     key = unique()
     assert attempt("flaky_by_celery", key, 2) == {"returned": key}
     assert len(stage.runs("flaky_by_celery", key)) == 3
@@ -210,7 +210,7 @@ def test_timeout_raises_while_the_activity_still_runs_and_it_is_told(stage, atte
     stage.wait_for_run("saw cancel", key, True)
 
 
-def test_start_timeout_raises_for_an_activity_on_a_queue_that_nobody_reads(stage, attempt):
+def test_start_timeout_raises_for_an_activity_on_a_queue_that_no_one_reads(stage, attempt):
     answer = attempt(
         "add", 1, 1, options={"queue": f"{stage.queue}-dead"}, call={"start_timeout": 0.5}
     )

@@ -459,7 +459,9 @@ def test_a_schema_that_is_behind_is_a_configuration_error(new_stage, redis_url, 
 # -- code that changes -----------------------------------------------------------------------------
 
 
-def test_changed_code_suspends_readably_and_the_old_code_goes_on(new_stage, redis_url, sqlite_url):
+def test_changed_code_suspends_readably_and_the_old_code_continues(
+    new_stage, redis_url, sqlite_url
+):
     stage = new_stage(redis_url, sqlite_url)
     worker = stage.worker(pool="threads")
     run = stage.start(stage.testapp.changing.s())

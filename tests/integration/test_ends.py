@@ -310,7 +310,7 @@ def run_alone(app: Any, *args: Any, **options: Any) -> Any:
     return run.refresh(), sent
 
 
-def test_no_message_is_sent_for_nobody(new_app: Callable[..., Any]) -> None:
+def test_no_message_is_sent_for_no_one(new_app: Callable[..., Any]) -> None:
     app = quiet(new_app, result_backend="cache+memory://")
     for n in (1, -1):
         assert "finish" not in run_alone(app, n)[1]

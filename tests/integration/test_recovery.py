@@ -205,7 +205,7 @@ def test_a_warm_shutdown_finishes_what_runs_and_hands_over_the_rest(
 
 
 @on("embedded-sqlite", "redis-mariadb")
-def test_a_wiped_broker_while_nobody_works(recovering):
+def test_a_wiped_broker_while_no_one_works(recovering):
     stage = recovering
     started = [stage.start(stage.testapp.triple.s(number)) for number in range(3)]
     waiting = stage.start(stage.testapp.wait_for_go.s())

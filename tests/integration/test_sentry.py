@@ -40,6 +40,6 @@ def test_it_hears_of_a_failure_once(told: dict[str, Any]) -> None:
     assert durable["job"] == {**plain["job"], "task_name": "sentry.durable"}
 
 
-def test_each_activity_is_in_the_trace_of_whoever_started(told: dict[str, Any]) -> None:
+def test_each_activity_is_in_the_trace_of_its_starter(told: dict[str, Any]) -> None:
     assert told["output"] == list(range(6))
     assert told["traces"] == [told["trace"]] * 6

@@ -461,7 +461,7 @@ def test_damaged_tags_of_one_instance_do_not_hide_the_others(sqlite_store: Store
 
 
 @pytest.mark.parametrize("table", ["history", "inbox", "instances"])
-def test_any_bytes_in_a_row_end_in_a_state_that_can_be_mended(
+def test_any_bytes_in_a_row_end_in_a_state_that_can_be_repaired(
     sqlite_store: Store, table: str
 ) -> None:
     """A fuzz of the whole way: no error leaves the turn, the instance is never lost, and the

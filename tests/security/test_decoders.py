@@ -453,7 +453,7 @@ def test_a_damaged_binding_does_not_stop_other_exchanges(
     [b"", b"no database", b"SQLite format 3\x00" + b"\xff" * 200],
     ids=lambda c: repr(c)[:9],
 )
-def test_a_broker_file_that_is_none_fails_clearly_or_is_made_anew(
+def test_a_broker_file_that_is_none_fails_clearly_or_is_made_again(
     tmp_path: Path, content: bytes
 ) -> None:
     register()

@@ -85,7 +85,7 @@ def test_members_of_a_fan_out_tell_it_too(app: Any, begin: Callable[..., Any]) -
 
 
 @pytest.mark.sparse(3)
-def test_an_outcome_that_nobody_saw_running_does_not_tell_it(
+def test_an_outcome_that_no_one_saw_running_does_not_tell_it(
     app: Any, begin: Callable[..., Any]
 ) -> None:
     @app.task(name="gone", queue="nowhere")

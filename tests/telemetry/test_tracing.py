@@ -208,7 +208,7 @@ def test_a_terminated_orchestration_ends_its_span(app: Any, spans: Spans, begin:
     assert "secret" not in whole.to_json()
 
 
-def test_an_attempt_that_nobody_saw_is_a_span_of_the_turn_that_heard_of_it(
+def test_an_attempt_that_no_one_saw_is_a_span_of_the_turn_that_heard_of_it(
     app: Any, spans: Spans, begin: Begin
 ) -> None:
     @app.durable.orchestrator(name="order")

@@ -74,7 +74,7 @@ def test_what_fails_without_a_crash_is_raised_as_it_is(durable_env: DurableEnv) 
         durable_env.crash_everywhere(lambda env: 1 / 0)
 
 
-def test_the_test_goes_on_with_its_own_store(durable_env: DurableEnv) -> None:
+def test_the_test_continues_with_its_own_store(durable_env: DurableEnv) -> None:
     durable_env.start(shop.fulfil.s("1"), instance_id="own")
     durable_env.crash_everywhere(approved)
     assert [run.id for run in shop.durable.find().items] == ["own"]

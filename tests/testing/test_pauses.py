@@ -88,7 +88,7 @@ def env():
         yield env
 
 
-def test_a_paused_task_begins_nothing_and_all_else_goes_on(env):
+def test_a_paused_task_begins_nothing_and_all_else_continues(env):
     pause = durable.pause(task=work, reason="the bank is down")
     first = env.start(run.s())
     assert ran == [] and len(env.calls(other)) == 1
@@ -221,7 +221,7 @@ def test_an_orchestrators_pause_holds_no_plain_task(env):
 @pytest.mark.parametrize(
     ("target", "begun"), [({"task": "paused.work"}, True), ({"orchestrator": "paused.run"}, False)]
 )
-def test_the_time_of_a_whole_run_goes_on(env, target, begun):
+def test_the_time_of_a_whole_run_continues(env, target, begun):
     durable.pause(**target)
     held = env.start(run.s(), timeout=60)
     env.advance(HOUR)

@@ -148,7 +148,7 @@ def test_of_several_the_newest_answers_whatever_ends_first() -> None:
             env.run(shop.kid.s(1))
 
 
-def test_autoretry_surrounds_a_stand_in(durable_env: DurableEnv) -> None:
+def test_autoretry_surrounds_a_replacement(durable_env: DurableEnv) -> None:
     durable_env.replace(shop.stubborn, raises=[KeyError("a"), KeyError("b"), None])
     assert durable_env.run(shop.calls_one.s(shop.stubborn.s())) is None
 

@@ -95,7 +95,7 @@ def test_a_parent_sees_the_type(env):
     assert env.run(parent.s()) == "child: 3600"
 
 
-def test_it_goes_on_over_continue_as_new(env):
+def test_it_continues_over_continue_as_new(env):
     run = env.start(eternal.s())
     env.advance(minutes=45)
     assert run.refresh().input["args"] == [2]
@@ -142,7 +142,7 @@ def test_a_restart_and_a_fork_have_all_their_time(env):
     failure_after(env, run, timedelta(seconds=2))
 
 
-def test_one_that_is_suspended_is_timed_out_when_it_goes_on(env):
+def test_one_that_is_suspended_is_timed_out_when_it_continues(env):
     run = env.start(declared.s())
     run.suspend("a look")
     env.advance(days=1)

@@ -44,7 +44,7 @@ class _DjangoSettings:
 @pytest.mark.parametrize("prefix", ["CELERY_DURABLE_", "DURABLE_"])
 @pytest.mark.parametrize("name", [field.name for field in fields(Settings)])
 @pytest.mark.parametrize("namespace", ["CELERY", None])
-def test_a_setting_that_nobody_reads_is_refused(
+def test_a_setting_that_no_one_reads_is_refused(
     prefix: str, name: str, namespace: str | None
 ) -> None:
     app = Celery("conf", set_as_current=False)

@@ -179,7 +179,7 @@ def test_two_functions_have_two_names(
     declare(module.several, version="2")
 
 
-def test_what_a_shell_defines_anew_is_taken(declare: Callable[..., Any]) -> None:
+def test_what_a_shell_defines_again_is_taken(declare: Callable[..., Any]) -> None:
     shell: dict[str, Any] = {"__name__": "__main__"}
     for number in range(3):
         exec(textwrap.dedent(f"async def flow(ctx):\n    return {number}"), shell)

@@ -82,9 +82,7 @@ def test_what_is_new_enough_passes(found: str, monkeypatch: pytest.MonkeyPatch) 
         demand("celery")
 
 
-def test_what_is_not_installed_is_left_to_whoever_imports_it(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_what_is_not_installed_is_left_to_its_importer(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(OLDEST, "no-such-library", "1")
     demand("no-such-library", "celery")
 

@@ -21,7 +21,7 @@ from ...checks import Finding, add_finder, findings
 from ...errors import ConfigurationError
 from ...settings import Settings
 from ...store.addresses import address_of
-from ...store.migrate import HEAD, misfit_of, revision_in
+from ...store.migrate import HEAD, mismatch_of, revision_in
 from .database import alias_of, is_same_url
 from .project import find_app
 from .shared_connection import borrowed_engine
@@ -94,7 +94,7 @@ def check_tables(databases: Iterable[str] | None = None, **_: Any) -> list[Check
         return []
     try:
         with borrowed_engine(connections[alias]).connect() as connection:
-            found, told = revision_in(connection), misfit_of(connection)
+            found, told = revision_in(connection), mismatch_of(connection)
     except DatabaseError:
         return []  # Django's own checks tell of databases that cannot be reached
     if told is None:

@@ -1,4 +1,4 @@
-"""The orchestrator that runs an entity: it rests after every turn.
+"""The orchestrator that runs an entity: each execution ends with its turn.
 
 What the entity knows is the input of the next execution.
 """

@@ -1,6 +1,6 @@
 """One entity: messages go in, replies come out, and its state is a value.
 
-An entity is an instance whose execution rests after every turn: what it knows is the input of its
+An entity is an instance whose execution ends with every turn: what it knows is the input of its
 next execution, so it has no history, is never replayed, and an operation may be any plain method.
 The caller's side is in ``references``.
 """

@@ -108,7 +108,7 @@ class ContinueAsNew(Command):
     #: What was not taken, for the next one.
     events: list[Event] = field(default_factory=list)
     #: Whether the next one begins with the next message, not before; of entities.
-    rests: bool = False
+    awaits_message: bool = False
     #: What an entity leaves for later; None for nothing.
     aside: Aside | None = None
     #: Which version it has: True is the one of a new start, False the same, None what is declared.
@@ -363,7 +363,7 @@ class Lifecycle(Kind):
         host = self.host
         kept, aside = rest()
         payload = host.codec.encode([[kept], {}], is_checked=True)
-        command = ContinueAsNew(host.next_number(), payload, rests=True, aside=aside)
+        command = ContinueAsNew(host.next_number(), payload, awaits_message=True, aside=aside)
         host.final = command
         decision.commands.append(command)
         decision.events.append(command.confirmation(host.now))

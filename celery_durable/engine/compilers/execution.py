@@ -65,11 +65,11 @@ def continue_as_new(draft: CommitDraft, command: ContinueAsNew) -> None:
             execution=commit.next_execution,
             facts={**draft.carried.successor, **(command.limit.facts if command.limit else {})}
             or None,
-            wakes=not command.rests,
-            check_after=None if command.rests else CHECK_AFTER * 2,
+            wakes=not command.awaits_message,
+            check_after=None if command.awaits_message else CHECK_AFTER * 2,
         )
     )
-    commit.rests = command.rests
+    commit.awaits_message = command.awaits_message
     if command.aside is not None:
         _put_aside(commit, command.aside)
     commit.answers += [NewAnswer(request_key(id_), UNANSWERED) for id_ in command.unanswered]

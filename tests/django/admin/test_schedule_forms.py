@@ -232,7 +232,7 @@ def test_another_task_is_started_with_options_of_its_own(site: Site, nightly: An
             " ticket 13") in site.log()  # fmt: skip
 
 
-def test_a_paused_one_is_edited_and_goes_on(site: Site, nightly: Any) -> None:
+def test_a_paused_one_is_edited_and_continues(site: Site, nightly: Any) -> None:
     nightly.pause(reason="stocktaking")
     edit(site, overlap="allow")
     found = site.durable.get_schedule("nightly")

@@ -42,7 +42,7 @@ def test_nothing_is_said_of_what_is_well(waiting: list[Queue], consumers: list[C
     assert found(waiting, *consumers) == []
 
 
-def test_a_queue_that_nobody_consumes_is_starved() -> None:
+def test_a_queue_that_no_one_consumes_is_starved() -> None:
     (problem,) = found([Queue("mail", 7, LONG_AGO)], consumer("celery"))
     assert problem.startswith(
         "queue 'mail' is starved: 7 activities wait in it, the oldest for 120 s"
@@ -50,7 +50,7 @@ def test_a_queue_that_nobody_consumes_is_starved() -> None:
     assert problem.endswith("start one with -Q mail")
 
 
-def test_a_queue_of_turns_that_nobody_consumes_is_missing() -> None:
+def test_a_queue_of_turns_that_no_one_consumes_is_missing() -> None:
     old = Consumer("old@host", frozenset({"celery"}), 2, [])
     (problem,) = found([], old)
     assert "no worker consumes 'celery.turns'" in problem and "durable_turn_queue" in problem

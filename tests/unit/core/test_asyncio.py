@@ -719,7 +719,7 @@ def test_calls_are_scheduled_in_order_of_the_calls():
     assert [command.task for command in live(orchestrator).scheduled] == ["echo", "add"]
 
 
-def test_a_call_that_nobody_awaits_and_that_fails_is_logged_and_fails_nothing(caplog):
+def test_a_call_that_no_one_awaits_and_that_fails_is_logged_and_fails_nothing(caplog):
     async def orchestrator(ctx):
         ctx.call(fail.s("nobody looks"))
         await ctx.sleep(5)

@@ -239,7 +239,7 @@ def test_code_that_depends_on_the_outside_world_is_caught():
         life.replayed()
 
 
-def test_an_exception_class_that_is_gone_is_named_and_nothing_goes_on_with_another_type():
+def test_an_exception_class_that_is_gone_is_named_and_nothing_continues_with_another_type():
     class Rebuilt(Exception):
         pass
 

@@ -244,7 +244,7 @@ HOSTILE = [
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.parametrize("function", HOSTILE, ids=lambda function: function.__name__)
-def test_hostile_code_is_dropped_after_each_of_its_turns_and_goes_on_from_history(function):
+def test_hostile_code_is_dropped_after_each_of_its_turns_and_continues_from_history(function):
     whole = check_dropped_everywhere(function, inputs=[raised("go", n, at=3 + n) for n in range(4)])
     expected = {
         awaits_in_its_cleanup: "tidy",
@@ -355,7 +355,7 @@ async def leave(ctx, inner, cleanup, is_cyclic):
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.timeout(0 if is_long() else 600)
-def test_generated_code_is_dropped_after_each_of_its_turns_and_goes_on_from_history():
+def test_generated_code_is_dropped_after_each_of_its_turns_and_continues_from_history():
     for count in rounds(quick=60, full=60):
 
         @settings(

@@ -249,7 +249,7 @@ def test_an_operation_under_a_lock_that_is_lost_is_refused() -> None:
     assert box.kept["state"] is None
 
 
-def test_a_lease_is_looked_at_when_somebody_waits() -> None:
+def test_a_lease_is_looked_at_when_someone_waits() -> None:
     box = Driver()
     number = box.lock("w1", lease=1000)[0]["result"]
     until = box.now + 1000

@@ -191,7 +191,7 @@ def test_falsy_payloads_survive_buffered_or_not(payload, pause):
     assert type(value[0]) is type(payload)
 
 
-def test_an_event_that_nobody_takes_does_not_matter():
+def test_an_event_that_no_one_takes_does_not_matter():
     async def orchestrator(ctx):
         return await ctx.call(slow.s(5, "end"))
 

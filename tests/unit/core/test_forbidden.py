@@ -158,7 +158,7 @@ def test_an_operation_of_an_entity_is_told_to_let_its_caller_do_it():
     assert "ctx." not in str(caught.value)
 
 
-def test_an_async_function_that_nobody_awaited_is_named_where_its_coroutine_is_to_be_kept():
+def test_an_async_function_that_no_one_awaited_is_named_where_its_coroutine_is_to_be_kept():
     async def charge():
         pass
 

@@ -35,7 +35,7 @@ def calls(life):
     return [(command.task, *command.args[:1]) for command in life.scheduled]
 
 
-def test_what_was_done_is_undone_last_first_and_the_exception_goes_on():
+def test_what_was_done_is_undone_last_first_and_the_exception_continues():
     async def orchestrator(ctx):
         async with ctx.saga() as saga:
             await saga.call(echo.s("flight"), undo=slow.s(2, "no flight"))

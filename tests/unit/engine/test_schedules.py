@@ -250,7 +250,7 @@ def test_a_change_of_the_clock(line, zone, start, end, expected):
         (LORD_HOWE, "2026-04-04T13:00"),
     ],
 )
-def test_every_minute_goes_on_through_every_change(zone, start):
+def test_every_minute_continues_through_every_change(zone, start):
     found, begin = [at(start)], CronTimes("* * * * *", zone)
     for _ in range(300):
         found.append(begin.after(found[-1]))

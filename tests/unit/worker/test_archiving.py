@@ -41,7 +41,7 @@ def started(archiver: Any) -> tuple[ArchiveThread, threading.Event]:
     return thread, stop
 
 
-def test_it_goes_on_while_there_is_more_and_rests_then() -> None:
+def test_it_continues_while_there_is_more_and_rests_then() -> None:
     archiver = Archiver(True, True, False, OSError("x"), StoreError("away"), False)
     thread, stop = started(archiver)
     for rounds in (3, 4, 5, 6):  # what is raised ends a round, and not the thread

@@ -270,7 +270,7 @@ def _methods_on_the_way(app: Celery) -> set[str]:
     }
 
 
-def test_whoever_wraps_a_method_on_the_way_sees_every_message(
+def test_a_wrapper_of_a_method_on_the_way_sees_every_message(
     new_app: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     app = new_app()
@@ -386,7 +386,7 @@ LISTENERS: dict[str, Callable[..., Any]] = {
 
 
 @pytest.mark.parametrize("name", LISTENERS)
-def test_whoever_listens_hears_every_message(
+def test_each_listener_hears_every_message(
     new_app: Any, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     app = new_app(task_routes={"other.*": "other"})

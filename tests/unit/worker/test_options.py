@@ -325,7 +325,7 @@ def test_a_task_that_takes_no_models_gets_their_json(shop: Shop) -> None:
 
 @pytest.mark.parametrize("door", ["apply_async", "set", "start"])
 @pytest.mark.parametrize("form", ["seconds", "datetime", "text"])
-def test_what_nobody_began_in_time_does_not_run(
+def test_what_no_one_began_in_time_does_not_run(
     asleep: Shop, monkeypatch: pytest.MonkeyPatch, door: str, form: str
 ) -> None:
     at = datetime.now(UTC) + timedelta(seconds=100)

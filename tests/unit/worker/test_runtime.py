@@ -61,7 +61,7 @@ def test_a_runtime_that_is_dropped_is_kept_by_nothing(new_app: Callable[..., Any
     assert [each() for each in gone] == [None, None, None]
 
 
-def test_a_child_has_what_it_needs_anew() -> None:
+def test_a_child_has_what_it_needs_again() -> None:
     class Locked:
         def __init__(self) -> None:
             self.renew()

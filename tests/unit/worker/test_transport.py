@@ -203,7 +203,7 @@ class TestFile:
         put(connection, 3)
         assert connection.default_channel.queue_declare("q").message_count == 2
 
-    def test_deleted_file_is_made_anew(
+    def test_deleted_file_is_made_again(
         self, path: Path, connect: Callable[..., Connection], eager: None
     ) -> None:
         producer, consumer = connect(), connect()

@@ -1,7 +1,7 @@
 """A broker that loses, doubles, delays and reorders messages, with given probabilities: Redis, told
 to misbehave.
 
-Its URL is ``unruly://`` with the rest of a Redis URL; the transport option ``unruly`` holds the
+Its URL is ``reckless://`` with the rest of a Redis URL; the transport option ``reckless`` holds the
 probabilities and a seed. Only messages for ordinary queues suffer, not those of Celery's remote
 control.
 """
@@ -31,7 +31,7 @@ def dice(seed: Any) -> random.Random:
 
 class Channel(redis.Channel):
     def _put(self, queue: str, message: dict[str, Any], **kwargs: Any) -> None:
-        options = self.connection.client.transport_options.get("unruly") or {}
+        options = self.connection.client.transport_options.get("reckless") or {}
         throw = dice(options.get("seed"))
         fate = throw.random()
         for name in ("drops", "doubles", "delays", "reorders"):
