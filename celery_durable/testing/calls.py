@@ -8,13 +8,20 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from celery import Celery
+from celery.signals import task_prerun
+
 from ..engine.records import ActivityAttemptId
 from ..engine.scope import Scope
+from ..worker.headers import ticket_of
+from ..worker.orchestrator import OrchestratorTask
 from ..worker.tracing import Tracing
 
-__all__ = ["Call", "Calls", "StandIn"]
+__all__ = ["Call", "Calls", "StandIn", "plain_runs"]
 
 _MISSING: Any = object()
+#: Tasks of Celery and of the engine.
+_OWN = ("celery.", "celery_durable.")
 
 
 @dataclass(frozen=True)
@@ -55,6 +62,8 @@ class Calls(Tracing):
         self.ticket: ActivityAttemptId | None = None
         #: The name of its task.
         self.task: str | None = None
+        #: Its orchestration.
+        self.instance_id: str = ""
         #: The orchestrations whose code was a stand-in.
         self.stood_in: set[str] = set()
         self._now, self._queue_of, self._after_body = now, queue_of, after_body
@@ -73,6 +82,14 @@ class Calls(Tracing):
         call = Call(tuple(args), dict(kwargs), instance_id, attempt, self._now(), queue)
         self.found.setdefault(task, []).append(call)
 
+    def note_plain(self, task: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
+        """Keep the run of a plain task that was sent; an attempt of an activity is none."""
+        name = str(task.name)
+        if isinstance(task, OrchestratorTask) or name.startswith(_OWN):
+            return
+        if ticket_of(task.request) is None:
+            self.note(name, args, kwargs, self.instance_id, task.request.retries + 1)
+
     @contextmanager
     def activity(self, scope: Scope, ticket: ActivityAttemptId, request: Any) -> Iterator[None]:
         """Surround a body; see ``worker.tracing``."""
@@ -80,18 +97,33 @@ class Calls(Tracing):
         args, kwargs = request.args or (), request.kwargs or {}
         self.note(task, args, kwargs, scope.instance_id, ticket.attempt, self._queue_of(ticket))
         span = nullcontext() if self.inner is None else self.inner.activity(scope, ticket, request)
-        outer = self.ticket, self.task
-        self.ticket, self.task = ticket, task
+        outer = self.ticket, self.task, self.instance_id
+        self.ticket, self.task, self.instance_id = ticket, task, scope.instance_id
         try:
             with span:
                 yield
         finally:
-            self.ticket, self.task = outer
+            self.ticket, self.task, self.instance_id = outer
         self._after_body(f"between the body of {task} and the record of its outcome")
 
     def sending(self, headers: Mapping[str, Any]) -> AbstractContextManager[Any]:
         """Surround the sending of an activity; see ``worker.tracing``."""
         return nullcontext() if self.inner is None else self.inner.sending(headers)
+
+
+@contextmanager
+def plain_runs(app: Celery, calls: Callable[[], Calls]) -> Iterator[None]:
+    """Let the runs of plain tasks of an application be kept within the block."""
+
+    def note(task: Any, args: Any, kwargs: Any, **_: Any) -> None:
+        if task.app is app:
+            calls().note_plain(task, args or (), kwargs or {})
+
+    task_prerun.connect(note, weak=False)
+    try:
+        yield
+    finally:
+        task_prerun.disconnect(note)
 
 
 class StandIn:

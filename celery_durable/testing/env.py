@@ -14,7 +14,7 @@ from ..errors import DurableError
 from ..handles.orchestration import Orchestration
 from ..handles.waiting import drivers
 from ..settings import read_settings
-from .calls import Call, StandIn
+from .calls import Call, StandIn, plain_runs
 from .coming import ComingEvent, ComingEvents, delta_of
 from .crash_points import CrashPoints
 from .driver import Driver, eagerly
@@ -63,6 +63,7 @@ class DurableEnv:
         self._stack.enter_context(eagerly(self.durable))
         drivers.append(self._drive)
         self._stack.callback(drivers.remove, self._drive)
+        self._stack.enter_context(plain_runs(self.durable.app, lambda: self._driver.calls))
         self._stack.enter_context(self._stage(CrashPoints()))
         return self
 
@@ -284,6 +285,9 @@ class DurableEnv:
 
     def calls(self, task: Any) -> list[Call]:
         """Return the attempts of a task that ran, in order; of a child, if it was replaced.
+
+        So too the runs of a plain task that was sent, as by an activity: those have its
+        ``instance_id``, or an empty one.
 
         Example:
             >>> assert [call.args for call in durable_env.calls(charge)] == [("1", 99)]

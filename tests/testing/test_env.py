@@ -134,6 +134,14 @@ def test_activities_run_as_celery_runs_them(durable_env: DurableEnv) -> None:
     assert found == ["all", "o", "o", []]
     assert shop.told == ["o"]
     assert [call.args for call in durable_env.calls(shop.shy)] == [("o",)] * 3
+    (sent,) = durable_env.calls(shop.tell)
+    assert (sent.args, sent.instance_id, sent.attempt) == (("o",), "all", 1)
+    shop.tell.delay("by hand")
+    assert [call.instance_id for call in durable_env.calls(shop.tell)] == ["all", ""]
+    durable_env.replace(shop.tell, returns=None)
+    durable_env.run(shop.all_kinds.s("p"))
+    assert [call.args for call in durable_env.calls(shop.tell)[2:]] == [("p",)]
+    assert shop.told == ["o", "by hand"]
 
 
 def test_schedules_tick(durable_env: DurableEnv) -> None:
