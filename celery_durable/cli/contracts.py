@@ -52,7 +52,9 @@ def _compare(old: Mapping[str, Any], new: Mapping[str, Any], name: str | None) -
     for change in changes:
         show_lines(str(change))
     breaks = sum(change.is_break for change in changes)
-    show_lines(f"{breaks} breaks, {len(changes) - breaks} notes" if changes else "nothing differs")
+    show_lines(
+        f"breaks: {breaks}, notes: {len(changes) - breaks}" if changes else "nothing differs"
+    )
     return breaks
 
 

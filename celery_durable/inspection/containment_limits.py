@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Callable, Iterator, Mapping
 from fractions import Fraction
 from typing import Any
@@ -135,12 +136,14 @@ def _text_refused(value: str, keywords: Mapping[str, Any]) -> str | None:
 
 def _number_refused(value: Any, keywords: Mapping[str, Any]) -> str | None:
     number = _exact(value)
-    checks = {
-        "minimum": lambda limit: number >= limit,
-        "maximum": lambda limit: number <= limit,
-        "exclusiveMinimum": lambda limit: number > limit,
-        "exclusiveMaximum": lambda limit: number < limit,
-        "multipleOf": lambda limit: number % limit == 0,
-    }
-    given = ((check, keywords[name]) for name, check in checks.items() if name in keywords)
-    return None if all(check(_exact(limit)) for check, limit in given) else "refused"
+    given = ((_KEEPS[name], keywords[name]) for name in _KEEPS if name in keywords)
+    return None if all(keeps(number, _exact(limit)) for keeps, limit in given) else "refused"
+
+
+_KEEPS: Mapping[str, Callable[[Fraction, Fraction], bool]] = {
+    "minimum": operator.ge,
+    "maximum": operator.le,
+    "exclusiveMinimum": operator.gt,
+    "exclusiveMaximum": operator.lt,
+    "multipleOf": lambda number, step: number % step == 0,
+}

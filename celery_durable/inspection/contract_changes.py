@@ -209,7 +209,7 @@ def _unknown(name: str, old: list[Contract], new: list[Contract]) -> Changes:
     before, after = ({(each["what"], each["code"]) for each in side} for side in (old, new))
     for what, code in sorted(before - after):
         yield Change(
-            name, f"could not be compared: {what} was unknown in the old one: {code}", True
+            name, f"could not be compared: {what} was not known in the old contract: {code}", True
         )
     for what, code in sorted(after - before):
         yield Change(name, f"{what} is not known: {code}", False)

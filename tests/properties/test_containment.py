@@ -16,6 +16,12 @@ from celery_durable.inspection.containment import reasons_against
 
 validators = pytest.importorskip("jsonschema_rs")
 NAMES = ["a", "b", "c"]
+#: With the least that each may be.
+LIMITS = {
+    **dict.fromkeys(("minimum", "maximum", "exclusiveMinimum"), -9),
+    **dict.fromkeys(("minLength", "maxLength", "minItems", "maxItems", "minProperties"), 0),
+    **{"maxProperties": 0, "multipleOf": 1},
+}
 SCALARS: list[Any] = [None, True, False, 0, 1, 2, -1, 1.5, 10, "", "x", "xx", "xxxx"]
 
 
@@ -124,6 +130,11 @@ def _pairs(draw: st.DrawFn) -> tuple[Any, Any]:
 def _edit(draw: st.DrawFn, document: Any) -> None:
     places = [each for each in _places(document)]
     place = draw(st.sampled_from(places))
+    limits = [name for name in place if name in LIMITS]
+    if limits and draw(st.booleans()):
+        name = draw(st.sampled_from(limits))
+        place[name] = max(place[name] + draw(st.sampled_from([-1, 1])), LIMITS[name])
+        return
     match draw(st.integers(0, 4)):
         case 0:
             said = [name for name in place if name not in ("$defs", "$ref")]
