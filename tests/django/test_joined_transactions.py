@@ -51,6 +51,16 @@ assert nudged == ["a", run.id] and ids() == sorted(["a", run.id])
 
 durable.start(fulfil.s("e"), instance_id="e")
 assert nudged[-1] == "e", "outside a block as ever"
+
+@durable.app.task(name="orders.invoice", durable=True)
+def invoice(n): ...
+
+for id_ in ("kept", "gone"):
+    with transaction.atomic():
+        invoice.apply_async((1,), task_id=id_)
+        assert id_ not in ids()
+        transaction.set_rollback(id_ == "gone")
+assert [run.id for run in durable.find(tasks=True).items] == ["kept"]
 """
     )
 

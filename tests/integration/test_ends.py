@@ -228,6 +228,16 @@ def test_one_that_is_stopped_ends_as_a_revoked_task_does(app: Any, signals_heard
         assert AsyncResult(own, app=app).state == AsyncResult(theirs, app=app).state
 
 
+def test_one_that_expires_ends_as_an_expired_task_does(app: Any, signals_heard: None) -> None:
+    ids = {name: str(uuid.uuid4()) for name in ("ends.plain", "ends.durable")}
+    for name, id_ in ids.items():
+        app.tasks[name].apply_async((3,), task_id=id_, countdown=0.5, expires=0.1)
+        wait_until(lambda id_=id_: heard[id_], what="the end")
+        settle(app, id_)
+    assert heard[ids["ends.durable"]] == heard[ids["ends.plain"]] == [("task_revoked", True)]
+    assert {AsyncResult(id_, app=app).state for id_ in ids.values()} == {"REVOKED"}
+
+
 def test_a_last_message_that_comes_twice_is_heard_once(app: Any, signals_heard: None) -> None:
     id_ = str(uuid.uuid4())
     linked(app, app.tasks["ends.durable"].s(3), id_)
