@@ -69,9 +69,11 @@ class CanvasOptions:
         """
         try:
             kept = json.loads(text or "{}")
-            seen = {name: kept[name] for name in ("context", "plain_task") if name in kept}
-        except (ValueError, TypeError, RecursionError):  # another serializer, or damaged
+        except (ValueError, RecursionError):  # another serializer, or damaged
             return text
+        if not isinstance(kept, dict):
+            return text
+        seen = {name: kept[name] for name in ("context", "plain_task") if name in kept}
         return json.dumps(seen) if seen else None
 
     @classmethod

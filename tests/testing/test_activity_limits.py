@@ -449,3 +449,42 @@ def test_a_limit_of_a_call_is_kept_over_a_retry_and_a_rewind(env):
     finish(env)
     finish(env)
     assert held.refresh().output == other.refresh().output == ["done"]
+
+
+@pytest.mark.parametrize(
+    ("limit", "most"),
+    [
+        (2, 2),
+        (Limit(2), 2),
+        ([Limit(3), 2], 2),
+        ([], 5),
+        (Rate(2, 60), 2),
+        ([Rate(3, per=timedelta(minutes=1)), Limit(4)], 3),
+    ],
+    ids=repr,
+)
+def test_a_limit_is_a_number_or_some_limits(env, limit, most):
+    env.start(mapped_by(limit).s(5))
+    assert len(ran) == most
+
+
+def mapped_by(limit):
+    @durable.orchestrator(name=f"limited.by {limit!r}")
+    async def by_limit(ctx, count):
+        return await ctx.map(unlimited, list(range(count)), limit=limit)
+
+    return by_limit
+
+
+@durable.orchestrator(name="limited.both", limit=Limit(2, name="crm"))
+async def both(ctx, what, task):
+    return await ctx.call(ctx_signature(task, what), limit=[crm, Limit(9)])
+
+
+def test_limits_of_task_and_call_hold_together_beside_the_orchestrators(env):
+    for what, task in enumerate(["limited.charge", "limited.open", "limited.charge"]):
+        env.start(both.s(what, task))
+    assert ran == [0, 1]
+    assert use_of("crm") == (2, 2, 0) and use_of("limited.both") == (2, 2, 1)
+    finish(env)
+    assert ran == [0, 1, 2]

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 from celery import Celery
+from click.testing import CliRunner
 
 from celery_durable import ConfigurationError, Durable, RuntimeStatus
+from celery_durable.cli import durable as group
 from celery_durable.testing import durable_environment
 
 NAME = "ramps.flow"
@@ -128,3 +132,45 @@ def test_a_process_without_the_code_leaves_the_choice_to_the_worker(env):
     durable.ramp(NAME, "2")
     env.advance(minutes=1)
     assert run.refresh().version == "2"
+
+
+def test_schedules_delay_and_restart_go_by_the_ramp_and_a_fork_keeps_its_version(env):
+    durable = env.durable
+    flow = durable.app.tasks[NAME]
+    durable.ramp(flow, "1")
+    durable.schedule("each-minute", flow.s(2), cron="* * * * *")
+    env.advance(minutes=1)
+    delayed = flow.delay(2)
+    env.run_until_idle()
+    found = durable.find(name=NAME).items
+    assert len(found) == 2 and {run.version for run in found} == {"1"}
+    durable.ramp(flow, "2")
+    restarted = durable.get(delayed.id).restart()
+    env.run_until_idle()
+    assert restarted.refresh().version == "2"
+    waits = env.start(flow.s(), version="3")
+    again = waits.fork(at=1)
+    assert again.version == "3"
+
+
+def test_a_name_has_one_ramp(env):
+    durable = env.durable
+    for version, share in (("1", 1), ("2", 0.5)):
+        durable.ramp(NAME, version, share=share)
+    uses = {use.version: use.share for use in durable.versions() if use.name == NAME}
+    assert uses == {"1": 0, "2": 0.5, "3": 0.5}
+    durable.ramp(NAME, None)
+    assert [use.version for use in durable.versions() if use.name == NAME and use.share] == ["3"]
+
+
+def test_commands_set_and_show_ramps(env):
+    def command(*args):
+        found = CliRunner().invoke(group, args, obj=SimpleNamespace(app=env.durable.app))
+        return found.exit_code, found.output
+
+    assert command("ramp", NAME, "1", "--share", "0.1") == (0, "")
+    assert '"share": 0.1' in command("orchestrators")[1]
+    for wrong in (("9",), ("1", "--share", "2"), (), ("1", "--remove")):
+        assert command("ramp", NAME, *wrong)[0] != 0
+    assert command("ramp", NAME, "--remove") == (0, "")
+    assert '"share": 0.1' not in command("orchestrators")[1]

@@ -12,6 +12,7 @@ from celery import Celery
 from pydantic import BaseModel
 
 from celery_durable import Durable, DurableError, Limit, PayloadError, RetryPolicy
+from celery_durable.core.canvas_options import CanvasOptions
 from celery_durable.testing import durable_environment
 
 app = Celery("replayed", set_as_current=False)
@@ -143,3 +144,13 @@ def test_a_context_that_cannot_be_restored_is_one_problem_of_many(env, monkeypat
         Tenant, "restore", lambda self, value, old=Tenant.restore: old(self, "gone")
     )
     assert {each.instance_id for each in durable.verify(live=True).problems} == {good.id, run.id}
+
+
+@pytest.mark.parametrize("text", ["gASVCg==", "[1]", '"context"', "{"])
+def test_options_that_cannot_be_told_apart_are_exported_as_they_are(text):
+    assert CanvasOptions.of_replay(text) == text
+
+
+@pytest.mark.parametrize("text", [None, "", "{}", '{"finish": {"link": []}}'])
+def test_options_that_say_nothing_to_the_code_are_not_exported(text):
+    assert CanvasOptions.of_replay(text) is None
