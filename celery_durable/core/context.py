@@ -26,7 +26,7 @@ from .saga import Saga
 from .tags import tag_changes
 from .times import EPOCH
 
-__all__ = ["OrchestrationContext"]
+__all__ = ["OrchestrationContext", "reseed"]
 
 T = TypeVar("T")
 
@@ -303,3 +303,8 @@ class OrchestrationContext(KindsContext):
 
 
 _UNDO_RETRY = RetryPolicy(first_interval=1, max_attempts=10, backoff=2.0, max_interval=300)
+
+
+def reseed(context: OrchestrationContext, seed: str) -> None:
+    """Let ``random`` and ``uuid4`` of a context begin from another seed."""
+    context._reseed(seed)

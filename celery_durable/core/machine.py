@@ -26,6 +26,7 @@ from typing import Any, Final, TypeVar
 
 from . import determinism
 from .commands import Command
+from .context import reseed
 from .decision import Decision
 from .driver import run_orchestrator
 from .guard import running_orchestrator
@@ -152,7 +153,7 @@ class Machine:
     def reseed(self, seed: str) -> None:
         """Take over the random numbers of another execution, or its own ones after that."""
         self.seed = seed
-        self._context._reseed(seed)
+        reseed(self._context, seed)
 
     def begin(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> ReplayTask:
         """Begin to run the orchestrator.

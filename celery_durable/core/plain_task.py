@@ -16,6 +16,7 @@ from .._errors import ActivityError, ActivityTimeout, ConfigurationError
 from .endings import Withdrawn
 from .kinds.call import CallOptions
 from .kinds.calling import leaf
+from .kinds.kind import host_of
 from .retry import Interval, RetryPolicy, in_microseconds
 
 __all__ = [
@@ -103,7 +104,7 @@ async def run_plain_task(ctx: Any, /, *args: Any, **kwargs: Any) -> Any:
     """Run one activity and return its result; one that says by ``Ignore`` that it has none ends as
     canceled.
     """
-    host = ctx._host
+    host = host_of(ctx)
     chosen = TaskOptions.of_kept(host.info.task)
     signature = {"task": ctx.name, "args": args, "kwargs": kwargs, "options": dict(chosen.options)}
     options = CallOptions(

@@ -19,7 +19,8 @@ from .._errors import ActivityTimeout, CompensationFailed, OrchestrationFailed
 from .endings import is_own
 from .kinds import KindsContext
 from .kinds.call_keywords import CallKeywords, Signature
-from .kinds.calling import result_as
+from .kinds.calling import call_logged, result_as
+from .kinds.kind import host_of
 from .retry import RetryPolicy
 from .typed import Annotation, SignatureOf
 
@@ -91,7 +92,7 @@ class Saga:
     """
 
     def __init__(self, context: KindsContext, *, parallel: bool, retry: RetryPolicy | None) -> None:
-        self._context = context
+        self._context, self._host = context, host_of(context)
         self._parallel = parallel
         self._retry = retry
         self._entries: list[_Entry] = []
@@ -160,8 +161,8 @@ class Saga:
             ...     await saga.call(reserve.s(order), undo=release.s(order), timeout=60)
         """
         commands: list[int] = []
-        call = self._context._call_logged(signature, commands, **options)
-        result = result_as(self._context._host, call, type, signature)
+        call = call_logged(self._context, signature, commands, **options)
+        result = result_as(self._host, call, type, signature)
         if undo is not None:
             self._entries.append(_Entry(undo, call, commands, result))
         return result
@@ -188,14 +189,12 @@ class Saga:
             >>> await saga.call(reserve.s(order), undo=release.s(order))
             >>> await saga.compensate()
         """
-        return self._context._host.loop.create_task(self._compensate(None))
+        return self._host.loop.create_task(self._compensate(None))
 
     async def _compensate(self, cause: BaseException | None) -> None:
         entries, self._entries = [entry for entry in reversed(self._entries) if entry.is_due], []
         failures: list[tuple[str, BaseException]] = []
-        self._context._host.undone.update(
-            command for entry in entries for command in entry.commands
-        )
+        self._host.undone.update(command for entry in entries for command in entry.commands)
 
         async def undo(entry: _Entry) -> None:
             name = "an undo"
@@ -217,7 +216,7 @@ class Saga:
             raise CompensationFailed(
                 f"{len(failures)} of {len(entries)} undos failed{why}: {told}. The others have run;"
                 " what is left is for people",
-                instance_id=self._context._host.info.instance_id,
+                instance_id=self._host.info.instance_id,
                 undos=[name for name, _ in failures],
                 errors=[f"{type(error).__name__}: {error}" for _, error in failures],
             )
@@ -225,7 +224,7 @@ class Saga:
     # -- the block ---------------------------------------------------------------------------------
 
     async def __aenter__(self) -> Saga:
-        self._context._host.open_blocks += 1
+        self._host.open_blocks += 1
         return self
 
     async def __aexit__(
@@ -234,10 +233,10 @@ class Saga:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._context._host.open_blocks -= 1
+        self._host.open_blocks -= 1
         if error is None or not is_own(error):
             return
-        cleaning = self._context._host.loop.create_task(self._compensate(error))
+        cleaning = self._host.loop.create_task(self._compensate(error))
         with _shielded_from_anyio():
             while not cleaning.done():
                 try:

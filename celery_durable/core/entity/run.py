@@ -13,6 +13,7 @@ from typing import Any
 from ..._errors import DurableError
 from ..entity_names import MESSAGE
 from ..kinds import Aside, KindsContext, Lifecycle, SendEvent
+from ..kinds.kind import host_of
 from ..names import parts_of_id
 from .declaration import Declaration
 from .state import Entity
@@ -26,7 +27,7 @@ def run_by(declaration: Declaration) -> Callable[..., Any]:
     """Return the orchestrator of the entities of a class."""
 
     async def run_entity(ctx: KindsContext, saved: Any = None) -> None:
-        host = ctx._host
+        host = host_of(ctx)
         info = host.info
         parts = parts_of_id(info.instance_id)
         if parts is None or parts[0] != declaration.name:

@@ -23,7 +23,7 @@ from .child import ChildCall
 from .kind import ContextPart
 from .typed_payload import TypedPayloads, as_type
 
-__all__ = ["CallContext", "call", "leaf", "result_as", "window"]
+__all__ = ["CallContext", "call", "call_logged", "leaf", "result_as", "window"]
 
 R = TypeVar("R")
 T = TypeVar("T")
@@ -367,6 +367,13 @@ def _optional_count(value: int | None, what: str) -> int | None:
     if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
         raise ValueError(f"{what} must be a whole number of at least 1, not {value!r}")
     return value
+
+
+def call_logged(
+    context: CallContext, signature: Mapping[str, Any], command_log: list[int], **options: Any
+) -> asyncio.Future[Any]:
+    """Do the same as ``ctx.call``, and note in ``command_log`` which commands it takes."""
+    return context._call_logged(signature, command_log, **options)
 
 
 def _call_options(

@@ -15,7 +15,7 @@ from ..commands import Command
 from ..history import Event
 from ..ports import Host
 
-__all__ = ["ContextPart", "Kind", "Registry", "Reissue", "failure_of"]
+__all__ = ["ContextPart", "Kind", "Registry", "Reissue", "failure_of", "host_of"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +95,11 @@ class ContextPart:
     """What a kind adds to ``ctx``; its methods go under ``in_turn``."""
 
     _host: Host
+
+
+def host_of(context: ContextPart) -> Host:
+    """Return what a context works on; it is no business of the code that has the context."""
+    return context._host
 
 
 class Registry:
