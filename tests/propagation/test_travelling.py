@@ -74,6 +74,17 @@ def test_turns_activities_retries_and_children_have_it(durable_env: DurableEnv) 
     assert dict(kid.context) == ALL
 
 
+def test_a_query_is_answered_under_it(durable_env: DurableEnv) -> None:
+    run = begin(app_.parent.s())
+    token = app_.locale.set("fr")
+    assert run.query("tongue") == "de"
+    assert app_.locale.get() == "fr"
+    app_.locale.reset(token)
+    durable_env.advance(hours=1)
+    assert run.refresh().runtime_status is RuntimeStatus.COMPLETED
+    assert run.query("tongue") == "de"
+
+
 def test_operations_of_entities_run_under_their_callers(durable_env: DurableEnv) -> None:
     run = begin(app_.visits.s())
     durable_env.advance(minutes=1)

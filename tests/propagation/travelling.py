@@ -160,6 +160,11 @@ async def parent(ctx):
     return [first, called, retried, own, below, locale.get()]
 
 
+@parent.query
+def tongue(state):
+    return locale.get()
+
+
 @durable.orchestrator
 async def waits(ctx, rounds=1):
     await ctx.wait_event("go")

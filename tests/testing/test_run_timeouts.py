@@ -152,6 +152,27 @@ def test_one_that_is_suspended_is_timed_out_when_it_continues(env):
     assert isinstance(run.refresh().failure, OrchestrationTimeout)
 
 
+def test_one_that_is_held_by_a_pause_is_timed_out_when_it_goes_on(env):
+    run = env.start(declared.s())
+    durable.pause(orchestrator="timed.declared")
+    env.advance(2 * HOUR)
+    assert run.refresh().runtime_status is RuntimeStatus.RUNNING
+    durable.unpause(orchestrator="timed.declared")
+    env.run_until_idle()
+    assert run.refresh().runtime_status is RuntimeStatus.FAILED
+    assert isinstance(run.failure, OrchestrationTimeout)
+
+
+def test_a_plain_task_is_timed_out_alike(env):
+    durable.pause(task="timed.work")
+    run = env.start(work.s("late"), timeout=HOUR)
+    assert abs(run.deadline - env.now - HOUR) < timedelta(seconds=1)
+    failure_after(env, run, HOUR + timedelta(seconds=1))
+    durable.unpause(task="timed.work")
+    env.run_until_idle()
+    assert not env.calls(work)
+
+
 def test_killed_workers_change_nothing(env):
     def scenario(env: DurableEnv):
         run = env.start(declared.s(), instance_id="k")
