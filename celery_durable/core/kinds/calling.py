@@ -10,7 +10,6 @@ from typing import Any, Literal, TypeVar, Unpack, overload
 from ..canvas import chunks_of, members_of, parts_of, steps_of, with_first
 from ..futures import AllFuture, MapFuture
 from ..guard import in_turn
-from ..limits import read_limits
 from ..options import REFUSED_BY_ACTIVITIES, refuse
 from ..ports import Host
 from ..retry import Interval, RetryPolicy, in_microseconds
@@ -18,7 +17,7 @@ from ..times import as_microseconds
 from ..typed import Annotation, MakesSignature, SignatureOf
 from .activity import ActivityCall
 from .call import Call, CallOptions, Calls
-from .call_keywords import CallKeywords, ItemKeywords, Limits, Signature
+from .call_keywords import CallKeywords, ItemKeywords, Limits, Signature, call_options
 from .child import ChildCall
 from .kind import ContextPart
 from .typed_payload import TypedPayloads, as_type
@@ -242,7 +241,7 @@ class CallContext(ContextPart):
             >>> policy = RetryPolicy(max_attempts=5)
             >>> receipt = await ctx.call(charge.s(order), retry=policy, timeout=60)
         """
-        options = _call_options(
+        options = call_options(
             retry=retry,
             timeout=timeout,
             start_timeout=start_timeout,
@@ -259,7 +258,7 @@ class CallContext(ContextPart):
     ) -> asyncio.Future[Any]:
         """Do the same as ``call``, and note in ``command_log`` which commands it takes."""
         return call(
-            self._host, signature, replace(_call_options(**options), command_log=command_log)
+            self._host, signature, replace(call_options(**options), command_log=command_log)
         )
 
     @overload
@@ -332,7 +331,7 @@ class CallContext(ContextPart):
         """
         values = list(items)
         tolerated = _tolerated(tolerate, len(values))
-        options = _call_options(
+        options = call_options(
             retry=retry,
             timeout=timeout,
             start_timeout=start_timeout,
@@ -374,34 +373,3 @@ def call_logged(
 ) -> asyncio.Future[Any]:
     """Do the same as ``ctx.call``, and note in ``command_log`` which commands it takes."""
     return context._call_logged(signature, command_log, **options)
-
-
-def _call_options(
-    *,
-    retry: RetryPolicy | None = None,
-    timeout: Interval | None = None,
-    start_timeout: Interval | None = None,
-    heartbeat_timeout: Interval | None = None,
-    on_exhausted: str = "raise",
-    label: str | None = None,
-    limit: Limits = None,
-) -> CallOptions:
-    if on_exhausted not in ("raise", "suspend"):
-        raise ValueError(f"on_exhausted must be 'raise' or 'suspend', not {on_exhausted!r}")
-    if retry is not None and not isinstance(retry, RetryPolicy):
-        raise TypeError(f"retry must be a RetryPolicy, not {type(retry).__name__}")
-    if label is not None and not isinstance(label, str):
-        raise TypeError(f"label must be a string, not {type(label).__name__}")
-    return CallOptions(
-        retry=retry,
-        timeout=_optional(timeout, "timeout"),
-        start_timeout=_optional(start_timeout, "start_timeout"),
-        heartbeat_timeout=_optional(heartbeat_timeout, "heartbeat_timeout"),
-        suspend_on_exhausted=on_exhausted == "suspend",
-        label=label,
-        limits=read_limits(limit, "limit="),
-    )
-
-
-def _optional(interval: Interval | None, what: str) -> int | None:
-    return None if interval is None else in_microseconds(interval, what)
