@@ -437,6 +437,7 @@ class TestPanels(FlowerCase):
         page = self.page_of("p")
         offered = unescape(re.search(r'<option value="([^"]+)">go, of its', page)[1])  # type: ignore[index]
         assert "go, of its sub-orchestration p/child" in text_of(page)
+        assert "there p/child waits for event 'go'" in text_of(page)
         answer = self.act("p", "raise_event", event="", awaited=offered, data='"x"')
         assert (answer.code, self.status("p/child"), self.status("p")) == (
             303, "COMPLETED", "COMPLETED",
