@@ -19,6 +19,7 @@ from celery.exceptions import Ignore, Reject, Retry
 
 from ..core.entity import ORCHESTRATORS, RESERVED
 from ..core.history import Event, EventKind
+from ..core.kinds import KINDS, Activities, Children
 from ..core.status import RuntimeStatus
 from ..engine.observers import CommitNotice, PropagatedContext
 from ..engine.records import ActivityAttemptId, InstanceRow
@@ -246,22 +247,29 @@ def _emit_orchestration(
     span.end(seen.now * 1000)
 
 
+#: Those who run what these kinds ask for emit spans themselves.
+_WITH_SPANS = (Activities, Children)
+
+
 def _emit_part(
     instance: InstanceRow, own: SpanContext, event: Event, asked: PendingCall | None, now: int
 ) -> None:
     if event.kind is EventKind.EVENT_RAISED:
         _emit_event(instance, own, event, now)
-    elif event.kind is EventKind.TIMER_FIRED and asked is not None:
-        _emit_timer(instance, own, event, asked)
     elif event.kind is EventKind.ACTIVITY_FAILED and asked is not None:
         _emit_unseen_failure(instance, own, event, asked)
+    elif asked is not None and KINDS.inputs[event.kind] not in _WITH_SPANS:
+        _emit_wait(instance, own, event, asked)
 
 
-def _emit_timer(instance: InstanceRow, own: SpanContext, event: Event, asked: PendingCall) -> None:
+def _emit_wait(instance: InstanceRow, own: SpanContext, event: Event, asked: PendingCall) -> None:
+    """Emit how long something was waited for that nothing else emits: a timer, or what a kind of
+    command from outside asks for.
+    """
     _child(
         instance,
         own,
-        f"orchestration:{instance.name}:timer",
+        f"orchestration:{instance.name}:{KINDS.inputs[event.kind].name}",
         SpanKind.INTERNAL,
         asked.at,
         event.at,

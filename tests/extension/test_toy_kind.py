@@ -18,6 +18,7 @@ from celery_durable.http import BearerTokens, Token, application
 from celery_durable.timeline import timeline_of
 from tests.django.admin.conftest import Site, migrated, site, store  # noqa: F401  fixtures
 from tests.http.client import Client
+from tests.telemetry.conftest import Spans, provider, spans, traced  # noqa: F401  fixtures
 
 from .toy_kind import ANSWERED, ANSWERS, plugged_in
 
@@ -174,6 +175,14 @@ def test_http_gives_its_events(durable: Any) -> None:
     assert (asked["EventType"], asked["Name"]) == ("OracleAsked", "when?")
     assert (answered["Name"], answered["Result"]) == ("when?", "soon")
     assert answered["ScheduledTime"] == asked["Timestamp"]
+
+
+def test_a_trace_has_a_span_of_each_wait(traced: Any, spans: Spans) -> None:  # noqa: F811
+    ANSWERS.update({"when?": ["soon"], "where?": ["here"]})
+    traced.durable.orchestrator(two_questions, name="toy.traced")
+    run = traced.durable.start(traced.tasks["toy.traced"].s(), instance_id="a")
+    assert run.wait(timeout=60) == ["soon", "here"]
+    assert len(spans.named("orchestration:toy.traced:oracle")) == 2
 
 
 def test_the_page_of_the_admin_shows_it(site: Site) -> None:  # noqa: F811

@@ -370,7 +370,7 @@ def test_a_part_whose_span_fails_takes_no_other_with_it(
     def fails(*_: Any) -> None:
         raise RuntimeError("a sampler of the application's")
 
-    monkeypatch.setattr(tracing, "_emit_timer", fails)
+    monkeypatch.setattr(tracing, "_emit_wait", fails)
     monkeypatch.setattr(tracing, "_emit_event", fails)
     run = begin(app, order.s())
     run.raise_event("go")
