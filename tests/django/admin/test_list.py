@@ -256,6 +256,22 @@ def test_a_pause_says_why_and_until_when(site: Site) -> None:
     assert "It ends by itself at" in text
 
 
+def test_who_may_suspend_may_unpause_from_the_list(site: Site) -> None:
+    site.durable.pause(queue="imports", reason="stock count")
+    url, pause = site.address("instance_unpause"), {"kind": "queue", "name": "imports"}
+    site.login("view_instance")
+    page = site.get(site.address("instance_changelist"))
+    assert "stock count" in page.text and "Unpause" not in page.text
+    assert site.client.post(url, pause).status_code == 403
+    site.login("view_instance", "suspend_instance")
+    page = site.get(site.address("instance_changelist"))
+    assert page.find("form", action=url) and "Unpause" in page.text
+    assert site.client.get(url).status_code == 405 and len(site.durable.pauses()) == 1
+    assert site.client.post(url, {"kind": "what", "name": "imports"}).status_code == 400
+    assert [site.client.post(url, pause).status_code for _ in range(2)] == [302, 302]
+    assert site.durable.pauses() == []
+
+
 def test_the_list_has_numbers_by_status_tags_and_custom_statuses(site: Site) -> None:
     from tests.django.project.orders import tasks
 
