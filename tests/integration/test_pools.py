@@ -44,3 +44,14 @@ def test_the_time_out_of_the_store_works_also_where_celery_has_no_time_limits(st
     )
     assert stage.finish(run)["raised"] == "ActivityTimeout"
     stage.wait_for_run("saw cancel", "key", True)
+
+
+def test_async_tasks_share_the_loop_of_their_process_and_are_cancelled_at_their_await(stage):
+    waits = stage.testapp.waits_async
+    found = [run.get(timeout=300) for run in [waits.delay("short", 0.1) for _ in range(8)]]
+    assert all(is_own for is_own, _, _ in found)
+    assert len({(pid, loop) for _, pid, loop in found}) == len({pid for _, pid, _ in found})
+    run = stage.start(waits.s("long", 600))
+    stage.wait_for_run("waits", "long")
+    run.terminate()
+    stage.wait_for_run("cancelled at its await", "long", timeout=60)

@@ -350,6 +350,19 @@ def watch_for_cancel(key):
     note("saw cancel", key, durable_context().cancelled)
 
 
+@app.task(bind=True, durable=True)
+async def waits_async(self, key, seconds):
+    note("waits", key)
+    try:
+        await asyncio.sleep(seconds)
+    except asyncio.CancelledError:
+        note("cancelled at its await", key)
+        raise
+    context = durable_context()
+    loop = id(asyncio.get_running_loop())
+    return [context.instance_id == self.request.parent_id, os.getpid(), loop]
+
+
 @app.task
 def context_fields():
     context = durable_context()
