@@ -7,9 +7,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Generator, Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import Any, Concatenate, Generic, ParamSpec, Protocol, TypedDict, TypeVar, overload
-
-from sqlalchemy.orm import Session
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Concatenate,
+    Generic,
+    ParamSpec,
+    Protocol,
+    TypedDict,
+    TypeVar,
+    overload,
+)
 
 from ..core.context import OrchestrationContext
 from ..core.limits import Debounce, Limit, Rate
@@ -18,6 +26,9 @@ from ..core.status import RuntimeStatus
 from ..core.typed import TypedSignature
 from ..engine.start import IfExists
 from ..handles.orchestration import Orchestration
+
+if TYPE_CHECKING:  # who only declares imports no database
+    from sqlalchemy.orm import Session
 
 __all__ = [
     "BulkFilters",
