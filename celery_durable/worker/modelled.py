@@ -55,11 +55,20 @@ def _types_of(codec: Codec, task: Any) -> SignatureTypes | None:
     wrapper = _wrapper_of(task)
     if wrapper is None:
         return None
-    told = inspect.getclosurevars(wrapper).nonlocals.get("dump_kwargs") or {}
-    if told.keys() - {"mode"}:  # what it dumps need not be the whole model
+    told = _closure_of(wrapper)
+    # what it dumps need not be the whole model, and what validates may need its context
+    if (told.get("dump_kwargs") or {}).keys() - {"mode"} or told.get("context"):
         return None
     is_bound = not isinstance(inspect.getattr_static(type(task), "run", None), staticmethod)
     return codec.types_of(inspect.unwrap(wrapper), is_static=not is_bound)
+
+
+def _closure_of(wrapper: Callable[..., Any]) -> dict[str, Any]:
+    """Return what the options of a task with models have become, by Celery's own names."""
+    told = dict(inspect.getclosurevars(wrapper).nonlocals)
+    if inspect.isfunction(validate := told.get("validate_argument")):  # as of Celery 5.7
+        told.update(inspect.getclosurevars(validate).nonlocals)
+    return told
 
 
 def _wrapper_of(task: Any) -> Callable[..., Any] | None:

@@ -12,7 +12,7 @@ from uuid import UUID
 
 import pytest
 from celery import Celery
-from pydantic import BaseModel, ConfigDict, computed_field
+from pydantic import BaseModel, ConfigDict, ValidationInfo, computed_field, field_validator
 
 from celery_durable import Durable, PayloadError, RetryPolicy, RuntimeStatus
 from celery_durable.testing import durable_environment
@@ -271,6 +271,21 @@ def partly(item: Item) -> Receipt:
     return Receipt(item=item)
 
 
+class Known(BaseModel):
+    sku: str
+
+    @field_validator("sku")
+    @classmethod
+    def known(cls, sku: str, info: ValidationInfo) -> str:
+        assert sku in info.context["known"]
+        return sku
+
+
+@app.task(name="typed.in_context", pydantic=True, pydantic_context={"known": ["tea"]})
+def in_context(item: Known) -> Known:
+    return item
+
+
 @durable.orchestrator(name="typed.calls")
 async def calls(ctx, item: Item):
     policy = RetryPolicy(max_attempts=3, first_interval=1)
@@ -297,6 +312,7 @@ def test_a_start_of_a_task_with_models_refuses_what_does_not_fit(env):
             durable.start(odd)
     assert durable.count() == 0
     assert env.run(models.s(ITEM, also=None))["doubled"] == "19.80"
+    assert env.run(in_context.s({"sku": "tea"})) == {"sku": "tea"}
     env.replace(wrong, returns="a stand-in may return anything")
     assert env.run(wrong.s(ITEM)) == "a stand-in may return anything"
 
