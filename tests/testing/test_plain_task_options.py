@@ -115,7 +115,7 @@ def test_its_queue_is_that_of_the_attempt(env: DurableEnv) -> None:
     assert [call.queue for call in env.calls(add)] == ["other"]
 
 
-def test_own_retries_are_counted_anew_in_each_attempt(env: DurableEnv) -> None:
+def test_own_retries_are_counted_again_in_each_attempt(env: DurableEnv) -> None:
     run = stubborn.delay()
     env.advance(hours=1)
     assert ran == [(attempt, retry) for attempt in (1, 2, 3) for retry in (0, 1)]

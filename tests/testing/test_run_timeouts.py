@@ -152,7 +152,7 @@ def test_one_that_is_suspended_is_timed_out_when_it_continues(env):
     assert isinstance(run.refresh().failure, OrchestrationTimeout)
 
 
-def test_one_that_is_held_by_a_pause_is_timed_out_when_it_goes_on(env):
+def test_one_that_is_held_by_a_pause_is_timed_out_when_it_continues(env):
     run = env.start(declared.s())
     durable.pause(orchestrator="timed.declared")
     env.advance(2 * HOUR)
