@@ -153,3 +153,15 @@ def test_starting_needs_the_permission(site: Site) -> None:
     start(site, task=FULFIL, args='["x"]', instance_id="order-1")
     assert site.status("order-1") == "COMPLETED"
     assert site.client.get("/admin/").status_code == 200
+
+
+def test_a_module_that_cannot_be_imported_takes_no_form_away(
+    site: Site, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def broken() -> None:
+        raise ImportError("no module named gone")
+
+    monkeypatch.setattr(site.durable.app.loader, "import_default_modules", broken)
+    page = site.get(site.address("instance_add"))
+    assert FULFIL in [each["value"] for each in page.find("option")]
+    assert "one module cannot be imported" in caplog.text

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import logging
 import re
 from collections.abc import Sequence
 from typing import Any
@@ -17,6 +18,7 @@ from .inputs import LINE, JsonField
 
 __all__ = ["TASKS", "WhatForm", "field_of_arguments", "known_tasks"]
 
+log: logging.Logger = logging.getLogger("celery_durable.admin")
 #: The id of the list that the field of the name offers.
 TASKS = "durable-tasks"
 _QUOTED = re.compile(r"'([^']+)'")
@@ -25,9 +27,13 @@ _QUOTED = re.compile(r"'([^']+)'")
 def known_tasks(durable: Durable) -> list[tuple[str, bool]]:
     """Return what this process can start: names, and whether each is an orchestrator; those first.
 
-    The modules of tasks are imported as a worker would, so that all of the project are there.
+    The modules of tasks are imported as a worker would, so that all of the project are there; one
+    that cannot be is told in the log, and takes no page away.
     """
-    durable.app.loader.import_default_modules()
+    try:
+        durable.app.loader.import_default_modules()
+    except Exception:
+        log.warning("not all tasks are offered: one module cannot be imported", exc_info=True)
     registry = durable.registry
     names = [name for name in durable.app.tasks if not name.startswith(("celery.", RESERVED))]
     return sorted(
