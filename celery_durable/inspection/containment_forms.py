@@ -242,7 +242,8 @@ def _simple(said: Mapping[str, Any], schema: Mapping[str, Any]) -> list[Form]:
     wanted = [types] if isinstance(types, str) else types
     if "const" in said or "enum" in said:
         values = [said["const"]] if "const" in said else said["enum"]
-        if said.keys() - {"type", "const", "enum"} or ("const" in said and "enum" in said):
+        is_both = "const" in said and said.get("enum", values) != values
+        if said.keys() - {"type", "const", "enum"} or is_both:
             raise Undecided("a list of values beside other keywords")
         return [Form(None, {}, tuple(v for v in values if wanted is None or is_of(v, wanted)))]
     if wanted is None:

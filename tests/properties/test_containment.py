@@ -247,6 +247,37 @@ def test_what_is_compatible_refuses_nothing_that_was_accepted(data: st.DataObjec
             assert _is_valid(new, value), json.dumps([old, new, value])
 
 
+#: Every value of which the limits of one level can tell something.
+GRID: list[Any] = [
+    *SCALARS,
+    *([1] * length for length in range(4)),
+    *([1, "x", None][:length] for length in range(4)),
+    *(dict.fromkeys(names, value) for names in ("", "a", "b", "ab", "abc") for value in (1, "x")),
+]
+_shallow = _leaf | _object(_leaf) | _array(_leaf)
+
+
+@st.composite
+def _shallow_pairs(draw: st.DrawFn) -> tuple[Any, Any]:
+    old = draw(_shallow)
+    if draw(st.integers(0, 2)) == 0:
+        return old, draw(_shallow)
+    new = copy.deepcopy(old)
+    _edit(draw, new)
+    return old, new
+
+
+@settings(max_examples=1000, deadline=None)
+@given(_shallow_pairs())
+def test_limits_that_are_said_to_be_wider_are(pair: tuple[Any, Any]) -> None:
+    old, new = pair
+    if not reasons_against(old, new):
+        closed = _closed(old)
+        for value in GRID:
+            if _is_valid(closed, value) and _is_valid(old, value):
+                assert _is_valid(new, value), json.dumps([old, new, value])
+
+
 @settings(max_examples=150, deadline=None)
 @given(_documents)
 def test_a_schema_takes_what_it_gives(document: Any) -> None:

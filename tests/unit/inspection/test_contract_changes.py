@@ -234,6 +234,13 @@ def test_what_cannot_be_decided_is_a_break() -> None:
     assert told(old, new) == ["BREAKS: sale input.order: could not be compared: the keyword not"]
 
 
+def test_a_constant_may_be_a_list_of_one_as_well() -> None:
+    """So old releases of pydantic describe it."""
+    old, new = document(taking(Literal["a"])), document(taking(Literal["a", "b"]))
+    old["input"]["properties"]["order"] = {"type": "string", "const": "a", "enum": ["a"]}
+    assert told(old, new) == ['note: sale input.order: takes "b" too']
+
+
 # -- the command -----------------------------------------------------------------------------------
 
 
