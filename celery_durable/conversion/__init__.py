@@ -16,6 +16,7 @@ from .adapters import Adapter, Decoder, fitting, understood
 from .annotations import hints_of, is_looked_at
 from .converters import Converter, Converters
 from .encoder import Encoder
+from .schemas import is_closed_model
 from .signatures import AttributeTypes, SignatureTypes, returned_by
 
 __all__ = [
@@ -28,6 +29,7 @@ __all__ = [
     "SignatureTypes",
     "fitting",
     "hints_of",
+    "is_closed_model",
     "is_looked_at",
     "returned_by",
     "understood",

@@ -18,7 +18,7 @@ from uuid import UUID
 from .converters import Converter, Converters
 from .versions_of_pydantic import release
 
-__all__ = ["Reshaper", "decoding"]
+__all__ = ["Reshaper", "decoding", "is_closed_model"]
 
 Node = dict[str, Any]
 #: What is no part of the tree.
@@ -83,7 +83,7 @@ class Reshaper:
         if self._writes and _is_secret(node):
             return {**node, "serialization": _function_plain(_refuse_secret)}
         if kind == "model":
-            is_closed = _is_closed(node)
+            is_closed = is_closed_model(node)
         found = self._descended(node, is_key, is_closed)
         if self._writes:
             return self._for_writing(node, found, is_closed)
@@ -217,7 +217,7 @@ def _secret_of(node: Node) -> type | None:
     return made if isinstance(made, type) else Secret
 
 
-def _is_closed(model: Node) -> bool:
+def is_closed_model(model: Node) -> bool:
     """Tell whether a model refuses, or keeps, what it does not know: a computed value too."""
     settings = {**model.get("config", {}), **_fields_node(model)}
     extra = settings.get("extra_behavior") or settings.get("extra_fields_behavior")

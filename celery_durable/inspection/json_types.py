@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-from ..conversion import Converters, Encoder, understood
+from ..conversion import Converters, Encoder, is_closed_model, understood
 from ..errors import ConfigurationError
 from ..versions import demand
 
@@ -111,17 +111,30 @@ def _generator(base: type[GenerateJsonSchema], converters: Converters) -> type[A
             super().__init__(*args, **kwargs)
             #: How many models of pydantic are around what is described.
             self._depth = 0
+            #: Whether the model keeps or refuses what it does not know.
+            self._is_closed = False
 
         def generate_inner(self, schema: Any) -> Any:
             cls = schema.get("cls") if isinstance(schema, dict) else None
             if converters.of(cls) is not None:
                 return {}
-            is_model = schema.get("type") == "model"
-            self._depth += is_model
+            if schema.get("type") != "model":
+                return super().generate_inner(schema)
+            outer, self._depth, self._is_closed = (
+                (self._depth, self._is_closed),
+                self._depth + 1,
+                is_closed_model(schema),
+            )
             try:
                 return super().generate_inner(schema)
             finally:
-                self._depth -= is_model
+                self._depth, self._is_closed = outer
+
+        def model_fields_schema(self, schema: Any) -> Any:
+            """Leave out computed fields where they are not written: they could not be read."""
+            if self._is_closed:
+                schema = {**schema, "computed_fields": []}
+            return super().model_fields_schema(schema)
 
         def timedelta_schema(self, schema: Any) -> Any:
             if self._depth:

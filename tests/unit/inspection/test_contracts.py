@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import pytest
 from celery import Celery
 from click.testing import CliRunner
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field, computed_field
 
 from celery_durable import ConfigurationError, Durable
 from celery_durable.cli import durable as commands
@@ -161,6 +161,25 @@ def test_fields_have_the_names_under_which_they_are_written(app: Any) -> None:
     taken = app.durable.schema("shop.charge")["input"]["$defs"]["Receipt"]
     assert list(taken["properties"]) == ["total", "paid_in", "note"]
     assert taken["required"] == ["total"]
+
+
+@pytest.mark.parametrize("extra", ["ignore", "forbid"])
+def test_computed_fields_are_there_where_they_are_written(app: Any, extra: Any) -> None:
+    class Sum(BaseModel):
+        model_config = ConfigDict(extra=extra)
+        amount: int
+
+        @computed_field
+        def twice(self) -> int:
+            return 2 * self.amount
+
+    def sale(ctx: Any) -> None: ...
+
+    sale.__annotations__ = {"return": Sum}
+    app.durable.orchestrator(sale, name="shop.sum", shared=False)
+    found = app.durable.schema("shop.sum")["result"]["$defs"]["Sum"]
+    written = json.loads(Encoder().encode(Sum(amount=1)))
+    assert found["required"] == list(found["properties"]) == list(written)
 
 
 def test_unknown_names_and_types_that_cannot_be_described(app: Any) -> None:
