@@ -95,7 +95,9 @@ def _sizes(form: Form) -> tuple[int, int | None]:
     least, most = keywords.get(_LEAST[type_], 0), keywords.get(_MOST[type_])
     if type_ == "object":
         least = max(least, len(set(keywords.get("required", []))))
-        is_closed = "properties" in keywords and not keywords.get("additionalProperties", False)
+        is_closed = (
+            "properties" in keywords and keywords.get("additionalProperties", False) is False
+        )
         declared = len(keywords["properties"]) if is_closed else None
         most = min((each for each in (most, declared) if each is not None), default=None)
     elif type_ == "array" and keywords.get("items") is False:

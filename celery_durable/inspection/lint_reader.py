@@ -115,9 +115,12 @@ class Reader(ast.NodeVisitor):
         for each in (*node.args, *(keyword.value for keyword in node.keywords)):
             if isinstance(each, (ast.GeneratorExp, ast.ListComp)):
                 self._visit_parts(each.generators, each.elt)
-            elif not (
-                isinstance(each, ast.Call) and _is_one_of(self._names.value(each.func), _ORDERED)
+            elif isinstance(each, ast.Call) and _is_one_of(
+                target := self._names.value(each.func), _ORDERED
             ):
+                self.reached += reached_by(each, target, self._names)
+                self._visit_orderless(each)
+            else:
                 self.visit(each)
 
     def visit_Starred(self, node: ast.Starred) -> None:

@@ -9,7 +9,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import HealthCheck, assume, example, given, settings
 from hypothesis import strategies as st
 
 from celery_durable.inspection.containment import reasons_against
@@ -134,6 +134,9 @@ def _edit(draw: st.DrawFn, document: Any) -> None:
     if limits and draw(st.booleans()):
         name = draw(st.sampled_from(limits))
         place[name] = max(place[name] + draw(st.sampled_from([-1, 1])), LIMITS[name])
+        return
+    if place.get("type") in ("integer", "number") and draw(st.booleans()):
+        place["type"] = "number" if place["type"] == "integer" else "integer"
         return
     match draw(st.integers(0, 4)):
         case 0:
@@ -267,7 +270,11 @@ def _shallow_pairs(draw: st.DrawFn) -> tuple[Any, Any]:
     return old, new
 
 
+_OPEN = {"type": "object", "properties": {}, "additionalProperties": {}}
+
+
 @settings(max_examples=1000, deadline=None)
+@example(({**_OPEN, "maxProperties": 1}, {**_OPEN, "maxProperties": 0}))
 @given(_shallow_pairs())
 def test_limits_that_are_said_to_be_wider_are(pair: tuple[Any, Any]) -> None:
     old, new = pair

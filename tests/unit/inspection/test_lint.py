@@ -164,6 +164,21 @@ async def good(ctx: Any, order: dict[str, Any], tags: set[str]) -> Any:
     return [now, number, stamp, other, seen, PRICES["a"], os.path.join("a", "b"), ctx.uuid4()]
 
 
+async def inside_what_has_no_order(ctx: Any, numbers: Any) -> Any:
+    first = sum(list(random.random() for _ in numbers))
+    second = len(list(map(lambda _: uuid.uuid4(), numbers)))
+    return first, second, max(map(helper_of_numbers, numbers)), sorted(list({1, 2}))
+
+
+def helper_of_numbers(number: int) -> float:
+    return number + time.time()
+
+
+def test_what_is_inside_of_what_has_no_order_is_read() -> None:
+    found = lint("shop.sum", inside_what_has_no_order)
+    assert [each.what for each in found] == ["random.random()", "uuid.uuid4()", "time.time()"]
+
+
 def test_what_does_no_harm_is_left_alone() -> None:
     assert lint("good", good) == []
 
