@@ -19,6 +19,7 @@ from celery_durable import (
     OrchestrationContext,
     Request,
     RetryPolicy,
+    durable_context,
     entity,
     orchestrator,
 )
@@ -124,6 +125,7 @@ async def right_outside() -> None:
     durable.entity("visits", "home").signal(delay=60).add(1)
     durable.suspend(status=["RUNNING", "PENDING"], tags={"shop": "oslo"}, limit=5)
     durable.raise_event_many("prices_changed", {"list": 7}, name="shop.fulfil")
+    durable_context().heartbeat({"percent": 3})
     durable.add_converter(Receipt, encode=lambda each: each.number, decode=Receipt)
 
 
@@ -203,6 +205,8 @@ async def wrong_outside(run: Orchestration[Receipt]) -> None:
     book(3)  # expect: incompatible type "int"
     book_alone()  # expect: Missing positional
     book_in_django(order=3)  # expect: incompatible type "int"
+    durable_context().instanceid  # expect: has no attribute "instanceid"
+    durable_context().heartbeat({}, 3)  # expect: Too many arguments
     RetryPolicy(attempts=3)  # expect: Unexpected keyword argument "attempts"
     RetryPolicy(max_attempts="3")  # expect: incompatible type "str"
     shared.delay(order=3)  # expect: incompatible type "int"

@@ -1,5 +1,7 @@
 """What the page on async code takes for granted."""
 
+from typing import Any
+
 import httpx
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -19,5 +21,5 @@ class Order(Base):
     id: Mapped[str] = mapped_column(primary_key=True)
 
 
-engine = sa.create_engine("sqlite://")
+engine: Any = sa.create_engine("sqlite://")  # an asynchronous one to its reader
 httpx.AsyncClient = lambda: httpx.Client  # no request is made

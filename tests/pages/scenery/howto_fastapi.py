@@ -3,6 +3,7 @@
 import os
 import sys
 from types import ModuleType
+from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -28,4 +29,4 @@ class Placed(Base):
     amount: Mapped[int]
 
 
-engine = sa.create_engine("sqlite://")
+engine: Any = sa.create_engine("sqlite://")  # an asynchronous one to its reader

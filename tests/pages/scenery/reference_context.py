@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from types import SimpleNamespace
+from typing import Any
 
 from celery_durable import durable_context
 from tests.pages.scenery.shop import app, durable
@@ -39,7 +40,7 @@ book_flight, cancel_flight, book_hotel, cancel_hotel, check_stock, ship = map(
     _task, ("book_flight", "cancel_flight", "book_hotel", "cancel_hotel", "check_stock", "ship")
 )
 bank = SimpleNamespace(charge=lambda order, by, key: {"key": f"{order['id']} by {by}"})
-charge = None  # a later block has it
+charge: Any = None  # a later block has it
 
 
 def end(env, names):
