@@ -144,15 +144,17 @@ def _edit(draw: st.DrawFn, document: Any) -> None:
             if said and len(place) > 1:
                 del place[draw(st.sampled_from(said))]
         case 1 if place.get("type") == "object":
-            place.setdefault("properties", {})[draw(st.sampled_from(NAMES))] = draw(_leaf)
+            place.setdefault("properties", {})[draw(st.sampled_from(NAMES))] = copy.deepcopy(
+                draw(_leaf)
+            )
         case 2 if place.get("type") == "object":
             place["required"] = draw(st.lists(st.sampled_from(NAMES), unique=True, max_size=2))
         case 3 if isinstance(place.get("anyOf"), list):
-            place["anyOf"].append(draw(_leaf))
+            place["anyOf"].append(copy.deepcopy(draw(_leaf)))
         case _:
             kept = {name: place[name] for name in ("$defs",) if name in place}
             place.clear()
-            place.update(draw(_leaf), **kept)
+            place.update(copy.deepcopy(draw(_leaf)), **kept)
 
 
 def _places(schema: Any) -> Any:
