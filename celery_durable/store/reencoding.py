@@ -124,7 +124,7 @@ def _again(vault: Vault, name: str, value: Any) -> Any:
     if isinstance(value, str):
         return _text_again(vault, name, value)
     data = bytes(value)
-    if data[:1] == ELSEWHERE or _is_current(vault, data):
+    if data.startswith(ELSEWHERE) or _is_current(vault, data):
         return None
     return vault.encoded(vault.decoded(data))
 
@@ -146,4 +146,5 @@ def _text_again(vault: Vault, name: str, text: str) -> str | None:
 
 def _is_current(vault: Vault, data: bytes) -> bool:
     tells = getattr(vault.codec, "is_current", None)
-    return data[:1] == ENCODED and tells is not None and bool(tells(data[1:]))
+    rest = data.removeprefix(ENCODED)
+    return rest != data and tells is not None and bool(tells(rest))

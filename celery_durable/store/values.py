@@ -28,8 +28,8 @@ __all__ = [
 T = TypeVar("T")
 #: How the bytes in a column begin that a codec has encoded, or that refer to the payload store: no
 #: text begins so.
-ENCODED, ELSEWHERE = b"\x01", b"\x02"
-_FIRST_OF_TEXT = 3
+ENCODED, ELSEWHERE = b"\x01encoded:", b"\x02elsewhere:"
+_MARKS = (ENCODED, ELSEWHERE)
 _STATUSES = {str(status): status for status in RuntimeStatus}
 
 
@@ -71,8 +71,8 @@ def text_of(data: Any) -> str | None:
     found = bytes(data)
     if isinstance(data, Elsewhere):
         return data.fetch().decode("utf-8", "replace")
-    if found and found[0] < _FIRST_OF_TEXT:
-        raise lacks("durable_codec" if found[:1] == ENCODED else "durable_payload_store")
+    if found.startswith(_MARKS):
+        raise lacks("durable_codec" if found.startswith(ENCODED) else "durable_payload_store")
     return found.decode("utf-8", "replace")
 
 

@@ -2,10 +2,10 @@
 is set.
 
 Every payload is bytes for a statement, and every bytes of a row is a payload: so all of them are
-sealed where statements are run, and opened where rows come back, whichever statement it is. The
-first byte of a value tells how it is kept: as text (none does), encoded by the codec, or in the
-payload store, of which the column has the key then. So values from before a setting was there are
-read as before. Reasons and the like, which are text, are encoded as a token within it.
+sealed where statements are run, and opened where rows come back, whichever statement it is. How a
+value begins tells how it is kept: as text, encoded by the codec, or in the payload store, of which
+the column has the key then. So values from before a setting was there are read as before. Reasons
+and the like, which are text, are encoded as a token within it.
 
 What lies in the payload store is fetched when it is decoded, not when its row is read. Each value
 belongs to one row: one that comes into another row is written again, and ``sweeping`` deletes what
@@ -35,6 +35,7 @@ __all__ = ["TEXTS", "TOKEN", "Opening", "Vault"]
 
 #: Parameters of statements that are text and may say what a payload says.
 TEXTS = frozenset({"reason", "arguments", "error"})
+_ELSEWHERE = re.compile(re.escape(ELSEWHERE) + rb"(?P<size>[0-9]{1,18}):(?P<key>[ -~]+)")
 TOKEN = re.compile(r"!encoded:([A-Za-z0-9_=-]+)!")
 _LOST = "(encoded by a durable_codec that this process does not have)"
 #: How rows are numbered where one statement writes several.
@@ -129,11 +130,11 @@ class Vault:
         return value
 
     def _opened(self, data: bytes) -> bytes:
-        if data[:1] == ENCODED and self.codec is not None:
+        if data.startswith(ENCODED) and self.codec is not None:
             return self.decoded(data)
-        if data[:1] == ELSEWHERE and self.large is not None:
-            size, _, key = data[1:].decode().partition(":")
-            return Elsewhere(data, int(size), lambda: self.fetched(key))
+        if self.large is not None and (place := _ELSEWHERE.fullmatch(data)) is not None:
+            key = place["key"].decode()
+            return Elsewhere(data, int(place["size"]), lambda: self.fetched(key))
         return data
 
     def decoded(self, data: bytes) -> bytes:
@@ -143,12 +144,12 @@ class Vault:
             ConfigurationError: the codec cannot decode them, or there is none: another process may
                 have it, or the key.
         """
-        if data[:1] != ENCODED:
+        if not data.startswith(ENCODED):
             return data
         if self.codec is None:
             raise lacks("durable_codec")
         try:
-            return self.codec.decode(data[1:])
+            return self.codec.decode(data.removeprefix(ENCODED))
         except Exception as error:
             raise ConfigurationError(
                 "durable_codec cannot decode a payload in the store, so this process does nothing"

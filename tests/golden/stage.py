@@ -103,7 +103,7 @@ class GoldenWorld(World):
         if self.vault is None:
             return found
         payloads = [bytes(each) for row in found for each in row if isinstance(each, bytes)]
-        self.unsealed += [each for each in payloads if each[:1] not in (ENCODED, ELSEWHERE)]
+        self.unsealed += [each for each in payloads if not each.startswith((ENCODED, ELSEWHERE))]
         return list(self.vault.opened_rows(found))
 
     def is_held(self) -> bool:
