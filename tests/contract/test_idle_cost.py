@@ -432,7 +432,9 @@ def test_an_idle_look_reads_a_handful_of_pages(filled: Store) -> None:
         cursor.execute("EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) " + sql, {"worker": "w"})
         (plan,) = cursor.fetchone()
     root = plan[0]["Plan"]
-    assert root["Shared Hit Blocks"] + root["Shared Read Blocks"] < 25, root
+    looks = recovery.LOOK.sql.count("(SELECT")
+    # of each index the root, at most one page below it, and a leaf
+    assert root["Shared Hit Blocks"] + root["Shared Read Blocks"] <= 3 * looks, root
 
 
 def test_what_is_lost_is_sent_again_by_a_statement_for_many(
