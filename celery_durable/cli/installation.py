@@ -142,7 +142,14 @@ def _check_clock(durable: Any) -> str:
 
 def _check_broker(durable: Any) -> str:
     with durable.app.connection_for_write() as connection:
-        connection.ensure_connection(max_retries=1, timeout=5)
+        try:
+            connection.ensure_connection(max_retries=1, timeout=5)
+        except AttributeError as error:  # kombu goes on without the client's library
+            kind = connection.transport_cls
+            raise RuntimeError(
+                f"the client library of {kind!r} seems to be missing ({error}): install"
+                f" celery[{kind}]"
+            ) from error
         return f"{connection.as_uri()} answers"
 
 

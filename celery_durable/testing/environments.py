@@ -48,7 +48,7 @@ def current_durable() -> Durable:
     durable: Durable | None = getattr(current_app, "durable", None)
     if durable is None:
         raise ConfigurationError(
-            "the current Celery app has no durable orchestrations: pass the Durable, or under"
-            " pytest let a fixture durable_app return it"
+            "the current Celery app has no durable orchestrations: import the module of your app,"
+            " pass the Durable, or under pytest let a fixture durable_app return it"
         )
     return durable

@@ -267,6 +267,7 @@ def _suspends_when_the_store_is_down() -> list[Patch]:
     assert issubclass(original, Exception)
     return [
         mock.patch.object(turn, "StoreError", Never),
+        mock.patch.object(turn, "is_passing", lambda error: False),
         mock.patch.object(Lifecycle, "suspend_for", planted),
     ]
 
