@@ -147,7 +147,8 @@ def test_values_as_they_are_written_fit(app: Any) -> None:
 def test_all_contracts(app: Any) -> None:
     found = app.durable.schema()
     assert found["format"] == 1
-    assert list(found["orchestrators"]) == ["shop.sale"]
+    # other tests may have declared some that all apps share
+    assert [name for name in found["orchestrators"] if name.startswith("shop.")] == ["shop.sale"]
     # without annotations, and not durable, it says nothing
     own = [name for name in found["tasks"] if name.startswith("shop.")]
     assert own == ["shop.charge", "shop.kept", "shop.ship"]
