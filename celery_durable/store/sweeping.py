@@ -10,10 +10,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from .._errors import StoreError
-from . import large_payloads
+from . import large_payloads, queries
 from .runner import Cursor, Runner
 from .statements import Statement
-from .values import ELSEWHERE
+from .values import reference
 
 __all__ = ["LargePayloadRows", "abandoned", "look_after_purge"]
 
@@ -40,7 +40,6 @@ IS_USED = Statement(
     " (o.message = :data OR o.details = :data)"
 )
 IS_KNOWN = Statement("SELECT 1 FROM durable_objects WHERE id = :key")
-NOW = Statement("SELECT {now}")
 DROP = Statement("DELETE FROM durable_objects WHERE id = :key")
 LOOK_SOON = Statement(
     "UPDATE durable_objects SET check_at = {now} WHERE instance = :id AND created_at <= {now} -"
@@ -85,7 +84,7 @@ class LargePayloadRows:
         """Return the key of a payload that is to be deleted, which no other worker deletes then."""
         key, instance, size, created_at, check_at, now = row
         # as it is in the column: what is passed as a parameter would be sealed
-        data = ELSEWHERE + f"{size}:{key}".encode()
+        data = reference(size, key)
         used = self.database.read(
             lambda cursor: self.database.run_unsealed(
                 cursor, IS_USED, {"id": instance, "data": data}
@@ -109,7 +108,7 @@ def abandoned(database: Runner, keys: Iterable[tuple[str, float]], age: float) -
         keys: of payloads, each with when it was written, in seconds since the epoch.
         age: only those that are older than so many seconds.
     """
-    (now,) = database.fetch_one(NOW)
+    now = queries.now(database)
     for key, written in keys:
         if written <= now / 1_000_000 - age and database.fetch_one(IS_KNOWN, key=key) is None:
             yield key

@@ -19,6 +19,7 @@ __all__ = [
     "numbers",
     "portions",
     "readable",
+    "reference",
     "status_in",
     "tags_of",
     "tags_text",
@@ -44,6 +45,11 @@ class Elsewhere(bytes):
         made = super().__new__(cls, data)
         made.size, made.fetch = size, fetch
         return made
+
+
+def reference(size: int, key: str) -> bytes:
+    """Return what a column has in the place of a payload of some bytes that lies under a key."""
+    return ELSEWHERE + f"{size}:{key}".encode()
 
 
 def status_in(text: str) -> RuntimeStatus:

@@ -29,7 +29,7 @@ from .._errors import ConfigurationError, StoreError
 from ..encryption import Codec
 from ..engine.cursor import Cursor
 from ..payload_store import LargePayloads
-from .values import ELSEWHERE, ENCODED, Elsewhere, lacks
+from .values import ELSEWHERE, ENCODED, Elsewhere, lacks, reference
 
 __all__ = ["TEXTS", "TOKEN", "Opening", "Vault"]
 
@@ -80,7 +80,7 @@ class Vault:
             return sealed
         number = _NUMBER.search(name)
         key = keep(parameters, number[0] if number else "", sealed, len(data))
-        return sealed if key is None else ELSEWHERE + f"{len(data)}:{key}".encode()
+        return sealed if key is None else reference(len(data), key)
 
     def encoded(self, data: bytes) -> bytes:
         """Return bytes as the codec makes them, with a mark; as they are without one.

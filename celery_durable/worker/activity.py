@@ -26,7 +26,7 @@ from .headers import HEADER, PART, MessageHeader, header_in, ticket_of
 from .modelled import with_fitting_result
 from .orchestrator import OrchestratorTask
 from .runtime import runtime_of
-from .sealing import codec_of, seal
+from .sealing import codec_of, seal, serializer_of
 
 log: logging.Logger = logging.getLogger("celery_durable.activity")
 __all__ = ["ActivityContext", "attempt_of", "durable_context", "wrap_task", "wrap_tasks"]
@@ -87,8 +87,7 @@ def _sealing(own: Callable[..., Any]) -> Callable[..., Any]:
 def _seal(app: Celery, signature: Any) -> None:
     if codec_of(app) is not None:
         task = app.tasks.get(signature["task"])
-        given = signature.options.get("serializer") or getattr(task, "serializer", None)
-        seal(signature["options"], str(given or app.conf.task_serializer))
+        seal(signature["options"], serializer_of(app, task, signature["options"]))
 
 
 def _adding(cls: Any) -> Callable[..., Any]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Iterator, MutableMapping
+from collections.abc import Iterator, Mapping, MutableMapping
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from functools import partial
@@ -33,6 +33,7 @@ __all__ = [
     "is_unreadable",
     "register_serializers",
     "seal",
+    "serializer_of",
     "use_codec",
 ]
 
@@ -57,6 +58,12 @@ def codec_of(app: Celery) -> Codec | None:
 def use_codec(app: Celery, codec: Codec | None) -> None:
     """Note the codec of an app whose engine was made: messages of any app may come to a process."""
     _codecs[app] = codec
+
+
+def serializer_of(app: Celery, task: Any, options: Mapping[str, Any]) -> str:
+    """Return the serializer of a message as Celery chooses it; a task unknown here is None."""
+    own = options.get("serializer") or getattr(task, "serializer", None)
+    return str(own or app.conf.task_serializer)
 
 
 def seal(options: MutableMapping[str, Any], serializer: str) -> None:

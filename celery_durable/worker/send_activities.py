@@ -20,7 +20,7 @@ from ..payload import PayloadCodec
 from .context_headers import ContextHeaders
 from .fast_publish import FastPublisher
 from .headers import HEADER, MessageHeader, sender_of, store_tag
-from .sealing import is_sealed_by, seal
+from .sealing import is_sealed_by, seal, serializer_of
 from .send_queue import SendQueue
 from .tracing import Tracing
 
@@ -86,7 +86,7 @@ class ActivitySender:
             task_id=row.ticket.task_id, root_id=root_id, parent_id=row.instance, headers=headers
         )
         task = self.app.tasks.get(row.name)
-        serializer = self._serializer(task, options)
+        serializer = serializer_of(self.app, task, options)
         if Foreign.MARK in row.message and serializer == "json":
             args = [unmistakable(each) for each in args]
             kwargs = {name: unmistakable(each) for name, each in kwargs.items()}
@@ -122,13 +122,6 @@ class ActivitySender:
                     self._run_activity(task, row.ticket, tuple(args), dict(kwargs), options)
                 else:
                     sender_of(task)(tuple(args), dict(kwargs), **options)
-
-    def _serializer(self, task: Any, options: Mapping[str, Any]) -> str:
-        return str(
-            options.get("serializer")
-            or getattr(task, "serializer", None)
-            or self.app.conf.task_serializer
-        )
 
     def _stored_signature(
         self, row: ActivityRow
