@@ -31,7 +31,8 @@ class _Counting:
         self._cursor, self._seen = cursor, seen
 
     def execute(self, sql: str, *args: Any) -> Any:
-        self._seen.append(sql)
+        if "FROM durable_switches" not in sql:
+            self._seen.append(sql)
         return self._cursor.execute(sql, *args)
 
     def __getattr__(self, name: str) -> Any:
@@ -40,7 +41,10 @@ class _Counting:
 
 @pytest.fixture
 def statements(store: Store, monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """What is said to the database, but for the ends of transactions."""
+    """What is said to the database, but for the ends of transactions.
+
+    Nor counted is the read of the switches: it comes again after a while, however many start.
+    """
     seen: list[str] = []
     plain = store.database._leased
 
