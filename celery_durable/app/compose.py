@@ -100,13 +100,13 @@ def compose(
     use_codec(app, encoder)
     if encoder is not None:
         accept_sealed(app)
-    engine.observation.observers += [events, task_events]
+    engine.notifier.observers += [events, task_events]
     if settings.tracing:
         from ..telemetry.tracing import Tracing
 
         runtime.tracing = tracing = Tracing()
         publisher.watch(tracing)
-        engine.observation.observers.append(tracing)
+        engine.notifier.observers.append(tracing)
     return runtime
 
 

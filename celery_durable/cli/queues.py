@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..store import sql_store
-from ..store.census import Queue, waiting_activities
+from ..store.metrics_snapshot import Queue, waiting_activities
 
 __all__ = ["check_queues"]
 

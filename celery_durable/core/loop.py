@@ -75,7 +75,7 @@ class Watched(Protocol):
 
     was_interrupted: bool
 
-    def look(self) -> None:
+    def check(self) -> None:
         """Raise ``TurnInterrupted`` if the turn was interrupted, or takes too long."""
 
 
@@ -182,7 +182,7 @@ class ReplayLoop(TimedLoop):
                     self._run(handle)
                 count += 1
                 if turn is not None and (turn.was_interrupted or not count % _LOOK_AFTER):
-                    turn.look()
+                    turn.check()
         finally:
             self._leave(*outer)
 

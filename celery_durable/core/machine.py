@@ -13,7 +13,7 @@ event; what the code has asked for by then follows the event in history.
 
 What commands there are is not known here: each kind (``kinds``) keeps its open commands and gives
 outcomes to the code. ``Recorder`` numbers commands and compares them with history. A rewind lives
-through a history again (``rewind``), by ``retrace``, ``apply`` and ``renew``.
+through a history again (``rewind``), by ``reexecute``, ``apply`` and ``reissue``.
 """
 
 from __future__ import annotations
@@ -301,7 +301,7 @@ class Machine:
 
     # -- living through a history again (``rewind``) -----------------------------------------------
 
-    def retrace(
+    def reexecute(
         self, history: Sequence[Event], on_failure: Callable[[int, BaseException], None]
     ) -> None:
         """Get ready for inputs that are recorded, though what the code asks for is not checked.
@@ -319,12 +319,12 @@ class Machine:
         self._apply(event)
         return self.recorder.drain()
 
-    def renew(self, decision: Decision, renewal: Event) -> Decision:
-        """End a retrace: ask again for all that is under way, and return the whole decision."""
+    def reissue(self, decision: Decision, renewal: Event) -> Decision:
+        """Ask again for all that is under way, and return the whole decision."""
         self.is_replaying = self.is_checked = False
         self._on_failure, self.tag_changes = None, {}  # those of earlier turns are set
         for part in self.parts():
-            part.end_retrace()
+            part.end_reexecution()
         self.recorder.length = sum(event.kind not in NOTES for event in decision.events)
         self.recorder.begin_turn()
         if self.final is None:

@@ -243,7 +243,7 @@ class EntityLock:
         return dict(self._numbers)
 
     def grant_of(self, entity_id: str) -> dict[str, Any]:
-        """Return what an operation shows to be let in; nothing if the entity is not held."""
+        """Return what an operation shows to be admitted; nothing if the entity is not held."""
         if entity_id not in self._numbers:
             return {}
         return {"held": self._requests[entity_id], "number": self._numbers[entity_id]}

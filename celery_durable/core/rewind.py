@@ -1,7 +1,7 @@
 """Rewinding: an execution that has failed lives once more through what history holds, without what
 made it fail.
 
-History is not replayed but *retraced*: the orchestrator runs again, and each recorded input is
+History is not replayed but *re-executed*: the orchestrator runs again, and each recorded input is
 applied if the code asks, under the same number, for the same thing as before. What has succeeded so
 keeps its outcome; what failed is asked for again, with a fresh count of attempts. What had arrived
 and was not heard before the failure is heard now, and an activity that may run only once and had
@@ -155,7 +155,7 @@ class _Trace:
     def run(self) -> None:
         """Apply what history holds, as far as the code still asks for it."""
         machine = self.machine
-        machine.retrace(self._history, self._note_failure)
+        machine.reexecute(self._history, self._note_failure)
         for place in range(len(self._history)):
             self._place = place
             if machine.final is not None:
@@ -296,7 +296,7 @@ class _Trace:
             self._commands,
             applied=self._inputs.count_undelivered(self._reached),
         )
-        return machine.renew(decision, renewal)
+        return machine.reissue(decision, renewal)
 
     def _used(self, kept: set[int]) -> dict[str, Any]:
         """Return the numbers used before that must not be given to anything else: late messages

@@ -1,7 +1,7 @@
 """Limits of activities: what an attempt needs before it is sent, and what lets it in.
 
 An attempt that needs places is inserted by the commit of its turn with its gate closed, and with a
-row that waits. It is let in by a *pass*: one short transaction under one lock, which is tried and
+row that waits. It is admitted by a *pass*: one short transaction under one lock, which is tried and
 never waited for. Who finds it locked leaves the work to the holder, who looks again after its own
 commit. A pass is run by the process that committed such an attempt, by the one that recorded the
 outcome of one, and, while any waits, by recovery once a second.
@@ -31,7 +31,7 @@ __all__ = [
     "ActivityLimitRows",
     "ActivityLimits",
     "Standing",
-    "TermsOf",
+    "MaximaOf",
     "Use",
     "place_in_words",
 ]
@@ -53,7 +53,7 @@ Numbers = Mapping[str, int]
 
 
 #: Gives the numbers of an orchestrator's limits by their labels; None where its code is not known.
-TermsOf = Callable[[str], Mapping[str, int] | None]
+MaximaOf = Callable[[str], Mapping[str, int] | None]
 
 
 class Standing(NamedTuple):
@@ -83,13 +83,13 @@ class Use(NamedTuple):
 class ActivityLimitRows(Protocol):
     """The attempts that wait for places, and those that have some."""
 
-    def may_let_in(self, numbers: Numbers, is_paused: IsPaused) -> bool:
+    def may_admit(self, numbers: Numbers, is_paused: IsPaused) -> bool:
         """Tell whether one that waits has room; takes no lock."""
 
-    def let_in(
-        self, numbers: Numbers, is_paused: IsPaused, *, notes_look: bool = False
+    def admit(
+        self, numbers: Numbers, is_paused: IsPaused, *, notes_try: bool = False
     ) -> list[ActivityRow] | None:
-        """Let in those that have room, by priority and age, and return what is to be sent.
+        """Admit those that have room, by priority and age, and return what is to be sent.
 
         None if another process is about it, which looks again after its commit.
         """
@@ -171,27 +171,27 @@ class ActivityLimits:
         """
         return {**self.tasks.all_limits(), **self.switches.current().limits}
 
-    def let_in(
+    def admit(
         self,
         send: Callable[[Sequence[ActivityRow]], None],
         *,
         is_likely: bool = True,
-        notes_look: bool = False,
+        notes_try: bool = False,
     ) -> None:
-        """Let in attempts that have room, and send them; a failure is left to recovery.
+        """Admit attempts that have room, and send them; a failure is left to recovery.
 
         Args:
             send: hands activities to the broker.
             is_likely: whether to try at once, or to ask first whether there is room.
-            notes_look: whether other workers may leave out their own try for a while.
+            notes_try: whether other workers may leave out their own try for a while.
         """
         rows, tries = self.store.limits, _TRIES
         try:
             numbers, is_paused = self.numbers(), _paused(self.switches.current())
             for _ in range(_ROUNDS):
-                if not (is_likely or rows.may_let_in(numbers, is_paused)):
+                if not (is_likely or rows.may_admit(numbers, is_paused)):
                     return
-                found = rows.let_in(numbers, is_paused, notes_look=notes_look)
+                found = rows.admit(numbers, is_paused, notes_try=notes_try)
                 if found is None:
                     return
                 send(found)
@@ -199,7 +199,7 @@ class ActivityLimits:
                 if not tries:
                     return
         except StoreError:
-            log.warning("no activity could be let in; recovery will", exc_info=True)
+            log.warning("no activity could be admitted; recovery will", exc_info=True)
 
 
 def _paused(switched: Switched) -> IsPaused:

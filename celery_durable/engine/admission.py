@@ -22,7 +22,7 @@ from ..core.plain_task import TASK
 from ..core.ports import Codec
 from ..core.times import EPOCH
 from ..settings import Settings
-from .observers import Observation
+from .observers import Notifier
 from .ports import Publisher
 from .records import InstanceRow
 from .registry import Definition, Registry
@@ -51,7 +51,7 @@ class _Engine(Protocol):
     @property
     def publisher(self) -> Publisher: ...
     @property
-    def observation(self) -> Observation: ...
+    def notifier(self) -> Notifier: ...
 
 
 @dataclass(slots=True)
@@ -124,14 +124,14 @@ class AdmissionController:
         if commit.frees_place:
             self.admit(name, is_likely=False)
 
-    def terms_of(self, name: str) -> dict[str, int] | None:
+    def maxima_of(self, name: str) -> dict[str, int] | None:
         """Return the numbers of an orchestrator's limits now; None where its code is not known."""
         definition = self.engine.registry.newest(name)
         if definition is None:
             return None
-        return {} if definition.flow is None else definition.flow.terms
+        return {} if definition.flow is None else definition.flow.maxima
 
-    def admit(self, name: str, *, is_likely: bool = True, notes_look: bool = False) -> None:
+    def admit(self, name: str, *, is_likely: bool = True, notes_try: bool = False) -> None:
         """Admit those of an orchestrator that have room, and send their first turns.
 
         A failure is left to recovery.
@@ -139,13 +139,13 @@ class AdmissionController:
         Args:
             name: of the orchestrator.
             is_likely: whether to try at once, or to ask first whether there is room.
-            notes_look: whether other workers may leave out their own try for a while.
+            notes_try: whether other workers may leave out their own try for a while.
         """
         store = self.engine.store
-        terms, tries = self.terms_of(name), _TRIES
+        maxima, tries = self.maxima_of(name), _TRIES
         try:
-            while tries and (is_likely or store.admission.may_admit(name, terms)):
-                admitted = store.admission.admit(name, terms, notes_look=notes_look)
+            while tries and (is_likely or store.admission.may_admit(name, maxima)):
+                admitted = store.admission.admit(name, maxima, notes_try=notes_try)
                 if admitted is None:
                     return  # another process has the limits' row, and tries again after its commit
                 is_likely, tries = False, _TRIES if admitted else tries - 1
@@ -153,7 +153,7 @@ class AdmissionController:
                 for address in store.reads.turn_addresses(admitted):
                     self.engine.publisher.publish_turn(address)
         except StoreError:
-            log.warning("nothing could be let in of %s; recovery will", name, exc_info=True)
+            log.warning("nothing could be admitted of %s; recovery will", name, exc_info=True)
 
 
 def waits_in_words(waiting: Waiting, now: int, *, shows_keys: bool = True) -> str:

@@ -34,7 +34,7 @@ class AdmissionPolicy:
     priority: int = 0
 
     @property
-    def terms(self) -> dict[str, int]:
+    def maxima(self) -> dict[str, int]:
         """Return the number of each limit, by its label."""
         return {limit.label: limit.most for limit in self.limits}
 

@@ -20,7 +20,7 @@ from .._errors import InvalidState, StoreError
 from .archive_rows import DueInstance
 from .audit import settled
 from .listing import InstanceRecord
-from .observers import Observation
+from .observers import Notifier
 from .store_ports import Store
 from .verify import export_history
 
@@ -55,7 +55,7 @@ class Archiver:
     """Hands ended instances to the hook, and deletes them."""
 
     store: Store
-    observation: Observation
+    notifier: Notifier
     hook: Archive
 
     def check(self) -> None:
@@ -125,5 +125,5 @@ class Archiver:
         # a crash here: it is archived once more when the claim has run out
         is_gone = self.store.cleanup.purge(record.id, record.execution, record.sequence)
         if is_gone:
-            self.observation.purged(record.id, record.name)
+            self.notifier.purged(record.id, record.name)
         return is_gone

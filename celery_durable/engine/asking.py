@@ -68,7 +68,7 @@ def ask(
         facts={"id": question.request_id},
         check_after=CHECK_MESSAGE_AFTER,
     )
-    asked = control.store.answers.look(instance_id, question.key)
+    asked = control.store.answers.read(instance_id, question.key)
     if asked is None:
         _refuse_unborn(control, instance_id)
     if _answer_in(asked, question) is None:
@@ -99,7 +99,7 @@ def answer_to(control: Control, question: Question) -> Answer | None:
         InvalidState: there will be none, as the orchestration is over, or has continued as new.
         InstanceNotFound: it is gone.
     """
-    return _answer_in(control.store.answers.look(question.instance_id, question.key), question)
+    return _answer_in(control.store.answers.read(question.instance_id, question.key), question)
 
 
 def _question(instance_id: str, name: str, request_id: str | None) -> Question:

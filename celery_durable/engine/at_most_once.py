@@ -10,18 +10,17 @@ for another run leaves a mark that the next message takes.
 from __future__ import annotations
 
 import random
-from typing import Any
+from typing import Any, NamedTuple
 
 __all__ = [
     "MARKED",
     "CommitInDoubt",
     "OutcomeRefused",
+    "RunMark",
     "counted_crashes",
     "is_begun",
     "level_of",
     "may_begin",
-    "new_mark",
-    "waiting_mark",
 ]
 
 #: From here on it is a mark, and no count.
@@ -54,36 +53,52 @@ def _bounded(count: object, most: int) -> int:
     return min(max(count, 0), most) if isinstance(count, int) else 0
 
 
-def new_mark(level: int) -> int:
-    """Return the mark of one run."""
-    return MARKED + level * _LEVEL + random.randint(1, _RUNS)  # noqa: S311
+class RunMark(NamedTuple):
+    """What the column ``crashes`` says of an ``at_most_once`` activity: its level, and its run."""
+
+    level: int  #: How often bodies have asked to be run again.
+    run: int  #: A random number of the run that has begun; 0 if the next message may begin one.
+
+    @classmethod
+    def new(cls, level: int) -> RunMark:
+        """Return the mark of one more run."""
+        return cls(level, random.randint(1, _RUNS))  # noqa: S311
+
+    @classmethod
+    def unpack(cls, crashes: int) -> RunMark | None:
+        """Return the mark in a column; None if that is a count of crashes."""
+        return None if crashes < MARKED else cls(*divmod(crashes - MARKED, _LEVEL))
+
+    def pack(self) -> int:
+        """Return it as the column has it."""
+        return MARKED + self.level * _LEVEL + self.run
+
+    def waiting(self) -> RunMark:
+        """Return what a run leaves behind that asked for another one."""
+        return self._replace(run=0)
 
 
-def waiting_mark(mark: int) -> int:
-    """Return what a run leaves behind that asked for another one."""
-    return mark - mark % _LEVEL
-
-
-def may_begin(crashes: int, level: int, mark: int, *, is_again: bool = False) -> int | None:
+def may_begin(crashes: int, level: int, own: RunMark, *, is_again: bool = False) -> RunMark | None:
     """Return the mark that a run may set over what is there, or None if it must not run.
 
     Each run begins once, and so does each further one that a body asked for: at a higher level,
     which only its own message has, or over the mark of a body that waits for it. With ``is_again``
     its own mark may be there already.
     """
-    if crashes < MARKED:
-        return mark
-    there, run = divmod(crashes - MARKED, _LEVEL)
-    if not run:
-        return mark + max(0, there + 1 - level) * _LEVEL
-    if is_again and run == mark % _LEVEL:
-        return crashes
-    return mark if level > there else None
+    there = RunMark.unpack(crashes)
+    if there is None:
+        return own
+    if not there.run:
+        return own._replace(level=own.level + max(0, there.level + 1 - level))
+    if is_again and there.run == own.run:
+        return there
+    return own if level > there.level else None
 
 
 def is_begun(crashes: int) -> bool:
     """Tell whether a run that must not be repeated has begun, and did not ask for another one."""
-    return crashes >= MARKED and crashes % _LEVEL != 0
+    mark = RunMark.unpack(crashes)
+    return mark is not None and mark.run != 0
 
 
 def counted_crashes(crashes: int) -> int:

@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Protocol
 
+from .at_most_once import RunMark
 from .cursor import Cursor
 from .records import ActivityAttemptId, ActivityRow, ActivityStart, Claim, ReplayPosition
 
@@ -62,10 +63,10 @@ class Attempts(Protocol):
         ticket: ActivityAttemptId,
         worker: str | None,
         level: int,
-        mark: int,
+        mark: RunMark,
         *,
         is_again: bool = False,
-    ) -> int | None:
+    ) -> RunMark | None:
         """Mark an activity as begun by this run, and return the mark.
 
         None if it must not run, or is not wanted any more.
@@ -73,10 +74,10 @@ class Attempts(Protocol):
         ``is_again`` tells that a try before this one may have succeeded without an answer.
         """
 
-    def postpone_once(self, ticket: ActivityAttemptId, mark: int, delay: int) -> bool:
+    def postpone_once(self, ticket: ActivityAttemptId, mark: RunMark, delay: int) -> bool:
         """Leave an activity to Celery's own retry, unless that has begun already."""
 
-    def delegate_once(self, ticket: ActivityAttemptId, mark: int) -> bool:
+    def delegate_once(self, ticket: ActivityAttemptId, mark: RunMark) -> bool:
         """Note that the activity replaced itself by another task, unless that has begun already."""
 
     def find_begun(self, ticket: ActivityAttemptId) -> tuple[str, str] | None:

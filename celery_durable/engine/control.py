@@ -66,7 +66,7 @@ class Control:
         self.archiver = (
             None
             if self.archive is None
-            else Archiver(self.store, self.runner.observation, self.archive)
+            else Archiver(self.store, self.runner.notifier, self.archive)
         )
         self.auditor = Auditor(self.store.audit, self.transactions)
         self.runner.starter.transactions = self.transactions  # starts and events join the same one

@@ -71,7 +71,7 @@ class Decider:
         with parts.propagators.restored(parts.codec, instance.canvas):
             execution, decision = self._decided(snapshot, cached, definition, messages, rewind)
         try:
-            carried = parts.observation.carried(
+            carried = parts.notifier.carried(
                 execution,
                 snapshot,
                 snapshot.history,

@@ -63,9 +63,9 @@ class Dispatcher:
         root_id = instance.root_id or instance.id
         self.activities([*activity_rows(commit, root_id), *committed.released])
         if commit.has_limited:
-            self.let_in()
+            self.admit()
         elif commit.clears or commit.canceled_commands:
-            self.let_in_eagerly()
+            self.admit_eagerly()
         self._own_turns(instance, commit, committed)
         self._children(instance, commit, committed)
         self.turns_of([*commit.other_inboxes, *committed.left], committed.now)
@@ -152,14 +152,14 @@ class Dispatcher:
 
     # -- activities --------------------------------------------------------------------------------
 
-    def let_in(self, *, is_likely: bool = True, notes_look: bool = False) -> None:
+    def admit(self, *, is_likely: bool = True, notes_try: bool = False) -> None:
         """Send activities that wait for places, as far as there is room."""
-        self.parts.limits.let_in(self.activities, is_likely=is_likely, notes_look=notes_look)
+        self.parts.limits.admit(self.activities, is_likely=is_likely, notes_try=notes_try)
 
-    def let_in_eagerly(self) -> None:
+    def admit_eagerly(self) -> None:
         """Do it where this process runs what it sends; elsewhere recovery soon does."""
         if self.parts.publisher.is_eager:
-            self.let_in(is_likely=False)
+            self.admit(is_likely=False)
 
     def activities(self, rows: Sequence[ActivityRow]) -> None:
         """Send activities; recovery soon sends those that cannot be sent now."""
@@ -194,20 +194,20 @@ class Dispatcher:
                 self.suspend(instance_id, error)
             for row in rows:
                 if row.ticket in failed and row.instance not in damaged:
-                    self._judge_unsent(row, failed[row.ticket])
+                    self._handle_unsent(row, failed[row.ticket])
         except DurableError:
             log.warning(
                 "activities could not be sent nor marked unsent; recovery will find them",
                 exc_info=True,
             )
 
-    def _judge_unsent(self, row: ActivityRow, error: Exception) -> None:
+    def _handle_unsent(self, row: ActivityRow, error: Exception) -> None:
         """Fail an attempt whose message can never be sent; report what else but the broker keeps it
         from being sent.
         """
         kind, store = type(error), self.parts.store
         text = f"activity {row.name} could not be sent: {kind.__name__}: {error}"
-        match self.parts.publisher.judge(error):
+        match self.parts.publisher.classify(error):
             case SendFailure.IS_FINAL:
                 problem = ActivityError(
                     text, type=f"{kind.__module__}.{kind.__qualname__}", message=str(error)

@@ -157,7 +157,7 @@ class Backlog(NamedTuple):
     has_places: bool = False
     has_purges: bool = False
     now: int = 0
-    has_held: bool = False
+    has_claimed: bool = False
     #: A pause was lifted that may still hold something, or one ends by itself.
     has_lifted: bool = False
     #: An activity waits for a place.

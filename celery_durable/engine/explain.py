@@ -149,7 +149,7 @@ def _explain_end(found: Explanation, store: Store, runner: Engine, record: Insta
 
 
 def _admission(store: Store, runner: Engine, record: InstanceRecord, now: int) -> list[str]:
-    waiting = store.admission.find_waiting(record.id, runner.admission.terms_of(record.name))
+    waiting = store.admission.find_waiting(record.id, runner.admission.maxima_of(record.name))
     return (
         []
         if waiting is None

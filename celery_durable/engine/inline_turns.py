@@ -75,7 +75,7 @@ class InlineTurns:
             decided.execution.abandon()
         if committed is None:
             return False
-        self.parts.observation.started(new)
+        self.parts.notifier.started(new)
         self._announce(snapshot.instance, decided, committed)
         self.dispatcher.send(snapshot.instance, commit, committed)
         return True
@@ -155,7 +155,7 @@ class InlineTurns:
 
     def _announce(self, instance: InstanceRow, decided: Decided, committed: Committed) -> None:
         execution, decision, commit = decided
-        self.parts.observation.committed(
+        self.parts.notifier.committed(
             instance, commit, committed, decision, lambda: execution.observed
         )
 

@@ -92,7 +92,7 @@ class Inquiry:
         depths = self.witness.depths()
         self.has_backlog = any(depths.values())
         self._measure(now, depths)
-        told = self.workers.told_since(self.lease) or 0
+        told = self.workers.reported_since(self.lease) or 0
         for queue, moments in self._empty.items():
             heard = [moment for moment in moments if moment <= max(told, now - _DEAF)]
             if heard:

@@ -152,7 +152,7 @@ class Lifecycle:
         if (live := parts.live.take_instance(id_)) is not None:
             live.abandon()
         rows = snapshot.history
-        parts.observation.committed(
+        parts.notifier.committed(
             snapshot.instance, commit, committed, life=lambda: summary_of(rows)
         )
         self.dispatcher.send(snapshot.instance, commit, committed)
@@ -204,5 +204,5 @@ class Lifecycle:
         """Commit what no orchestrator decided, and nothing is to be sent for."""
         committed = self.parts.store.turns.commit(commit)
         if committed is not None:
-            self.parts.observation.committed(instance, commit, committed)
+            self.parts.notifier.committed(instance, commit, committed)
         return committed is not None

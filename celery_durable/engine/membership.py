@@ -35,7 +35,7 @@ class Membership:
     monotonic: Callable[[], float]
     #: Since when heartbeats have reached the store without a gap; None: the last one did not.
     _beating_since: float | None = None
-    _last_beat: float = -math.inf
+    _last_heartbeat: float = -math.inf
     _last_eviction: float = -math.inf
     #: Of each silent worker: when the store saw it last, and since when it is known to be silent.
     _sightings: dict[str, tuple[int, float]] = field(default_factory=dict)
@@ -49,7 +49,7 @@ class Membership:
 
     def is_heartbeat_due(self, now: float) -> bool:
         """Tell whether it is time to say that this worker lives."""
-        return now - self._last_beat >= self.settings.heartbeat_interval
+        return now - self._last_heartbeat >= self.settings.heartbeat_interval
 
     def is_eviction_due(self, now: float, *, is_idle: bool) -> bool:
         """Tell whether it is time to look for silent workers, without a sign of any."""
@@ -63,14 +63,14 @@ class Membership:
             StoreError: the store cannot be reached.
         """
         try:
-            self.workers.beat(self.worker_id, self.hostname)
+            self.workers.heartbeat(self.worker_id, self.hostname)
         except DurableError:
             self._beating_since = None
             raise
         if self._beating_since is None or self._is_cut_off:
             self._beating_since = self.monotonic()
             self._sightings.clear()
-        self._last_beat = now
+        self._last_heartbeat = now
 
     def free_not_run(
         self, held: Collection[ActivityAttemptId], running: Collection[ActivityAttemptId]
@@ -80,7 +80,7 @@ class Membership:
         """
         idle = {ticket for ticket in held if ticket not in running}
         for ticket in sorted(idle & self._not_run):
-            if self.workers.free_held(ticket, self.worker_id):
+            if self.workers.free_claimed(ticket, self.worker_id):
                 log.warning(
                     "activity %s was taken by this worker, which does not run it: it will run"
                     " again",
@@ -94,7 +94,7 @@ class Membership:
         still.
         """
         usual = self.settings.heartbeat_interval + 2 * self.settings.recovery_interval
-        return self.monotonic() - self._last_beat > max(self.settings.worker_lease / 2, usual)
+        return self.monotonic() - self._last_heartbeat > max(self.settings.worker_lease / 2, usual)
 
     def _may_evict(self) -> bool:
         """Silence of others counts only after this worker could speak for a whole lease itself, and

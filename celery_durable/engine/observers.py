@@ -24,7 +24,7 @@ from .scope import Scope, here
 from .summary import ExecutionSummary, PendingCall
 from .writes import Committed, NewInstance, TurnCommit
 
-__all__ = ["PropagatedContext", "Observation", "Observer", "CommitNotice", "change_of"]
+__all__ = ["PropagatedContext", "Notifier", "Observer", "CommitNotice", "change_of"]
 
 log: logging.Logger = logging.getLogger("celery_durable.observation")
 state_log: logging.Logger = logging.getLogger("celery_durable.state")
@@ -106,7 +106,7 @@ def change_of(instance: InstanceRow, commit: TurnCommit) -> str | None:
     return str(commit.status).lower()
 
 
-class Observation:
+class Notifier:
     """The door of one process; ``observers`` are put there when the engine is made."""
 
     def __init__(self) -> None:
@@ -122,9 +122,9 @@ class Observation:
 
     def started(self, new: NewInstance) -> None:
         """Say that an instance was inserted; once, however often it is called."""
-        if new.is_told:
+        if new.is_notified:
             return
-        new.is_told = True
+        new.is_notified = True
         _log_change(new.id, new.name, 0, "started")
         for observer in self._awake():
             _guarded(observer.started, new)

@@ -157,7 +157,7 @@ class OutcomeDesk:
                 ticket, recorded, lambda instance_id: self._take_turn(instance_id, attempt)
             )
             if attempt is None:
-                self.dispatcher.let_in_eagerly()
+                self.dispatcher.admit_eagerly()
         except Exception:
             log.exception(
                 "the outcome of activity %s is recorded, its turn is left to recovery",

@@ -12,7 +12,7 @@ from ..settings import Settings
 from .activity_limits import ActivityLimits
 from .cache import LiveExecutions
 from .clock import StoreClock
-from .observers import Observation
+from .observers import Notifier
 from .ports import Publisher
 from .propagation import Propagators
 from .registry import Registry
@@ -57,7 +57,7 @@ class Parts:
     #: What an orchestrator's code is run in.
     running: Callable[[str], AbstractContextManager[None]] = field(init=False)
     #: Who is told of each commit.
-    observation: Observation = field(init=False)
+    notifier: Notifier = field(init=False)
 
     def __post_init__(self) -> None:
         self.clock = StoreClock(self.store.now)
@@ -65,7 +65,7 @@ class Parts:
         self.limits = ActivityLimits(self.store, self.switches, self.tasks)
         self.versions = VersionChoice(self.registry, self.switches, self.codec)
         self.watchdog = Watchdog(self.settings.turn_timeout)
-        self.observation = Observation()
+        self.notifier = Notifier()
         self.running = _running(self.settings.guard)
 
 

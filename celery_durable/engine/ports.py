@@ -78,7 +78,7 @@ class Routing(Protocol):
         are callbacks to call, or a handler listens.
         """
 
-    def judge(self, error: Exception) -> SendFailure:
+    def classify(self, error: Exception) -> SendFailure:
         """Tell what an error of sending an activity means."""
 
     @property

@@ -90,7 +90,7 @@ class Recovery:
     membership: Membership = field(init=False)
     inboxes: InboxRecovery = field(init=False)
     outbox: OutboxRecovery = field(init=False)
-    _last_look: tuple[int, float] | None = field(default=None, init=False)
+    _last_poll: tuple[int, float] | None = field(default=None, init=False)
     #: Whether the last look found nothing to do.
     _is_idle: bool = field(default=False, init=False)
     #: Until when, by this process's clock, nothing is known to become due by itself.
@@ -153,10 +153,10 @@ class Recovery:
         self._is_idle = not (
             due.has_wakes or due.has_activities or due.has_silent_workers or due.has_due_schedule
         )
-        self._is_idle = self._is_idle and not (due.has_waiting or due.has_held or due.has_lifted)
+        self._is_idle = self._is_idle and not (due.has_waiting or due.has_claimed or due.has_lifted)
         self._is_idle = self._is_idle and not due.has_limited
-        if due.has_held or self.membership.has_suspects:
-            held = self.store.workers.held_by(self.worker_id)
+        if due.has_claimed or self.membership.has_suspects:
+            held = self.store.workers.claimed_by(self.worker_id)
             self.membership.free_not_run(held, set(running()))
             acknowledge(held)
         if due.has_due_schedule:
@@ -239,9 +239,9 @@ class Recovery:
         every = int(0.9 * self.settings.recovery_interval * _SECOND)
         if due.has_waiting:
             for name in self.store.admission.names_waiting(every):
-                self.runner.admission.admit(name, notes_look=True)
+                self.runner.admission.admit(name, notes_try=True)
         if due.has_limited and self.store.limits.is_due(every):
-            self.runner.dispatcher.let_in(notes_look=True)
+            self.runner.dispatcher.admit(notes_try=True)
 
     def _evict(self) -> None:
         if self.membership.evict_stale_workers():
@@ -251,14 +251,14 @@ class Recovery:
         """Notice that the store's clock was set back: what recovery was to look at would wait until
         it is that late again.
         """
-        now, last = time.monotonic(), self._last_look
-        self._last_look = store_now, now
+        now, last = time.monotonic(), self._last_poll
+        self._last_poll = store_now, now
         if last is not None and store_now < last[0] + (now - last[1] - _MOST_SKEW) * _SECOND:
             log.warning(
                 "the clock of the store was set back; nothing waits for recovery longer than %d s",
                 _MOST_SKEW,
             )
-            self.store.recovery.look_sooner(_MOST_SKEW * _SECOND)
+            self.store.recovery.check_sooner(_MOST_SKEW * _SECOND)
 
     # -- rows --------------------------------------------------------------------------------------
 
@@ -290,7 +290,7 @@ def let_go(runtime: Runtime, worker_lost: Callable[[str], Exception], batch: int
         while runtime.store.switches.release(batch):
             inboxes.repair(batch)
             outbox.repair(batch)
-        runner.dispatcher.let_in()
+        runner.dispatcher.admit()
 
 
 def _monotonic() -> float:

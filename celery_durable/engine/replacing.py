@@ -75,7 +75,7 @@ class Replacing:
             # Celery is told of an end while it can be looked up: so it ends first, by itself
             old = self._ended(old)
         if old.status.is_terminal:
-            self._await_told(old)
+            self._await_reported(old)
         for _ in range(_TRIES):
             if self._replace(new):
                 return True
@@ -127,7 +127,7 @@ class Replacing:
             return False
         now = parts.store.now() if sent or commit else 0
         if commit is not None:
-            parts.observation.committed(
+            parts.notifier.committed(
                 instance, commit, Committed(now), life=lambda: summary_of(snapshot.history)
             )
         self.dispatcher.turns_of(sent, now)
@@ -139,7 +139,7 @@ class Replacing:
         except PayloadError:
             return False
 
-    def _await_told(self, record: InstanceRecord) -> None:
+    def _await_reported(self, record: InstanceRecord) -> None:
         """Wait until Celery has been told of an end: once the instance is replaced, its result
         could not be looked up.
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Protocol
 
 from ..core.status import RuntimeStatus
-from .activity_limits import TermsOf, Use
+from .activity_limits import MaximaOf, Use
 from .cursor import Cursor
 from .due import Backlog, DueActivity, DueSchedule, DueWake, Lost, Move, ScheduleRow
 from .listing import Filters, InstanceRecord, OwedEnd, Pending, Tally, Waits
@@ -104,7 +104,7 @@ class RecoveryRows(Protocol):
         an idle second.
         """
 
-    def look_sooner(self, most: int) -> None:
+    def check_sooner(self, most: int) -> None:
         """Let nothing wait for recovery longer than ``most`` microseconds but what waits for its
         time.
         """
@@ -163,13 +163,13 @@ class RecoveryRows(Protocol):
 class Workers(Protocol):
     """Which workers live, and what they hold."""
 
-    def beat(self, worker: str, hostname: str) -> None:
+    def heartbeat(self, worker: str, hostname: str) -> None:
         """Say that a worker lives."""
 
     def unregister(self, worker: str) -> None:
         """Forget a worker that stops in good order; what it held is free at once."""
 
-    def held_by(self, worker: str) -> list[ActivityAttemptId]:
+    def claimed_by(self, worker: str) -> list[ActivityAttemptId]:
         """Return the activities that a worker has taken."""
 
     def keep(
@@ -187,7 +187,7 @@ class Workers(Protocol):
     def tell(self, worker: str, moment: int) -> None:
         """Note that a worker has said what it has, as of a moment of the store's clock."""
 
-    def told_since(self, lease: int) -> int | None:
+    def reported_since(self, lease: int) -> int | None:
         """Return up to when all living workers have said what they have; None if none lives."""
 
     def free_abandoned(
@@ -199,7 +199,7 @@ class Workers(Protocol):
         not registered any more), and for how long it has been silent by the store's clock.
         """
 
-    def free_held(self, ticket: ActivityAttemptId, worker: str) -> bool:
+    def free_claimed(self, ticket: ActivityAttemptId, worker: str) -> bool:
         """Free an activity that a living worker has taken and does not run."""
 
     def declare(self, worker: str, names: Sequence[str]) -> None:
@@ -269,21 +269,21 @@ class AdmissionRows(Protocol):
     """Who waits for a slot, and who has one."""
 
     def admit(
-        self, name: str, terms: Mapping[str, int] | None, *, notes_look: bool = False
+        self, name: str, maxima: Mapping[str, int] | None, *, notes_try: bool = False
     ) -> list[str] | None:
-        """Let in those of an orchestrator that have room; None if another is about it."""
+        """Admit those of an orchestrator that have room; None if another is about it."""
 
-    def may_admit(self, name: str, terms: Mapping[str, int] | None) -> bool:
+    def may_admit(self, name: str, maxima: Mapping[str, int] | None) -> bool:
         """Tell whether one of an orchestrator that waits has room."""
 
     def names_waiting(self, every: int) -> list[str]:
         """Return the orchestrators of which some wait, and at which no worker looked lately."""
 
-    def find_waiting(self, instance_id: str, terms: Mapping[str, int] | None) -> Waiting | None:
+    def find_waiting(self, instance_id: str, maxima: Mapping[str, int] | None) -> Waiting | None:
         """Return where an instance stands that waits for admission; None if it does not."""
 
-    def uses(self, terms_of: TermsOf) -> list[Use]:
-        """Return what is taken and waited for; ``terms_of`` gives the numbers that hold now."""
+    def uses(self, maxima_of: MaximaOf) -> list[Use]:
+        """Return what is taken and waited for; ``maxima_of`` gives the numbers that hold now."""
 
     def free_lost_places(self) -> int:
         """Delete slots that no instance has any more; return how many."""

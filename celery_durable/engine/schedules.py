@@ -39,7 +39,7 @@ log: logging.Logger = logging.getLogger("celery_durable.schedules")
 _SECOND = 1_000_000
 _MINUTE = 60 * _SECOND
 _LATENESS = 10 * _SECOND  # how late a tick may be seen while workers live: it is not missed
-_LOOK_AGAIN = _SECOND  # while a tick waits for the instance before it
+_POLL_INTERVAL = _SECOND  # while a tick waits for the instance before it
 _LATER = 10 * _SECOND  # for a schedule that cannot be moved here
 _MOST_TICKS = 100  # of one schedule in one transaction
 _MOST_SCHEDULES = 500
@@ -69,7 +69,7 @@ def times_of(row: ScheduleRow) -> Times:
 
 def check_of(next_at: int | None, waiting_at: int | None, now: int) -> int | None:
     """Return when a pass looks at a schedule next."""
-    looks = (next_at, None if waiting_at is None else now + _LOOK_AGAIN)
+    looks = (next_at, None if waiting_at is None else now + _POLL_INTERVAL)
     return min((look for look in looks if look is not None), default=None)
 
 

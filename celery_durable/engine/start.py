@@ -176,7 +176,7 @@ class Starter:
             if new.start_at - (self.parts.store.now() if now is None else now) > horizon:
                 new.check_after = -horizon  # too far ahead for a message: in time to send one
         self.admission.apply_policies(new, definition, debounces=debounces)
-        self.parts.observation.starting(new)
+        self.parts.notifier.starting(new)
         return new
 
     @property
@@ -216,7 +216,7 @@ class Starter:
                 f" {request.if_exists!r}: that would lock the orchestration until the commit. Start"
                 " it after the commit"
             )
-        self.look_at_switches(transaction)
+        self.read_switches(transaction)
         new = self.build(request)
         if is_debounced(new):
             raise ConfigurationError(
@@ -234,7 +234,7 @@ class Starter:
             )
         return Started(new.id)
 
-    def look_at_switches(self, transaction: Transaction) -> None:
+    def read_switches(self, transaction: Transaction) -> None:
         """Read the switches in a caller's transaction if they are to be read: no other connection
         is made for it.
         """
@@ -251,7 +251,7 @@ class Starter:
             self.insert(new)
             return
         if self.parts.store.starts.insert(new):
-            self.parts.observation.started(new)
+            self.parts.notifier.started(new)
         self.inline.run(new.id)
 
     # -- insert and announce -----------------------------------------------------------------------
@@ -285,7 +285,7 @@ class Starter:
             new: the instance.
             now: the store's clock, if it is known.
         """
-        self.parts.observation.started(new)
+        self.parts.notifier.started(new)
         if new.admission is not None:
             self.admission.admit(new.name)
         else:

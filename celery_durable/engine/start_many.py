@@ -52,7 +52,7 @@ def start_many(
     now = (clock or starter.parts.store.now)() if is_timed else None
     transaction = starter.transactions.find(session)
     if transaction is not None:
-        starter.look_at_switches(transaction)
+        starter.read_switches(transaction)
     news = _built(starter, requests, now)
     expects_new = requests[0].if_exists == "raise"
     try:
@@ -146,7 +146,7 @@ def _announce(starter: Starter, news: Sequence[NewInstance], now: int | None) ->
     """
     with settled():
         for new in news:
-            starter.parts.observation.started(new)
+            starter.parts.notifier.started(new)
         for new in news:
             if new.admission is None:
                 starter.send_first_turn(new, now)

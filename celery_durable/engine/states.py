@@ -35,7 +35,7 @@ class State(NamedTuple):
 
     name: str
     #: The condition on the columns.
-    told_by: str
+    recognized_by: str
     moves: Sequence[Move]
 
 
@@ -190,7 +190,7 @@ def allows(before: RuntimeStatus, after: RuntimeStatus) -> bool:
 
 def _picture(states: Sequence[State]) -> str:
     lines = ["```mermaid", "stateDiagram-v2"]
-    lines += [f"    {state.name}: {state.name}<br/>{state.told_by}" for state in states]
+    lines += [f"    {state.name}: {state.name}<br/>{state.recognized_by}" for state in states]
     for state in states:
         lines += [f"    {state.name} --> {move.to}: {move.by}" for move in state.moves]
     return "\n".join([*lines, "```"])

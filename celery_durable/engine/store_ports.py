@@ -253,7 +253,7 @@ class Inbox(Protocol):
 class Answers(Protocol):
     """What orchestrations have said to requests."""
 
-    def look(self, instance_id: str, request: str) -> Asked | None:
+    def read(self, instance_id: str, request: str) -> Asked | None:
         """Tell how a request stands, by its key; None if there is no such instance."""
 
     def drop_old(self) -> bool:

@@ -40,7 +40,7 @@ class _Watch:
             and time.process_time() - self.busy >= self.limit / 2
         )
 
-    def look(self) -> None:
+    def check(self) -> None:
         """Raise ``TurnInterrupted`` if this turn was interrupted, or is late."""
         if self.was_interrupted or self.is_late():
             self.was_interrupted = True

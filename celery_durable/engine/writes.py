@@ -96,7 +96,7 @@ class NewActivity:
     signature: Any = None
     #: The places that it needs before it is sent; its time limits count from then.
     permits: tuple[Permit, ...] = ()
-    #: Of those that wait for places, higher ones are let in first.
+    #: Of those that wait for places, higher ones are admitted first.
     priority: int = 0
 
 
@@ -159,7 +159,7 @@ class NewInstance:
 
     One that ``awaits_message`` begins with its first other message.
 
-    ``facts`` are what its start notes beside the input; ``is_told`` once observers know of it.
+    ``facts`` are what its start notes beside the input; ``is_notified`` once observers know of it.
     """
 
     id: str
@@ -181,7 +181,7 @@ class NewInstance:
     admission: Admission | None = None
     awaits_message: bool = False
     facts: dict[str, Any] | None = None
-    is_told: bool = False
+    is_notified: bool = False
 
 
 @dataclass(slots=True)

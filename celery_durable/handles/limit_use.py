@@ -43,7 +43,7 @@ def list_limits(runtime: Runtime) -> list[LimitUse]:
     refuse_inside_orchestrator("durable.limits()")
     engine = runtime.runner
     activities = engine.store.limits.uses(engine.limits.numbers())
-    orchestrations = engine.store.admission.uses(engine.admission.terms_of)
+    orchestrations = engine.store.admission.uses(engine.admission.maxima_of)
     found = [_use(use, False) for use in activities] + [_use(use, True) for use in orchestrations]
     return sorted(found, key=lambda use: (use.name, use.key or "", use.is_of_orchestrator))
 

@@ -125,7 +125,7 @@ def set_ramp(runtime: Runtime, orchestrator: Any, version: str | None, share: fl
 
 
 def _pauses(runtime: Runtime, rows: Sequence[Switch], switched: Switched) -> list[Pause]:
-    """Return pauses in force, with what they hold: also attempts that no pass lets in."""
+    """Return pauses in force, with what they hold: also attempts that no pass admits."""
     store, unsent = runtime.store, Counter[tuple[str, str]]()
     for task, queue, number in store.limits.by_task() if rows else ():
         if (pause := _holder(switched, task, queue)) is not None:

@@ -196,7 +196,7 @@ class ActivityLimitRows:
 
     # -- letting in --------------------------------------------------------------------------------
 
-    def may_let_in(self, numbers: Numbers, is_paused: IsPaused) -> bool:
+    def may_admit(self, numbers: Numbers, is_paused: IsPaused) -> bool:
         """Tell whether one that waits has room; takes no lock."""
 
         def look(cursor: Cursor) -> bool:
@@ -212,16 +212,16 @@ class ActivityLimitRows:
 
         return self.database.read(look)
 
-    def let_in(
-        self, numbers: Numbers, is_paused: IsPaused, *, notes_look: bool = False
+    def admit(
+        self, numbers: Numbers, is_paused: IsPaused, *, notes_try: bool = False
     ) -> list[ActivityRow] | None:
-        """Let in those that have room, by priority and age; see ``engine.activity_limits``."""
+        """Admit those that have room, by priority and age; see ``engine.activity_limits``."""
 
-        def let_in(cursor: Cursor) -> list[ActivityRow] | None:
+        def admit(cursor: Cursor) -> list[ActivityRow] | None:
             if not admission.lock(self.database, cursor, _LOCK):
                 return None
-            if notes_look:
-                self.database.run(cursor, admission.NOTE_LOOK, name=_LOCK)
+            if notes_try:
+                self.database.run(cursor, admission.NOTE_TRY, name=_LOCK)
             heads = self._heads(cursor)
             if not heads:
                 return []
@@ -235,7 +235,7 @@ class ActivityLimitRows:
             )
             return self._open(cursor, chosen)
 
-        return self.database.transact(let_in)
+        return self.database.transact(admit)
 
     def _heads(self, cursor: Cursor) -> list[Head]:
         statement = HEADS_BY_STEPS if self.database.family == "postgresql" else HEADS
@@ -263,15 +263,15 @@ class ActivityLimitRows:
                 found[ticket] = ActivityRow(
                     ticket, instance, kind, name, text_of(message) or "", *rest
                 )
-        let_in = [one for one in chosen if one.ticket in found]
+        admitted = [one for one in chosen if one.ticket in found]
         now = clock.now(database, cursor)
         values = {"now": now, "later": now + self.timing.resend_after}
         for part in portions(sorted(found)):
             attempts.OPEN_LIMITED.run(database, cursor, part, **values)
-        places = [_place(one, permit, now) for one in let_in for permit in permits_of(one.limits)]
+        places = [_place(one, permit, now) for one in admitted for permit in permits_of(one.limits)]
         database.run_many(cursor, INSERT_PLACE, places)
-        database.run_many(cursor, DELETE_WAITING, [{"row": one.id} for one in let_in])
-        return [found[one.ticket] for one in let_in]
+        database.run_many(cursor, DELETE_WAITING, [{"row": one.id} for one in admitted])
+        return [found[one.ticket] for one in admitted]
 
     def _sweep(self, cursor: Cursor) -> int:
         """Delete places whose attempts are over."""

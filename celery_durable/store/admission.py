@@ -60,7 +60,7 @@ CHANGE_WAITING = Statement(
 LOCK_LIMITS = Statement("SELECT name FROM durable_limits WHERE name = :name {skip_locked}")
 HAS_LIMITS = Statement("SELECT 1 FROM durable_limits WHERE name = :name")
 INSERT_LIMITS = Statement("INSERT INTO durable_limits (name, looked_at) VALUES (:name, 0) {if_new}")
-NOTE_LOOK = Statement("UPDATE durable_limits SET looked_at = {now} WHERE name = :name")
+NOTE_TRY = Statement("UPDATE durable_limits SET looked_at = {now} WHERE name = :name")
 NEXT_NAME = Statement(
     "SELECT w.name, COALESCE((SELECT l.looked_at FROM durable_limits l WHERE l.name = w.name), 0) "
     "NOT BETWEEN {now} - :every AND {now} "
@@ -246,7 +246,7 @@ def lock(database: Runner, cursor: Cursor, name: str) -> bool:
 
 
 def heads(database: Runner, cursor: Cursor, name: str) -> list[Head]:
-    """Return the first of each lane of an orchestrator that may be let in."""
+    """Return the first of each lane of an orchestrator that may be admitted."""
     statement = HEADS_BY_STEPS if database.family == "postgresql" else HEADS
     return [Head._make(row) for row in database.run(cursor, statement, name=name).fetchall()]
 
@@ -273,7 +273,7 @@ def waiting_values(admission: Admission) -> dict[str, Any]:
 
 
 def ready_at(new: NewInstance, *, first: int, now: int) -> int:
-    """Return from when an instance may be let in, of whose debounced starts the first came at
+    """Return from when an instance may be admitted, of whose debounced starts the first came at
     ``first``.
     """
     assert new.admission is not None
@@ -290,21 +290,23 @@ def places_of(limits: str) -> list[Place]:
             return found
     except (ValueError, TypeError, RecursionError):
         pass
-    log.error("the limits of a waiting orchestration are damaged, it is let in: %.80r", limits)
+    log.error("the limits of a waiting orchestration are damaged, it is admitted: %.80r", limits)
     return []
 
 
-def binding(places: Iterable[Place], terms: Mapping[str, int] | None) -> list[Place]:
-    """Return the places that are needed by the terms that hold now."""
-    if terms is None:
+def binding(places: Iterable[Place], maxima: Mapping[str, int] | None) -> list[Place]:
+    """Return the places that are needed by the maxima that hold now."""
+    if maxima is None:
         return list(places)
-    return [place._replace(most=terms[place.label]) for place in places if place.label in terms]
+    return [place._replace(most=maxima[place.label]) for place in places if place.label in maxima]
 
 
-def room(places: Iterable[Place], taken: Mapping[str, int], terms: Mapping[str, int] | None) -> int:
-    """Return how many with these places may be let in."""
+def room(
+    places: Iterable[Place], taken: Mapping[str, int], maxima: Mapping[str, int] | None
+) -> int:
+    """Return how many with these places may be admitted."""
     rooms = (
         place.most - taken.get(scope_of(place.label, place.key), 0)
-        for place in binding(places, terms)
+        for place in binding(places, maxima)
     )
     return min(rooms, default=MOST_AT_ONCE)

@@ -53,7 +53,7 @@ class Answers:
     def __init__(self, database: Runner) -> None:
         self.database = database
 
-    def look(self, instance_id: str, request: str) -> Asked | None:
+    def read(self, instance_id: str, request: str) -> Asked | None:
         """Tell how a request stands, by its key; None if there is no such instance."""
         row = self.database.fetch_one(LOOK, id=instance_id, request=request, kept=KEPT_FOR)
         if row is None:

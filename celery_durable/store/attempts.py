@@ -22,7 +22,7 @@ from .runner import Cursor, ManyRows, Runner
 from .statements import Statement
 from .values import text_of
 
-__all__ = ["activity_start", "claim", "claim_values", "look"]
+__all__ = ["activity_start", "claim", "claim_values", "read_start"]
 
 # -- beginning -----------------------------------------------------------------------------------
 
@@ -39,7 +39,7 @@ BEGIN_ACTIVITY = Statement(
     " = :command AND o.attempt = :attempt AND o.kind = 'activity'"
 )
 # the next look at an activity that runs: its deadline or its next heartbeat, whichever is first
-NEXT_LOOK = (
+NEXT_CHECK = (
     "CASE WHEN beat_timeout IS NULL THEN deadline_at WHEN deadline_at IS NULL OR {now} +"
     " beat_timeout < deadline_at THEN {now} + beat_timeout ELSE deadline_at END"
 )
@@ -58,7 +58,7 @@ IS_FREE = (
 _IN_TIME = "(start_by IS NULL OR start_by > {now})"
 MAY_BEGIN = f"{IS_FREE} AND {_IN_TIME}"
 TAKE = (
-    f"holder = :worker, start_by = NULL, check_at = {NEXT_LOOK}, beat_by = {{now}} + beat_timeout"
+    f"holder = :worker, start_by = NULL, check_at = {NEXT_CHECK}, beat_by = {{now}} + beat_timeout"
 )
 CLAIM = Statement(f"UPDATE durable_outbox SET {TAKE} WHERE {MAY_BEGIN}")
 # a process that is no worker shows no heartbeat: it may run the activity, and recovery keeps
@@ -78,10 +78,10 @@ LOCK_MARK = Statement(
 MARK_OF = Statement(f"SELECT COALESCE(crashes, 0), instance, name FROM durable_outbox {_THIS}")
 BEGIN_ONCE = Statement(
     "UPDATE durable_outbox SET holder = :worker, crashes = :mark, start_by = NULL, is_delegated ="
-    f" {{false}}, check_at = {NEXT_LOOK}, beat_by = {{now}} + beat_timeout {_THIS}"
+    f" {{false}}, check_at = {NEXT_CHECK}, beat_by = {{now}} + beat_timeout {_THIS}"
 )
 # a process that is no worker shows no heartbeat: no other can tell whether it lives
-LOOK_LATER = Statement(
+CHECK_LATER = Statement(
     "UPDATE durable_outbox SET check_at = CASE WHEN check_at IS NULL OR check_at > {now} +"
     f" :delay THEN {{now}} + :delay ELSE check_at END {_THIS}"
 )
@@ -97,7 +97,7 @@ DELEGATE_ONCE = Statement(
 
 # -- while it runs -------------------------------------------------------------------------------
 
-HELD_BY = Statement(
+CLAIMED_BY = Statement(
     "SELECT execution, command, attempt FROM durable_outbox WHERE holder = :worker ORDER BY"
     " execution, command, attempt"
 )
@@ -122,7 +122,7 @@ DELEGATE = Statement(
 # recovery looks at its time limits alone; is_delegated says that to earlier releases too
 DEFER = Statement(
     "UPDATE durable_outbox SET is_delegated = {true}, deferred_at = {now}, holder = NULL, start_by"
-    f" = NULL, beat_by = {{now}} + beat_timeout, check_at = {NEXT_LOOK} {_THIS} AND deferred_at IS"
+    f" = NULL, beat_by = {{now}} + beat_timeout, check_at = {NEXT_CHECK} {_THIS} AND deferred_at IS"
     " NULL AND gate IS NULL"
 )
 # who brings the outcome waits for the transaction that this is a part of
@@ -132,13 +132,13 @@ IS_DEFERRED = Statement(f"SELECT 1 FROM durable_outbox {_THIS} AND deferred_at I
 HEARTBEAT_OUTSIDE = Statement(
     "UPDATE durable_outbox SET details = COALESCE(:details, details), check_at = CASE WHEN"
     " beat_timeout IS NULL OR (holder IS NULL AND deferred_at IS NULL) THEN check_at ELSE"
-    f" {NEXT_LOOK} END, beat_by = CASE WHEN holder IS NULL AND deferred_at IS NULL THEN beat_by"
+    f" {NEXT_CHECK} END, beat_by = CASE WHEN holder IS NULL AND deferred_at IS NULL THEN beat_by"
     f" ELSE {{now}} + beat_timeout END {_THIS}"
 )
 HEARTBEAT_ACTIVITY = Statement(
     "UPDATE durable_outbox SET beat_by = {now} + beat_timeout, details = COALESCE(:details,"
     " details), check_at = CASE WHEN beat_timeout IS NULL OR gate IS NOT NULL THEN check_at ELSE"
-    f" {NEXT_LOOK} END WHERE execution = :execution AND command = :command AND attempt = :attempt"
+    f" {NEXT_CHECK} END WHERE execution = :execution AND command = :command AND attempt = :attempt"
 )
 
 # -- a pause holds it ----------------------------------------------------------------------------
@@ -187,7 +187,7 @@ INTERRUPT = Statement(
     " sent_at = {now}, check_at = {now} + :resend_after, crashes = COALESCE(crashes, 0) + 1 WHERE"
     " execution = :execution AND command = :command AND attempt = :attempt AND gate IS NULL"
 )
-FREE_HELD = Statement(
+FREE_CLAIMED = Statement(
     "UPDATE durable_outbox SET holder = NULL, start_by = NULL, beat_by = NULL, check_at = {now},"
     " sends = sends + 1, crashes = COALESCE(crashes, 0) + 1 WHERE holder = :worker AND NOT EXISTS"
     " (SELECT 1 FROM durable_workers w WHERE w.id = :worker)"
@@ -216,7 +216,7 @@ def claim(database: Runner, cursor: Cursor, ticket: ActivityAttemptId, claim: Cl
     return claimed == 1
 
 
-def look(
+def read_start(
     database: Runner, cursor: Cursor, ticket: ActivityAttemptId, known: ReplayPosition | None
 ) -> ActivityStart | None:
     """Look at an activity that is about to run, with its instance and the history that is not

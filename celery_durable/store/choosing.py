@@ -1,4 +1,4 @@
-"""Who is let in of those that wait in lanes: the same for orchestrations and for activities."""
+"""Who is admitted of those that wait in lanes: the same for orchestrations and for activities."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any, Protocol, TypeVar
 
 __all__ = ["MOST_AT_ONCE", "choose"]
 
-#: How many one pass lets in, or one repair deletes.
+#: How many one pass admits, or one repair deletes.
 MOST_AT_ONCE = 500
 
 
@@ -41,7 +41,7 @@ def choose(
 
     Args:
         heads: the first of each lane.
-        room: tells how many like it may be let in now.
+        room: tells how many like it may be admitted now.
         read_lane: reads so many of a lane, in order.
         take: counts the places that one takes.
     """

@@ -5,7 +5,7 @@ from __future__ import annotations
 from . import answers, archiving, audit, history, inbox, instances, outbox
 from .faults import Undone
 from .runner import Cursor, Runner
-from .sweeping import look_after_purge
+from .sweeping import check_after_purge
 
 __all__ = ["Cleanup"]
 
@@ -38,7 +38,7 @@ class Cleanup:
         outbox goes first: that is the row which recorders of late outcomes take.
         """
         run, key = self.database.run, {"id": instance_id, "execution": execution}
-        lock = instances.LOCK_LIFE if sequence is None else instances.LOCK_END
+        lock = instances.LOCK_EXECUTION if sequence is None else instances.LOCK_END
         at = {} if sequence is None else {"sequence": sequence}
 
         def delete(cursor: Cursor) -> None:
@@ -54,7 +54,7 @@ class Cleanup:
                 raise _HasMovedError
             if sequence is not None:
                 run(cursor, archiving.FORGET, id=instance_id)
-            look_after_purge(self.database, cursor, [instance_id])
+            check_after_purge(self.database, cursor, [instance_id])
             audit.leave(self.database, cursor)
 
         try:
@@ -84,7 +84,7 @@ class Cleanup:
             run_many(cursor, answers.CLEAR_ANSWERS, ids)
             run_many(cursor, history.CLEAR_HISTORY, ids)
             run_many(cursor, instances.PURGE_INSTANCE, keys)
-            look_after_purge(self.database, cursor, [key["id"] for key in keys])
+            check_after_purge(self.database, cursor, [key["id"] for key in keys])
             return len(keys)
 
         count = self.database.transact(delete)

@@ -17,7 +17,7 @@ from ..core.status import RuntimeStatus
 from ..engine.records import ActivityAttemptId, ActivityRow, InstanceEnd
 from ..engine.writes import ChildInstance, Committed, NewInbox, Revival, TurnCommit
 from . import activity_limits, admission, answers, creation, history, inbox, instances, outbox
-from .creation import HeldError
+from .creation import LockedError
 from .runner import Cursor, Runner
 from .timing import Timing
 from .values import blob, text_of
@@ -306,7 +306,7 @@ def ask_child(work: Work, revival: Revival) -> None:
     this, or after.
 
     Raises:
-        HeldError: another transaction holds the child.
+        LockedError: another transaction holds the child.
     """
     run, cursor, now = work.database.run, work.cursor, work.now
     commit, id_, end = work.commit, revival.child_id, None
@@ -324,7 +324,7 @@ def ask_child(work: Work, revival: Revival) -> None:
         if not end.status.is_terminal:
             end = None  # another execution under its id tells us nothing when it ends
     elif run(cursor, instances.END_OF, id=id_).fetchone() is not None:
-        raise HeldError
+        raise LockedError
     inbox.insert(work.database, cursor, revival.answer(end), now)
 
 

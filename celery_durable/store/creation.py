@@ -12,14 +12,14 @@ from ..engine.writes import ChildInstance, NewInbox, NewInstance
 from . import admission, history, inbox, instances, outbox
 from .runner import Cursor, Runner
 
-__all__ = ["ReleaseLocks", "HeldError", "insert_instance", "replace", "send", "take_over"]
+__all__ = ["ReleaseLocks", "LockedError", "insert_instance", "replace", "send", "take_over"]
 
 #: Given an execution that ends undelivered and its history, it returns what that leaves to others.
 ReleaseLocks = Callable[[str, Sequence[str]], Sequence[NewInbox]]
 _DEEPEST_FAMILY = 100
 
 
-class HeldError(Exception):
+class LockedError(Exception):
     """Another transaction holds an instance that this one is to replace, or to ask for a rewind:
     the turn is to be read again.
     """
@@ -113,13 +113,13 @@ def take_over(database: Runner, cursor: Cursor, child: ChildInstance, left: list
     False if that may not be.
 
     Raises:
-        HeldError: another transaction holds that one.
+        LockedError: another transaction holds that one.
     """
     if not _is_left_behind(database, cursor, child):
         return False
     messages = replace(database, cursor, child, child.release_locks)
     if messages is None:
-        raise HeldError
+        raise LockedError
     left += messages
     return True
 
@@ -132,7 +132,7 @@ def _is_left_behind(database: Runner, cursor: Cursor, child: ChildInstance) -> b
     """
     id_, is_ending = child.id, False
     for depth in range(_DEEPEST_FAMILY):
-        row = database.run(cursor, instances.LIFE_OF, id=id_).fetchone()
+        row = database.run(cursor, instances.LINEAGE_OF, id=id_).fetchone()
         if row is None:
             return False
         status, root_id, parent_id, parent_execution, parents_own, endings = row

@@ -21,7 +21,7 @@ __all__ = ["condition", "is_stuck", "parts_by_status"]
 
 STUCK_AFTER = 60_000_000
 #: No message that is overdue is looked at later than this: recovery backs off to an hour at most.
-_LATEST_LOOK = 7_200_000_000
+_LATEST_CHECK = 7_200_000_000
 _LIVE = ("PENDING", "RUNNING")
 
 
@@ -107,7 +107,7 @@ def _is_suspect(now: int, family: str) -> sa.ColumnElement[bool]:
     suspects: Any = sa.union(
         sa.select(blocked.c.id).where(blocked.c.listed_as == BLOCKED),
         sa.select(m.instance).where(
-            m.check_at <= now + _LATEST_LOOK, m.wake_at <= now - STUCK_AFTER
+            m.check_at <= now + _LATEST_CHECK, m.wake_at <= now - STUCK_AFTER
         ),
         sa.select(o.instance).where(sa.text(RESENT)),
         sa.select(o.instance).where(sa.text(UNSENT)),

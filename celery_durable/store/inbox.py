@@ -176,7 +176,7 @@ KEEP_WAKES = ManyRows(
     "instance",
 )
 # what is visible at once has not to wait for a moment
-LOOK_SOONER = Statement(
+CHECK_SOONER = Statement(
     "UPDATE durable_inbox SET check_at = {now} + :most WHERE check_at > {now} + :most AND"
     " visible_at <= 0"
 )

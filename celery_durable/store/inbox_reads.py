@@ -10,7 +10,7 @@ from .runner import Cursor, Runner
 from .statements import Statement
 from .values import Elsewhere, facts_of, numbers, text_of
 
-__all__ = ["Found", "InboxLook", "inbox_row", "look", "whole"]
+__all__ = ["Found", "InboxPart", "inbox_row", "read_part", "whole"]
 
 # a look reads a bounded number of rows and bytes, however much has arrived: what came first, with
 # small payloads at once; joins and requests of operators are always read, for there are few of them
@@ -64,7 +64,7 @@ class Found(NamedTuple):
     size: int | None  #: Of the payload, in bytes.
 
 
-class InboxLook(NamedTuple):
+class InboxPart(NamedTuple):
     """The part of an inbox that one look takes."""
 
     inbox: list[InboxRow]
@@ -72,9 +72,9 @@ class InboxLook(NamedTuple):
     is_due: bool  #: Some of that is to wake the instance.
 
 
-def look(
+def read_part(
     database: Runner, instance_id: str, found: Sequence[Found], cursor: Cursor | None = None
-) -> InboxLook:
+) -> InboxPart:
     """Return what a look takes of the rows that were found, with the payloads that these did not
     bring.
 
@@ -94,7 +94,7 @@ def look(
         chosen = chosen[: next(place for place, row in enumerate(chosen) if row.id in gone)]
         has_more = is_due = True
     inbox = [inbox_row(row, payloads.get(row.id, row.payload)) for row in chosen]
-    return InboxLook(inbox, has_more, is_due)
+    return InboxPart(inbox, has_more, is_due)
 
 
 def _see_more(
@@ -148,10 +148,10 @@ def inbox_row(row: Found, payload: Any) -> InboxRow:
     )
 
 
-def load(database: Runner, cursor: Cursor, instance_id: str) -> InboxLook:
+def load(database: Runner, cursor: Cursor, instance_id: str) -> InboxPart:
     """Look at an inbox."""
     rows = database.run(cursor, LOAD_INBOX, id=instance_id).fetchall()
-    return look(database, instance_id, [Found._make(row) for row in rows], cursor)
+    return read_part(database, instance_id, [Found._make(row) for row in rows], cursor)
 
 
 def whole(database: Runner, instance_id: str, name: str) -> list[tuple[int, str | None]]:

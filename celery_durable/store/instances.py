@@ -122,7 +122,7 @@ OPEN_CHILDREN = Statement(
     f"AND (i.status IN ('PENDING', 'RUNNING', 'SUSPENDED') OR ({WILL_BE_REWOUND})) ORDER BY i.id"
 )
 # an instance, whether it is asked to end, and which life of its parent is there now
-LIFE_OF = Statement(
+LINEAGE_OF = Statement(
     "SELECT i.status, i.root_id, i.parent_id, i.parent_execution, p.execution, "
     "(SELECT COUNT(*) FROM durable_inbox m WHERE m.instance = i.id AND m.dedup = 'terminate') "
     "FROM durable_instances i LEFT JOIN durable_instances p ON p.id = i.parent_id WHERE i.id = :id"
@@ -165,7 +165,7 @@ LOCK_END = Statement(
     " :sequence {lock}"
 )
 # under this no parent that is rewound asks it
-LOCK_LIFE = Statement(
+LOCK_EXECUTION = Statement(
     "SELECT 1 FROM durable_instances WHERE id = :id AND execution = :execution {lock}"
 )
 DUE_PARENTS = Statement(

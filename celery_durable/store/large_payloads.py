@@ -21,7 +21,7 @@ from .statements import Statement
 __all__ = ["keep"]
 
 #: A payload is looked at again after so many microseconds; what refers to it is committed by then.
-FIRST_LOOK = 3_600_000_000
+FIRST_CHECK = 3_600_000_000
 INSERT_OBJECT = Statement(
     "INSERT INTO durable_objects (id, instance, size, created_at, check_at) VALUES (:key,"
     " :instance, :size, {now}, {now} + :after)"
@@ -71,7 +71,7 @@ def keep(
     (store,) = database.run_unsealed(cursor, STORE_ID, {}).fetchone()
     digest = hashlib.sha256(instance.encode("utf-8", "surrogatepass")).hexdigest()
     key = f"{store}/{digest[:2]}/{digest[:32]}/{uuid.uuid4().hex}"
-    values = {"key": key, "instance": instance, "size": size, "after": FIRST_LOOK}
+    values = {"key": key, "instance": instance, "size": size, "after": FIRST_CHECK}
     database.run_unsealed(cursor, INSERT_OBJECT, values)
     try:
         database.apart(lambda: large.write(key, data))

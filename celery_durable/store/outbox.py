@@ -59,7 +59,7 @@ LOCK_OUTCOME = Statement(
     "SELECT instance, join_command, window_command, {now} FROM durable_outbox WHERE execution ="
     " :execution AND command = :command AND attempt = :attempt AND kind = 'activity' {lock}"
 )
-NEXT_HELD = Statement(
+NEXT_THROTTLED = Statement(
     "SELECT command, attempt, instance, kind, name, message, queue, sends, deadline_at, start_by,"
     " gate FROM durable_outbox WHERE execution = :execution AND window_command = :window AND"
     " is_held = {true} ORDER BY command LIMIT 1 {skip_locked}"
@@ -130,7 +130,7 @@ FINISH_DONE = Statement(
 )
 PURGE_OUTBOX = Statement("DELETE FROM durable_outbox WHERE execution = :execution")
 # what is on its way has not to wait for a moment
-LOOK_SOONER = Statement(
+CHECK_SOONER = Statement(
     "UPDATE durable_outbox SET check_at = {now} + :most, sent_at = CASE WHEN sent_at > {now}"
     " THEN {now} ELSE sent_at END, beat_by = CASE WHEN beat_by > {now} + beat_timeout THEN"
     " {now} + beat_timeout ELSE beat_by END WHERE check_at > {now} + :most"
@@ -143,7 +143,7 @@ def activity_values(
     """Return the parameters of ``INSERT_ACTIVITY``.
 
     The time limits of a held one count from its release, those of one that needs places from when
-    it is let in.
+    it is admitted.
     """
     waits = new.is_held or bool(new.permits)
     base = 0 if waits else now
@@ -258,7 +258,7 @@ def release_slots(
     for window, count in sorted(slots.items()):
         for _ in range(count):
             values = {"execution": execution, "window": window}
-            row = database.run(cursor, NEXT_HELD, **values).fetchone()
+            row = database.run(cursor, NEXT_THROTTLED, **values).fetchone()
             if row is None:
                 break
             sent = _release(database, cursor, execution, row, now, resend_after)

@@ -21,7 +21,7 @@ def permits_of(limits: str) -> list[Permit]:
     try:
         return [Permit(*fields) for fields in json.loads(limits)]
     except (ValueError, TypeError, RecursionError):
-        log.error("the limits of a waiting activity are damaged, it is let in: %.80r", limits)
+        log.error("the limits of a waiting activity are damaged, it is admitted: %.80r", limits)
         return []
 
 
@@ -61,7 +61,7 @@ class PermitCount:
         ]
 
     def room(self, limits: str) -> int:
-        """Return how many that need these places may be let in."""
+        """Return how many that need these places may be admitted."""
         rooms = (permit.most - taken for permit, taken in self.places(limits))
         return min(rooms, default=MOST_AT_ONCE)
 

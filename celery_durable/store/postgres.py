@@ -75,9 +75,9 @@ class FastTurns:
                 messages or (), payloads or (), strict=True
             )
         ]
-        look = inbox_reads.look(self.database, instance_id, found)
+        part = inbox_reads.read_part(self.database, instance_id, found)
         history = [text_of(each) or "" for each in events or ()]
-        return Snapshot(instance, history, look.inbox, now, look.has_more, look.is_due)
+        return Snapshot(instance, history, part.inbox, now, part.has_more, part.is_due)
 
     def commit(self, commit: TurnCommit) -> Committed | None:
         """Commit a turn in one statement where that is enough."""

@@ -59,17 +59,17 @@ class RecoveryRows:
             has_places=place is not None or limited_place is not None,
             has_purges=purge is not None and purge <= now,
             now=now,
-            has_held=held is not None,
+            has_claimed=held is not None,
             has_lifted=lifted is not None,
             has_limited=limited is not None,
         )
 
-    def look_sooner(self, most: int) -> None:
+    def check_sooner(self, most: int) -> None:
         """Let nothing wait longer for recovery that does not wait for its time.
 
         See ``engine.store_ports``.
         """
-        for statement in (inbox.LOOK_SOONER, outbox.LOOK_SOONER):
+        for statement in (inbox.CHECK_SOONER, outbox.CHECK_SOONER):
             self.database.change_one(statement, most=most)
 
     # -- messages ----------------------------------------------------------------------------------

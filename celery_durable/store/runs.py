@@ -8,7 +8,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
-from ..engine.at_most_once import is_begun, may_begin, waiting_mark
+from ..engine.at_most_once import RunMark, is_begun, may_begin
 from ..engine.records import ActivityAttemptId, ActivityRow, ActivityStart, Claim, ReplayPosition
 from . import attempts
 from .runner import Cursor, Runner
@@ -34,14 +34,16 @@ class Attempts:
         """Look at an activity about to run, and take it; see ``engine.store_ports``."""
         database = self.database
         if claim is None:
-            return database.read(lambda cursor: attempts.look(database, cursor, ticket, known))
+            return database.read(
+                lambda cursor: attempts.read_start(database, cursor, ticket, known)
+            )
         tries = [claim.is_again]
 
         def begin(cursor: Cursor) -> ActivityStart | None:
             # a repeated transaction may meet what its first try has committed
             own, tries[0] = claim._replace(is_again=tries[0]), True
             is_claimed = attempts.claim(database, cursor, ticket, own)
-            start = attempts.look(database, cursor, ticket, known)
+            start = attempts.read_start(database, cursor, ticket, known)
             if start is not None:
                 start.is_claimed = is_claimed
             return start
@@ -53,14 +55,14 @@ class Attempts:
         ticket: ActivityAttemptId,
         worker: str | None,
         level: int,
-        mark: int,
+        mark: RunMark,
         *,
         is_again: bool = False,
-    ) -> int | None:
+    ) -> RunMark | None:
         """Mark an activity as begun by this run; see ``engine.store_ports``."""
         run, tries = self.database.run, [is_again]
 
-        def begin(cursor: Cursor) -> int | None:
+        def begin(cursor: Cursor) -> RunMark | None:
             is_second, tries[0] = tries[0], True
             row = run(cursor, attempts.LOCK_MARK, **ticket._asdict()).fetchone()
             if row is None:
@@ -68,10 +70,10 @@ class Attempts:
             (found,) = row
             own = may_begin(int(found), level, mark, is_again=is_second)
             if own is not None:
-                run(cursor, attempts.BEGIN_ONCE, **ticket._asdict(), worker=worker, mark=own)
+                run(cursor, attempts.BEGIN_ONCE, **ticket._asdict(), worker=worker, mark=own.pack())
                 if worker is None:
                     values = {**ticket._asdict(), "delay": _UNKNOWN_PROCESS}
-                    run(cursor, attempts.LOOK_LATER, **values)
+                    run(cursor, attempts.CHECK_LATER, **values)
             return own
 
         return self.database.transact(begin)
@@ -129,10 +131,9 @@ class Attempts:
             return self._one(attempts.POSTPONE_FREE, ticket, delay=delay)
         return self._one(attempts.POSTPONE, ticket, delay=delay, worker=worker)
 
-    def postpone_once(self, ticket: ActivityAttemptId, mark: int, delay: int) -> bool:
+    def postpone_once(self, ticket: ActivityAttemptId, mark: RunMark, delay: int) -> bool:
         """Leave an activity to Celery's own retry, unless that has begun already."""
-        waiting = waiting_mark(mark)
-        return self._one(attempts.POSTPONE_ONCE, ticket, mark=mark, waiting=waiting, delay=delay)
+        return self._one(attempts.POSTPONE_ONCE, ticket, **_marks(mark), delay=delay)
 
     def delegate(self, ticket: ActivityAttemptId) -> bool:
         """Note that the activity replaced itself by another task: no worker holds it until that
@@ -140,9 +141,9 @@ class Attempts:
         """
         return self._one(attempts.DELEGATE, ticket)
 
-    def delegate_once(self, ticket: ActivityAttemptId, mark: int) -> bool:
+    def delegate_once(self, ticket: ActivityAttemptId, mark: RunMark) -> bool:
         """Note that the activity replaced itself by another task, unless that has begun already."""
-        return self._one(attempts.DELEGATE_ONCE, ticket, mark=mark, waiting=waiting_mark(mark))
+        return self._one(attempts.DELEGATE_ONCE, ticket, **_marks(mark))
 
     def interrupt(self, ticket: ActivityAttemptId) -> ActivityRow | None:
         """Let an activity run again whose process died after its body.
@@ -171,3 +172,7 @@ class Attempts:
 
     def _one(self, statement: Statement, ticket: ActivityAttemptId, **values: Any) -> bool:
         return self.database.change_one(statement, **ticket._asdict(), **values)
+
+
+def _marks(mark: RunMark) -> dict[str, int]:
+    return {"mark": mark.pack(), "waiting": mark.waiting().pack()}

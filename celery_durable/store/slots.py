@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from ..core.limits import scope_of
-from ..engine.activity_limits import TermsOf, Use
+from ..engine.activity_limits import MaximaOf, Use
 from ..engine.writes import CHECK_MESSAGE_AFTER, Place, Waiting
 from . import admission, clock, inbox
 from .admission import Head, Waiter, binding, places_of, room
@@ -15,12 +15,12 @@ from .runner import Cursor, Runner
 __all__ = ["AdmissionRows"]
 
 
-def _use_of(name: str, scope: str, terms: Mapping[str, int]) -> Use:
+def _use_of(name: str, scope: str, maxima: Mapping[str, int]) -> Use:
     """Return what the name of a slot tells of its limit."""
     label, _, key = scope.partition("=")
     kind, _, by = label.partition(":")
     _, _, period = kind.partition("/")
-    return Use(name, key if by else None, terms.get(label), int(period) if period else None, 0, 0)
+    return Use(name, key if by else None, maxima.get(label), int(period) if period else None, 0, 0)
 
 
 class AdmissionRows:
@@ -30,15 +30,15 @@ class AdmissionRows:
         self.database = database
 
     def admit(
-        self, name: str, terms: Mapping[str, int] | None, *, notes_look: bool = False
+        self, name: str, maxima: Mapping[str, int] | None, *, notes_try: bool = False
     ) -> list[str] | None:
-        """Let in those of an orchestrator that have room, by priority and age; return them.
+        """Admit those of an orchestrator that have room, by priority and age; return them.
 
         Args:
             name: of the orchestrator.
-            terms: the numbers that hold now, by label; a limit that is not there holds no more.
+            maxima: the numbers that hold now, by label; a limit that is not there holds no more.
                 None: those at the start.
-            notes_look: keep the time, for ``names_waiting``.
+            notes_try: keep the time, for ``names_waiting``.
 
         Returns:
             None if another is about it, who looks again after its commit.
@@ -47,15 +47,15 @@ class AdmissionRows:
         def admit(cursor: Cursor) -> list[str] | None:
             if not admission.lock(self.database, cursor, name):
                 return None
-            if notes_look:
-                self.database.run(cursor, admission.NOTE_LOOK, name=name)
+            if notes_try:
+                self.database.run(cursor, admission.NOTE_TRY, name=name)
             heads = admission.heads(self.database, cursor, name)
-            return self._admit(cursor, name, terms, heads) if heads else []
+            return self._admit(cursor, name, maxima, heads) if heads else []
 
         return self.database.transact(admit)
 
     def _admit(
-        self, cursor: Cursor, name: str, terms: Mapping[str, int] | None, heads: Sequence[Head]
+        self, cursor: Cursor, name: str, maxima: Mapping[str, int] | None, heads: Sequence[Head]
     ) -> list[str]:
         """Take the first of all lanes again and again, as long as there is room."""
         taken = admission.taken(self.database, cursor, name)
@@ -67,16 +67,16 @@ class AdmissionRows:
 
         chosen = choose(
             heads,
-            lambda one: room(places_of(one.limits), taken, terms),
+            lambda one: room(places_of(one.limits), taken, maxima),
             lambda lane, limit: admission.lane(self.database, cursor, name, lane, limit),
             take,
         )
-        self._let_in(
+        self._take_slots(
             cursor, name, [(one.instance, one.execution, places_of(one.limits)) for one in chosen]
         )
         return [one.instance for one in chosen]
 
-    def _let_in(
+    def _take_slots(
         self, cursor: Cursor, name: str, chosen: Sequence[tuple[str, str, list[Place]]]
     ) -> None:
         if not chosen:
@@ -111,7 +111,7 @@ class AdmissionRows:
         ]
         run_many(cursor, inbox.SHOW_START, shown)
 
-    def may_admit(self, name: str, terms: Mapping[str, int] | None) -> bool:
+    def may_admit(self, name: str, maxima: Mapping[str, int] | None) -> bool:
         """Tell whether one of an orchestrator that waits has room; takes no lock."""
 
         def look(cursor: Cursor) -> bool:
@@ -119,7 +119,7 @@ class AdmissionRows:
             if not heads:
                 return False
             taken = admission.taken(self.database, cursor, name)
-            return any(room(places_of(head.limits), taken, terms) > 0 for head in heads)
+            return any(room(places_of(head.limits), taken, maxima) > 0 for head in heads)
 
         return self.database.read(look)
 
@@ -137,7 +137,7 @@ class AdmissionRows:
             if is_due:
                 found.append(name)
 
-    def find_waiting(self, instance_id: str, terms: Mapping[str, int] | None) -> Waiting | None:
+    def find_waiting(self, instance_id: str, maxima: Mapping[str, int] | None) -> Waiting | None:
         """Return where an instance stands that waits for admission; None if it does not."""
 
         def look(cursor: Cursor) -> Waiting | None:
@@ -152,25 +152,25 @@ class AdmissionRows:
             taken = admission.taken(self.database, cursor, own.name)
             places = [
                 (place, taken.get(scope_of(place.label, place.key), 0))
-                for place in binding(places_of(own.limits), terms)
+                for place in binding(places_of(own.limits), maxima)
             ]
             return Waiting(own.name, places, int(before), own.ready_at)
 
         return self.database.read(look)
 
-    def uses(self, terms_of: TermsOf) -> list[Use]:
+    def uses(self, maxima_of: MaximaOf) -> list[Use]:
         """Return what is taken and waited for of the limits of all orchestrators."""
 
         def look(cursor: Cursor) -> list[Use]:
             run = self.database.run
             found: dict[tuple[str, str], Use] = {}
             for name, _, number, limits in run(cursor, admission.LANES).fetchall():
-                for place in binding(places_of(limits), terms_of(name)):
+                for place in binding(places_of(limits), maxima_of(name)):
                     at = name, scope_of(place.label, place.key)
                     use = found.get(at) or Use(name, place.key, place.most, place.period, 0, 0)
                     found[at] = use._replace(waiting=use.waiting + int(number))
             for name, scope, number in run(cursor, admission.ALL_TAKEN).fetchall():
-                use = found.get((name, scope)) or _use_of(name, scope, terms_of(name) or {})
+                use = found.get((name, scope)) or _use_of(name, scope, maxima_of(name) or {})
                 found[name, scope] = use._replace(taken=int(number))
             return list(found.values())
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from ..engine.records import Resident
 from ..engine.writes import AlreadyWaitsError, Committed, NewInbox, NewInstance, TurnCommit
 from . import admission, audit, clock, creation, history, inbox, instances, many_starts, upkeep
-from .creation import HeldError, ReleaseLocks
+from .creation import LockedError, ReleaseLocks
 from .runner import Cursor, Runner
 from .turns import Turns
 
@@ -102,7 +102,7 @@ class Starts:
 
         try:
             return self.database.transact(start) or self.repeated_start(instance, commit)
-        except HeldError:
+        except LockedError:
             audit.forget()
             return None
 

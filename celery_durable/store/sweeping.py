@@ -15,7 +15,7 @@ from .runner import Cursor, Runner
 from .statements import Statement
 from .values import reference
 
-__all__ = ["LargePayloadRows", "abandoned", "look_after_purge"]
+__all__ = ["LargePayloadRows", "abandoned", "check_after_purge"]
 
 _DAY = 86_400_000_000
 #: For so many microseconds a payload is one worker's to look at.
@@ -26,7 +26,7 @@ DUE = Statement(
     "SELECT id, instance, size, created_at, check_at, {now} FROM durable_objects WHERE check_at <="
     " {once} ORDER BY check_at LIMIT :limit"
 )
-SET_LOOK = Statement(
+SET_CHECK = Statement(
     "UPDATE durable_objects SET check_at = {now} + :after WHERE id = :key AND check_at = :check_at"
 )
 _OF_INSTANCE = ("input", "output", "failure", "custom_status", "canvas")
@@ -41,17 +41,17 @@ IS_USED = Statement(
 )
 IS_KNOWN = Statement("SELECT 1 FROM durable_objects WHERE id = :key")
 DROP = Statement("DELETE FROM durable_objects WHERE id = :key")
-LOOK_SOON = Statement(
+CHECK_SOON = Statement(
     "UPDATE durable_objects SET check_at = {now} WHERE instance = :id AND created_at <= {now} -"
     f" {_YOUNG}"
 )
 
 
-def look_after_purge(database: Runner, cursor: Cursor, ids: Sequence[str]) -> None:
+def check_after_purge(database: Runner, cursor: Cursor, ids: Sequence[str]) -> None:
     """Let the payloads of instances be deleted soon, whose rows are."""
     if database.vault is not None and database.vault.large is not None:
         for id_ in ids:
-            database.run(cursor, LOOK_SOON, id=id_)
+            database.run(cursor, CHECK_SOON, id=id_)
 
 
 class LargePayloadRows:
@@ -94,8 +94,8 @@ class LargePayloadRows:
         age = now - created_at
         after = _LEASE
         if is_used:
-            after = max(large_payloads.FIRST_LOOK, min(age, _DAY))
-        is_mine = self.database.change_one(SET_LOOK, key=key, check_at=check_at, after=after)
+            after = max(large_payloads.FIRST_CHECK, min(age, _DAY))
+        is_mine = self.database.change_one(SET_CHECK, key=key, check_at=check_at, after=after)
         return key if is_mine and not is_used else None
 
 

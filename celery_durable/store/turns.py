@@ -15,7 +15,7 @@ from ..engine.records import ReplayPosition, Snapshot
 from ..engine.writes import Committed, TurnCommit
 from . import audit, history, inbox, inbox_reads, instances, outbox
 from .commit_steps import Work, carry_out
-from .creation import HeldError
+from .creation import LockedError
 from .instances import INSTANCE
 from .runner import Cursor, Runner
 from .timing import Timing
@@ -41,11 +41,11 @@ class Turns:
                 return None
             # no lock, and no one moment: a turn that commits between these reads moves the
             # sequence, and this one's commit fails
-            look = inbox_reads.load(database, cursor, instance_id)
+            part = inbox_reads.load(database, cursor, instance_id)
             rows = history.unknown(database, cursor, instance_id, known)
             instance, (now,) = INSTANCE.take(row)
             texts = history.texts(rows, instance.sequence)
-            return Snapshot(instance, texts, look.inbox, now, look.has_more, look.is_due)
+            return Snapshot(instance, texts, part.inbox, now, part.has_more, part.is_due)
 
         return database.read(read)
 
@@ -53,7 +53,7 @@ class Turns:
         """Commit a turn; None if the instance has moved meanwhile, and nothing was changed."""
         try:
             return self.database.transact(lambda cursor: self.commit_within(cursor, commit))
-        except HeldError:
+        except LockedError:
             audit.forget()
             return None
 
@@ -61,7 +61,7 @@ class Turns:
         """Commit a turn on a cursor inside a transaction.
 
         Raises:
-            HeldError: another transaction holds an instance that this one needs; it is to be
+            LockedError: another transaction holds an instance that this one needs; it is to be
                 rolled back.
         """
         database, run, id_ = self.database, self.database.run, commit.instance_id

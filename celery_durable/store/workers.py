@@ -29,9 +29,9 @@ DECLARES = Statement(
     "SELECT declares, MAX(CASE WHEN id = :id THEN 1 ELSE 0 END) FROM durable_workers"
     " WHERE declares IS NOT NULL GROUP BY declares"
 )
-TELL = Statement("UPDATE durable_workers SET told_at = :moment WHERE id = :id")
+REPORT = Statement("UPDATE durable_workers SET told_at = :moment WHERE id = :id")
 # what was told in the future, by a clock that has stepped back since, is of no use
-TOLD = Statement(
+REPORTED = Statement(
     "SELECT MIN(CASE WHEN COALESCE(told_at, started_at) > {now} THEN 0 ELSE COALESCE(told_at,"
     " started_at) END) FROM durable_workers WHERE last_seen > {now} - :lease"
 )
@@ -50,7 +50,7 @@ class Workers:
     def __init__(self, database: Runner) -> None:
         self.database = database
 
-    def beat(self, worker: str, hostname: str) -> None:
+    def heartbeat(self, worker: str, hostname: str) -> None:
         """Say that a worker lives; registers it again if its row was taken for dead."""
         if not self.database.change_one(HEARTBEAT, id=worker):
             self.database.change_one(REGISTER, id=worker, hostname=hostname[:200])
@@ -73,10 +73,10 @@ class Workers:
         names = (json.loads(declares) for declares, _ in rows)
         return frozenset(chain.from_iterable(names)), any(is_own for _, is_own in rows)
 
-    def held_by(self, worker: str) -> list[ActivityAttemptId]:
+    def claimed_by(self, worker: str) -> list[ActivityAttemptId]:
         """Return the activities that a worker has taken."""
         rows = self.database.read(
-            lambda cursor: self.database.run(cursor, attempts.HELD_BY, worker=worker).fetchall()
+            lambda cursor: self.database.run(cursor, attempts.CLAIMED_BY, worker=worker).fetchall()
         )
         return [ActivityAttemptId._make(row) for row in rows]
 
@@ -114,11 +114,11 @@ class Workers:
 
     def tell(self, worker: str, moment: int) -> None:
         """Note that a worker has said what it has, as of a moment of the store's clock."""
-        self.database.change_one(TELL, id=worker, moment=moment)
+        self.database.change_one(REPORT, id=worker, moment=moment)
 
-    def told_since(self, lease: int) -> int | None:
+    def reported_since(self, lease: int) -> int | None:
         """Return up to when all living workers have said what they have; None if none lives."""
-        (told,) = self.database.fetch_one(TOLD, lease=lease)
+        (told,) = self.database.fetch_one(REPORTED, lease=lease)
         return None if told is None else int(told)
 
     # -- whose worker is gone ----------------------------------------------------------------------
@@ -155,12 +155,13 @@ class Workers:
                 if seen is None or run(cursor, UNREGISTER_SILENT, id=worker, seen=seen).rowcount
             }
             return sum(
-                run(cursor, attempts.FREE_HELD, worker=worker).rowcount for worker in sorted(gone)
+                run(cursor, attempts.FREE_CLAIMED, worker=worker).rowcount
+                for worker in sorted(gone)
             )
 
         return self.database.transact(free)
 
-    def free_held(self, ticket: ActivityAttemptId, worker: str) -> bool:
+    def free_claimed(self, ticket: ActivityAttemptId, worker: str) -> bool:
         """Free an activity that a living worker is marked with and does not run.
 
         False if there is none such.

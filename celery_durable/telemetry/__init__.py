@@ -3,5 +3,5 @@ records.
 
 Nothing here is imported unless it is used: ``prometheus`` needs the extra ``[prometheus]``,
 ``tracing`` the extra ``[otel]``. The engine knows none of it; it tells an observer
-(``engine.observation``) what was committed.
+(``engine.observers``) what was committed.
 """

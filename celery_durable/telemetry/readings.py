@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
 from ..errors import DurableError
-from ..store.census import Census, take_census
+from ..store.metrics_snapshot import MetricsSnapshot, take_snapshot
 from .names import CAUSES
 
 __all__ = ["Labels", "Names", "Reading", "StoreReadings", "joined"]
@@ -21,7 +21,7 @@ __all__ = ["Labels", "Names", "Reading", "StoreReadings", "joined"]
 Labels = tuple[str, ...]
 _MOST_NAMES = 500
 _OTHER = "other"
-_SHARE = 100  # a census takes at most one hundredth of the time
+_SHARE = 100  # a snapshot takes at most one hundredth of the time
 
 
 class Names:
@@ -75,7 +75,7 @@ class StoreReadings:
         self._cache = cache
         self._lock = threading.Lock()
         self._names = Names()
-        self._census: Census | None = None
+        self._snapshot: MetricsSnapshot | None = None
         self._took = 0.0
         self._next = -math.inf
 
@@ -86,30 +86,30 @@ class StoreReadings:
         with self._lock:
             if time.monotonic() >= self._next:
                 self._look()
-            census, took = self._census, self._took
-        yield Reading("celery_durable_up", [((), float(census is not None))])
-        if census is not None:
+            snapshot, took = self._snapshot, self._took
+        yield Reading("celery_durable_up", [((), float(snapshot is not None))])
+        if snapshot is not None:
             yield Reading("celery_durable_census_seconds", [((), took)])
-            yield from self._of_instances(census)
-            yield from self._of_activities(census)
-            yield from self._of_waits(census)
+            yield from self._of_instances(snapshot)
+            yield from self._of_activities(snapshot)
+            yield from self._of_waits(snapshot)
 
     def _look(self) -> None:
         began = time.monotonic()
         try:
             runtime = self._durable.runtime
-            self._census = take_census(
+            self._snapshot = take_snapshot(
                 runtime.store,
                 int(runtime.settings.worker_lease * 1_000_000),
                 archives=runtime.settings.archive is not None,
             )
         except DurableError:
-            self._census = None
+            self._snapshot = None
         self._took = time.monotonic() - began
         self._next = time.monotonic() + max(self._cache, _SHARE * self._took)
 
-    def _of_instances(self, census: Census) -> Iterable[Reading]:
-        populations, name = census.populations, self._names.of
+    def _of_instances(self, snapshot: MetricsSnapshot) -> Iterable[Reading]:
+        populations, name = snapshot.populations, self._names.of
         yield Reading(
             "celery_durable_instances", [((name(p.name), p.status), p.count) for p in populations]
         )
@@ -127,8 +127,8 @@ class StoreReadings:
             max,
         )
 
-    def _of_activities(self, census: Census) -> Iterable[Reading]:
-        queues = [((self._names.of(queue.name),), queue) for queue in census.queues]
+    def _of_activities(self, snapshot: MetricsSnapshot) -> Iterable[Reading]:
+        queues = [((self._names.of(queue.name),), queue) for queue in snapshot.queues]
         yield Reading(
             "celery_durable_outbox_pending", [(labels, queue.count) for labels, queue in queues]
         )
@@ -144,22 +144,22 @@ class StoreReadings:
         yield Reading(
             "celery_durable_outbox_resent", [(labels, queue.resent) for labels, queue in queues]
         )
-        yield Reading("celery_durable_activities_running", [((), census.running_activities)])
+        yield Reading("celery_durable_activities_running", [((), snapshot.running_activities)])
 
-    def _of_waits(self, census: Census) -> Iterable[Reading]:
-        waits = census.waits
+    def _of_waits(self, snapshot: MetricsSnapshot) -> Iterable[Reading]:
+        waits = snapshot.waits
         yield Reading(
             "celery_durable_waiting", [((cause,), waits.get(cause, 0)) for cause in CAUSES]
         )
-        yield Reading("celery_durable_turns_waiting", [((), census.waiting_turns)])
-        oldest = census.oldest_turn_at
+        yield Reading("celery_durable_turns_waiting", [((), snapshot.waiting_turns)])
+        oldest = snapshot.oldest_turn_at
         yield Reading(
             "celery_durable_turns_oldest_timestamp_seconds",
             [] if oldest is None else [((), oldest / 1e6)],
         )
-        yield Reading("celery_durable_timers_overdue", [((), census.overdue_timers)])
-        yield Reading("celery_durable_workers", [((), census.living_workers)])
-        yield Reading("celery_durable_schema_revision_info", [((census.revision or "",), 1)])
-        if (archive := census.archive) is not None:
+        yield Reading("celery_durable_timers_overdue", [((), snapshot.overdue_timers)])
+        yield Reading("celery_durable_workers", [((), snapshot.living_workers)])
+        yield Reading("celery_durable_schema_revision_info", [((snapshot.revision or "",), 1)])
+        if (archive := snapshot.archive) is not None:
             yield Reading("celery_durable_archive_waiting", [((), archive.waiting)])
             yield Reading("celery_durable_archive_failing", [((), archive.failing)])

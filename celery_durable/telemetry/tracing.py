@@ -53,7 +53,7 @@ _CONTROL = {Retry: "retried", Ignore: "ignored", Reject: "rejected"}
 
 
 class Tracing:
-    """Emits the spans of one process (``engine.observation.Observer`` and
+    """Emits the spans of one process (``engine.observers.Observer`` and
     ``worker.runtime.Tracing``).
     """
 

@@ -272,7 +272,7 @@ class Driver:
         for name in runtime.store.admission.names_waiting(0):
             runtime.runner.admission.admit(name)
         if runtime.store.limits.is_due(0):
-            runtime.runner.dispatcher.let_in()
+            runtime.runner.dispatcher.admit()
         run_due_schedules(runtime.runner.starter)
         if runtime.client.archiver is not None:
             runtime.client.archiver.run(_BATCH)

@@ -22,7 +22,7 @@ from ..errors import ActivityError
 __all__ = ["run_async"]
 
 #: How often it is asked whether the outcome is still wanted, in seconds.
-_LOOK_EVERY = 1.0
+_POLL_INTERVAL = 1.0
 _lock = threading.Lock()
 #: The loop of each process; that of a parent is of no use in a forked one.
 _loops: dict[int, _Loop] = {}
@@ -153,7 +153,7 @@ def _result(
     is_cancelled = False
     while not body.done.is_set():
         try:
-            if body.done.wait(_LOOK_EVERY) or is_cancelled or is_unwanted is None:
+            if body.done.wait(_POLL_INTERVAL) or is_cancelled or is_unwanted is None:
                 continue
             if is_unwanted():
                 is_cancelled = True

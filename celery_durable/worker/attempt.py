@@ -32,7 +32,7 @@ from .delivery import Delivery, delivery_of, is_replacement
 from .errbacks import spare_errbacks
 from .headers import MessageHeader, header_in
 from .limits import defer_soft_limit
-from .mismatch import is_of_another_life, refuse_foreign
+from .mismatch import is_of_another_execution, refuse_foreign
 from .patience import with_patience
 from .raised import as_exception, as_failure
 from .runtime import Runtime, is_behind
@@ -118,9 +118,9 @@ class Attempt:
         if not header_in(self.request, LIMITED):
             return
         try:
-            self.runtime.runner.dispatcher.let_in(is_likely=False)
+            self.runtime.runner.dispatcher.admit(is_likely=False)
         except Exception:
-            log.exception("who is let in after activity %s is left to recovery", self.request.id)
+            log.exception("who is admitted after activity %s is left to recovery", self.request.id)
 
     def _keep(self, view: AttemptView) -> None:
         """Put the machine back: nothing of this run goes through it."""
@@ -158,7 +158,7 @@ class Attempt:
             self._put_back(error)
             raise
         may_run = start is not None and start.is_claimed
-        if start is not None and is_of_another_life(runtime, start, self.task, self.request):
+        if start is not None and is_of_another_execution(runtime, start, self.task, self.request):
             may_run = False
         if start is None or not may_run:
             runtime.live.put(live)

@@ -27,7 +27,7 @@ from .ticks import tick_request_of
 __all__ = ["BeatSchedules", "name_of_entry", "refuse_beat", "refuse_where_workers_tick"]
 
 _CATCH_UP = 60
-_LOOK = 10.0  # seconds between two looks at what others declare
+_POLL_INTERVAL = 10.0  # seconds between two looks at what others declare
 _LONGEST_NAME = 100
 
 
@@ -48,7 +48,7 @@ class BeatSchedules:
     runtime: Runtime
     #: By the name of the schedule what ``declare_schedule`` is given.
     _entries: dict[str, dict[str, Any]] = field(default_factory=dict, init=False)
-    _next_look: float = field(default=0.0, init=False)
+    _next_poll: float = field(default=0.0, init=False)
 
     def __post_init__(self) -> None:
         for key, entry in dict(self.app.conf.beat_schedule or {}).items():
@@ -94,7 +94,7 @@ class BeatSchedules:
                 **entry,
             )
 
-    def look(self) -> None:
+    def poll(self) -> None:
         """Now and then: declare again what this worker was forgotten with, and let those wait that
         no living worker declares.
 
@@ -102,7 +102,7 @@ class BeatSchedules:
             StoreError: the store cannot be reached.
         """
         now = time.monotonic()
-        if now < self._next_look:
+        if now < self._next_poll:
             return
         store, worker = self.runtime.store, self.runtime.worker_id
         declared, has_said = store.workers.declared_by(worker or "")
@@ -112,7 +112,7 @@ class BeatSchedules:
         for name in store.schedules.declared():
             if name not in declared and (row := store.schedules.get(name)) is not None:
                 undeclare(store, row)
-        self._next_look = now + _LOOK
+        self._next_poll = now + _POLL_INTERVAL
 
 
 def _times(when: Any) -> Iterator[tuple[str, Any]]:

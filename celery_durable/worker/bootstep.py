@@ -95,7 +95,7 @@ class RecoveryStep(bootsteps.StartStopStep):  # type: ignore[misc]
         runtime = self._runtime
         assert runtime is not None and runtime.worker_id is not None
         try:
-            runtime.store.workers.beat(runtime.worker_id, str(worker.hostname))
+            runtime.store.workers.heartbeat(runtime.worker_id, str(worker.hostname))
         except DurableError as error:
             log.error("the durable store cannot be reached yet: %s", error)
         self._keep_limits(runtime)
@@ -190,7 +190,7 @@ class RecoveryStep(bootsteps.StartStopStep):  # type: ignore[misc]
                 self._turn_events(worker, runtime)
                 runtime.publisher.turn_queues.follow(getattr(worker, "consumer", None))
                 if self._beat is not None:
-                    self._beat.look()
+                    self._beat.poll()
                 recovery.tick(
                     self.witness.running, lambda tickets: self._acknowledge(worker, tickets)
                 )
@@ -212,7 +212,7 @@ class RecoveryStep(bootsteps.StartStopStep):  # type: ignore[misc]
             if time.monotonic() - self._last_tick <= interval + runtime.settings.recovery_interval:
                 continue
             try:
-                runtime.store.workers.beat(runtime.worker_id, str(worker.hostname))
+                runtime.store.workers.heartbeat(runtime.worker_id, str(worker.hostname))
             except DurableError as error:
                 log.debug("cannot say that this worker lives: %s", error)
             except Exception:

@@ -18,7 +18,7 @@ from typing import Any, Protocol
 from celery.exceptions import Ignore, Reject, Retry
 
 from ..core.machine import Machine
-from ..engine.at_most_once import level_of, new_mark
+from ..engine.at_most_once import RunMark, level_of
 from ..engine.cache import known_of
 from ..engine.records import ActivityAttemptId, ActivityStart, Claim, Outcome
 from ..errors import ActivityInterrupted, StoreError
@@ -140,8 +140,8 @@ class AtMostOnce(_Run):
     """A body never begins again unless it asks for that itself."""
 
     repeats = False
-    #: Which run this is, as the store has it; 0 before it began.
-    mark: int = 0
+    #: Which run this is; None before it began.
+    mark: RunMark | None = None
 
     def begin(self, live: Machine | None, *, is_again: bool = False) -> ActivityStart | None:
         """See ``Delivery``: without its mark in the store the body must not run."""
@@ -154,23 +154,20 @@ class AtMostOnce(_Run):
         tries, worker = itertools.count(), self.runtime.worker_id
         nesting = getattr(self.request, "replaced_task_nesting", 0)
         level = level_of(self.request.retries, nesting)
-        mark, begin = new_mark(level), self.runtime.store.attempts.begin_once
-        own = with_patience(
+        mark, begin = RunMark.new(level), self.runtime.store.attempts.begin_once
+        self.mark = with_patience(
             self.runtime, lambda: begin(self.ticket, worker, level, mark, is_again=next(tries) > 0)
         )
-        self.mark = own or 0
-        return own is not None
+        return self.mark is not None
 
     def control(self, request: BaseException) -> bool:
         """See ``Delivery``: the mark says that the body has let go by itself."""
-        attempts = self.runtime.store.attempts
-        if isinstance(request, Retry):
+        attempts, mark = self.runtime.store.attempts, self.mark
+        if isinstance(request, Retry) and mark is not None:
             delay = delay_of(request) + self._lease
-            with_patience(
-                self.runtime, lambda: attempts.postpone_once(self.ticket, self.mark, delay)
-            )
-        elif is_replaced(request):
-            with_patience(self.runtime, lambda: attempts.delegate_once(self.ticket, self.mark))
+            with_patience(self.runtime, lambda: attempts.postpone_once(self.ticket, mark, delay))
+        elif is_replaced(request) and mark is not None:
+            with_patience(self.runtime, lambda: attempts.delegate_once(self.ticket, mark))
         elif isinstance(request, Reject) and request.requeue:
             self.interrupted("its message was put back")
         else:

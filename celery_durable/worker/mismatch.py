@@ -14,7 +14,7 @@ from .headers import MessageHeader
 from .patience import with_patience
 from .runtime import Runtime
 
-__all__ = ["is_of_another_life", "refuse_foreign"]
+__all__ = ["is_of_another_execution", "refuse_foreign"]
 
 log: logging.Logger = logging.getLogger("celery_durable.activity")
 
@@ -40,7 +40,9 @@ def refuse_foreign(runtime: Runtime, header: MessageHeader | None, request: Any)
     raise Reject("another store", requeue=True)
 
 
-def is_of_another_life(runtime: Runtime, start: ActivityStart, task: Any, request: Any) -> bool:
+def is_of_another_execution(
+    runtime: Runtime, start: ActivityStart, task: Any, request: Any
+) -> bool:
     """Tell whether the message asks for another task than the store: the store was put back, and
     the broker was not. What was claimed is freed again.
     """
@@ -55,5 +57,5 @@ def is_of_another_life(runtime: Runtime, start: ActivityStart, task: Any, reques
     )
     ticket = ActivityAttemptId.parse(request.id)
     if ticket is not None:
-        runtime.store.workers.free_held(ticket, runtime.worker_id or "")
+        runtime.store.workers.free_claimed(ticket, runtime.worker_id or "")
     return True

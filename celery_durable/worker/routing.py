@@ -152,7 +152,7 @@ class CeleryRouting:
             return True
         return bool(getattr(self.app.tasks.get(name), "has_own_call", False))
 
-    def judge(self, error: Exception) -> SendFailure:
+    def classify(self, error: Exception) -> SendFailure:
         """Tell what an error of sending means; see ``Publisher``."""
         connection = self.app.connection_for_write()
         broken = (

@@ -71,7 +71,7 @@ def shown_otherwise(request: Any) -> dict[str, str]:
 
 
 class TaskEvents:
-    """Sends the events of one app's orchestrations (``engine.observation.Observer``)."""
+    """Sends the events of one app's orchestrations (``engine.observers.Observer``)."""
 
     follows_lives = False
 

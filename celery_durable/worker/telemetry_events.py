@@ -58,7 +58,7 @@ class _Timeless:
 
 
 class EventSender:
-    """Sends the events of one process (``engine.observation.Observer``)."""
+    """Sends the events of one process (``engine.observers.Observer``)."""
 
     follows_lives = True
 

@@ -30,7 +30,7 @@ def main(ended: int = 1_000_000) -> None:
         durable.migrate()
         store = sql_store(durable.runtime.store)
         lease = int(durable.settings.worker_lease * 1_000_000)
-        store.workers.beat("benchmark", "host")
+        store.workers.heartbeat("benchmark", "host")
         questions: dict[str, Callable[[], object]] = {
             "recovery's look, once a second and worker": lambda: store.recovery.read_backlog(lease),
             'find(status="FAILED")': lambda: durable.find(status="FAILED"),

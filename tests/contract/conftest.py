@@ -122,7 +122,7 @@ def open_url() -> Iterator[Callable[..., Store]]:
 BY_THE_DATABASE = {
     "test_archive",
     "test_audit",
-    "test_census",
+    "test_metrics_snapshot",
     "test_broadcast",
     "test_completions",
     "test_idle_cost",

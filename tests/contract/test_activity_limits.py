@@ -37,9 +37,9 @@ def paused(task: str, queue: str | None) -> bool:
     return task.startswith("paused")
 
 
-def let_in(store: Store, **numbers: int) -> list[int]:
+def admit(store: Store, **numbers: int) -> list[int]:
     """Let in what has room, and return the commands."""
-    found = store.limits.let_in(numbers, paused)
+    found = store.limits.admit(numbers, paused)
     assert found is not None
     return [row.ticket.command for row in found]
 
@@ -64,9 +64,9 @@ def test_what_waits_begins_nowhere_and_is_let_in_with_its_time_limits(store: Sto
     assert (row["gate"], row["sent_at"], row["check_at"]) == ("limit", None, None)
     assert not take(store, ticket, "w", LEASE)
     assert store.recovery.read_backlog(LEASE).has_limited and store.limits.is_due(0)
-    assert store.limits.may_let_in({}, paused)
+    assert store.limits.may_admit({}, paused)
     now = store.now()
-    (sent,) = store.limits.let_in({}, paused, notes_look=True) or ()
+    (sent,) = store.limits.admit({}, paused, notes_try=True) or ()
     assert (sent.ticket, sent.instance, sent.name) == (ticket, "i", "task")
     (row,) = rows(store, "outbox")
     assert row["gate"] is None and row["sent_at"] >= now
@@ -75,7 +75,7 @@ def test_what_waits_begins_nowhere_and_is_let_in_with_its_time_limits(store: Sto
     assert row["check_at"] <= row["start_by"]
     assert not store.recovery.read_backlog(LEASE).has_limited and not store.limits.is_due(0)
     assert take(store, ticket, "w", LEASE)
-    assert not store.limits.may_let_in({}, paused) and let_in(store) == []
+    assert not store.limits.may_admit({}, paused) and admit(store) == []
 
 
 def test_priority_then_age_and_no_lane_holds_up_another(store: Store) -> None:
@@ -92,22 +92,22 @@ def test_priority_then_age_and_no_lane_holds_up_another(store: Store) -> None:
             limited(7),
         ],
     )
-    assert let_in(store) == [2, 4, 7]
-    assert let_in(store) == []
+    assert admit(store) == [2, 4, 7]
+    assert admit(store) == []
     uses = {(use.name, use.key): use for use in store.limits.uses({})}
     assert uses["crm", "a"][2:] == (1, None, 1, 3)
 
 
 def test_an_end_of_any_kind_gives_a_place_back(store: Store) -> None:
     execution = begin(store, activities=[limited(number) for number in range(1, 9)])
-    assert let_in(store) == [1, 2]
+    assert admit(store) == [1, 2]
     assert record(store, succeeded(execution, 1)) is not None
-    assert let_in(store) == [3]
+    assert admit(store) == [3]
     assert record(store, failed(execution, 2)) is not None
     commit(store, canceled_commands=[3, 4])
-    assert let_in(store) == [5, 6]
+    assert admit(store) == [5, 6]
     commit(store, outcome=ActivityAttemptId(execution, 5, 1))
-    assert let_in(store) == [7]
+    assert admit(store) == [7]
     assert left(store) == (2, 2)  # of 4, and of 8
     commit(store, clears=True)
     assert [use.taken for use in store.limits.uses({})] == []
@@ -117,34 +117,34 @@ def test_an_end_of_any_kind_gives_a_place_back(store: Store) -> None:
 def test_the_smaller_of_two_numbers_holds_and_a_declared_one_is_that_of_now(store: Store) -> None:
     declared = CRM._replace(most=2, is_declared=True)
     begin(store, activities=[limited(number, declared) for number in range(1, 8)])
-    assert let_in(store, crm=3) == [1, 2, 3]  # it was raised since
-    assert let_in(store, crm=1) == []
+    assert admit(store, crm=3) == [1, 2, 3]  # it was raised since
+    assert admit(store, crm=1) == []
     begin(store, "j", activities=[limited(11, CRM._replace(most=4))])
-    assert let_in(store, crm=9) == [4]
+    assert admit(store, crm=9) == [4]
     assert store.limits.uses({"crm": 9})[0][2:] == (4, None, 4, 4)
 
 
 def test_a_rate_counts_what_was_sent_whatever_became_of_it(store: Store) -> None:
     execution = begin(store, activities=[limited(number, RATE) for number in range(1, 6)])
-    assert let_in(store) == [1, 2, 3]
+    assert admit(store) == [1, 2, 3]
     for number in range(1, 4):
         record(store, succeeded(execution, number))
-    assert let_in(store) == []
+    assert admit(store) == []
     store.database.change_one(
         Statement("UPDATE durable_activity_places SET expires_at = 1 WHERE command = 1")
     )
-    assert let_in(store) == [4]
+    assert admit(store) == [4]
 
 
 def test_a_window_lets_go_first(store: Store) -> None:
     members = [limited(number, window_command=1, is_held=number > 2) for number in range(1, 5)]
     execution = begin(store, activities=members)
-    assert let_in(store) == [1, 2] and store.limits.standings(execution, {}) == []
+    assert admit(store) == [1, 2] and store.limits.standings(execution, {}) == []
     recorded = store.outcomes.record(succeeded(execution, 1), release=True)
     assert recorded is not None and recorded.released == []
     (standing,) = store.limits.standings(execution, {})
     assert (standing.command, standing.places[0][1], standing.before) == (3, 1, 0)
-    assert let_in(store) == [3] and left(store) == (1, 2)
+    assert admit(store) == [3] and left(store) == (1, 2)
 
 
 def test_what_is_left_of_a_canceled_window_is_deleted(store: Store) -> None:
@@ -164,9 +164,9 @@ def test_who_finds_the_lock_taken_leaves_it(store: Store) -> None:
 
     def hold(cursor: Any) -> Any:
         assert admission.lock(store.database, cursor, "")
-        return at_once([lambda: store.limits.let_in({}, paused)])[0]
+        return at_once([lambda: store.limits.admit({}, paused)])[0]
 
-    let_in(store)
+    admit(store)
     assert store.database.transact(hold) is None
 
 
@@ -185,7 +185,7 @@ def test_never_too_many_by_many_at_once(store: Store) -> None:
         for _ in range(200):
             if len(sent) >= number:
                 return
-            for row in store.limits.let_in({}, paused) or ():
+            for row in store.limits.admit({}, paused) or ():
                 assert row.ticket not in sent
                 sent[row.ticket] = True
             running.append(sum(1 for row in rows(store, "outbox") if row["sent_at"] is not None))
@@ -211,7 +211,7 @@ def test_a_cancel_under_way_is_not_waited_for(store: Store) -> None:
 
     def cancel(cursor: Any) -> Any:
         assert outbox.cancel(store.database, cursor, execution, [1])
-        return at_once([lambda: let_in(store)])[0]
+        return at_once([lambda: admit(store)])[0]
 
     assert store.database.transact(cancel) == [2]
-    assert let_in(store) == [3] and not take(store, ticket, "w", LEASE)
+    assert admit(store) == [3] and not take(store, ticket, "w", LEASE)

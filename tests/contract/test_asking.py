@@ -43,15 +43,15 @@ def keys(store: Store) -> list[str]:
 
 
 def test_an_answer_is_read_by_its_key_and_outlives_the_end(store: Store) -> None:
-    assert store.answers.look("i", "a") is None
+    assert store.answers.read("i", "a") is None
     begin(store)
-    assert store.answers.look("i", "a") == Asked(RUNNING, None)
+    assert store.answers.read("i", "a") == Asked(RUNNING, None)
     said(store, ("a", '"x"', False), ("b", "\u00fc\x00", True), ("c", None, True))
     said(store, ("a", '"y"', True), ("b", None, True), status=COMPLETED, clears=True)
-    assert store.answers.look("i", "a") == Asked(COMPLETED, Answer('"y"', True))
-    assert store.answers.look("i", "b") == Asked(COMPLETED, Answer("\u00fc\x00", True))
-    assert store.answers.look("i", "c") == Asked(COMPLETED, UNANSWERED)
-    assert store.answers.look("i", "d") == Asked(COMPLETED, None)
+    assert store.answers.read("i", "a") == Asked(COMPLETED, Answer('"y"', True))
+    assert store.answers.read("i", "b") == Asked(COMPLETED, Answer("\u00fc\x00", True))
+    assert store.answers.read("i", "c") == Asked(COMPLETED, UNANSWERED)
+    assert store.answers.read("i", "d") == Asked(COMPLETED, None)
 
 
 def test_they_go_after_an_hour_and_with_the_purge(store: Store) -> None:
@@ -59,8 +59,8 @@ def test_they_go_after_an_hour_and_with_the_purge(store: Store) -> None:
     said(store, *((key, "1", False) for key in "abc"), status=COMPLETED)
     age(store, HOUR, "a")
     age(store, HOUR - 60_000_000, "b")
-    assert store.answers.look("i", "a") == Asked(COMPLETED, None)
-    assert store.answers.look("i", "b") == Asked(COMPLETED, Answer("1", False))
+    assert store.answers.read("i", "a") == Asked(COMPLETED, None)
+    assert store.answers.read("i", "b") == Asked(COMPLETED, Answer("1", False))
     assert store.answers.drop_old() is False
     assert keys(store) == ["b", "c"]
     assert store.cleanup.purge("i", execution)
@@ -78,7 +78,7 @@ def test_another_life_under_the_id_does_not_have_them(store: Store) -> None:
     begin(store)
     said(store, ("a", "1", False), status=COMPLETED)
     assert store.starts.replace(new_instance()) is not None
-    assert store.answers.look("i", "a") == Asked(RuntimeStatus.PENDING, None)
+    assert store.answers.read("i", "a") == Asked(RuntimeStatus.PENDING, None)
 
 
 def test_a_clock_that_was_set_back_hides_none(store: Store) -> None:
@@ -86,7 +86,7 @@ def test_a_clock_that_was_set_back_hides_none(store: Store) -> None:
     with store.database.using() as engine, engine.begin() as connection:
         connection.execute(sa.update(instances).values(created_at=store.now() + HOUR))
     said(store, ("a", "1", False))
-    assert store.answers.look("i", "a") == Asked(RUNNING, Answer("1", False))
+    assert store.answers.read("i", "a") == Asked(RUNNING, Answer("1", False))
 
 
 def test_what_only_a_transaction_knows_is_not_asked(new_app: Callable[..., Any]) -> None:

@@ -690,7 +690,7 @@ def test_the_installation_is_checked(shell: Shell) -> None:
     found = shell.run("doctor", code=5).stdout
     assert "ok       store" in found
     assert "PROBLEM  workers: no worker shows a heartbeat" in found
-    shell.app.durable.runtime.store.workers.beat("w", "host-1")
+    shell.app.durable.runtime.store.workers.heartbeat("w", "host-1")
     assert "1 alive: host-1" in shell.run("doctor").stdout
 
 
@@ -758,7 +758,7 @@ def test_the_doctor_tells_what_waits_for_the_archive(new_app: Callable[..., Any]
 
 def test_the_doctor_tells_of_code_and_schedules(shell: Shell) -> None:
     durable = shell.app.durable
-    durable.runtime.store.workers.beat("w", "host-1")
+    durable.runtime.store.workers.heartbeat("w", "host-1")
     shell.start("slow", "s1")
     durable.schedule("often", shell.app.tasks["cli.sale"].s("a"), interval=60)
     assert "1, none is late" in shell.run("doctor").stdout
@@ -800,7 +800,7 @@ def test_limits_are_listed_and_the_doctor_tells_of_two_numbers(shell: Shell) -> 
         "waits for a place: 1 of 1 of 'crm' are taken, 0 before it"
         in shell.run("explain", "f").stdout
     )
-    app.durable.runtime.store.workers.beat("w", "host-1")
+    app.durable.runtime.store.workers.heartbeat("w", "host-1")
     assert "of activities, each with one number" in shell.run("doctor").stdout
     app.tasks["cli.charge"].durable_limit = Limit(4, name="crm")
     assert (

@@ -227,7 +227,7 @@ def test_a_worker_that_died_is_found_whatever_the_clock_does(
     assert [row["id"] for row in rows(ticks.store, "workers")] == ["a"]
 
 
-@pytest.mark.parametrize("call", ["beat", "read_backlog"])
+@pytest.mark.parametrize("call", ["heartbeat", "read_backlog"])
 @pytest.mark.parametrize("frozen", [6, 14, 60])
 @pytest.mark.parametrize("silent_before", [0, 3, 5])
 def test_a_store_that_stands_still_makes_no_one_dead(

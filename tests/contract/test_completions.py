@@ -65,7 +65,7 @@ def test_a_deferred_attempt_is_nobodys_and_is_looked_at_for_its_time_limits_alon
     for worker in ("a", "b", None):
         assert not take(store, ticket_of(execution), worker, FAR)
     assert store.workers.free_abandoned(0) == 0
-    assert not store.workers.free_held(ticket_of(execution), "a")
+    assert not store.workers.free_claimed(ticket_of(execution), "a")
     assert everything(store) == before
     assert kinds(store) == ["ActivityDeferred"] * 2
     assert record(store, succeeded(execution)) is not None

@@ -23,7 +23,7 @@ from celery.exceptions import Reject, TimeLimitExceeded, WorkerLostError, Worker
 from sqlalchemy.orm import Session
 
 from celery_durable import ActivityInterrupted, Durable, RetryPolicy, RuntimeStatus
-from celery_durable.engine.at_most_once import level_of, may_begin, new_mark, waiting_mark
+from celery_durable.engine.at_most_once import RunMark, level_of, may_begin
 from celery_durable.engine.records import ActivityAttemptId
 from celery_durable.engine.recovery import Recovery
 from celery_durable.errors import ActivityError, ConfigurationError, StoreError
@@ -156,7 +156,7 @@ def open_bench() -> Iterator[Callable[[str], Bench]]:
         runtime = durable.runtime
         runtime.publisher.queues = frozenset({"celery"})
         runtime.worker_id = "me"
-        runtime.store.workers.beat("me", "host")
+        runtime.store.workers.heartbeat("me", "host")
         with runtime.store.database.engine.connect() as connection:
             connection.exec_driver_sql("DROP TABLE IF EXISTS accounts")
             connection.exec_driver_sql(
@@ -384,7 +384,9 @@ def test_duplicates_commit_once(bench: Bench) -> None:
     def run_a_copy(session: Session) -> str:
         if len(bench.runs) == 1:
             session.rollback()  # the copy is faster, so that it does not wait for this one's locks
-            assert bench.store.workers.free_held(ticket[0], "me")  # this worker was taken for dead
+            assert bench.store.workers.free_claimed(
+                ticket[0], "me"
+            )  # this worker was taken for dead
             assert bench.perform(debit, 10, ticket=ticket[0]).state == "SUCCESS"
             session.execute(TAKE, {"amount": 10})
         return "done"
@@ -437,7 +439,7 @@ def test_a_crash_gives_neither_or_both(bench: Bench, place: str) -> None:
     assert (bench.balance(), len(rows(bench.store, "outbox"))) == (
         (90, 0) if is_there else (100, 1)
     )
-    bench.store.workers.free_held(ticket, "me")  # a slow machine: it was late, and claimed
+    bench.store.workers.free_claimed(ticket, "me")  # a slow machine: it was late, and claimed
     bench.perform(debit, 10, ticket=ticket)
     assert bench.finish() == "done"
     assert bench.balance() == 90
@@ -641,7 +643,7 @@ def test_a_store_that_stays_away_leaves_it_to_a_later_copy(
     wire.come_up()
     is_bad = False
     # recovery sees that nobody runs it
-    wait_until(lambda: bench.store.workers.free_held(ticket, "me"), 30, "the store")
+    wait_until(lambda: bench.store.workers.free_claimed(ticket, "me"), 30, "the store")
     assert bench.perform(debit, 10, ticket=ticket).state == "SUCCESS"
     assert bench.finish() == "done"
     assert bench.balance() == 90
@@ -668,22 +670,24 @@ def interrupt_nobody(bench: Bench) -> None:
 
 
 def test_marks_admit_one_run_for_each_wish() -> None:
-    first, copy, retry = new_mark(0), new_mark(0) ^ 1, new_mark(1)
+    first, retry = RunMark.new(0), RunMark.new(1)
+    copy = first._replace(run=first.run ^ 1)
+    there = first.pack()
+    assert RunMark.unpack(there) == first and RunMark.unpack(9) is None
     assert may_begin(0, 0, first) == may_begin(9, 0, first) == first
-    assert may_begin(first, 0, copy) is None
-    assert may_begin(first, 0, first) is None
-    assert may_begin(first, 0, first, is_again=True) == first
-    assert may_begin(first + 1, 0, copy) is None
-    assert may_begin(first, 1, retry) == retry, (
+    assert may_begin(there, 0, copy) is None
+    assert may_begin(there, 0, first) is None
+    assert may_begin(there, 0, first, is_again=True) == first
+    assert may_begin(there + 1, 0, copy) is None, "a crash was counted over a run"
+    assert may_begin(there, 1, retry) == retry, (
         "the retry's message may be faster than the note of it"
     )
-    assert may_begin(retry, 1, new_mark(1)) is None
-    waiting = waiting_mark(first)
-    sent_again = may_begin(waiting, 0, copy)
-    assert sent_again is not None and sent_again > copy
-    assert may_begin(sent_again, 1, retry) is None, "the wish has been granted"
-    assert may_begin(sent_again, 2, new_mark(2)) is not None
-    most = new_mark(level_of(10**9, 10**9)) + 2**20
+    assert may_begin(retry.pack(), 1, RunMark.new(1)) is None
+    sent_again = may_begin(first.waiting().pack(), 0, copy)
+    assert sent_again is not None and sent_again.level > copy.level
+    assert may_begin(sent_again.pack(), 1, retry) is None, "the wish has been granted"
+    assert may_begin(sent_again.pack(), 2, RunMark.new(2)) is not None
+    most = RunMark.new(level_of(10**9, 10**9)).pack() + 2**20
     assert most < 2**31
     assert level_of(0, 1) > level_of(10**9, 0) > level_of(0, 0) == level_of(None, "x")
 
@@ -874,7 +878,7 @@ def test_an_outcome_that_the_store_cannot_be_told_is_looked_into(
         result = bench.perform(charge, ticket=ticket)
     assert (result.state, type(result.result)) == ("IGNORED", OutcomeLost)
 
-    assert bench.store.workers.free_held(ticket, "me")
+    assert bench.store.workers.free_claimed(ticket, "me")
     bench.recovery().repair_activities()
     assert bench.has_failed_with(ActivityInterrupted)
     assert bench.runs == ["charge"]
@@ -938,7 +942,7 @@ def test_a_retry_whose_message_is_lost_is_sent_again_and_runs_once(
 
     charge = declare_charge(bench, retry_once)
     ticket = bench.orchestrate(charge.s())
-    level = new_mark(0)
+    level = RunMark.new(0)
     mark = bench.store.attempts.begin_once(ticket, "me", 0, level)
     assert mark is not None
     bench.runs.append("charge")
@@ -957,7 +961,7 @@ def test_a_retry_whose_message_is_lost_is_sent_again_and_runs_once(
 def test_one_that_replaced_itself_waits_for_the_other(bench: Bench) -> None:
     charge = declare_charge(bench)
     ticket = bench.orchestrate(charge.s())
-    mark = bench.store.attempts.begin_once(ticket, "me", 0, new_mark(0))
+    mark = bench.store.attempts.begin_once(ticket, "me", 0, RunMark.new(0))
     assert bench.store.attempts.delegate_once(ticket, mark)
     interrupt_nobody(bench)
     assert bench.row()["is_delegated"]

@@ -76,7 +76,7 @@ def stuck(world: World) -> list[str]:
 
 def test_all_that_it_waits_for_is_told(world: World, store: Store) -> None:
     halfway(world)
-    store.workers.beat("w1", "celery@here")
+    store.workers.heartbeat("w1", "celery@here")
     found = told(world)
     text = str(found)
     assert (
@@ -108,14 +108,14 @@ def test_the_worker_that_runs_an_activity_is_named(world: World, store: Store) -
     assert any(
         "runs on a worker that is not seen any more" in what for what in told(world).waits_for
     )
-    store.workers.beat("w1", "celery@here")
+    store.workers.heartbeat("w1", "celery@here")
     assert any("which runs on celery@here" in what for what in told(world).waits_for)
 
 
 def test_without_a_worker_it_says_so(world: World, store: Store) -> None:
     halfway(world)
     assert told(world).advice == "no worker is alive: start one, with this store"
-    store.workers.beat("w1", "celery@here")
+    store.workers.heartbeat("w1", "celery@here")
     assert "nothing to do" in told(world).advice
 
 
@@ -157,7 +157,7 @@ def test_an_activity_of_a_worker_that_is_gone_is_stuck(world: World, store: Stor
     change(store, outbox, holder="w1")
     change(store, instances, updated_at=store.now() - 61 * SECOND)
     assert "i" in stuck(world)
-    store.workers.beat("w1", "celery@here")
+    store.workers.heartbeat("w1", "celery@here")
     assert stuck(world) == []
 
 
@@ -275,7 +275,7 @@ def test_one_that_waits_for_nothing_that_could_come_says_so(world: World, store:
 
     world.start("sale")
     world.runner.run("i")
-    store.workers.beat("w1", "celery@here")
+    store.workers.heartbeat("w1", "celery@here")
     if told(world).status is RuntimeStatus.RUNNING:
         assert "nothing that it waits for can come" in told(world).advice
         assert "load the code here" in told(World(store)).advice

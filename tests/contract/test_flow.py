@@ -515,7 +515,7 @@ def test_of_several_workers_one_a_second_looks(store: Store) -> None:
     world.start("job", id_="a")
     world.start("job", id_="b")
     assert store.admission.names_waiting(SECOND) == ["job"]
-    world.runner.admission.admit("job", notes_look=True)
+    world.runner.admission.admit("job", notes_try=True)
     assert store.admission.names_waiting(60 * SECOND) == []
     assert store.admission.names_waiting(0) == ["job"]
 
@@ -799,7 +799,7 @@ def test_the_decorator_takes_it_all(sqlite_url: str) -> None:
 
     flow = durable.registry.newest("flow.o").flow
     assert flow.priority == o.priority == 4
-    assert flow.terms == {"running:": 5, "running:a": 1, "starts/60000000:": 10}
+    assert flow.maxima == {"running:": 5, "running:a": 1, "starts/60000000:": 10}
     with pytest.raises(ConfigurationError):
         durable.orchestrator(lambda ctx: None, limit=0)
 

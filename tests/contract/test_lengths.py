@@ -207,7 +207,7 @@ def test_the_longest_text_is_kept_whole_and_a_longer_one_refused(
 
 
 def test_the_name_of_a_machine_is_for_people_and_may_be_cut(store: Store) -> None:
-    store.workers.beat("w", WIDE * 201)
+    store.workers.heartbeat("w", WIDE * 201)
     assert store.workers.living_workers(60_000_000) == [WIDE * 200]
 
 
@@ -216,7 +216,7 @@ def test_a_server_cuts_nothing_by_itself(request: pytest.FixtureRequest, server:
     """What no door has refused, whatever mode the server is in."""
     store = request.getfixturevalue(f"{server}_store")
     with pytest.raises(StoreError, match="(?i)too long") as caught:
-        store.workers.beat("w" * 33, "h")
+        store.workers.heartbeat("w" * 33, "h")
     assert caught.value.is_permanent
 
 
@@ -283,7 +283,7 @@ def test_a_connection_that_takes_no_writes_is_given_up(store: Store) -> None:
     for number in range(3):
         with store.database.cursor() as cursor:
             cursor.execute(READ_ONLY[store.database.family])
-        store.workers.beat(f"w{number}", "h")
+        store.workers.heartbeat(f"w{number}", "h")
     assert len(store.workers.living_workers(60_000_000)) == 3
 
 

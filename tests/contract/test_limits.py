@@ -498,7 +498,7 @@ def test_an_activity_that_takes_worker_after_worker_with_it_fails(store: Store) 
         assert deaths <= 3
         if world.publisher.activities:
             row = world.publisher.activities.popleft()
-            store.workers.beat(f"w{deaths}", "host")
+            store.workers.heartbeat(f"w{deaths}", "host")
             hold(store, f"w{deaths}", [row.ticket])
             with pytest.raises(Killed):
                 world.perform(row.ticket, row)
@@ -518,7 +518,7 @@ def test_an_activity_whose_process_died_in_the_turn_after_it_runs_again_as_a_cop
 ) -> None:
     execution = begin(store, activities=[activity()])
     ticket = ActivityAttemptId(execution, 1, 1)
-    store.workers.beat("a", "host")
+    store.workers.heartbeat("a", "host")
     assert take(store, ticket, "a", 60_000_000)
     row = store.attempts.interrupt(ticket)
     assert row is not None

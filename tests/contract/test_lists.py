@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from celery_durable.core.entity import ORCHESTRATORS
 from celery_durable.core.status import RuntimeStatus
 from celery_durable.engine.listing import Filters, Tally
-from celery_durable.store import Store, census, overview, queries, upkeep
+from celery_durable.store import Store, metrics_snapshot, overview, queries, upkeep
 from celery_durable.store.database import Database
 from celery_durable.store.migrate import _run as step
 from celery_durable.store.migrate import migrate
@@ -115,7 +115,7 @@ def test_what_is_listed_or_not_yet_is_found_all_the_same(store: Store) -> None:
             sa.select(instances.c.id).where(instances.c.is_lasting.is_(sa.true()))
         ).scalars()
         assert {each["id"] for each in rows if is_for_the_list(each, now)} == set(listed)
-    populations = census._populations(store, now)
+    populations = metrics_snapshot._populations(store, now)
     assert sum(each.count for each in populations) == len(
         [each for each in rows if each["status"] in (*LIVE, "SUSPENDED")]
     )

@@ -50,8 +50,8 @@ def past(store: Store, moment: int) -> None:
 
 def test_a_free_activity_is_claimed_by_the_first(store: Store) -> None:
     ticket = ticket_of(begin(store, activities=[activity()]))
-    store.workers.beat("a", "host")
-    store.workers.beat("b", "host")
+    store.workers.heartbeat("a", "host")
+    store.workers.heartbeat("b", "host")
     assert take(store, ticket, "a", LEASE)
     assert not take(store, ticket, "b", LEASE)
     assert outbox_row(store)["holder"] == "a"
@@ -60,7 +60,7 @@ def test_a_free_activity_is_claimed_by_the_first(store: Store) -> None:
 def test_one_of_many_simultaneous_claims_succeeds(store: Store) -> None:
     execution = begin(store, activities=[activity(number) for number in range(1, 6)])
     for number in range(8):
-        store.workers.beat(f"w{number}", "host")
+        store.workers.heartbeat(f"w{number}", "host")
     for command in range(1, 6):
         ticket = ticket_of(execution, command)
         done = at_once([lambda t=ticket, n=n: take(store, t, f"w{n}", LEASE) for n in range(8)])
@@ -69,10 +69,10 @@ def test_one_of_many_simultaneous_claims_succeeds(store: Store) -> None:
 
 def test_an_activity_of_a_worker_that_died_is_claimed(store: Store) -> None:
     execution = begin(store, activities=[activity(1), activity(2)])
-    store.workers.beat("silent", "host")
+    store.workers.heartbeat("silent", "host")
     assert take(store, ticket_of(execution, 1), "silent", LEASE)
     assert take(store, ticket_of(execution, 2), "forgotten", LEASE)
-    store.workers.beat("b", "host")
+    store.workers.heartbeat("b", "host")
     past(store, store.now() + 1000)
     assert take(store, ticket_of(execution, 1), "b", 1)
     assert take(store, ticket_of(execution, 2), "b", LEASE)
@@ -87,7 +87,7 @@ def test_no_one_claims_what_is_done_or_unknown(store: Store) -> None:
 
 def test_a_worker_is_marked_as_holder_once(store: Store) -> None:
     execution = begin(store, activities=[activity(1), activity(2)])
-    store.workers.beat("a", "host")
+    store.workers.heartbeat("a", "host")
     hold(store, "a", [ticket_of(execution, 2), ticket_of(execution, 1), ticket_of("unknown")])
     hold(store, "b", [ticket_of(execution, 1)])
     hold(store, "b", [])
@@ -107,7 +107,7 @@ def test_workers_mark_in_any_order_without_blocking_each_other(store: Store) -> 
 
 def test_a_worker_that_beats_keeps_what_it_holds(store: Store) -> None:
     execution = begin(store, activities=[activity()])
-    store.workers.beat("a", "host")
+    store.workers.heartbeat("a", "host")
     hold(store, "a", [ticket_of(execution)])
     assert store.workers.free_abandoned(LEASE) == 0
     assert outbox_row(store)["holder"] == "a"
@@ -115,11 +115,11 @@ def test_a_worker_that_beats_keeps_what_it_holds(store: Store) -> None:
 
 def test_what_a_silent_worker_holds_is_free_and_due(store: Store) -> None:
     execution = begin(store, activities=[activity(1), activity(2), activity(3)])
-    store.workers.beat("silent", "host")
+    store.workers.heartbeat("silent", "host")
     hold(store, "silent", [ticket_of(execution, 1), ticket_of(execution, 2)])
-    store.workers.beat("living", "host")
+    store.workers.heartbeat("living", "host")
     past(store, rows(store, "workers")[-1]["last_seen"] + 1_000_000)
-    store.workers.beat("living", "host")
+    store.workers.heartbeat("living", "host")
     hold(store, "living", [ticket_of(execution, 3)])
 
     assert store.workers.free_abandoned(900_000) == 2
@@ -129,13 +129,13 @@ def test_what_a_silent_worker_holds_is_free_and_due(store: Store) -> None:
     assert [due[command].row.sends for command in (1, 2)] == [1, 1]
     assert outbox_row(store, 3)["holder"] == "living"
     assert [row["id"] for row in rows(store, "workers")] == ["living"]
-    store.workers.beat("living", "host")
+    store.workers.heartbeat("living", "host")
     assert store.workers.free_abandoned(900_000) == 0
 
 
 def test_what_a_forgotten_worker_holds_is_freed(store: Store) -> None:
     execution = begin(store, activities=[activity()])
-    store.workers.beat("a", "host")
+    store.workers.heartbeat("a", "host")
     hold(store, "a", [ticket_of(execution)])
     store.workers.unregister("a")
     assert store.workers.free_abandoned(LEASE) == 1
@@ -143,11 +143,11 @@ def test_what_a_forgotten_worker_holds_is_freed(store: Store) -> None:
 
 
 def test_a_worker_that_was_taken_for_dead_registers_again(store: Store) -> None:
-    store.workers.beat("a", "host")
+    store.workers.heartbeat("a", "host")
     (first,) = rows(store, "workers")
     store.workers.unregister("a")
-    store.workers.beat("a", "h" * 300)
-    store.workers.beat("a", "host")
+    store.workers.heartbeat("a", "h" * 300)
+    store.workers.heartbeat("a", "host")
     (again,) = rows(store, "workers")
     assert again["last_seen"] >= again["started_at"] > first["started_at"]
 
@@ -365,7 +365,7 @@ def test_a_heartbeat_moves_the_next_look_and_keeps_details(store: Store) -> None
 
 def test_another_worker_that_has_begun_the_retry_keeps_it(store: Store) -> None:
     execution = begin(store, activities=[activity()])
-    store.workers.beat("b", "host")
+    store.workers.heartbeat("b", "host")
     hold(store, "b", [ticket_of(execution)])
     assert not store.attempts.postpone(ticket_of(execution), SECOND, "a")
     assert outbox_row(store)["holder"] == "b"
@@ -493,17 +493,17 @@ def test_only_what_is_lost_is_due(store: Store) -> None:
 
 
 def test_all_living_workers_must_have_told(store: Store) -> None:
-    assert store.workers.told_since(LEASE) is None
+    assert store.workers.reported_since(LEASE) is None
     for worker in ("a", "b"):
-        store.workers.beat(worker, "host")
+        store.workers.heartbeat(worker, "host")
     started = {row["id"]: row["started_at"] for row in rows(store, "workers")}
-    assert store.workers.told_since(LEASE) == started["a"]
+    assert store.workers.reported_since(LEASE) == started["a"]
     store.workers.tell("a", started["b"] + 5)
-    assert store.workers.told_since(LEASE) == started["b"]
+    assert store.workers.reported_since(LEASE) == started["b"]
     store.workers.tell("b", started["b"] + 7)
-    assert store.workers.told_since(LEASE) == started["b"] + 5
+    assert store.workers.reported_since(LEASE) == started["b"] + 5
     store.workers.tell("a", store.now() + 3600 * SECOND)
-    assert store.workers.told_since(LEASE) == 0, "the clock has stepped back since"
+    assert store.workers.reported_since(LEASE) == 0, "the clock has stepped back since"
 
 
 def test_what_was_sent_lately_is_known_to_be_unproven(store: Store) -> None:

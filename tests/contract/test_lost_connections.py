@@ -131,7 +131,7 @@ def test_messages_whose_answer_is_lost_are_there_once(wire: Wire, wired: Store) 
 
 def test_a_claim_whose_answer_is_lost_is_still_this_workers(wire: Wire, wired: Store) -> None:
     execution = begin(wired, activities=[activity()])
-    wired.workers.beat("a", "host")
+    wired.workers.heartbeat("a", "host")
     is_mine = cut(wire, lambda: take(wired, ActivityAttemptId(execution, 1, 1), "a", 60 * SECOND))
     (row,) = rows(wired, "outbox")
     assert (row["holder"], is_mine) == ("a", True), (

@@ -475,7 +475,7 @@ def test_a_store_outage_is_no_proof_of_dead_workers(
     store = open_url(wire.url)
     runner = World(store, worker_lease=0.4, heartbeat_interval=0.02, resend_after=0.1)
     execution = begin(store, activities=[activity()])
-    store.workers.beat("other", "host")
+    store.workers.heartbeat("other", "host")
     hold(store, "other", [ActivityAttemptId(execution, 1, 1)])
     recovery = runner.recovery()
 
@@ -491,7 +491,7 @@ def test_a_store_outage_is_no_proof_of_dead_workers(
 
     start = store.now()
     while store.now() < start + 500_000 and tick():
-        store.workers.beat("other", "host")
+        store.workers.heartbeat("other", "host")
     assert holder() == "other"
 
     wire.go_down()

@@ -79,7 +79,7 @@ def test_a_parent_hears_that_its_child_was_replaced(world: World) -> None:
 
 
 def test_a_monitor_hears_that_a_life_ended(world: World) -> None:
-    world.runner.observation.observers.append(witness := Witness())
+    world.runner.notifier.observers.append(witness := Witness())
     start(world)
     start(world, 3, if_exists="replace")
     assert [(change, knows) for _, change, knows in witness.told] == [

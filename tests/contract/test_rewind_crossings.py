@@ -20,13 +20,13 @@ from celery_durable.core.limits import Limit
 from celery_durable.core.retry import RetryPolicy
 from celery_durable.core.status import RuntimeStatus
 from celery_durable.engine.admission_policy import AdmissionPolicy
-from celery_durable.engine.at_most_once import new_mark
+from celery_durable.engine.at_most_once import RunMark
 from celery_durable.engine.records import InboxKind
 from celery_durable.engine.registry import Definition
 from celery_durable.engine.start import StartRequest
 from celery_durable.engine.writes import NewInbox
 from celery_durable.store import Store, commit_steps
-from celery_durable.store.creation import HeldError
+from celery_durable.store.creation import LockedError
 from celery_durable.store.schema import metadata
 
 from .builders import rows as rows_of
@@ -681,7 +681,7 @@ def test_an_activity_that_may_run_once_and_was_under_way_is_not_run_again_by_a_r
     world.runner.run("i")
     rows = {what_of(world, row): row for row in world.publisher.activities}
     world.publisher.activities.clear()
-    assert world.store.attempts.begin_once(rows["once"].ticket, "w", 0, new_mark(0)) is not None
+    assert world.store.attempts.begin_once(rows["once"].ticket, "w", 0, RunMark.new(0)) is not None
     shop.do("once")  # the body runs
     world.perform(rows["bad"].ticket, rows["bad"])
     assert world.status() is FAILED
@@ -902,7 +902,7 @@ class Once:
 
     def begin(self) -> None:
         assert (
-            self.world.store.attempts.begin_once(self.rows["once"].ticket, "w", 0, new_mark(0))
+            self.world.store.attempts.begin_once(self.rows["once"].ticket, "w", 0, RunMark.new(0))
             is not None
         )
         self.shop.do("once")
@@ -1287,7 +1287,7 @@ def test_a_rewind_waits_for_a_child_that_another_is_changing(shop: Shop) -> None
     def revive_later(*args: Any) -> None:
         if busy:
             busy.pop()
-            raise HeldError
+            raise LockedError
         revive(*args)
 
     with mock.patch.object(commit_steps, "ask_child", revive_later):

@@ -62,7 +62,7 @@ def test_what_is_held_begins_nowhere_and_is_let_go_in_its_order(store: Store) ->
 def test_what_runs_is_not_held_and_what_is_lifted_holds_nothing(store: Store) -> None:
     pause = paused(store)
     first, second = tickets(begin(store, activities=[activity(1), activity(2)]), 2)
-    store.workers.beat("w", "host")
+    store.workers.heartbeat("w", "host")
     assert take(store, first, "w", LEASE)
     assert not store.switches.hold_activity(first, pause, LEASE)
     store.switches.lift(*TASK)

@@ -67,10 +67,13 @@ def test_tables_of_a_later_release_are_taken_if_they_may_be(database: Database, 
         assert mismatch_in(database) is None
         migrate(database)
         assert migration_sql(database) == ""
-        Store(database).workers.beat("w", "h")
+        Store(database).workers.heartbeat("w", "h")
         assert Store(database).workers.living_workers(60_000_000) == ["h"]
     else:
-        for look in (lambda: migrate(database), lambda: Store(database).workers.beat("w", "h")):
+        for look in (
+            lambda: migrate(database),
+            lambda: Store(database).workers.heartbeat("w", "h"),
+        ):
             with pytest.raises(ConfigurationError, match="of a later release"):
                 look()
     assert found_revision(database) == LATER

@@ -17,7 +17,7 @@ from celery_durable.engine.cache import LiveExecutions, known_of
 from celery_durable.engine.client import Client
 from celery_durable.engine.engine import Engine as TurnRunner
 from celery_durable.engine.listing import InstanceRecord
-from celery_durable.engine.observers import Observation
+from celery_durable.engine.observers import Notifier
 from celery_durable.engine.ports import SendFailure
 from celery_durable.engine.records import ActivityAttemptId, ActivityRow, Outcome, TurnAddress
 from celery_durable.engine.recovery import Recovery
@@ -36,14 +36,14 @@ ENDED = tuple(status for status in RuntimeStatus if status.is_terminal)
 
 def _hold_against_the_table() -> None:
     """Let every commit that a test sees be a move that the table of states has."""
-    told = Observation.committed
+    told = Notifier.committed
 
     def committed(self: Any, instance: Any, commit: Any, *rest: Any, **more: Any) -> None:
         after = commit.status or instance.status
         assert allows(instance.status, after), (instance.status, after)
         told(self, instance, commit, *rest, **more)
 
-    Observation.committed = committed  # type: ignore[method-assign]
+    Notifier.committed = committed  # type: ignore[method-assign]
 
 
 _hold_against_the_table()
@@ -94,7 +94,7 @@ class RecordingPublisher:
         self.activities.extend(rows)
         return {}
 
-    def judge(self, error: Exception) -> SendFailure:
+    def classify(self, error: Exception) -> SendFailure:
         return SendFailure.PASSES
 
     def publish_turn(

@@ -48,7 +48,7 @@ def test_the_programs_touch_everything(laboratory: Laboratory) -> None:
     found = {str(call) for program in PROGRAMS for call in undisturbed(laboratory, program)[0]}
     assert found >= {
         "store.begin",
-        "store.beat",
+        "store.heartbeat",
         "store.commit",
         "store.due_activities",
         "store.due_wakes",
@@ -60,10 +60,10 @@ def test_the_programs_touch_everything(laboratory: Laboratory) -> None:
         "store.insert",
         "store.load",
         "store.read_backlog",
-        "store.held_by",
+        "store.claimed_by",
         "store.keep",
         "store.tell",
-        "store.told_since",
+        "store.reported_since",
         "store.resend_activities",
         "store.resend_wakes",
         "store.now",

@@ -11,7 +11,7 @@ from typing import Any
 from celery_durable import __version__
 from celery_durable.core.status import RuntimeStatus
 from celery_durable.engine.asking import ask
-from celery_durable.engine.at_most_once import new_mark
+from celery_durable.engine.at_most_once import RunMark
 from celery_durable.engine.completion_tokens import token_of
 from celery_durable.engine.records import Deferral
 from celery_durable.engine.start import StartRequest
@@ -69,7 +69,7 @@ def run_all(world: World) -> dict[str, str]:
         for row in world.publisher.activities
         if row.name == "never" and row.instance == "abandons"
     ]
-    world.store.attempts.begin_once(begun.ticket, None, 0, new_mark(0))
+    world.store.attempts.begin_once(begun.ticket, None, 0, RunMark.new(0))
     world.publisher.activities.remove(begun)
     world.start("encodes", id_="encodes")
     for value in (1, None, 2):

@@ -88,7 +88,7 @@ def test_the_store_tells_what_lives_and_what_is_late(app: Any, registry: Collect
         app.tasks["shop.order"].s(), start_at=datetime.now(UTC) + timedelta(days=1)
     )
     durable.start(app.tasks["shop.order"].s()).terminate()
-    durable.runtime.store.workers.beat("w", "host")
+    durable.runtime.store.workers.heartbeat("w", "host")
     registry.register(StoreCollector(durable, cache=0))
     found = samples(registry)
     name = ("orchestration", "shop.order")
@@ -145,25 +145,25 @@ def test_the_store_tells_what_is_stuck_overdue_and_running(
 def test_a_look_is_kept_for_a_while_and_longer_if_it_took_long(
     app: Any, registry: CollectorRegistry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    clock = {"now": 100.0, "census": 1.0}
+    clock = {"now": 100.0, "snapshot": 1.0}
     looks = []
     monkeypatch.setattr("celery_durable.telemetry.readings.time.monotonic", lambda: clock["now"])
 
-    def census(store: Any, lease: int, **options: Any) -> Any:
+    def snapshot(store: Any, lease: int, **options: Any) -> Any:
         looks.append(clock["now"])
-        clock["now"] += clock["census"]
+        clock["now"] += clock["snapshot"]
         return real(store, lease, **options)
 
     from celery_durable.telemetry import readings
 
-    real = readings.take_census
-    monkeypatch.setattr(readings, "take_census", census)
+    real = readings.take_snapshot
+    monkeypatch.setattr(readings, "take_snapshot", snapshot)
     registry.register(StoreCollector(app.durable))
     for moment in (101, 151, 201, 203, 302):
         clock["now"] = moment
         samples(registry)
     assert looks == [101, 203], f"a look of a second is kept for a hundred: {looks}"
-    clock.update(now=1000.0, census=0.0)
+    clock.update(now=1000.0, snapshot=0.0)
     for moment in (0, 14, 16):
         clock["now"] = 1000.0 + moment
         samples(registry)

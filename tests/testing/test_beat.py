@@ -60,7 +60,7 @@ def worker(env: DurableEnv) -> Callable[[str, dict[str, Any]], BeatSchedules]:
         app.conf.beat_schedule = entries
         runtime = durable.runtime
         runtime.worker_id = id_
-        runtime.store.workers.beat(id_, id_)
+        runtime.store.workers.heartbeat(id_, id_)
         made = BeatSchedules(app, runtime)
         made.declare()
         return made
@@ -134,11 +134,11 @@ def test_what_is_paused_stays_so_and_a_changed_entry_is_brought_in(
 def test_two_releases_do_not_undo_each_other(env: DurableEnv, worker: Any) -> None:
     old = worker("old", {"gone": MINUTE})
     new = worker("new", {"other": MINUTE})
-    new.look()
+    new.poll()
     assert states() == {"beat:beats:gone": "active", "beat:beats:other": "active"}
     durable.runtime.store.workers.unregister("old")
-    new._next_look = 0.0
-    new.look()
+    new._next_poll = 0.0
+    new.poll()
     assert states() == {"beat:beats:gone": "undeclared", "beat:beats:other": "active"}
     env.advance(minutes=3)
     assert ran == ["a"] * 3
@@ -146,16 +146,16 @@ def test_two_releases_do_not_undo_each_other(env: DurableEnv, worker: Any) -> No
     assert gone.is_paused and "no living worker" in gone.reason
     with pytest.raises(InvalidState, match="undeclared"):
         gone.resume()
-    durable.runtime.store.workers.beat("old", "old")
+    durable.runtime.store.workers.heartbeat("old", "old")
     durable.runtime.worker_id = "old"
-    old.look()  # it was forgotten, and says again what it declares
+    old.poll()  # it was forgotten, and says again what it declares
     assert states()["beat:beats:gone"] == "active"
 
 
 def test_undeclared_ones_are_pruned_by_hand(env: DurableEnv, worker: Any) -> None:
     worker("old", {"gone": MINUTE})
     durable.runtime.store.workers.unregister("old")
-    worker("new", {"other": MINUTE}).look()
+    worker("new", {"other": MINUTE}).poll()
     done = CliRunner().invoke(group, ["schedules", "--prune"], obj=SimpleNamespace(app=app))
     assert done.output.split() == ["beat:beats:gone"], done.output
     assert states() == {"beat:beats:other": "active"}
@@ -184,7 +184,7 @@ def test_a_tick_is_the_same_wherever_workers_die() -> None:
         ran.clear()
         app.conf.beat_schedule = {"e": MINUTE}
         durable.runtime.worker_id = "w1"
-        durable.runtime.store.workers.beat("w1", "w1")
+        durable.runtime.store.workers.heartbeat("w1", "w1")
         BeatSchedules(app, durable.runtime).declare()
         env.advance(minutes=2)
         return [str(run.output) for run in durable.find(limit=10).items], sorted(set(ran))

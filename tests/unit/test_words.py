@@ -20,7 +20,9 @@ RETIRED = re.compile(
 #: Names that code had for things that have another name now.
 OLD_NAMES = frozenset(
     "Execution wish wishes dress Flow Flows Look Lanes Stretch farewell unheard revive"
-    " announcer seam dice Ticket Facts Carried Seen Life rests misfit misfits misfit_of misfit_in".split()
+    " announcer seam dice Ticket Facts Carried Seen Life rests misfit misfits misfit_of misfit_in"
+    " Census take_census BorrowedConnection borrowed_engine borrowed_store let_in new_mark ReviveChild"
+    " retrace HeldError InboxLook".split()
 )
 _TEST = re.compile(r"def (test_\w+)")
 FILES = [

@@ -24,7 +24,7 @@ from ...store.addresses import address_of
 from ...store.migrate import HEAD, mismatch_of, revision_in
 from .database import alias_of, is_same_url
 from .project import find_app
-from .shared_connection import borrowed_engine
+from .shared_connection import shared_engine
 
 __all__ = ["check_configuration", "check_tables", "register_checks"]
 
@@ -93,7 +93,7 @@ def check_tables(databases: Iterable[str] | None = None, **_: Any) -> list[Check
     if alias is None or alias not in (databases or ()):
         return []
     try:
-        with borrowed_engine(connections[alias]).connect() as connection:
+        with shared_engine(connections[alias]).connect() as connection:
             found, told = revision_in(connection), mismatch_of(connection)
     except DatabaseError:
         return []  # Django's own checks tell of databases that cannot be reached

@@ -22,8 +22,8 @@ from ...errors import ConfigurationError
 from ...store import Store
 from ...store.joint import AgainError, repeated
 from .database import is_same_database
-from .shared_connection import BorrowedConnection, driver_error
-from .transactions import borrowed_store
+from .shared_connection import SharedConnection, driver_error
+from .transactions import shared_store
 
 __all__ = ["hold_on", "transact_on"]
 
@@ -64,10 +64,10 @@ def transact_on(
 
 def hold_on(alias: str, store: Store, ticket: ActivityAttemptId) -> None:
     """Let those who bring the outcome of an attempt wait for the block that is open on an alias."""
-    borrowed = borrowed_store(store, alias)
-    assert isinstance(borrowed.database, BorrowedConnection)
-    with borrowed.database.cursor() as cursor:
-        borrowed.attempts.hold_within(cursor, ticket)
+    shared = shared_store(store, alias)
+    assert isinstance(shared.database, SharedConnection)
+    with shared.database.cursor() as cursor:
+        shared.attempts.hold_within(cursor, ticket)
 
 
 class _Joint:
@@ -75,9 +75,9 @@ class _Joint:
 
     def __init__(self, alias: str, store: Store) -> None:
         self.wrapper = connections[alias]
-        self.store = borrowed_store(store, alias)
-        assert isinstance(self.store.database, BorrowedConnection)
-        self.borrowed = self.store.database
+        self.store = shared_store(store, alias)
+        assert isinstance(self.store.database, SharedConnection)
+        self.shared = self.store.database
         self.errors: list[BaseException] = []
         self.is_begun = self.is_ending = self.is_committed = False
 
@@ -117,7 +117,7 @@ class _Joint:
                     " autocommit: nothing would be committed when it returns"
                 )
         except django.db.Error as error:
-            raise self.borrowed.store_error(driver_error(error)) from error
+            raise self.shared.store_error(driver_error(error)) from error
 
     def _block(self) -> Any:
         """Return the outermost block; Django's ``TestCase`` may have one around it."""
@@ -150,8 +150,8 @@ class _Joint:
             self.wrapper.transaction_mode = mode
 
     def _record(self, outcome: Outcome | Deferral) -> Recorded:
-        with self.borrowed.cursor() as cursor:
-            if self.borrowed.family == "postgresql":
+        with self.shared.cursor() as cursor:
+            if self.shared.family == "postgresql":
                 cursor.execute("SET LOCAL idle_in_transaction_session_timeout = 30000")
             recorded: Recorded | None = self.store.outcomes.record_within(cursor, outcome)
         if recorded is None:
@@ -179,14 +179,14 @@ class _Joint:
             error is not own and cause is not driver_error(own) for own in self.errors
         ):
             return
-        if self.borrowed.may_repeat(cause):
+        if self.shared.may_repeat(cause):
             raise AgainError(error, is_disconnect=False) from error
         if not self._is_usable():
-            raise AgainError(self.borrowed.store_error(cause), is_disconnect=True) from error
+            raise AgainError(self.shared.store_error(cause), is_disconnect=True) from error
 
     def _judge_commit(self, error: Exception, result: Any) -> None:
         cause = driver_error(error)
-        if self.borrowed.may_repeat(cause):
+        if self.shared.may_repeat(cause):
             raise AgainError(error, is_disconnect=False) from error
         if isinstance(error, django.db.IntegrityError):
             raise error  # a deferred constraint: the database has rolled back

@@ -14,7 +14,7 @@ from django.db.migrations.operations.base import Operation
 
 from ...store.migrate import make_revision, unmake_revision
 from .database import is_supported
-from .shared_connection import borrowed_engine
+from .shared_connection import shared_engine
 
 __all__ = ["StoreRevision"]
 
@@ -40,7 +40,7 @@ class StoreRevision(Operation):
     ) -> None:
         """Upgrade."""
         if self._is_here(app_label, schema_editor):
-            with borrowed_engine(schema_editor.connection).connect() as connection:
+            with shared_engine(schema_editor.connection).connect() as connection:
                 make_revision(connection, self.revision)
 
     def database_backwards(
@@ -48,7 +48,7 @@ class StoreRevision(Operation):
     ) -> None:
         """Downgrade."""
         if self._is_here(app_label, schema_editor):
-            with borrowed_engine(schema_editor.connection).connect() as connection:
+            with shared_engine(schema_editor.connection).connect() as connection:
                 unmake_revision(connection, self.revision, self.before)
 
     def _is_here(self, app_label: str, schema_editor: Any) -> bool:

@@ -22,7 +22,7 @@ from ...store.addresses import Address
 from ...store.connecting import family_of
 from ...store.runner import Cursor, Runner
 
-__all__ = ["BorrowedConnection", "borrowed_engine", "driver_error"]
+__all__ = ["SharedConnection", "shared_engine", "driver_error"]
 
 T = TypeVar("T")
 _DRIVERS = {
@@ -35,7 +35,7 @@ _DRIVERS = {
 _clocks: weakref.WeakKeyDictionary[Any, Any] = weakref.WeakKeyDictionary()
 
 
-class BorrowedConnection(Runner):
+class SharedConnection(Runner):
     """The connection that the running thread has to the database of an alias, in whatever
     transaction it is in.
     """
@@ -81,7 +81,7 @@ class BorrowedConnection(Runner):
     def using(self) -> Iterator[sa.Engine]:
         """Give an engine over this thread's connection."""
         _add_clock(self.wrapper)
-        yield borrowed_engine(self.wrapper)
+        yield shared_engine(self.wrapper)
 
     def transact(
         self, work: Callable[[Cursor], T], *, begin: bool = True, is_lasting: bool = True
@@ -148,7 +148,7 @@ def _now() -> int:
 # -- SQLAlchemy and Alembic on it ------------------------------------------------------------------
 
 
-def borrowed_engine(wrapper: Any) -> sa.Engine:
+def shared_engine(wrapper: Any) -> sa.Engine:
     """Return an engine over the connection that one of Django's wrappers has, or opens."""
     name = _dialect_name(wrapper.alias)
 

@@ -30,7 +30,7 @@ from ...testing.env import DurableEnv
 from ...testing.places import Place
 from .database import store_alias
 from .project import durable_of_project
-from .shared_connection import BorrowedConnection
+from .shared_connection import SharedConnection
 
 __all__ = ["DurableTestMixin", "durable_inline"]
 
@@ -47,7 +47,7 @@ _TABLES = (
 )
 
 
-class _VirtualConnection(CrashingRunner, BorrowedConnection):
+class _VirtualConnection(CrashingRunner, SharedConnection):
     """Django's connection, with a clock that runs ahead of the database's by as much as the test
     says.
     """

@@ -17,9 +17,9 @@ from django.db import connections, transaction
 from ...engine.cursor import Cursor
 from ...store import Store
 from .database import is_same_database
-from .shared_connection import BorrowedConnection
+from .shared_connection import SharedConnection
 
-__all__ = ["AtomicBlock", "borrowed_store", "commits_by_itself", "open_block"]
+__all__ = ["AtomicBlock", "shared_store", "commits_by_itself", "open_block"]
 
 T = TypeVar("T")
 View = TypeVar("View", bound=Callable[..., Any])
@@ -58,7 +58,7 @@ def _alias_of(store: Store) -> str | None:
 def _is_open(wrapper: Any, store: Store) -> bool:
     """Tell of ``atomic()``, and of a transaction that the application manages by hand."""
     if isinstance(
-        store.database, BorrowedConnection
+        store.database, SharedConnection
     ):  # all is in Django's transaction anyway: a block is what the test opened
         blocks = getattr(wrapper, "atomic_blocks", ())
         return any(not getattr(block, "_from_testcase", False) for block in blocks)
@@ -81,7 +81,7 @@ class AtomicBlock:
             StoreError: the database refuses; the block continues without what ``work`` did.
             TransactionManagementError: the block is broken already.
         """
-        store = borrowed_store(self._store, self._wrapper.alias)
+        store = shared_store(self._store, self._wrapper.alias)
         result: T = store.database.transact(lambda cursor: work(store, cursor))
         return result
 
@@ -91,15 +91,15 @@ class AtomicBlock:
             transaction.on_commit(call, using=self._wrapper.alias, robust=True)
 
 
-def borrowed_store(store: Store, alias: str) -> Store:
+def shared_store(store: Store, alias: str) -> Store:
     """Return the store as it is reached through Django's connection to an alias."""
     return (
         store
-        if isinstance(store.database, BorrowedConnection)
+        if isinstance(store.database, SharedConnection)
         else store.through(_connection_of(alias))
     )
 
 
 @functools.cache
-def _connection_of(alias: str) -> BorrowedConnection:
-    return BorrowedConnection(alias)
+def _connection_of(alias: str) -> SharedConnection:
+    return SharedConnection(alias)

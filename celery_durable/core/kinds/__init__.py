@@ -9,7 +9,7 @@ from __future__ import annotations
 from .activity import Activities, ActivityCall, CancelActivity, ScheduleActivity
 from .call import Call, CallOptions, Calls
 from .calling import CallContext, call, leaf, window
-from .child import CancelChild, ChildCall, Children, ReviveChild, StartChild, revoked_child
+from .child import CancelChild, ChildCall, Children, ReattachChild, StartChild, revoked_child
 from .entity_call import EntityCalls
 from .execution import (
     Aside,
@@ -72,7 +72,7 @@ __all__ = [
     "Reissue",
     "Request",
     "Requests",
-    "ReviveChild",
+    "ReattachChild",
     "ScheduleActivity",
     "SendEvent",
     "SideEffects",

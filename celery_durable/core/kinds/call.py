@@ -300,7 +300,7 @@ class Calls(Kind):
         for _, call in sorted(self.open.items(), key=lambda item: item[0]):
             call.reissue(calls)
 
-    def end_retrace(self) -> None:
+    def end_reexecution(self) -> None:
         """Forget which slots were freed: windows are filled as if they were new."""
         self._released.clear()
 

@@ -227,7 +227,7 @@ class CallContext(ContextPart):
             label: a name for people: history and pictures show it.
             limit: how many attempts may run at a time, or be sent in a time, over all workers: a
                 number, ``Limit``, ``Rate``, or a list of these; the task's own limits hold, too.
-                Time limits count from when an attempt is let in. Of a canvas, for each leaf.
+                Time limits count from when an attempt is admitted. Of a canvas, for each leaf.
             type: any annotation: what the result is decoded to, as ``Receipt`` or
                 ``list[Receipt]``.
 

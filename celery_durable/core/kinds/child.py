@@ -21,7 +21,7 @@ __all__ = [
     "CancelChild",
     "ChildCall",
     "Children",
-    "ReviveChild",
+    "ReattachChild",
     "StartChild",
     "child_id_of",
     "revoked_child",
@@ -85,7 +85,7 @@ class CancelChild(Command):
 
 
 @dataclass(slots=True)
-class ReviveChild(Command):
+class ReattachChild(Command):
     """Ask a sub-orchestration that began before a rewind for its outcome."""
 
     confirmed_by: ClassVar[str] = EventKind.CHILD_REVIVED
@@ -184,7 +184,7 @@ class ChildCall(Call):
             self.start_over()
             return
         self._set_deadline()
-        self.host.ask(ReviveChild(self.command, self.attempt, self.child_id, rewinds))
+        self.host.ask(ReattachChild(self.command, self.attempt, self.child_id, rewinds))
 
     def _drop_deadline(self) -> None:
         if self._deadline is not None:
@@ -211,7 +211,7 @@ class Children(CallKind):
     """How outcomes of sub-orchestrations reach their calls."""
 
     name = "sub-orchestration"
-    commands: ClassVar[tuple[type[Command], ...]] = (StartChild, CancelChild, ReviveChild)
+    commands: ClassVar[tuple[type[Command], ...]] = (StartChild, CancelChild, ReattachChild)
     inputs: ClassVar[Mapping[str, type[Command] | None]] = {
         EventKind.CHILD_COMPLETED: StartChild,
         EventKind.CHILD_FAILED: StartChild,

@@ -25,7 +25,7 @@ class HeldLock(Protocol):
         """The command numbers by which the entities were asked for."""
 
     def grant_of(self, entity_id: str) -> dict[str, Any]:
-        """Return what an operation shows to be let in; nothing if the entity is not held."""
+        """Return what an operation shows to be admitted; nothing if the entity is not held."""
 
     def release(self) -> None:
         """Give everything back that is held or asked for."""

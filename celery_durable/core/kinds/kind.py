@@ -87,8 +87,8 @@ class Kind:
     def reissue(self, plan: Reissue) -> None:
         """Ask again for what is open, after a rewind or a fork: the store has nothing of it."""
 
-    def end_retrace(self) -> None:
-        """Forget what only a retrace needed; from here on everything is new."""
+    def end_reexecution(self) -> None:
+        """Forget what only a re-execution needed; from here on everything is new."""
 
 
 class ContextPart:

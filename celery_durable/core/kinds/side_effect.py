@@ -100,7 +100,7 @@ class SideEffects(Kind):
             else None
         )
 
-    def end_retrace(self) -> None:
+    def end_reexecution(self) -> None:
         """Forget what the code did not come to: it is run when it comes there."""
         self._recorded.clear()
 

@@ -75,7 +75,7 @@ class TypedPayloads(Kind):
         host.ask(RefusePayload(host.next_number(), why, self._compared))
         raise PayloadError(why)
 
-    def end_retrace(self) -> None:
+    def end_reexecution(self) -> None:
         """Forget what the code did not come to."""
         self._refused.clear()
 

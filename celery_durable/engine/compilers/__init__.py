@@ -16,14 +16,14 @@ from ...core.kinds import (
     ContinueAsNew,
     CreateTimer,
     FailExecution,
-    ReviveChild,
+    ReattachChild,
     ScheduleActivity,
     SendEvent,
     StartChild,
 )
 from ..draft import CommitDraft
 from .activity import cancel_activity, schedule_activity
-from .child import cancel_child, revive_child, start_child
+from .child import cancel_child, reattach_child, start_child
 from .execution import cancel, complete, continue_as_new, fail
 from .external_event import send_event
 from .request import answer_request
@@ -39,7 +39,7 @@ COMPILERS: dict[type[Command], Callable[[CommitDraft, Any], None]] = {
     CancelTimer: cancel_timer,
     StartChild: start_child,
     CancelChild: cancel_child,
-    ReviveChild: revive_child,
+    ReattachChild: reattach_child,
     SendEvent: send_event,
     AnswerRequest: answer_request,
     CompleteExecution: complete,

@@ -8,7 +8,7 @@ from typing import Any
 from ..._errors import ConfigurationError, InstanceExists, InstanceNotFound
 from ...core.canvas_options import CanvasOptions
 from ...core.history import EventKind
-from ...core.kinds import CancelChild, ReviveChild, StartChild, revoked_child
+from ...core.kinds import CancelChild, ReattachChild, StartChild, revoked_child
 from ...core.options import stamped
 from ...core.status import RuntimeStatus
 from ..draft import CHECK_AFTER, CommitDraft, new_execution_id
@@ -16,7 +16,7 @@ from ..entities import releases_in
 from ..records import InboxKind, InstanceEnd
 from ..writes import EXPIRES, ChildInstance, NewInbox, Revival, child_dedup
 
-__all__ = ["cancel_child", "child_reply", "revive_child", "start_child"]
+__all__ = ["cancel_child", "child_reply", "reattach_child", "start_child"]
 
 
 def start_child(draft: CommitDraft, command: StartChild) -> None:
@@ -108,7 +108,7 @@ def child_reply(
     return reply
 
 
-def revive_child(draft: CommitDraft, command: ReviveChild) -> None:
+def reattach_child(draft: CommitDraft, command: ReattachChild) -> None:
     """Ask a child, after a rewind, for its outcome again, or to rewind, too."""
     codec, child_id = draft.codec, command.child_id
     reply = child_reply(draft.commit.instance_id, draft.execution, command.command, command.attempt)

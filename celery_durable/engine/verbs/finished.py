@@ -53,7 +53,7 @@ def purge(control: Control, instance_id: str, *, recursive: bool = True) -> None
         control.archiver.archive(record)
         sequence = record.sequence
     if control.store.cleanup.purge(instance_id, record.execution, sequence):
-        control.runner.observation.purged(instance_id, record.name)
+        control.runner.notifier.purged(instance_id, record.name)
 
 
 RESTART = Verb(

@@ -63,7 +63,7 @@ def fork(
     message = _origin(new, instance_id, at, reason)
     if not control.store.starts.insert_fork(new, rows, message):
         raise InstanceExists(f"there is an orchestration {new.id!r} already", instance_id=new.id)
-    control.runner.observation.started(new)
+    control.runner.notifier.started(new)
     control.publish([new.id])
     return new.id
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from celery_durable.cli.queues import Consumer, problems_in
-from celery_durable.store.census import Queue
+from celery_durable.store.metrics_snapshot import Queue
 
 NOW = 10_000_000_000
 LONG_AGO, JUST_NOW = NOW - 120_000_000, NOW - 5_000_000

@@ -13,7 +13,7 @@ from celery_durable.engine.records import ActivityAttemptId
 
 SECOND = 1_000_000
 LEASE = 10 * SECOND
-FIRST_LOOK = 5 * SECOND
+FIRST_CHECK = 5 * SECOND
 
 
 @dataclass
@@ -58,14 +58,14 @@ class World:
     def tell(self, worker: str, moment: int) -> None:
         self.told[worker] = moment
 
-    def told_since(self, lease: int) -> int | None:
+    def reported_since(self, lease: int) -> int | None:
         return min(0 if moment > self.now else moment for moment in self.told.values())
 
     # what happens
 
     def send(self) -> None:
         self.messages.append(
-            Message(ActivityAttemptId("x", len(self.messages) + 1, 1), self.now + FIRST_LOOK)
+            Message(ActivityAttemptId("x", len(self.messages) + 1, 1), self.now + FIRST_CHECK)
         )
 
     def at(self, place: str) -> list[Message]:

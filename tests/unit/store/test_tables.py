@@ -48,7 +48,7 @@ JOINED = {
     "inbox.DUE_WAKES": {"durable_instances"},
     "inbox.DUE_WAKES_IF": {"durable_instances"},
     "instances.OPEN_CHILDREN": {"durable_inbox"},
-    "instances.LIFE_OF": {"durable_inbox"},
+    "instances.LINEAGE_OF": {"durable_inbox"},
     "instances.DUE_PURGES": {"durable_inbox", "durable_outbox"},
     "instances.DUE_ARCHIVES": {"durable_inbox", "durable_outbox"},
     "instances.CLEAN_ENTITY": {"durable_inbox"},
@@ -66,7 +66,7 @@ JOINED = {
     "attempts.CLAIM": {"durable_workers"},
     "attempts.RUN_UNCLAIMED": {"durable_workers"},
     "attempts.INTERRUPTED": {"durable_instances"},
-    "attempts.FREE_HELD": {"durable_workers"},
+    "attempts.FREE_CLAIMED": {"durable_workers"},
     "outbox.DUE_ACTIVITIES": {"durable_instances"},
     "outbox.DUE_ACTIVITIES_IF": {"durable_instances"},
     "workers.ABANDONED": {"durable_outbox"},
@@ -121,7 +121,7 @@ READERS = {
     "filters",
     "pages",
     "waits",
-    "census",
+    "metrics_snapshot",
     "workers",
 }
 

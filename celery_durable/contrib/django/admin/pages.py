@@ -28,7 +28,7 @@ from .guarded import GuardedAdmin, View
 
 __all__ = ["ClosedAdmin", "age_of", "only_post"]
 
-_MOST_TOLD = 50
+_MOST_SHOWN = 50
 _READING = ("GET", "HEAD")
 
 
@@ -180,9 +180,9 @@ class ClosedAdmin(GuardedAdmin):
 
     def show_refusals(self, request: HttpRequest, refusals: Sequence[str]) -> None:
         """Show why some were not done, each by itself."""
-        for text in refusals[:_MOST_TOLD]:
+        for text in refusals[:_MOST_SHOWN]:
             messages.error(request, text)
-        if (left := len(refusals) - _MOST_TOLD) > 0:
+        if (left := len(refusals) - _MOST_SHOWN) > 0:
             messages.error(
                 request, ngettext("%d more was refused.", "%d more were refused.", left) % left
             )

@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from celery_durable.core.history import Event, EventKind
-from celery_durable.core.kinds import CancelChild, ReviveChild, StartChild
+from celery_durable.core.kinds import CancelChild, ReattachChild, StartChild
 from celery_durable.core.rewind import rewind
 from celery_durable.errors import ActivityTimeout, NonDeterminismError
 from tests.unit.core.harness import (
@@ -124,7 +124,7 @@ def test_a_rewind_asks_one_that_runs_for_its_outcome_again():
     is_broken = False
     request = Event(EventKind.EXECUTION_REWOUND, moment(9))
     again, decision = rewind(lambda: fresh(orchestrator), life.history, request)
-    [asked] = [each for each in decision.commands if isinstance(each, ReviveChild)]
+    [asked] = [each for each in decision.commands if isinstance(each, ReattachChild)]
     assert (asked.command, asked.child_id) == (2, life.children[0].child_id)
     assert "ChildRevived" in [str(event.kind) for event in decision.events]
     again.abandon()

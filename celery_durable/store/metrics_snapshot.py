@@ -25,7 +25,7 @@ from .schema import inbox, instances, outbox, workers
 from .store import Store
 from .upkeep import listed_until
 
-__all__ = ["MOST", "Census", "Population", "Queue", "take_census", "waiting_activities"]
+__all__ = ["MOST", "MetricsSnapshot", "Population", "Queue", "take_snapshot", "waiting_activities"]
 
 #: How many microseconds after its time a timer counts as overdue.
 OVERDUE_AFTER = 5_000_000
@@ -67,7 +67,7 @@ class Queue:
 
 
 @dataclass(frozen=True)
-class Census:
+class MetricsSnapshot:
     """One look at everything that lives."""
 
     populations: list[Population]
@@ -86,7 +86,7 @@ class Census:
     archive: ArchiveState | None = None
 
 
-def take_census(store: Store, lease: int, *, archives: bool = False) -> Census:
+def take_snapshot(store: Store, lease: int, *, archives: bool = False) -> MetricsSnapshot:
     """Count what lives in a store.
 
     Args:
@@ -110,7 +110,7 @@ def take_census(store: Store, lease: int, *, archives: bool = False) -> Census:
     waits = states | waits_by_cause(store, now)
     waits["pause"] = waits.get("pause", 0) + states.get("pause", 0)
     waits["child"] = sum(each.children for each in populations)
-    return Census(
+    return MetricsSnapshot(
         populations,
         waiting,
         waits,

@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from celery_durable.core.limits import Limit
 from celery_durable.core.retry import RetryPolicy
 from celery_durable.engine.admission_policy import declared_policy
-from celery_durable.store import Store, causes, census
+from celery_durable.store import Store, causes, metrics_snapshot
 from celery_durable.store.schema import instances, outbox
 from celery_durable.store.upkeep import listed_until
 from celery_durable.telemetry.names import CAUSES
@@ -24,7 +24,7 @@ LEASE = 10 * SECOND
 
 
 def waits(store: Store) -> dict[str, int]:
-    found = census.take_census(store, LEASE).waits
+    found = metrics_snapshot.take_snapshot(store, LEASE).waits
     assert set(found) <= set(CAUSES)
     return {cause: count for cause, count in found.items() if count}
 
@@ -94,7 +94,7 @@ def test_the_states_of_activities(store: Store, values: dict[str, Any], cause: s
         with store.database.using() as engine, engine.begin() as connection:
             connection.execute(sa.update(outbox).values(**values))
     assert waits(store) == {cause: 1}
-    found = census.take_census(store, LEASE)
+    found = metrics_snapshot.take_snapshot(store, LEASE)
     assert len(found.queues) == (1 if cause == "worker" else 0)
     with store.database.using() as engine, engine.begin() as connection:
         connection.execute(
@@ -102,7 +102,7 @@ def test_the_states_of_activities(store: Store, values: dict[str, Any], cause: s
                 gate=None, is_held=False, deferred_at=None, is_delegated=False, holder="w"
             )
         )
-    found = census.take_census(store, LEASE)
+    found = metrics_snapshot.take_snapshot(store, LEASE)
     assert (found.running_activities, {k: v for k, v in found.waits.items() if v}) == (1, {})
 
 
@@ -160,7 +160,7 @@ def test_counts_end_at_their_limit(store: Store, monkeypatch: pytest.MonkeyPatch
         world.start("order", id_=f"i{number}")
     world.pump()
     assert waits(store) == {"message": 5}
-    monkeypatch.setattr(census, "MOST", 3)
+    monkeypatch.setattr(metrics_snapshot, "MOST", 3)
     assert waits(store) == {"message": 3}
 
 
