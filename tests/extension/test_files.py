@@ -31,7 +31,7 @@ KNOWN_BY = {
     " telemetry/tracing worker/telemetry_events",
     "child": "core/rewind engine/records engine/writes http/shapes inspection/timeline_calls",
     "timer": "core/rewind demo_report engine/intake inspection/failures inspection/timeline_calls"
-    " store/causes store.metrics_snapshot store/inbox_reads store/reads store/waits"
+    " store/causes store/metrics_snapshot store/inbox_reads store/reads store/waits"
     " worker/telemetry_events",
     "entity_call": "",
     "external_event": "core/entity/run core/references core/rewind engine/entities"
