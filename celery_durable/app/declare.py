@@ -5,9 +5,10 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from typing import Any
 
-from celery import Celery
+from celery import Celery, Task
 from celery._state import _get_active_apps
 from celery.app import base as celery_base
 
@@ -44,6 +45,8 @@ _OWN_OPTIONS = (
     "upgrade",
     "queries",
 )
+#: What a declaration may name, beside what Celery's tasks have as attributes.
+_NAMES = tuple({*_OWN_OPTIONS, "name", "queue", "priority"} - {"queries"})
 
 
 class Declarations:
@@ -193,6 +196,7 @@ def task_options(
         f"orchestrator {chosen.get('name') or function.__name__}",
         ConfigurationError,
     )
+    _refuse_misspelt(chosen, f"orchestrator {chosen.get('name') or function.__name__}")
     version = options.get("version")
     if version is not None and (not isinstance(version, str) or not version):
         raise ConfigurationError(f"version must be a string that is not empty, not {version!r}")
@@ -208,6 +212,14 @@ def task_options(
         "retention": read_retention(options["retention"]) if "retention" in options else None,
         "queries": options.get("queries", {}),
     }
+
+
+def _refuse_misspelt(options: Mapping[str, Any], what: str) -> None:
+    """Refuse what is nearly an option of ours: Celery takes any word, and it would do nothing."""
+    for name in options:
+        near = get_close_matches(name, _NAMES, 1, 0.74)
+        if near and near[0] != name and not hasattr(Task, name):
+            raise ConfigurationError(f"{what} takes no {name}=. Is {near[0]}= meant?")
 
 
 def _checked_flag(value: Any, name: str) -> bool:
@@ -228,6 +240,7 @@ def declared_entity(
         {"version", "max_activities", "bind", "timeout", "upgrade"}.intersection(options)
     ):
         raise ConfigurationError(f"an entity takes no {', '.join(odd)}=")
+    _refuse_misspelt(options, f"entity {name or getattr(cls, '__name__', cls)}")
     chosen = getattr(cls, "__name__", None) if name is None else name
     other = known.get(str(chosen))
     if other is not None and inspect.isclass(cls):

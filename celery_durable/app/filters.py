@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..core.status import RuntimeStatus
+from ..core.tags import check_tags
 from ..core.times import as_microseconds
 from ..engine.listing import Filters
 
@@ -34,7 +35,7 @@ def filters_of(given: Mapping[str, Any]) -> Filters:
     Without a name and an id prefix, entities are left out.
 
     Raises:
-        TypeError: there is no such filter.
+        TypeError: there is no such filter, or the tags are no mapping of strings.
         ValueError: a status is none.
     """
     if unknown := set(given) - _KNOWN:
@@ -50,12 +51,14 @@ def filters_of(given: Mapping[str, Any]) -> Filters:
         for key in ("created_after", "created_before")
     }
     name = given.get("name")
+    tags = {} if given.get("tags") is None else given["tags"]
+    check_tags(tags)
     chooses = name is not None or given.get("id_prefix") is not None
     return Filters(
         statuses=tuple(RuntimeStatus(value) for value in several),
         name=getattr(name, "name", name),
         version=given.get("version"),
-        tags=tuple(sorted((given.get("tags") or {}).items())),
+        tags=tuple(sorted(tags.items())),
         id_prefix=given.get("id_prefix"),
         parent_id=given.get("parent_id"),
         stuck=given.get("stuck"),

@@ -17,9 +17,11 @@ def check_tags(tags: Mapping[Any, Any]) -> None:
     """Refuse what cannot be tags.
 
     Raises:
-        TypeError: a name or a value is no string.
+        TypeError: they are no mapping, or a name or a value is no string.
         ValueError: it cannot be stored.
     """
+    if not isinstance(tags, Mapping):
+        raise TypeError(f"tags are a mapping such as {{'batch': 'monday'}}, not {tags!r}")
     for key, value in tags.items():
         if not isinstance(key, str) or not isinstance(value, str):
             raise TypeError(f"tags are strings, not {key!r}: {value!r}")
@@ -33,9 +35,7 @@ def tag_changes(tags: Mapping[str, str] | None, remove: Iterable[str] | str) -> 
         TypeError: these are no tags, or no names.
         ValueError: a tag cannot be stored, or is to be both set and removed.
     """
-    if tags is not None and not isinstance(tags, Mapping):
-        raise TypeError(f"tags are a mapping of strings, not {tags!r}")
-    check_tags(tags or {})
+    check_tags({} if tags is None else tags)
     names = [remove] if isinstance(remove, str) else list(remove)
     if wrong := [name for name in names if not isinstance(name, str)]:
         raise TypeError(f"remove takes names of tags, not {wrong[0]!r}")

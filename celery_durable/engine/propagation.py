@@ -60,6 +60,11 @@ class Propagators:
         Raises:
             ConfigurationError: another one has that key, or it is no propagator.
         """
+        if isinstance(propagator, type):
+            raise ConfigurationError(
+                f"{propagator!r} is no propagator but a class: give an object, as in"
+                f" durable.propagate({propagator.__name__}())"
+            )
         key = getattr(propagator, "key", None)
         if not isinstance(propagator, Propagator) or not isinstance(key, str) or not key:
             raise ConfigurationError(
@@ -94,13 +99,9 @@ class Propagators:
         kept = {name: part for name, part in parts.items() if part}
         if not kept:
             return None
-        try:
-            text = json.dumps(kept, allow_nan=False)
-            is_faithful = json.loads(text) == kept
-        except (TypeError, ValueError, RecursionError) as error:
-            raise PayloadError(f"a context that travels must be JSON: {error}") from error
-        if not is_faithful:
-            raise PayloadError(f"a context that travels must be plain JSON, not {kept!r}")
+        for key, value in [*headers.items(), *values.items()]:
+            _check_json(key, value)
+        text = json.dumps(kept, allow_nan=False)
         if len(text.encode()) > _LARGEST:
             raise PayloadError(
                 f"a context that travels has at most {_LARGEST:,} bytes, not"
@@ -158,6 +159,22 @@ class Propagators:
                 raise
         if raised is not None:
             raise raised  # no propagator decides that nothing has failed
+
+
+def _check_json(key: str, value: Any) -> None:
+    """Refuse what JSON would not give back.
+
+    Raises:
+        PayloadError: it is no plain JSON.
+    """
+    try:
+        is_faithful = json.loads(json.dumps(value, allow_nan=False)) == value
+    except (TypeError, ValueError, RecursionError) as error:
+        raise PayloadError(
+            f"a context that travels must be JSON, and {key!r} is not: {error}"
+        ) from error
+    if not is_faithful:
+        raise PayloadError(f"a context that travels must be plain JSON; {key!r} is {value!r}")
 
 
 def kept_context(codec: Codec, canvas: str | None) -> Mapping[str, Any]:

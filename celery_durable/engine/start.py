@@ -328,6 +328,6 @@ def _check(request: StartRequest) -> None:
             "if_exists must be 'return', 'raise', 'restart' or 'replace', not"
             f" {request.if_exists!r}"
         )
-    check_tags(request.tags or {})
+    check_tags({} if request.tags is None else request.tags)
     if request.root_id is not None:
         checked_name(request.root_id, "a root_id")

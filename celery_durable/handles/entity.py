@@ -115,6 +115,18 @@ class EntityReference(Generic[T]):
     def __repr__(self) -> str:
         return f"<entity {self.id}>"
 
+    if not TYPE_CHECKING:  # checkers find by themselves what a reference does not have
+
+        def __getattr__(self, name: str) -> Any:
+            """Tell how an operation is reached: a client sends signals, and cannot call."""
+            if name.startswith("_"):
+                raise AttributeError(name)
+            raise AttributeError(
+                f"a reference to an entity has no {name!r}: outside of an orchestrator send a"
+                f" signal, as in durable.entity(...).signal.{name}(...), and look at .state();"
+                " ctx.entity(...) in an orchestrator gets answers"
+            )
+
     @property
     def signal(self) -> EntitySignals:
         """Its operations, one-way: ``.signal.add(1)``; see ``EntitySignals``."""

@@ -260,6 +260,26 @@ def test_what_is_no_propagator_is_refused(fresh: Durable, odd: Any) -> None:
         fresh.propagate(odd)
 
 
+def test_a_class_is_no_propagator(fresh: Durable) -> None:
+    class Locale:
+        key = "locale"
+
+        def capture(self) -> Any: ...
+
+        def restore(self, value: Any) -> Any: ...
+
+    with pytest.raises(ConfigurationError, match=r"a class: give an object.*propagate\(Locale\(\)"):
+        fresh.propagate(Locale)
+
+
+@pytest.mark.parametrize("value", [object(), {1: 2}, float("nan")])
+def test_the_value_that_is_no_json_is_named(fresh: Durable, value: Any) -> None:
+    fresh.propagate(Each("fine", 1))
+    fresh.propagate(Each("odd", value))
+    with pytest.raises(PayloadError, match="'odd' is"):
+        fresh.propagators.capture({"trace": "t1"})
+
+
 @pytest.mark.parametrize(
     ("value", "error"),
     [

@@ -23,7 +23,6 @@ async def flow(ctx):
 
 
 def end(env, names):
-    durable.propagate(names["LogContext"]())
     app.conf.durable_propagate = ()
     with translation.override("fr"), structlog.contextvars.bound_contextvars(order="42"):
         run = durable.start(flow.s())

@@ -6,31 +6,6 @@ from sqlalchemy.orm import Session
 from tests.pages.scenery.shop import app, durable
 
 
-class Insufficient(Exception):
-    """There is not enough."""
-
-    def __init__(self, balance):
-        super().__init__(balance)
-        self.balance = balance
-
-
-@app.task
-def tell_bank(source, target, amount):
-    return None
-
-
-@app.task
-def measure(device, number):
-    return [device, number]
-
-
-@durable.entity
-class Device:
-    """Something to be measured."""
-
-    seen: int = 0
-
-
 def begin(env):
     return {"session": Session(sa.create_engine(durable.runtime.store.database.url))}
 

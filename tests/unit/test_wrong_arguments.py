@@ -1,0 +1,93 @@
+"""What a user mistypes is refused by name, before anything is written."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from celery import Celery
+
+from celery_durable import ConfigurationError, Durable
+from celery_durable.testing import DurableEnv, durable_environment
+
+app = Celery("wrong_arguments", broker="memory://", set_as_current=False)
+durable = Durable(app)
+
+
+@durable.orchestrator(name="wrong.flow")
+async def flow(ctx: Any, number: int) -> int:
+    return number
+
+
+@app.task(name="wrong.task")
+def task(number: int) -> int:
+    return number
+
+
+@pytest.fixture
+def env() -> Iterator[DurableEnv]:
+    with durable_environment(durable) as environment:
+        yield environment
+        assert durable.count() == 0
+
+
+@pytest.mark.parametrize("tags", [["batch"], "batch", [("batch", "monday")], 7, [], ""])
+def test_tags_are_a_mapping(env: DurableEnv, tags: Any) -> None:
+    for call in (
+        lambda: durable.start(flow.s(1), tags=tags),
+        lambda: durable.start(task.s(1), tags=tags),
+        lambda: durable.canvas(task.s(1)).start(tags=tags),
+        lambda: durable.find(tags=tags),
+        lambda: durable.count(tags=tags),
+        lambda: durable.suspend(tags=tags),
+    ):
+        with pytest.raises(TypeError, match="tags are"):
+            call()
+
+
+@pytest.mark.parametrize(
+    ("given", "meant"),
+    [
+        ("limt", "limit"),
+        ("limits", "limit"),
+        ("retension", "retention"),
+        ("max_activites", "max_activities"),
+        ("nmae", "name"),
+        ("debounse", "debounce"),
+        ("pirority", "priority"),
+        ("time_out", "timeout"),
+        ("qeue", "queue"),
+    ],
+)
+def test_a_misspelt_option_of_a_declaration_is_refused(given: str, meant: str) -> None:
+    async def other(ctx: Any) -> None: ...
+
+    class Counter:
+        count = 0
+
+    wanted = rf"takes no {given}=. Is {meant}= meant?"
+    with pytest.raises(ConfigurationError, match=f"orchestrator other {wanted}"):
+        durable.orchestrator(**{given: 5})(other)
+    with pytest.raises(ConfigurationError, match=f"entity Counter {wanted}"):
+        durable.entity(**{given: 5})(Counter)
+
+
+def test_what_celerys_tasks_have_and_words_of_ones_own_are_no_misspelt_options() -> None:
+    async def other(ctx: Any) -> None: ...
+
+    task = durable.orchestrator(name="wrong.other", rate_limit="5/s", owner="ada", expires=60)(other)
+    assert (task.owner, task.rate_limit) == ("ada", "5/s")
+
+
+def test_an_operation_on_a_reference_tells_of_signals(env: DurableEnv) -> None:
+    @durable.entity(name="wrong.account")
+    class Account:
+        balance: int = 0
+
+        def deposit(self, amount: int) -> None: ...
+
+    reference = durable.entity(Account, "c-7")
+    with pytest.raises(AttributeError, match=r"send a signal.*\.signal\.deposit\(\.\.\.\)"):
+        reference.deposit(5)  # type: ignore[attr-defined]
+    assert not hasattr(reference, "__deepcopy__")
