@@ -5,7 +5,6 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 from typing import Any
 
 from celery import Celery, Task
@@ -14,7 +13,12 @@ from celery.app import base as celery_base
 
 from ..core.entity import Declaration, declare, orchestrator_of, run_by
 from ..core.limits import read_retention
-from ..core.options import NEEDLESS_FOR_ORCHESTRATORS, REFUSED_BY_ORCHESTRATORS, refuse
+from ..core.options import (
+    NEEDLESS_FOR_ORCHESTRATORS,
+    REFUSED_BY_ORCHESTRATORS,
+    refuse,
+    refuse_misspelt,
+)
 from ..core.retry import run_timeout
 from ..engine.admission_policy import declared_policy
 from ..engine.query_declaration import QueryDeclaration
@@ -215,11 +219,8 @@ def task_options(
 
 
 def _refuse_misspelt(options: Mapping[str, Any], what: str) -> None:
-    """Refuse what is nearly an option of ours: Celery takes any word, and it would do nothing."""
-    for name in options:
-        near = get_close_matches(name, _NAMES, 1, 0.74)
-        if near and near[0] != name and not hasattr(Task, name):
-            raise ConfigurationError(f"{what} takes no {name}=. Is {near[0]}= meant?")
+    unknown = [name for name in options if not hasattr(Task, name)]
+    refuse_misspelt(unknown, _NAMES, what, ConfigurationError, likeness=0.74)
 
 
 def _checked_flag(value: Any, name: str) -> bool:

@@ -7,7 +7,8 @@ as Celery's own would.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
+from difflib import get_close_matches
 from typing import Any
 
 __all__ = [
@@ -21,6 +22,7 @@ __all__ = [
     "REFUSED_BY_PLAIN_STARTS",
     "REFUSED_BY_STARTS",
     "refuse",
+    "refuse_misspelt",
     "stamped",
     "stamps_in",
 ]
@@ -148,6 +150,29 @@ def refuse(
     for name in refused.keys() & options.keys():
         if options[name] is not None and bool(options[name]) is (name != "typing"):
             raise error(f"{what} takes no {name}=: {refused[name]}")
+
+
+def refuse_misspelt(
+    options: Iterable[str],
+    names: Collection[str],
+    what: str,
+    error: type[Exception],
+    *,
+    likeness: float,
+) -> None:
+    """Raise if an option is nearly one of ours: Celery takes any word, and it would do nothing.
+
+    Args:
+        options: the names of those that were given, without what Celery's tasks have themselves.
+        names: of those that there are.
+        what: the subject of the message.
+        error: what to raise.
+        likeness: how near is too near, from 0 to 1.
+    """
+    for option in options:
+        near = () if option in names else get_close_matches(option, names, 1, likeness)
+        if near:
+            raise error(f"{what} takes no {option}=. Is {near[0]}= meant?")
 
 
 def stamped(options: Mapping[str, Any], stamps: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from celery import Celery
 
 from ..core.limits import read_limits
+from ..core.options import refuse_misspelt
 from ..core.pause_after import PauseAfter, read_pause_after
 from ..core.permits import TaskLimit, argument_of, dump_limits, task_limit
 from ..engine.engine import Engine
@@ -20,6 +21,16 @@ __all__ = ["CeleryTasks", "check_limits", "declared_limits", "keep_limits", "wat
 
 
 _CHECKED = ("durable_limit", "durable_pause_after")
+#: Our options of ``@app.task``.
+_OPTIONS = (
+    *_CHECKED,
+    "at_most_once",
+    "durable_retry",
+    "durable_timeout",
+    "durable_attempt_timeout",
+    "durable_heartbeat_timeout",
+    "durable_retention",
+)
 
 
 def declared_limits(given: Any, signature: inspect.Signature, what: str) -> tuple[TaskLimit, ...]:
@@ -57,8 +68,9 @@ def check_limits(app: Celery) -> None:
     """
     tasks = CeleryTasks(app)
     tasks.all_limits()
-    for name in list(app._tasks):
+    for name, task in list(app._tasks.items()):
         tasks.pause_after_of(name)
+        _refuse_misspelt(vars(type(task)), name)
 
 
 def watch_declarations(app: Celery) -> None:
@@ -71,6 +83,8 @@ def watch_declarations(app: Celery) -> None:
 
     @functools.wraps(declare)
     def task(*args: Any, **options: Any) -> Any:
+        own = getattr(args[0], "__name__", None) if args else None
+        _refuse_misspelt(options, options.get("name") or own)
         made = declare(*args, **options)
         if not any(options.get(name) is not None for name in _CHECKED):
             return made
@@ -86,6 +100,11 @@ def watch_declarations(app: Celery) -> None:
 
     task.checks_durable_limit = True  # type: ignore[attr-defined]
     app.task = task
+
+
+def _refuse_misspelt(options: Iterable[str], task: str | None) -> None:
+    what = f"task {task}" if task else "a task"
+    refuse_misspelt(options, _OPTIONS, what, ConfigurationError, likeness=0.8)
 
 
 def _check_declared(function: Any, options: Mapping[str, Any]) -> None:

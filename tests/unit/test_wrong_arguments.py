@@ -76,7 +76,9 @@ def test_a_misspelt_option_of_a_declaration_is_refused(given: str, meant: str) -
 def test_what_celerys_tasks_have_and_words_of_ones_own_are_no_misspelt_options() -> None:
     async def other(ctx: Any) -> None: ...
 
-    task = durable.orchestrator(name="wrong.other", rate_limit="5/s", owner="ada", expires=60)(other)
+    task = durable.orchestrator(name="wrong.other", rate_limit="5/s", owner="ada", expires=60)(
+        other
+    )
     assert (task.owner, task.rate_limit) == ("ada", "5/s")
 
 
@@ -91,3 +93,46 @@ def test_an_operation_on_a_reference_tells_of_signals(env: DurableEnv) -> None:
     with pytest.raises(AttributeError, match=r"send a signal.*\.signal\.deposit\(\.\.\.\)"):
         reference.deposit(5)  # type: ignore[attr-defined]
     assert not hasattr(reference, "__deepcopy__")
+
+
+@pytest.mark.parametrize(
+    ("given", "meant"),
+    [
+        ("durable_limt", "durable_limit"),
+        ("durable_limits", "durable_limit"),
+        ("durable_pauseafter", "durable_pause_after"),
+        ("at_most_onc", "at_most_once"),
+        ("atmostonce", "at_most_once"),
+        ("durable_retries", "durable_retry"),
+        ("durable_timout", "durable_timeout"),
+    ],
+)
+def test_a_misspelt_option_of_a_task_is_refused(given: str, meant: str) -> None:
+    def charge(order: str) -> None: ...
+
+    own = Celery("misspelt", broker="memory://", set_as_current=False)
+    Durable(own)
+    wanted = rf"takes no {given}=. Is {meant}= meant?"
+    with pytest.raises(ConfigurationError, match=f"a task {wanted}"):  # where it stands
+        own.task(**{given: 5})
+    with pytest.raises(ConfigurationError, match=f"task charge {wanted}"):
+        own.task(charge, **{given: 5})
+    with pytest.raises(ConfigurationError, match=f"task wrong.charge {wanted}"):
+        own.task(charge, name="wrong.charge", **{given: 5})
+
+
+def test_a_misspelt_option_of_a_shared_task_stops_the_worker() -> None:
+    from celery_durable.worker.task_limits import check_limits
+
+    own = Celery("misspelt_shared", broker="memory://", set_as_current=False)
+    Durable(own)
+
+    class Charge(own.Task):  # type: ignore[misc, name-defined]
+        name = "wrong.class"
+        durable_limts = 5
+
+        def run(self, order: str) -> None: ...
+
+    own.register_task(Charge())
+    with pytest.raises(ConfigurationError, match="task wrong.class takes no durable_limts="):
+        check_limits(own)
