@@ -228,5 +228,17 @@ class DFApp(Blueprint):
 
     register_blueprint = register_functions
 
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return super().__getattr__(name)
+        except AttributeError as error:
+            if "durable" in self.__dict__ and hasattr(self.durable.app, name):
+                # `celery -A shop` takes what is called `app`, here as in Azure's programs
+                raise AttributeError(
+                    f"{error}: it is not Celery's app. On the command line name that one:"
+                    " celery -A MODULE:NAME, such as celery -A shop:celery_app worker"
+                ) from None
+            raise
+
     def _take(self, function: Any, name: str, register: Callable[[Durable], Any]) -> Any:
         return register(self.durable)
