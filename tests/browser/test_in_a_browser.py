@@ -345,6 +345,38 @@ def unfold(page):
     page.evaluate("document.querySelectorAll('details').forEach(each => { each.open = true; })")
 
 
+# how many texts were looked at, and those whose contrast is below 4.5 (links have Flower's colour)
+FAINT = r"""() => {
+    const numbers = colour => colour.match(/[\d.]+/g).map(Number);
+    const linear = part => part <= 10 ? part / 3294 : ((part / 255 + 0.055) / 1.055) ** 2.4;
+    const light = ([red, green, blue]) =>
+        0.2126 * linear(red) + 0.7152 * linear(green) + 0.0722 * linear(blue);
+    const behind = element => {
+        for (; element; element = element.parentElement) {
+            const style = getComputedStyle(element), colour = numbers(style.backgroundColor);
+            if (style.backgroundImage !== "none" || (colour[3] > 0 && colour[3] < 1)) return null;
+            if (colour.length === 3 || colour[3] === 1) return colour;
+        }
+        return [255, 255, 255];
+    };
+    const texts = document.createTreeWalker(
+        document.querySelector(".durable-tab"), NodeFilter.SHOW_TEXT);
+    const faint = [];
+    let count = 0;
+    while (texts.nextNode()) {
+        const text = texts.currentNode.textContent.trim(), element = texts.currentNode.parentElement;
+        const ground = behind(element);
+        if (!text || !ground || !element.getClientRects().length) continue;
+        if (element.closest("svg, option, a:not(.btn)")) continue;
+        const pair = [light(numbers(getComputedStyle(element).color)), light(ground)];
+        const contrast = (Math.max(...pair) + 0.05) / (Math.min(...pair) + 0.05);
+        count += 1;
+        if (contrast < 4.5) faint.push(`${contrast.toFixed(2)}: ${text}`);
+    }
+    return [count, faint];
+}"""
+
+
 def assert_fits(page):
     """Assert that a page is no wider than its window: what is wider scrolls inside a box."""
     unfold(page)
@@ -393,6 +425,21 @@ def test_flower_fits_a_telephone(waiting, visitor, stack, long_names):
     assert operator.locator("td.durable-id").first.bounding_box()["width"] > 150
     operator.goto(f"{stack.flower}/orchestrations/show?id=failing")
     expect(operator.locator("#durable-failure")).to_contain_text("frames of libraries")
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_what_flowers_tab_says_stands_out_from_its_background(
+    waiting, visitor, stack, long_names, scheme
+):
+    operator = visitor(color_scheme=scheme)
+    seen = 0
+    for path in ("", f"/show?id=order-{waiting}", "/show?id=failing", "/schedules", "/entities"):
+        operator.goto(f"{stack.flower}/orchestrations{path}")
+        unfold(operator)
+        looked_at, faint = operator.evaluate(FAINT)
+        seen += looked_at
+        assert not faint, f"{operator.url}, {scheme}"
+    assert seen > 50
 
 
 def test_the_shop_fits_a_telephone(log_in, waiting):

@@ -24,7 +24,7 @@ PAGES = [
 ]
 LISTED = re.compile(r'\["celery", "-A", "shop", "durable", (.*?)\]')
 FENCE = re.compile(r"^```(yaml|ini)\n(.*?)^```", re.DOTALL | re.MULTILINE)
-COMMAND = re.compile(r"(?:celery -A [\w.]+|manage\.py) durable ([^`\n#&]+)")
+COMMAND = re.compile(r"(?:celery -A [\w.:]+|manage\.py) durable ([^`\n#&]+)")
 
 WORD = re.compile(r"[a-z]+")
 
