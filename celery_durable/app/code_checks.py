@@ -67,7 +67,7 @@ class CodeChecks:
 
     def verify(
         self,
-        histories: Iterable[str | bytes | Mapping[str, Any]] = (),
+        histories: Iterable[str | bytes | Mapping[str, Any]] | None = None,
         *,
         live: bool = False,
         check_arguments: bool = False,
@@ -84,12 +84,20 @@ class CodeChecks:
             check_arguments: see ``replay``.
             **filters: with ``live``, those of ``find`` but ``status``.
 
+        Raises:
+            TypeError: there are neither histories nor ``live=True``, or both, or an unknown filter.
+
         Example:
             >>> durable.verify(live=True).raise_for_problems()
         """
         if not live:
             if filters:
                 raise TypeError("filters choose among live orchestrations: pass live=True")
+            if histories is None:
+                raise TypeError(
+                    "verify() looks at nothing: pass histories, or live=True for all that are not"
+                    " over"
+                )
             return self._verifier.verify_documents(histories, checks_arguments=check_arguments)
         if histories:
             raise TypeError("verify() takes histories, or live=True, not both")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from typing import Any
 
 from .._errors import ConfigurationError
@@ -123,6 +124,12 @@ class Registry:
         if version is None:
             return self.newest(name)
         found = self.get(name, version)
+        if found is None and name not in self:
+            near = get_close_matches(name, self._definitions, 1)
+            raise ConfigurationError(
+                f"this process has no orchestrator {name}, and so no version {version!r} of it."
+                + (f" Is {near[0]} meant?" if near else " Import the module that declares it")
+            )
         if found is None:
             known = ", ".join(
                 "none" if each is None else repr(each) for each in self.versions(name)

@@ -136,3 +136,18 @@ def test_a_misspelt_option_of_a_shared_task_stops_the_worker() -> None:
     own.register_task(Charge())
     with pytest.raises(ConfigurationError, match="task wrong.class takes no durable_limts="):
         check_limits(own)
+
+
+def test_verify_without_anything_to_look_at_is_refused(env: DurableEnv) -> None:
+    with pytest.raises(TypeError, match="pass histories, or live=True"):
+        durable.verify()
+    assert durable.verify([]).checked == 0
+
+
+def test_a_version_of_a_name_that_is_not_here_tells_what_is(env: DurableEnv) -> None:
+    with pytest.raises(
+        ConfigurationError, match=r"no orchestrator wrong\.flo.*Is wrong\.flow meant"
+    ):
+        durable.ramp("wrong.flo", "2", share=0.1)
+    with pytest.raises(ConfigurationError, match="no orchestrator else.*Import the module"):
+        durable.ramp("else.where", "2", share=0.1)

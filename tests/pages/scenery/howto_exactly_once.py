@@ -1,5 +1,7 @@
 """What the page on effects takes for granted."""
 
+from typing import ClassVar
+
 import sqlalchemy as sa
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
@@ -19,12 +21,15 @@ class Account(Base):
     balance: Mapped[int]
 
 
-@app.task
-@durable.transactional
-def credit(session, account_id, amount):
-    session.execute(
-        sa.update(Account).where(Account.id == account_id).values(balance=Account.balance + amount)
-    )
+class payments:
+    """Of somebody else."""
+
+    keys: ClassVar[list[str]] = []
+
+    @classmethod
+    def charge(cls, order_id, amount, *, idempotency_key):
+        cls.keys.append(idempotency_key)
+        return order_id
 
 
 @app.task
@@ -40,11 +45,6 @@ def balances(session):
     return [row.balance for row in session.scalars(sa.select(Account).order_by(Account.id))]
 
 
-@app.task
-def ask_somebody_whether_it_was_sent(customer):
-    return customer
-
-
 def end(env, names):
     @durable.orchestrator
     async def bank(ctx):
@@ -55,4 +55,11 @@ def end(env, names):
     assert env.run(bank.s()) == [70, 30]
     env.replace(names["send_warning_letter"], raises=ActivityInterrupted("no one knows"))
     env.run(names["remind"].s("ada"))
-    assert len(env.calls(ask_somebody_whether_it_was_sent)) == 1
+    assert len(env.calls(names["ask_somebody_whether_it_was_sent"])) == 1
+
+    @durable.orchestrator
+    async def pay(ctx):
+        return [await ctx.call(names["charge"].s(order, 9)) for order in ("1", "2")]
+
+    assert env.run(pay.s()) == ["1", "2"]
+    assert len(set(payments.keys)) == 2
