@@ -204,6 +204,9 @@ def task_options(
     version = options.get("version")
     if version is not None and (not isinstance(version, str) or not version):
         raise ConfigurationError(f"version must be a string that is not empty, not {version!r}")
+    priority = options.get("priority")
+    if priority is not None and (not isinstance(priority, int) or isinstance(priority, bool)):
+        raise ConfigurationError(f"priority must be a whole number, not {priority!r}")
     limit = options.get("max_activities")
     if limit is not None and (not isinstance(limit, int) or isinstance(limit, bool) or limit < 1):
         raise ConfigurationError(f"max_activities must be a number of at least 1, not {limit!r}")

@@ -47,14 +47,24 @@ class ComingEvents:
         return False
 
 
-def delta_of(given: Interval) -> timedelta:
+def delta_of(given: Interval, **parts: float) -> timedelta:
     """Return a span of time; a number is seconds.
 
+    Args:
+        given: the one.
+        **parts: those of ``timedelta``, to be added.
+
     Raises:
-        TypeError: it is neither.
+        TypeError: it is neither, or there is no such part.
     """
+    try:
+        more = timedelta(**parts)
+    except TypeError as error:
+        raise TypeError(
+            f"time is given in weeks=, days=, hours=, minutes= and seconds=: {error}"
+        ) from None
     if isinstance(given, timedelta):
-        return given
+        return given + more
     if isinstance(given, bool) or not isinstance(given, (int, float)):
         raise TypeError(f"a timedelta or seconds are needed, not {given!r}")
-    return timedelta(seconds=given)
+    return timedelta(seconds=given) + more

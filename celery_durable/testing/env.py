@@ -187,7 +187,7 @@ class DurableEnv:
         Example:
             >>> durable_env.advance(days=30)
         """
-        whole = delta_of(delta or 0) + timedelta(**parts)
+        whole = delta_of(delta or 0, **parts)
         if whole < timedelta():
             raise ValueError("time does not go back")
         self._advance(self._driver.place.clock.now() + whole // _MICROSECOND)
@@ -276,7 +276,7 @@ class DurableEnv:
         Example:
             >>> durable_env.replace(charge, raises=[CardDeclined(), None])
         """
-        name = name_of(task)
+        name = name_of(task, self.durable.app)
         stand_in = StandIn(name, **how)
         undo = self._stand_ins.put(self.durable.app, self.durable.registry, stand_in)
         replacement = Replacement(stand_in, undo)
@@ -292,7 +292,7 @@ class DurableEnv:
         Example:
             >>> assert [call.args for call in durable_env.calls(charge)] == [("1", 99)]
         """
-        return list(self._driver.calls.found.get(name_of(task), ()))
+        return list(self._driver.calls.found.get(name_of(task, self.durable.app), ()))
 
     def _complain(self) -> None:
         for replacement in self._replaced:

@@ -18,17 +18,22 @@ from .calls import Calls, StandIn
 __all__ = ["Replacement", "StandIns", "name_of"]
 
 
-def name_of(task: Any) -> str:
+def name_of(task: Any, app: Celery) -> str:
     """Return the name of a task, an orchestrator, or a signature of one.
 
     Raises:
         TypeError: it is none of these, and no text.
+        ValueError: it is a text that names none of the app's tasks, but the end of one's name.
     """
     found = task if isinstance(task, str) else getattr(task, "name", None)
     if found is None and isinstance(task, dict):
         found = task.get("task")
     if not isinstance(found, str) or not found:
         raise TypeError(f"a task, an orchestrator or a name is needed, not {task!r}")
+    if found not in app.tasks:
+        near = sorted(name for name in app.tasks if name.endswith(f".{found}"))
+        if near:
+            raise ValueError(f"no task is called {found!r}. Is {near[0]!r} meant?")
     return found
 
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from celery import Celery
 
-from ..core.limits import read_limits
+from ..core.limits import Limit, Rate, read_limits
 from ..core.options import refuse_misspelt
 from ..core.pause_after import PauseAfter, read_pause_after
 from ..core.permits import TaskLimit, argument_of, dump_limits, task_limit
@@ -102,8 +102,11 @@ def watch_declarations(app: Celery) -> None:
     app.task = task
 
 
-def _refuse_misspelt(options: Iterable[str], task: str | None) -> None:
+def _refuse_misspelt(options: Mapping[str, Any], task: str | None) -> None:
     what = f"task {task}" if task else "a task"
+    for name, value in options.items():
+        if name != "durable_limit" and isinstance(value, (Limit, Rate)):
+            raise ConfigurationError(f"{what} takes no {name}=. Is durable_limit= meant?")
     refuse_misspelt(options, _OPTIONS, what, ConfigurationError, likeness=0.8)
 
 

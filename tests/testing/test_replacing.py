@@ -156,3 +156,19 @@ def test_autoretry_surrounds_a_replacement(durable_env: DurableEnv) -> None:
 def test_what_a_body_calls_is_a_call_each(durable_env: DurableEnv) -> None:
     durable_env.replace(shop.tell, returns=["a", "b"])
     assert durable_env.run(shop.calls_one.s(shop.tells_twice.s())) == ["a", "b"]
+
+
+def test_the_end_of_a_name_is_no_name(durable_env: DurableEnv) -> None:
+    name = shop.charge.name.rpartition(".")[2]
+    for call in (lambda: durable_env.replace(name, returns=1), lambda: durable_env.calls(name)):
+        with pytest.raises(
+            ValueError, match=f"no task is called '{name}'. Is '{shop.charge.name}'"
+        ):
+            call()
+    assert durable_env.calls("elsewhere.charge") == []
+    assert durable_env.calls(shop.charge.name) == []
+
+
+def test_time_is_told_in_the_parts_of_a_timedelta(durable_env: DurableEnv) -> None:
+    with pytest.raises(TypeError, match="days=, hours=.*'hour'"):
+        durable_env.advance(hour=3)

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from celery import Celery
 
-from celery_durable import ConfigurationError, Durable
+from celery_durable import ConfigurationError, Durable, Limit, Rate
 from celery_durable.testing import DurableEnv, durable_environment
 
 app = Celery("wrong_arguments", broker="memory://", set_as_current=False)
@@ -151,3 +151,17 @@ def test_a_version_of_a_name_that_is_not_here_tells_what_is(env: DurableEnv) -> 
         durable.ramp("wrong.flo", "2", share=0.1)
     with pytest.raises(ConfigurationError, match="no orchestrator else.*Import the module"):
         durable.ramp("else.where", "2", share=0.1)
+
+
+@pytest.mark.parametrize("limit", [Limit(5), Rate(5, per=60)])
+def test_a_limit_of_a_task_has_a_name_of_its_own(limit: Any) -> None:
+    with pytest.raises(ConfigurationError, match="takes no limit=. Is durable_limit= meant"):
+        app.task(limit=limit)
+
+
+@pytest.mark.parametrize("priority", ["high", 2.5, True])
+def test_a_priority_is_a_number(priority: Any) -> None:
+    async def other(ctx: Any) -> None: ...
+
+    with pytest.raises(ConfigurationError, match="priority must be a whole number, not"):
+        durable.orchestrator(name="wrong.priority", priority=priority)(other)

@@ -8,56 +8,23 @@ from pathlib import Path
 from unittest.mock import MagicMock, patch
 
 import pytest
-from celery import Celery
 
-from celery_durable import Durable, RetryPolicy
 from celery_durable.errors import PayloadError
 from tests.pages.blocks import ROOT, blocks_of
 from tests.pages.scenery import django_project
 
-app = Celery("shop", broker="memory://", backend="cache+memory://")
-durable = Durable(app)
-tmp_path = Path.cwd()
+_OF_A_FILE = "in a file of its own, below"
 PAGE = ROOT / "docs" / "howto" / "existing-tests.md"
-SKIPPED = {5: "in a file of its own, below", 6: "in a file of its own, below"}
-TASKS = """
-from celery import shared_task
-from celery_durable import orchestrator
+SKIPPED = {number: _OF_A_FILE for number in (0, 6, 7, 8)}
+shop, *FILES = (block for block in blocks_of(PAGE) if block.source.lstrip().startswith("# "))
+Path("bank.py").write_text('def charge(order, amount): return f"{order} paid {amount}"')
+Path("shop.py").write_text(shop.source)
+sys.path.insert(0, str(Path.cwd()))
+sys.modules.pop("shop")  # the project in Django's; this page has a shop of its own
 
-@shared_task
-def charge(order):
-    return f"{order} is paid"
+import bank  # noqa: E402
 
-@orchestrator
-async def sale(ctx, order):
-    return [await ctx.call(charge.s(order)), await ctx.wait_event("approved")]
-"""
-
-
-class bank:
-    """Of the activity."""
-
-    @staticmethod
-    def charge(order, amount):
-        return f"{order} paid {amount}"
-
-
-@app.task
-def charge(order, amount):
-    return bank.charge(order, amount)
-
-
-@durable.orchestrator
-async def fulfil_order(ctx, order, amount):
-    return await ctx.call(charge.s(order, amount), retry=RetryPolicy(max_attempts=3))
-
-
-def view(order):
-    charge.delay(order, 99)
-
-
-def new_view(order):
-    fulfil_order.delay(order, 99)
+from shop import app, charge, durable, fulfil_order  # noqa: E402
 
 
 def prove(names):
@@ -65,13 +32,11 @@ def prove(names):
     names["test_a_view_starts_an_order"]()
     names["test_eagerly"]()
     app.conf.task_always_eager = False
-    conftest, tests = (
-        block.source for block in blocks_of(PAGE) if "celery_session" in block.source
-    )
     folder = Path("suite")
     folder.mkdir()
-    for name, text in {"conftest": conftest, "test_shop": tests, "tasks": TASKS}.items():
-        (folder / f"{name}.py").write_text(text)
+    for block in FILES:
+        name, _, text = block.source.lstrip().partition("\n")
+        (folder / name.removeprefix("# ")).write_text(text)
     options = ["-q", "-c", os.devnull, "--rootdir", str(folder), "-p", "no:cacheprovider"]
     sys.path.insert(0, str(folder.absolute()))
     assert pytest.main([*options, str(folder)]) == pytest.ExitCode.OK
