@@ -162,6 +162,9 @@ class Backlog(NamedTuple):
     has_lifted: bool = False
     #: An activity waits for a place.
     has_limited: bool = False
+    #: Whether outbox rows are due that do not merely wait for a worker; None where the store cannot
+    #: tell these apart at no cost.
+    has_others: bool | None = None
 
     @property
     def has_waiting(self) -> bool:

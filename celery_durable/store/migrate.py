@@ -37,7 +37,7 @@ __all__ = [
 ]
 
 #: The revision that this release works with.
-HEAD = "0013"
+HEAD = "0014"
 #: The revision of the oldest release that can work with tables at HEAD, as later ones only add to
 #: them: during an upgrade, its processes go on. What such a release must not meet raises this to
 #: HEAD.

@@ -16,6 +16,7 @@ from ..engine.due import DueActivity
 from ..engine.records import ActivityAttemptId, ActivityRow
 from ..engine.writes import NewActivity
 from . import activity_limits
+from .checks import QUEUED
 from .runner import Cursor, ManyRows, Runner
 from .statements import Statement
 from .values import blob, numbers, text_of
@@ -85,20 +86,9 @@ OPEN_MEMBER = Statement(
 
 # -- recovery ------------------------------------------------------------------------------------
 
-DUE_ACTIVITIES_IF = (
-    "SELECT o.execution, o.command, o.attempt, o.instance, o.kind, o.name, o.message, o.queue,"
-    " o.sends, o.sent_at, o.holder, o.is_delegated, o.check_at, o.deadline_at, o.start_by,"
-    " o.beat_by, COALESCE(o.crashes, 0), o.deferred_at, (SELECT i.root_id FROM durable_instances i"
-    " WHERE i.id = o.instance), {now} FROM durable_outbox o WHERE o.check_at <= {once} AND"
-    " o.gate IS NULL AND (o.sent_at IS NULL OR o.holder IS NOT NULL OR o.is_delegated OR"
-    " o.crashes > 0 OR o.deadline_at <= {once} OR o.start_by <= {once} OR (o.kind = 'finish' AND"
-    " o.check_at <= {once} - 60000000) OR {lost}) ORDER BY o.check_at, o.execution,"
-    " o.command LIMIT :limit"
-)
-DUE_ACTIVITIES = Statement(DUE_ACTIVITIES_IF.replace("{lost}", "{true}"))
 FRESH_ACTIVITIES = Statement(
-    "SELECT 1 FROM durable_outbox WHERE check_at > :after AND check_at <= {once} + :ahead AND"
-    " sent_at IS NOT NULL AND holder IS NULL AND gate IS NULL LIMIT 1"
+    f"SELECT 1 FROM durable_outbox WHERE {QUEUED} AND check_at > :after AND check_at <= {{once}} +"
+    " :ahead LIMIT 1"
 )
 # the messages of these have been received, and are with a worker
 KEEP_ACTIVITIES = ManyRows(

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 from ..engine.due import Backlog, DueActivity, DueWake, Lost
 from ..engine.writes import CHECK_MESSAGE_AFTER
-from . import inbox, outbox
+from . import checks, inbox, outbox
 from .runner import Cursor, ManyRows, Runner
 from .statements import Statement
 from .timing import Timing
@@ -22,19 +22,6 @@ __all__ = ["RecoveryRows"]
 
 T = TypeVar("T")
 K = TypeVar("K")
-
-LOOK = Statement(
-    "SELECT {now}, (SELECT MIN(check_at) FROM durable_inbox WHERE check_at IS NOT NULL), (SELECT"
-    " MIN(check_at) FROM durable_outbox WHERE check_at IS NOT NULL), (SELECT MIN(last_seen) FROM"
-    " durable_workers), (SELECT MAX(last_seen) FROM durable_workers), (SELECT MIN(check_at) FROM"
-    " durable_schedules WHERE check_at IS NOT NULL), (SELECT MIN(ready_at) FROM durable_waiting),"
-    " (SELECT MIN(id) FROM durable_places), (SELECT MIN(CASE WHEN kind ="
-    " 'task' AND value IS NOT NULL THEN since ELSE lifted_at END) FROM durable_switches), (SELECT"
-    " MIN(purge_at) FROM durable_instances WHERE purge_at IS NOT NULL), (SELECT MIN(holder) FROM"
-    " durable_outbox WHERE holder = :worker), (SELECT MIN(ready_at) FROM durable_activity_waiting"
-    " WHERE ready_at IS NOT NULL), COALESCE((SELECT MIN(id) FROM"
-    " durable_activity_places), (SELECT MIN(id) FROM durable_activity_waiting))"
-)
 
 
 class RecoveryRows:
@@ -46,13 +33,17 @@ class RecoveryRows:
 
     def read_backlog(self, lease: int, worker: str = "") -> Backlog:
         """Tell what there is to repair; see ``engine.store_ports``."""
-        now, inbox, outbox, seen, latest, schedule, ready, place, lifted, purge, held, *rest = (
-            self.database.fetch_one(LOOK, worker=worker)
+        is_apart = self.database.family != "mysql"
+        look = checks.LOOK if is_apart else checks.LOOK_BY_ONE_INDEX
+        now, inbox, checked, deadline, start_by, *rest = self.database.fetch_one(
+            look, worker=worker
         )
+        queued, unplaced, seen, latest, schedule, ready, place, lifted, purge, held, *rest = rest
         limited, limited_place = rest
+        has_others = _has_come(now, checked, deadline, start_by)
         return Backlog(
-            has_wakes=inbox is not None and inbox <= now,
-            has_activities=outbox is not None and outbox <= now,
+            has_wakes=_has_come(now, inbox),
+            has_activities=has_others or _has_come(now, queued, unplaced),
             has_silent_workers=seen is not None and (seen <= now - lease // 2 or latest > now),
             schedule_in=None if schedule is None else schedule - now,
             ready_in=None if ready is None else ready - now,
@@ -62,6 +53,7 @@ class RecoveryRows:
             has_claimed=held is not None,
             has_lifted=lifted is not None,
             has_limited=limited is not None,
+            has_others=has_others if is_apart else None,
         )
 
     def check_sooner(self, most: int) -> None:
@@ -81,7 +73,7 @@ class RecoveryRows:
         statement, bounds = (
             (inbox.DUE_WAKES, {})
             if lost is None
-            else _if_lost(inbox.DUE_WAKES_IF, "i.queue", "b.check_at", lost)
+            else (_due_wakes(len(lost.by_queue)), _bounds(lost))
         )
         rows = self.database.read(
             lambda cursor: self.database.run(cursor, statement, limit=limit, **bounds).fetchall()
@@ -137,11 +129,12 @@ class RecoveryRows:
         """Return outbox rows whose ``check_at`` has come, those that only lack a message if it is
         lost; see ``engine.store_ports``.
         """
-        statement, bounds = (
-            (outbox.DUE_ACTIVITIES, {})
-            if lost is None
-            else _if_lost(outbox.DUE_ACTIVITIES_IF, "o.queue", "o.check_at", lost)
-        )
+        number = None if lost is None else len(lost.by_queue)
+        if self.database.family == "mysql":
+            statement = checks.due_by_one_index(number)
+        else:
+            statement = checks.DUE_ACTIVITIES if number is None else checks.due_if_lost(number)
+        bounds = {} if lost is None else _bounds(lost)
         rows = self.database.read(
             lambda cursor: self.database.run(cursor, statement, limit=limit, **bounds).fetchall()
         )
@@ -195,14 +188,16 @@ class RecoveryRows:
         return self.database.change_one(outbox.FINISH_DONE, id=instance_id, execution=execution)
 
 
-def _if_lost(sql: str, queue: str, moment: str, lost: Lost) -> tuple[Statement, dict[str, Any]]:
-    """Return a statement for rows that wait for a message only if that is lost, and its
-    parameters.
-    """
+def _has_come(now: int, *moments: int | None) -> bool:
+    return any(moment is not None and moment <= now for moment in moments)
+
+
+def _bounds(lost: Lost) -> dict[str, Any]:
+    """Return the parameters of a statement for what is lost."""
     bounds: dict[str, Any] = {"rest": lost.rest}
     for number, (name, bound) in enumerate(sorted(lost.by_queue.items())):
         bounds |= {f"queue{number}": name, f"bound{number}": bound}
-    return _bounded(sql, queue, moment, len(lost.by_queue)), bounds
+    return bounds
 
 
 def _by_sends(rows: Sequence[T], sends_of: Callable[[T], K]) -> Iterable[tuple[K, list[T]]]:
@@ -218,7 +213,7 @@ def _sends_of(activity: DueActivity) -> tuple[int, bool]:
 
 
 @cache
-def _bounded(sql: str, queue: str, moment: str, number: int) -> Statement:
-    cases = [f"({queue} IS NULL AND {moment} <= :rest)"]
-    cases += [f"({queue} = :queue{n} AND {moment} <= :bound{n})" for n in range(number)]
-    return Statement(sql.replace("{lost}", " OR ".join(cases)))
+def _due_wakes(number: int) -> Statement:
+    cases = ["(i.queue IS NULL AND b.check_at <= :rest)"]
+    cases += [f"(i.queue = :queue{n} AND b.check_at <= :bound{n})" for n in range(number)]
+    return Statement(inbox.DUE_WAKES_IF.replace("{lost}", " OR ".join(cases)))

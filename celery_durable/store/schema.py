@@ -12,6 +12,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from .checks import CHECKED, QUEUED
 from .lists import LISTED_AS, RESENT, TAG_DDL, UNSENT, Listed
 from .storage import STORAGE
 from .types import BIG_KEY, LONG_TEXT, PAYLOAD, ExactText
@@ -53,6 +54,13 @@ def _only(index: Any, *families: str) -> Any:
     return index.ddl_if(
         callable_=lambda ddl, target, bind, *, dialect, **_: dialect.name in families
     )
+
+
+def _partial(name: str, rows: str, *columns: str) -> Any:
+    """Return an index of some rows, where the database can have one."""
+    where = sa.text(rows)
+    index = sa.Index(name, *columns, postgresql_where=where, sqlite_where=where)
+    return _only(index, "postgresql", "sqlite")
 
 
 meta: Any = sa.Table(
@@ -170,28 +178,14 @@ outbox: Any = sa.Table(
         "command",
         **_where("window_command"),
     ),
-    sa.Index("durable_outbox_check", "check_at", **_where("check_at")),
     sa.Index("durable_outbox_holder", "holder", **_where("holder")),
-    _only(
-        sa.Index(
-            "durable_outbox_resent",
-            "execution",
-            postgresql_where=sa.text(RESENT),
-            sqlite_where=sa.text(RESENT),
-        ),
-        "postgresql",
-        "sqlite",
-    ),
-    _only(
-        sa.Index(
-            "durable_outbox_unsent",
-            "execution",
-            postgresql_where=sa.text(UNSENT),
-            sqlite_where=sa.text(UNSENT),
-        ),
-        "postgresql",
-        "sqlite",
-    ),
+    _partial("durable_outbox_resent", RESENT, "execution"),
+    _partial("durable_outbox_unsent", UNSENT, "execution"),
+    _partial("durable_outbox_checked", CHECKED, "check_at"),
+    _partial("durable_outbox_queued", QUEUED, "queue", "check_at"),
+    _partial("durable_outbox_deadline", f"{QUEUED} AND deadline_at IS NOT NULL", "deadline_at"),
+    _partial("durable_outbox_start_by", f"{QUEUED} AND start_by IS NOT NULL", "start_by"),
+    _only(sa.Index("durable_outbox_check", "check_at"), "mysql", "mariadb"),
 )
 
 workers: Any = sa.Table(

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable
 from statistics import median
 
-from celery_durable.store import inbox, outbox, recovery, sql_store
+from celery_durable.store import checks, inbox, sql_store
 from tests import leftovers
 from tests.contract.filling import fill
 
@@ -48,9 +48,9 @@ def main(ended: int = 1_000_000) -> None:
         for name in questions:
             print(f"{name:45} {empty[name]:6.2f} ms {full[name]:32.2f} ms")
         for name, statement in {
-            "LOOK": recovery.LOOK,
+            "LOOK": checks.LOOK,
             "DUE_WAKES": inbox.DUE_WAKES,
-            "DUE_ACTIVITIES": outbox.DUE_ACTIVITIES,
+            "DUE_ACTIVITIES": checks.DUE_ACTIVITIES,
         }.items():
             _explain(store, name, statement)
 

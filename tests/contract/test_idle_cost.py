@@ -20,7 +20,7 @@ from celery_durable.engine.admission_policy import declared_policy
 from celery_durable.engine.due import ScheduleRow
 from celery_durable.engine.recovery import Recovery
 from celery_durable.engine.schedules import tick_id
-from celery_durable.store import Store, postgres_statements, recovery
+from celery_durable.store import Store, checks, postgres_statements
 from celery_durable.store.database import Statement
 from celery_durable.store.runner import ManyRows
 from tests.conftest import wait_until
@@ -219,7 +219,7 @@ FINISHED, WAITING = 60_000, 6_000
 # what is due is found by an index on its time
 MUST_RANGE = (
     "inbox.DUE_WAKES",
-    "outbox.DUE_ACTIVITIES",
+    "checks.DUE_ACTIVITIES",
     "answers.OLD_ANSWERS",
     "audit.OLD_AUDIT",
     "postgres_statements.LOAD",
@@ -243,6 +243,7 @@ RARE = (
     "activity_limits.LANES_BEFORE",
     "activity_limits.BY_TASK",
     "activity_limits.HEADS",  # PostgreSQL takes HEADS_BY_STEPS
+    "checks.LOOK_BY_ONE_INDEX",  # PostgreSQL takes LOOK
 )
 
 
@@ -426,13 +427,13 @@ def test_the_search_for_whole_tables_finds_one(filled: Store) -> None:
 
 
 def test_an_idle_look_reads_a_handful_of_pages(filled: Store) -> None:
-    sql, _ = recovery.LOOK.compiled(filled.database)
+    sql, _ = checks.LOOK.compiled(filled.database)
     with filled.database.cursor() as cursor:
         cursor.execute(sql, {"worker": "w"})
         cursor.execute("EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) " + sql, {"worker": "w"})
         (plan,) = cursor.fetchone()
     root = plan[0]["Plan"]
-    looks = recovery.LOOK.sql.count("(SELECT")
+    looks = checks.LOOK.sql.count("(SELECT")
     # of each index the root, at most one page below it, and a leaf
     assert root["Shared Hit Blocks"] + root["Shared Read Blocks"] <= 3 * looks, root
 

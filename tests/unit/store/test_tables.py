@@ -21,6 +21,7 @@ OWN = {
     "inbox": {"durable_inbox"},
     "inbox_reads": {"durable_inbox"},
     "outbox": {"durable_outbox"},
+    "checks": {"durable_outbox"},
     "attempts": {"durable_outbox"},
     "workers": {"durable_workers"},
     "schedules": {"durable_schedules"},
@@ -67,8 +68,7 @@ JOINED = {
     "attempts.RUN_UNCLAIMED": {"durable_workers"},
     "attempts.INTERRUPTED": {"durable_instances"},
     "attempts.FREE_CLAIMED": {"durable_workers"},
-    "outbox.DUE_ACTIVITIES": {"durable_instances"},
-    "outbox.DUE_ACTIVITIES_IF": {"durable_instances"},
+    "checks.DUE_ACTIVITIES": {"durable_instances"},
     "workers.ABANDONED": {"durable_outbox"},
     **{
         f"activity_limits.{name}": {"durable_outbox"}
@@ -98,18 +98,21 @@ JOINED = {
         "durable_instances",
         "durable_outbox",
     },
-    "recovery.LOOK": {
-        "durable_inbox",
-        "durable_outbox",
-        "durable_workers",
-        "durable_schedules",
-        "durable_waiting",
-        "durable_places",
-        "durable_switches",
-        "durable_instances",
-        "durable_activity_waiting",
-        "durable_activity_places",
-    },
+    **dict.fromkeys(
+        ("checks.LOOK", "checks.LOOK_BY_ONE_INDEX"),
+        {
+            "durable_inbox",
+            "durable_outbox",
+            "durable_workers",
+            "durable_schedules",
+            "durable_waiting",
+            "durable_places",
+            "durable_switches",
+            "durable_instances",
+            "durable_activity_waiting",
+            "durable_activity_places",
+        },
+    ),
 }
 #: Modules that read by SQLAlchemy Core, across tables.
 READERS = {
