@@ -74,8 +74,12 @@ class Inquiry:
     _empty: dict[str, list[int]] = field(default_factory=dict)
     _proven: dict[str, int] = field(default_factory=dict)
     _last_now: int = 0
-    #: Whether messages were found on a queue when they were last counted.
-    has_backlog: bool = False
+    #: The queue on which most messages were found when they were last counted; None: on none.
+    longest: str | None = None
+    #: Whether the one that was that before is no more found to have any.
+    has_turned: bool = False
+    #: Whether the worker has said what it has, the last time that ``advance`` was called.
+    has_testified: bool = False
 
     def advance(self, now: int) -> Lost:
         """Give testimony, measure, and return what is lost for certain, or for so long that it has
@@ -89,10 +93,8 @@ class Inquiry:
             self._proven.clear()
         self._last_now = now
         self._testify(now)
-        depths = self.witness.depths()
-        self.has_backlog = any(depths.values())
-        self._measure(now, depths)
-        told = self.workers.reported_since(self.lease) or 0
+        depths = self._measure(now)
+        told = (self.workers.reported_since(self.lease) or 0) if self._empty else 0
         for queue, moments in self._empty.items():
             heard = [moment for moment in moments if moment <= max(told, now - _DEAF)]
             if heard:
@@ -104,6 +106,11 @@ class Inquiry:
         }
         return Lost(bounds, min(bounds.values(), default=0))
 
+    @property
+    def has_empty(self) -> bool:
+        """Whether some queue was found empty: what is looked for there may be lost."""
+        return bool(self._empty)
+
     def rest(self) -> None:
         """Nothing is due: what was measured is too old to be of use when something is."""
         self._asked_at = None
@@ -111,18 +118,39 @@ class Inquiry:
 
     def _testify(self, now: int) -> None:
         hands = self.witness.answer() if self._asked_at is not None else None
+        self.has_testified = hands is not None
         if hands is not None and self._asked_at is not None:
             self.workers.keep(hands.activities, hands.instances, _KEPT)
             self.workers.tell(self.worker_id, self._asked_at)
             self._asked_at = None
         if self._asked_at is None:
-            self._asked_at = now
-            self.witness.ask(now)
+            self._ask(now)
 
-    def _measure(self, now: int, depths: Mapping[str, int | None]) -> None:
-        """Note when each queue was empty: moments of the store's clock, as long as nothing was
-        found on it in between.
+    def watch(self, now: int) -> bool:
+        """Measure without a question to the store, and tell whether that may wait: the queue that
+        was the longest is not empty.
+
+        What the worker has, it is asked all the same: its answer is to be a fresh one.
         """
+        if now < self._last_now:
+            return False
+        self._last_now = now
+        self._ask(now)
+        self._measure(now)
+        return not self.has_turned
+
+    def _ask(self, now: int) -> None:
+        self._asked_at = now
+        self.witness.ask(now)
+
+    def _measure(self, now: int) -> Mapping[str, int | None]:
+        """Count the messages, and note when each queue was empty: moments of the store's clock, as
+        long as nothing was found on it in between.
+        """
+        depths, longest = self.witness.depths(), self.longest
+        self.has_turned = longest is not None and not depths.get(longest)
+        found = {queue: depth for queue, depth in depths.items() if depth}
+        self.longest = max(found, key=found.__getitem__, default=None)
         for queue in self._empty.keys() - depths.keys():
             del self._empty[queue]
         for queue, depth in depths.items():
@@ -130,3 +158,4 @@ class Inquiry:
                 self._empty.setdefault(queue, []).append(now)
             else:
                 self._empty.pop(queue, None)
+        return depths

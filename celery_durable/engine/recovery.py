@@ -57,7 +57,7 @@ _AUDIT_INTERVAL = 3600.0
 _LISTED = 2_000
 _MOST_SKEW = 30
 _REST = 20  # so many times as long as rows that only wait took to read, they are left alone
-_LONGEST_REST = 5.0
+_SHORTEST_REST, _LONGEST_REST = 3.0, 5.0  # a longest queue that is found empty ends it
 _ROUNDS = 4  # full batches a tick: what was not sent at once is fed to the broker in order, bounded
 
 
@@ -95,8 +95,15 @@ class Recovery:
     _is_idle: bool = field(default=False, init=False)
     #: Until when, by this process's clock, nothing is known to become due by itself.
     _schedule_at: float = field(default=math.inf, init=False)
-    #: Until when, by this process's clock, rows are not read: all that were due only waited.
+    #: Until when, by this process's clock, nothing is asked of those that only wait for a worker.
     _rests_until: float = field(default=-math.inf, init=False)
+    _no_rest_until: float = field(default=-math.inf, init=False)
+    #: Until when the rows of inboxes are not read, as all that were due only waited.
+    _wakes_rest_until: float = field(default=-math.inf, init=False)
+    #: What is lost, as far as it was known when it was asked last.
+    _lost: Lost = field(default_factory=Lost, init=False)
+    #: Whether the last look found nothing to do but to wait.
+    _is_calm: bool = field(default=False, init=False)
     _next_slots: float = field(default=-math.inf, init=False)
     _next_purge: float = field(default=-math.inf, init=False)
     _next_list: float = field(default=-math.inf, init=False)
@@ -134,15 +141,16 @@ class Recovery:
         """
         now = time.monotonic()
         if now >= self._schedule_at:
-            self._is_idle = False
+            self._is_idle = self._is_calm = False
         if self.membership.is_eviction_due(now, is_idle=self._is_idle):
             self._evict()
             if self._is_idle:
                 return
         if self.membership.is_heartbeat_due(now):
             self.membership.heartbeat(now)
-            is_idle, self._is_idle = self._is_idle, False
-            if is_idle:
+            may_wait = self._is_idle or self._is_calm
+            self._is_idle = self._is_calm = False
+            if may_wait:
                 return
         due = self.store.recovery.read_backlog(
             int(self.settings.worker_lease * _SECOND), self.worker_id
@@ -150,11 +158,9 @@ class Recovery:
         self._meet_clock(due.now)
         nexts = [moment for moment in (due.schedule_in, due.ready_in) if moment is not None]
         self._schedule_at = now + min(nexts) / _SECOND if nexts else math.inf
-        self._is_idle = not (
-            due.has_wakes or due.has_activities or due.has_silent_workers or due.has_due_schedule
-        )
-        self._is_idle = self._is_idle and not (due.has_waiting or due.has_claimed or due.has_lifted)
-        self._is_idle = self._is_idle and not due.has_limited
+        is_quiet = not (due.has_wakes or due.has_silent_workers or due.has_due_schedule)
+        is_quiet = is_quiet and not (due.has_waiting or due.has_lifted or due.has_limited)
+        self._is_idle = is_quiet and not (due.has_activities or due.has_claimed)
         if due.has_claimed or self.membership.has_suspects:
             held = self.store.workers.claimed_by(self.worker_id)
             self.membership.free_not_run(held, set(running()))
@@ -164,6 +170,7 @@ class Recovery:
         if due.has_lifted:
             self.store.switches.release(self.batch)
         self._repair(due, now)
+        self._is_calm = is_quiet and not due.has_others and now < self._rests_until
         if due.has_silent_workers:
             self._evict()
         self._admit(due, now)
@@ -194,24 +201,33 @@ class Recovery:
     def _repair(self, due: Backlog, now: float) -> None:
         """Read what is due, and do what it needs.
 
-        Rows that wait in a long queue are due for as long as they wait, and reading them takes the
-        longer, the more there are. So while there is such a queue, that takes a small part of the
-        store's time.
+        What merely waits in a long queue is due for as long as it waits. While there is such a
+        queue, whether it is lost is asked now and then, or when the longest queue is found empty;
+        turns that are late, and may be lost on another one, are asked for each time.
         """
         if not (due.has_wakes or due.has_activities):
             self.inquiry.rest()
             return
-        if now < self._rests_until:
-            return
-        began, found = time.monotonic(), 0
-        lost = self.inquiry.advance(due.now)
-        of_turns = lost.of_turns(self.publisher.turn_queue_of)
-        if due.has_wakes:
+        is_resting = now < self._rests_until and self.inquiry.watch(due.now)
+        is_resting = is_resting and not (due.has_wakes and self.inquiry.has_empty)
+        has_turned = self.inquiry.has_turned
+        if not is_resting:
+            self._lost = self.inquiry.advance(due.now)
+        if has_turned or self.inquiry.has_turned:
+            # until all workers have said whether they have what is not on the queue any more
+            self._rests_until, self._no_rest_until = now, now + _LONGEST_REST
+        lost, found, began = self._lost, 0, time.monotonic()
+        if due.has_wakes and not (is_resting and now < self._wakes_rest_until):
+            of_turns = lost.of_turns(self.publisher.turn_queue_of)
             found += self._in_batches(lambda: self.repair_wakes(of_turns))
-        if due.has_activities:
+            self._wakes_rest_until = now + (0 if found else _rest_since(began))
+        if due.has_others if is_resting else due.has_activities:
             found += self._in_batches(lambda: self.repair_activities(lost))
-        if not found and self.inquiry.has_backlog:
-            rest = min(_REST * (time.monotonic() - began), _LONGEST_REST)
+        has_backlog = self.inquiry.longest is not None and self.inquiry.has_testified
+        if not (is_resting or found) and has_backlog and now >= self._no_rest_until:
+            # where it reads all that waits, it reads them the more rarely, the longer that takes
+            reads_all = due.has_others is None
+            rest = max(_SHORTEST_REST, _rest_since(began)) if reads_all else _LONGEST_REST
             self._rests_until = now + rest
 
     def _in_batches(self, repair: Callable[[], int]) -> int:
@@ -291,6 +307,10 @@ def let_go(runtime: Runtime, worker_lost: Callable[[str], Exception], batch: int
             inboxes.repair(batch)
             outbox.repair(batch)
         runner.dispatcher.admit()
+
+
+def _rest_since(began: float) -> float:
+    return min(_REST * (time.monotonic() - began), _LONGEST_REST)
 
 
 def _monotonic() -> float:

@@ -58,6 +58,11 @@ _FIRST_QUEUED = (
     f" SELECT MIN((SELECT MIN(check_at) FROM durable_outbox o WHERE {QUEUED} AND o.queue ="
     " q.queue)) FROM q)"
 )
+# PostgreSQL takes no IS NULL for an order
+_FIRST_UNPLACED = (
+    f"(SELECT check_at FROM durable_outbox WHERE {QUEUED} AND queue IS NULL ORDER BY queue,"
+    " check_at LIMIT 1)"
+)
 #: What there is to do: of each kind of rows the first moment at which one is to be looked at.
 LOOK = Statement(
     _LOOK.replace(
@@ -68,7 +73,7 @@ LOOK = Statement(
                 _FIRST.format("deadline_at", f"{QUEUED} AND deadline_at IS NOT NULL"),
                 _FIRST.format("start_by", f"{QUEUED} AND start_by IS NOT NULL"),
                 _FIRST_QUEUED,
-                _FIRST.format("check_at", f"{QUEUED} AND queue IS NULL"),
+                _FIRST_UNPLACED,
             ]
         ),
     )
@@ -80,33 +85,29 @@ LOOK_BY_ONE_INDEX = Statement(
     )
 )
 
-_COLUMNS = (
-    "o.execution, o.command, o.attempt, o.instance, o.kind, o.name, o.message, o.queue, o.sends,"
-    " o.sent_at, o.holder, o.is_delegated, o.check_at, o.deadline_at, o.start_by, o.beat_by,"
-    " COALESCE(o.crashes, 0), o.deferred_at, (SELECT i.root_id FROM durable_instances i WHERE i.id"
-    " = o.instance), {now}"
+_NAMES = (
+    "execution, command, attempt, instance, kind, name, message, queue, sends, sent_at, holder,"
+    " is_delegated, check_at, deadline_at, start_by, beat_by, crashes, deferred_at"
 )
-_IN_ORDER = "ORDER BY o.check_at, o.execution, o.command"
-_OVERDUE_FINISH = "(o.kind = 'finish' AND o.check_at <= {once} - 60000000)"
+_COLUMNS = f"{_NAMES}, (SELECT i.root_id FROM durable_instances i WHERE i.id = o.instance), {{now}}"
+_IN_ORDER = "ORDER BY check_at, execution, command LIMIT :limit"
+_OVERDUE_FINISH = "(kind = 'finish' AND check_at <= {once} - 60000000)"
 
 
-def _joined(*conditions: str) -> Statement:
-    """Return the statement that reads the first rows of these, each found by an index."""
+def _joined(*conditions: tuple[str, str]) -> Statement:
+    """Return the statement that reads the first rows of these, each by an index in its order."""
     parts = [
-        f"SELECT * FROM (SELECT execution, command, attempt, check_at FROM durable_outbox o WHERE"
-        f" {condition} ORDER BY o.check_at LIMIT :limit) AS part{number}"
-        for number, condition in enumerate(conditions)
+        f"SELECT * FROM (SELECT {_NAMES} FROM durable_outbox WHERE {condition} ORDER BY {order}"
+        f" LIMIT :limit) AS part{number}"
+        for number, (condition, order) in enumerate(conditions)
     ]
-    return Statement(
-        f"SELECT {_COLUMNS} FROM (SELECT * FROM ({' UNION '.join(parts)}) AS found ORDER BY"
-        " check_at, execution, command LIMIT :limit) AS due JOIN durable_outbox o ON o.execution ="
-        f" due.execution AND o.command = due.command AND o.attempt = due.attempt {_IN_ORDER}"
-    )
+    return Statement(f"SELECT {_COLUMNS} FROM ({' UNION ALL '.join(parts)}) AS o {_IN_ORDER}")
 
 
 #: What is due, whether its message is lost or not.
 DUE_ACTIVITIES = _joined(
-    f"{CHECKED} AND check_at <= {{once}}", f"{QUEUED} AND check_at <= {{once}}"
+    (f"{CHECKED} AND check_at <= {{once}}", "check_at"),
+    (f"{QUEUED} AND check_at <= {{once}}", "check_at"),
 )
 
 
@@ -118,13 +119,19 @@ def due_if_lost(number: int) -> Statement:
     queues = [("queue IS NULL", ":rest")]
     queues += [(f"queue = :queue{n}", f":bound{n}") for n in range(number)]
     is_lost = " OR ".join(f"({queue} AND check_at <= {bound})" for queue, bound in queues)
+    late = f"{QUEUED} AND check_at <= {{once}} AND"
+    in_time = "(deadline_at IS NULL OR deadline_at > {once})"
+    may_begin = f"{in_time} AND (start_by IS NULL OR start_by > {{once}})"
     return _joined(
-        f"{CHECKED} AND check_at <= {{once}} AND (kind <> 'finish' OR sent_at IS NULL OR"
-        f" {_OVERDUE_FINISH} OR {is_lost})",
-        f"{QUEUED} AND deadline_at <= {{once}} AND check_at <= {{once}}",
-        f"{QUEUED} AND start_by <= {{once}} AND check_at <= {{once}}",
+        (
+            f"{CHECKED} AND check_at <= {{once}} AND (kind <> 'finish' OR sent_at IS NULL OR"
+            f" {_OVERDUE_FINISH} OR {is_lost})",
+            "check_at",
+        ),
+        (f"{late} deadline_at <= {{once}}", "deadline_at"),
+        (f"{late} start_by <= {{once}} AND {in_time}", "start_by"),
         *(
-            f"{QUEUED} AND {queue} AND check_at <= {bound} AND check_at <= {{once}}"
+            (f"{late} {queue} AND check_at <= {bound} AND {may_begin}", "queue, check_at")
             for queue, bound in queues
         ),
     )
@@ -133,15 +140,14 @@ def due_if_lost(number: int) -> Statement:
 @cache
 def due_by_one_index(number: int | None) -> Statement:
     """Return the same for MySQL; None is whether the message is lost or not."""
-    queues = ["(o.queue IS NULL AND o.check_at <= :rest)"]
-    queues += [f"(o.queue = :queue{n} AND o.check_at <= :bound{n})" for n in range(number or 0)]
+    queues = ["(queue IS NULL AND check_at <= :rest)"]
+    queues += [f"(queue = :queue{n} AND check_at <= :bound{n})" for n in range(number or 0)]
     reasons = (
-        "o.sent_at IS NULL OR o.holder IS NOT NULL OR o.is_delegated OR o.crashes > 0 OR"
-        f" o.deadline_at <= {{once}} OR o.start_by <= {{once}} OR {_OVERDUE_FINISH} OR"
-        f" {' OR '.join(queues)}"
+        "sent_at IS NULL OR holder IS NOT NULL OR is_delegated OR crashes > 0 OR deadline_at <="
+        f" {{once}} OR start_by <= {{once}} OR {_OVERDUE_FINISH} OR {' OR '.join(queues)}"
     )
     is_wanted = "" if number is None else f" AND ({reasons})"
     return Statement(
-        f"SELECT {_COLUMNS} FROM durable_outbox o WHERE o.check_at <= {{once}} AND o.gate IS"
-        f" NULL{is_wanted} {_IN_ORDER} LIMIT :limit"
+        f"SELECT {_COLUMNS} FROM durable_outbox o WHERE check_at <= {{once}} AND gate IS"
+        f" NULL{is_wanted} {_IN_ORDER}"
     )

@@ -327,7 +327,7 @@ def due_activity(row: Sequence[Any]) -> DueActivity:
         deadline_at,
         start_by,
         beat_by,
-        crashes,
+        crashes or 0,
         now,
         deferred_at is not None,
     )

@@ -19,6 +19,7 @@ from celery_durable.store.schema import metadata
 from tests.conftest import MARIADB, POSTGRES, own_database
 from tests.tiers import is_long
 
+from .counting import Clock, CountingCursor
 from .shop import Shop
 from .world import World
 
@@ -116,6 +117,29 @@ def open_url() -> Iterator[Callable[..., Store]]:
         store.database.dispose()
 
 
+@pytest.fixture
+def statements(store: Store, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Every statement that goes to the database, transactions' own included."""
+    seen: list[str] = []
+    plain = store.database._leased
+
+    @contextmanager
+    def leased(*args: Any, **options: Any) -> Iterator[Any]:
+        with plain(*args, **options) as found:
+            yield CountingCursor(found, seen)
+
+    monkeypatch.setattr(store.database, "_leased", leased)
+    return seen
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    """The monotonic clock of recovery."""
+    clock = Clock()
+    monkeypatch.setattr("celery_durable.engine.recovery.time", clock)
+    return clock
+
+
 #: What these test depends on how a database locks, isolates and fails: each case runs on every one.
 #: Cases of all other modules run on SQLite, a quarter of them on a server too, and in the long tier all
 #: on both.
@@ -123,6 +147,7 @@ BY_THE_DATABASE = {
     "test_archive",
     "test_audit",
     "test_metrics_snapshot",
+    "test_backlog_cost",
     "test_broadcast",
     "test_completions",
     "test_idle_cost",

@@ -7,8 +7,6 @@ from __future__ import annotations
 import importlib
 import json
 import pkgutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -18,7 +16,6 @@ import celery_durable.store
 from celery_durable.core.permits import Permit
 from celery_durable.engine.admission_policy import declared_policy
 from celery_durable.engine.due import ScheduleRow
-from celery_durable.engine.recovery import Recovery
 from celery_durable.engine.schedules import tick_id
 from celery_durable.store import Store, checks, postgres_statements
 from celery_durable.store.database import Statement
@@ -26,61 +23,9 @@ from celery_durable.store.runner import ManyRows
 from tests.conftest import wait_until
 
 from .builders import SECOND, activity, begin, commit, event, record, succeeded
+from .counting import Clock, ticks
 from .filling import fill
 from .world import World
-
-
-class _CountingCursor:
-    def __init__(self, cursor: Any, seen: list[str]) -> None:
-        self._cursor, self._seen = cursor, seen
-
-    def execute(self, sql: str, *args: Any) -> Any:
-        self._seen.append(sql)
-        return self._cursor.execute(sql, *args)
-
-    def executemany(self, sql: str, *args: Any) -> Any:
-        self._seen.append(sql)
-        return self._cursor.executemany(sql, *args)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._cursor, name)
-
-
-@pytest.fixture
-def statements(store: Store, monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Every statement that goes to the database, transactions' own included."""
-    seen: list[str] = []
-    plain = store.database._leased
-
-    @contextmanager
-    def leased(*args: Any, **options: Any) -> Iterator[Any]:
-        with plain(*args, **options) as found:
-            yield _CountingCursor(found, seen)
-
-    monkeypatch.setattr(store.database, "_leased", leased)
-    return seen
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.seconds = 1000.0
-
-    def monotonic(self) -> float:
-        return self.seconds
-
-
-@pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    """The monotonic clock of recovery."""
-    clock = Clock()
-    monkeypatch.setattr("celery_durable.engine.recovery.time", clock)
-    return clock
-
-
-def ticks(recovery: Recovery, clock: Clock, seconds: int) -> None:
-    for _ in range(seconds):
-        clock.seconds += recovery.settings.recovery_interval
-        recovery.tick(list, lambda _: None)
 
 
 def test_an_idle_second_costs_one_statement(
