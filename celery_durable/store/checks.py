@@ -119,7 +119,6 @@ def due_if_lost(number: int) -> Statement:
     queues = [("queue IS NULL", ":rest")]
     queues += [(f"queue = :queue{n}", f":bound{n}") for n in range(number)]
     is_lost = " OR ".join(f"({queue} AND check_at <= {bound})" for queue, bound in queues)
-    late = f"{QUEUED} AND check_at <= {{once}} AND"
     in_time = "(deadline_at IS NULL OR deadline_at > {once})"
     may_begin = f"{in_time} AND (start_by IS NULL OR start_by > {{once}})"
     return _joined(
@@ -128,10 +127,15 @@ def due_if_lost(number: int) -> Statement:
             f" {_OVERDUE_FINISH} OR {is_lost})",
             "check_at",
         ),
-        (f"{late} deadline_at <= {{once}}", "deadline_at"),
-        (f"{late} start_by <= {{once}} AND {in_time}", "start_by"),
+        (f"{QUEUED} AND deadline_at <= {{once}} AND check_at <= {{once}}", "deadline_at"),
+        (f"{QUEUED} AND start_by <= {{once}} AND check_at <= {{once}} AND {in_time}", "start_by"),
         *(
-            (f"{late} {queue} AND check_at <= {bound} AND {may_begin}", "queue, check_at")
+            # of two bounds SQLite would range by the one, and read up to that
+            (
+                f"{QUEUED} AND {queue} AND check_at <= {{least}}({bound}, {{once}}) AND"
+                f" {may_begin}",
+                "queue, check_at",
+            )
             for queue, bound in queues
         ),
     )

@@ -16,7 +16,7 @@ from . import checks, inbox, outbox
 from .runner import Cursor, ManyRows, Runner
 from .statements import Statement
 from .timing import Timing
-from .values import portions
+from .values import full_portions
 
 __all__ = ["RecoveryRows"]
 
@@ -113,7 +113,7 @@ class RecoveryRows:
             for sends, group in _by_sends(taken, lambda wake: max(wake.sends, 0)):
                 later = group[0].now + back_off(sends)
                 values = {"next": later, "sends": sends + 1}
-                for part in portions([(wake.id,) for wake in group]):
+                for part in full_portions([(wake.id,) for wake in group]):
                     inbox.RESEND_WAKES.run(self.database, cursor, part, **values)
             return taken
 
@@ -170,7 +170,7 @@ class RecoveryRows:
                 now = group[0].now
                 values = {"later": now + back_off(sends), "sends": int(is_again), "sent_at": now}
                 tickets = [activity.row.ticket for activity in group]
-                for part in portions(tickets):
+                for part in full_portions(tickets):
                     outbox.RESEND_ACTIVITIES.run(self.database, cursor, part, **values)
             return taken
 
@@ -179,7 +179,7 @@ class RecoveryRows:
     def _lock(self, cursor: Cursor, these: ManyRows, keys: Mapping[tuple[Any, ...], T]) -> list[T]:
         """Lock the rows that are unchanged, as far as no other sweeper has them."""
         free: set[tuple[Any, ...]] = set()
-        for part in portions(sorted(keys)):
+        for part in full_portions(sorted(keys)):
             free.update(map(tuple, these.run(self.database, cursor, part).fetchall()))
         return [row for key, row in keys.items() if key in free]
 

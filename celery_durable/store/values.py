@@ -141,6 +141,16 @@ def numbers(rows: Sequence[int]) -> str:
     return ", ".join(str(int(number)) for number in rows)
 
 
+def full_portions(things: Sequence[T]) -> Iterator[Sequence[T]]:
+    """Cut a sequence into few portions of few lengths, the last one filled up by its last: for
+    statements to which it is the same whether a row is named once or twice.
+    """
+    for start in range(0, len(things), 100):
+        part = [*things[start : start + 100]]
+        size = next(size for size in (1, 10, 100) if len(part) <= size)
+        yield part + part[-1:] * (size - len(part))
+
+
 def portions(things: Sequence[T]) -> Iterator[Sequence[T]]:
     """Cut a sequence so that few lengths come up, and few statements are compiled."""
     rest = things

@@ -13,7 +13,7 @@ from . import attempts, inbox, outbox, queries
 from .runner import Cursor, Runner
 from .schema import workers
 from .statements import Statement
-from .values import portions
+from .values import full_portions
 
 __all__ = ["Workers"]
 
@@ -105,9 +105,9 @@ class Workers:
         ahead = 0 if is_due else delay
 
         def keep(cursor: Cursor) -> None:
-            for part in portions(sorted(activities)):
+            for part in full_portions(sorted(activities)):
                 outbox.KEEP_ACTIVITIES.run(self.database, cursor, part, delay=delay, ahead=ahead)
-            for names in portions([(name,) for name in sorted(instances)]):
+            for names in full_portions([(name,) for name in sorted(instances)]):
                 inbox.KEEP_WAKES.run(self.database, cursor, names, delay=delay)
 
         self.database.transact(keep)

@@ -5,12 +5,15 @@ written, however many there are.
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from itertools import product
 from typing import Any
 
 import pytest
 import sqlalchemy as sa
 
+from celery_durable.engine.due import Lost
+from celery_durable.engine.records import ActivityAttemptId
 from celery_durable.engine.recovery import Recovery
 from celery_durable.engine.registry import Definition
 from celery_durable.store import Store, checks
@@ -266,6 +269,38 @@ def test_sqlite_finds_each_reason_by_its_index(empty_sqlite: str, open_url: Any)
             assert any(f"durable_outbox_{name} " in line for line in used), (name, used)
 
 
+def test_sqlite_takes_as_many_steps_however_much_waits(empty_sqlite: str, open_url: Any) -> None:
+    store: Store = open_url(empty_sqlite)
+    taken: dict[int, list[int]] = {}
+    for number in (500, 5_000):
+        queue_up(store, number, execution=f"{number}")
+        queue_up(store, number, execution=f"other {number}", queue="other")
+        before = store.now() - 20 * MINUTE
+        lost = Lost({"celery": before, "celery.turns": store.now()}, before)
+        taken[number] = [
+            steps(store, lambda: store.recovery.read_backlog(LEASE)),
+            steps(store, lambda lost=lost: store.recovery.due_activities(500, lost)),
+        ]
+        assert steps(store, lambda: store.recovery.due_activities(500)) > 5_000
+    for few, many in zip(*taken.values(), strict=True):
+        assert 0 < many <= few + 50
+
+
+def steps(store: Store, work: Callable[[], object]) -> int:
+    """Return how many steps of its machine SQLite takes for something."""
+    taken = [0]
+    with store.database.engine.connect() as connection:
+        driver: Any = connection.connection.driver_connection
+
+    def step() -> None:
+        taken[0] += 1
+
+    driver.set_progress_handler(step, 1)
+    work()
+    driver.set_progress_handler(None, 0)
+    return taken[0]
+
+
 # -- a worker beside a backlog ---------------------------------------------------------------------
 
 
@@ -353,3 +388,18 @@ def test_a_turn_that_is_lost_beside_a_backlog_is_sent_again_without_a_rest(
         with store.database.engine.begin() as connection:
             connection.execute(inbox.delete())
         ticks(recovery, clock, 20)
+
+
+def test_what_a_worker_has_is_said_in_a_statement_for_all(
+    store: Store, statements: list[str]
+) -> None:
+    queue_up(store, 60)
+    hands = [ActivityAttemptId("backlog", number, 1) for number in range(1, 48)]
+    instances_of_turns = [f"i{number}" for number in range(7)]
+    before = store.now()
+    statements.clear()
+    store.workers.keep(hands, instances_of_turns, MINUTE)
+    assert len([sql for sql in statements if "UPDATE" in sql]) == 2
+    with store.database.engine.connect() as connection:
+        kept = connection.scalars(sa.select(outbox.c.command).where(outbox.c.check_at > before))
+        assert sorted(kept) == list(range(1, 48))
