@@ -29,8 +29,9 @@ TRANSPORT_ALIASES.setdefault("durable", "celery_durable.broker.transport:Transpo
 #: Celery calls it for each copy of an app; the name travels with the app.
 FIXUP = "celery_durable.app:install_again"
 
-#: By its name: only a worker imports it.
+#: By their names: only a worker imports them.
 _RECOVERY = "celery_durable.worker.bootstep:RecoveryStep"
+_KEEP_CLIENT = "celery_durable.worker.redis_clients:KeepClientStep"
 
 
 def install(app: Celery, watch_tasks: Callable[..., None]) -> None:
@@ -56,6 +57,7 @@ def install(app: Celery, watch_tasks: Callable[..., None]) -> None:
     if app.finalized:
         watch_tasks(app)
     app.steps["worker"].add(_RECOVERY)
+    app.steps["consumer"].add(_KEEP_CLIENT)
     watch_declarations(app)
     _watch_flower()
     signals.import_modules.connect(_watch_flower, sender=app)

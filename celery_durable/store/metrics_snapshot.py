@@ -1,4 +1,4 @@
-"""A census of the store, for monitoring: how many live instances there are, and what is late.
+"""A snapshot of the store, for metrics: how many live instances there are, and what is late.
 
 It counts only what lives, and reads all of that; look at how long it took before you take it
 often.

@@ -30,6 +30,7 @@ from kombu.entity import Queue
 
 from .headers import sender_of
 from .originals import is_celerys_own
+from .redis_clients import keep_client
 from .sending import own_send_task
 
 __all__ = ["FastPublisher"]
@@ -197,6 +198,7 @@ class _Cast:
         }
         with app.producer_or_acquire() as producer:
             connection = producer.connection
+            keep_client(producer.channel)
             known = () if connection is None else connection.declared_entities
             producer.publish(
                 (args, kwargs, self._embed),
