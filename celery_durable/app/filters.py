@@ -10,7 +10,7 @@ from ..core.tags import check_tags
 from ..core.times import as_microseconds
 from ..engine.listing import Filters
 
-__all__ = ["filters_of"]
+__all__ = ["check_page_size", "filters_of"]
 
 _KNOWN = frozenset(
     {
@@ -29,19 +29,46 @@ _KNOWN = frozenset(
 )
 
 
+#: What a filter may be, beside None; times, tags and statuses are checked where they are read.
+_TYPES = {
+    "version": (str, "a text"),
+    "id_prefix": (str, "a text"),
+    "parent_id": (str, "an id"),
+    "stuck": (bool, "True or False"),
+    "roots": (bool, "True or False"),
+    "tasks": (bool, "True or False"),
+}
+
+
+def check_page_size(limit: int) -> None:
+    """Refuse a page that is too long, or of no length.
+
+    Raises:
+        TypeError: it is no whole number.
+        ValueError: it is not from 1 to 1000.
+    """
+    if not isinstance(limit, int):
+        raise TypeError(f"limit must be a whole number, not {limit!r}")
+    if not 1 <= limit <= 1000:
+        raise ValueError(f"limit must be from 1 to 1000, not {limit!r}")
+
+
 def filters_of(given: Mapping[str, Any]) -> Filters:
     """Return the filters that keyword arguments choose.
 
     Without a name and an id prefix, entities are left out.
 
     Raises:
-        TypeError: there is no such filter, or the tags are no mapping of strings.
+        TypeError: there is no such filter, or its value is of another type.
         ValueError: a status is none.
     """
     if unknown := set(given) - _KNOWN:
         raise TypeError(
             f"unknown filters: {', '.join(sorted(unknown))}; known are {', '.join(sorted(_KNOWN))}"
         )
+    for key, (kind, words) in _TYPES.items():
+        if given.get(key) is not None and not isinstance(given[key], kind):
+            raise TypeError(f"{key}= takes {words}, not {given[key]!r}")
     status = given.get("status")
     several: Sequence[Any] = (
         () if status is None else ([status] if isinstance(status, str) else list(status))
@@ -53,6 +80,8 @@ def filters_of(given: Mapping[str, Any]) -> Filters:
     name = given.get("name")
     tags = {} if given.get("tags") is None else given["tags"]
     check_tags(tags)
+    if name is not None and not isinstance(getattr(name, "name", name), str):
+        raise TypeError(f"name= takes a name, an orchestrator or a task, not {name!r}")
     chooses = name is not None or given.get("id_prefix") is not None
     return Filters(
         statuses=tuple(RuntimeStatus(value) for value in several),

@@ -11,7 +11,7 @@ from ..core.entity import declaration_of
 from ..handles.aio import twin
 from ..handles.entity import EntityPage, entities_of, entity_page
 from ..handles.orchestration import Orchestration
-from .filters import filters_of
+from .filters import check_page_size, filters_of
 from .typed import Filters
 
 if TYPE_CHECKING:
@@ -85,8 +85,7 @@ class Looking:
             >>> for run in page.items:
             ...     print(run.id, run.failure)
         """
-        if not 1 <= limit <= 1000:
-            raise ValueError(f"limit must be from 1 to 1000, not {limit!r}")
+        check_page_size(limit)
         records, *cursors = self.runtime.store.reads.find_page(
             filters_of(filters), limit, cursor, with_payloads=with_payloads
         )
@@ -119,8 +118,7 @@ class Looking:
             >>> for each in durable.entities(Counter).items:
             ...     print(each.key, each.state)
         """
-        if not 1 <= limit <= 1000:
-            raise ValueError(f"limit must be from 1 to 1000, not {limit!r}")
+        check_page_size(limit)
         return entity_page(self.runtime, _entity_name(cls), limit, cursor)
 
     def clean_entities(self, cls: type | str | None = None) -> int:

@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import logging
+from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any, Final
 
+from celery import Celery
+
+from ..engine.registry import Registry
+from ..engine.switches import SwitchKind
 from ..handles.aio import twin
 from ..handles.pause import Pause, list_pauses, set_pause, set_ramp, target_of, unset_pause
 
@@ -12,11 +18,17 @@ if TYPE_CHECKING:
 
 __all__ = ["Switching", "shown_pauses"]
 
+log: logging.Logger = logging.getLogger("celery_durable.flow")
+
 
 class Switching:
     """What is set for all workers, and kept in the store."""
 
     if TYPE_CHECKING:
+
+        @property
+        def app(self) -> Celery:
+            """The Celery app."""
 
         @property
         def runtime(self) -> Runtime:
@@ -31,6 +43,8 @@ class Switching:
         reason: str | None = None,
     ) -> Pause:
         """Let nothing begin of a task, in a queue or of an orchestrator, until ``unpause``.
+
+        A name that this process does not know is paused too, with a warning in the log.
 
         It is kept in the store, holds over restarts, and is in force everywhere within
         ``durable_heartbeat_interval`` plus a second. What has begun ends as usual, and what is held
@@ -60,7 +74,10 @@ class Switching:
             True
         """
         kind, name = target_of(task, queue, orchestrator, "durable.pause()")
-        return set_pause(self.runtime, kind, name, reason)
+        set_one = set_pause(self.runtime, kind, name, reason)
+        if told := _about_unknown(self.app, self.runtime.registry, kind, name):
+            log.warning("%s %r is paused, but %s", kind, name, told)
+        return set_one
 
     def unpause(
         self, *, task: Any = None, queue: str | None = None, orchestrator: Any = None
@@ -125,6 +142,20 @@ class Switching:
     aunpause: Final = twin(unpause)
     apauses: Final = twin(pauses)
     aramp: Final = twin(ramp)
+
+
+def _about_unknown(app: Celery, known: Registry, kind: SwitchKind, name: str) -> str:
+    """Return what speaks against a name that is no pattern; nothing, if this process knows it."""
+    if kind is SwitchKind.QUEUE or any(char in name for char in "*?["):
+        return ""
+    if kind is SwitchKind.TASK and name in known:
+        return "it is an orchestrator, of which orchestrator= holds the turns"
+    if name in app.tasks or name in known:
+        return ""
+    names = known.names() if kind is SwitchKind.ORCHESTRATOR else list(app.tasks)
+    ends = [each for each in names if each.endswith(f".{name}")]
+    near = ends or get_close_matches(name, names, 1, 0.8)
+    return f"no {kind} of that name is known here." + (f" Is {near[0]!r} meant?" if near else "")
 
 
 def shown_pauses(durable: Switching) -> list[Pause]:

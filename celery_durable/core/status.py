@@ -18,6 +18,10 @@ class RuntimeStatus(StrEnum):
     CANCELED = "CANCELED"
     TERMINATED = "TERMINATED"
 
+    @classmethod
+    def _missing_(cls, value: object) -> RuntimeStatus:
+        raise ValueError(f"{value!r} is not a valid RuntimeStatus: those are {', '.join(cls)}")
+
     @property
     def is_terminal(self) -> bool:
         """True when nothing can happen to the orchestration by itself any more."""

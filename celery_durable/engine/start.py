@@ -36,7 +36,16 @@ from .registry import Definition
 from .replacing import Replacing
 from .writes import CHECK_MESSAGE_AFTER, EXPIRES, AlreadyWaitsError, NewInstance
 
-__all__ = ["IfExists", "StartRequest", "Nudge", "Started", "Starter", "is_debounced", "new_id"]
+__all__ = [
+    "IfExists",
+    "StartRequest",
+    "Nudge",
+    "Started",
+    "Starter",
+    "check_if_exists",
+    "is_debounced",
+    "new_id",
+]
 
 log: logging.Logger = logging.getLogger("celery_durable.client")
 IfExists = Literal["return", "raise", "restart", "replace"]
@@ -210,6 +219,7 @@ class Starter:
         return Started(self.insert(new, request.if_exists))
 
     def _start_within(self, transaction: Transaction, request: StartRequest) -> Started:
+        check_if_exists(request)
         if request.if_exists not in ("return", "raise"):
             raise ConfigurationError(
                 "a start that joins a transaction takes if_exists='return' or 'raise', not"
@@ -322,12 +332,21 @@ def is_debounced(new: NewInstance) -> bool:
     return new.admission is not None and new.admission.debounce is not None
 
 
-def _check(request: StartRequest) -> None:
+def check_if_exists(request: StartRequest) -> None:
+    """Refuse what says nothing of an orchestration that is there already.
+
+    Raises:
+        ValueError: that is it.
+    """
     if request.if_exists not in ("return", "raise", "restart", "replace"):
         raise ValueError(
             "if_exists must be 'return', 'raise', 'restart' or 'replace', not"
             f" {request.if_exists!r}"
         )
+
+
+def _check(request: StartRequest) -> None:
+    check_if_exists(request)
     check_tags({} if request.tags is None else request.tags)
     if request.root_id is not None:
         checked_name(request.root_id, "a root_id")

@@ -14,7 +14,7 @@ from .._errors import ConfigurationError, DurableError, InstanceExists
 from .audit import settled
 from .ports import Transaction
 from .records import Resident, TakenIdsError
-from .start import Nudge, Started, Starter, StartRequest, is_debounced
+from .start import Nudge, Started, Starter, StartRequest, check_if_exists, is_debounced
 from .writes import NewInstance
 
 __all__ = ["start_many"]
@@ -70,6 +70,7 @@ def start_many(
 
 def _check(requests: Sequence[StartRequest]) -> None:
     for request in requests:
+        check_if_exists(request)
         if request.if_exists not in ("return", "raise"):
             raise ConfigurationError(
                 f"start_many takes if_exists='return' or 'raise', not {request.if_exists!r}: that"

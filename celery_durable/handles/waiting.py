@@ -89,6 +89,8 @@ def wait_until(
         stuck: makes the error of a wait for what cannot come while this thread waits.
         late: makes the error of a wait that ran out.
     """
+    if timeout is not None and not isinstance(timeout, (int, float)):
+        raise TypeError(f"timeout must be seconds, not {timeout!r}")
     left, patience = timeout, _EAGER_PATIENCE
     if drivers:  # no time passes after that
         drivers[-1](timeout, is_over)

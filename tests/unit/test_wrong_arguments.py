@@ -165,3 +165,63 @@ def test_a_priority_is_a_number(priority: Any) -> None:
 
     with pytest.raises(ConfigurationError, match="priority must be a whole number, not"):
         durable.orchestrator(name="wrong.priority", priority=priority)(other)
+
+
+@pytest.mark.parametrize(
+    ("given", "error", "words"),
+    [
+        ({"limit": "5"}, TypeError, "limit must be a whole number, not '5'"),
+        ({"limit": 0}, ValueError, "limit must be from 1 to 1000"),
+        ({"status": "running"}, ValueError, "'running' is not a valid.*PENDING, RUNNING, "),
+        ({"name": 3}, TypeError, "name= takes a name, an orchestrator or a task, not 3"),
+        ({"stuck": "yes"}, TypeError, "stuck= takes True or False, not 'yes'"),
+        ({"id_prefix": 7}, TypeError, "id_prefix= takes a text, not 7"),
+        ({"parent_id": 7}, TypeError, "parent_id= takes an id, not 7"),
+        ({"version": 2}, TypeError, "version= takes a text, not 2"),
+    ],
+)
+def test_filters_and_pages_are_of_the_right_kind(
+    env: DurableEnv, given: dict[str, Any], error: type[Exception], words: str
+) -> None:
+    with pytest.raises(error, match=words):
+        durable.find(**given)
+
+
+def test_a_time_out_is_seconds() -> None:
+    with durable_environment(durable) as env:
+        run = env.start(flow.s(1))
+        with pytest.raises(TypeError, match="timeout must be seconds, not '3'"):
+            run.wait("3")  # type: ignore[arg-type]
+        assert run.wait(3) == 1
+
+
+def test_if_exists_that_is_misspelt_is_told_so(env: DurableEnv) -> None:
+    for call in (
+        lambda: durable.start(flow.s(1), if_exists="rais"),  # type: ignore[arg-type]
+        lambda: durable.start_many([flow.s(1)], if_exists="rais"),  # type: ignore[arg-type]
+    ):
+        with pytest.raises(ValueError, match="must be 'return', 'raise'.*not 'rais'"):
+            call()
+
+
+@pytest.mark.parametrize(
+    ("target", "words"),
+    [
+        ({"task": "wrong.tsk"}, "no task of that name is known here. Is 'wrong.task' meant?"),
+        ({"task": "task"}, "Is 'wrong.task' meant?"),
+        ({"task": "elsewhere"}, "no task of that name is known here."),
+        ({"task": flow}, "it is an orchestrator, of which orchestrator= holds the turns"),
+        ({"orchestrator": "wrong.flwo"}, "Is 'wrong.flow' meant?"),
+        ({"task": "wrong.task"}, None),
+        ({"task": "nothing.*"}, None),
+        ({"orchestrator": flow}, None),
+        ({"queue": "elsewhere"}, None),
+    ],
+)
+def test_a_pause_of_what_is_not_known_here_is_told(
+    env: DurableEnv, caplog: pytest.LogCaptureFixture, target: dict[str, Any], words: str | None
+) -> None:
+    assert durable.pause(**target).held == 0
+    told = [record.getMessage() for record in caplog.records if "is paused, but" in record.message]
+    assert len(told) == (words is not None)
+    assert words is None or told[0].endswith(words)

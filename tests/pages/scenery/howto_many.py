@@ -2,8 +2,6 @@
 
 from tests.pages.scenery.shop import charge, durable, fulfil_order
 
-orders = ["41", "42"]
-
 
 def begin(env):
     pass
