@@ -159,14 +159,14 @@ def test_what_a_body_calls_is_a_call_each(durable_env: DurableEnv) -> None:
 
 
 def test_the_end_of_a_name_is_no_name(durable_env: DurableEnv) -> None:
-    name = shop.charge.name.rpartition(".")[2]
+    name = shop.tells_twice.name.rpartition(".")[2]
     for call in (lambda: durable_env.replace(name, returns=1), lambda: durable_env.calls(name)):
         with pytest.raises(
-            ValueError, match=f"no task is called '{name}'. Is '{shop.charge.name}'"
+            ValueError, match=f"no task is called '{name}'. Is '{shop.tells_twice.name}'"
         ):
             call()
-    assert durable_env.calls("elsewhere.charge") == []
-    assert durable_env.calls(shop.charge.name) == []
+    assert durable_env.calls("elsewhere.tells_twice") == []
+    assert durable_env.calls(shop.tells_twice.name) == []
 
 
 def test_time_is_told_in_the_parts_of_a_timedelta(durable_env: DurableEnv) -> None:
