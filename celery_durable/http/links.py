@@ -134,9 +134,17 @@ class EventLinks:
 
         Raises:
             InstanceNotFound, InvalidState: there is none, or it is over.
+            TypeError: ``choices`` are no mapping, or ``max_age`` is no time.
             ValueError: there are no choices, ``max_age`` is not positive, or the link would be too
                 long for a mail.
         """
+        if choices is not None and not isinstance(choices, Mapping):
+            raise TypeError(
+                "choices are a mapping, of the text of a button to the event's payload, not"
+                f" {choices!r}"
+            )
+        if not isinstance(max_age, (int, float, timedelta)):
+            raise TypeError(f"max_age must be seconds or a timedelta, not {max_age!r}")
         offered = {"Confirm": None} if choices is None else dict(choices)
         seconds = max_age.total_seconds() if isinstance(max_age, timedelta) else float(max_age)
         if not offered or not all(isinstance(label, str) and label for label in offered):

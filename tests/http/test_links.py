@@ -281,6 +281,9 @@ def test_secrets_can_be_renewed(mail: Mail) -> None:
     ("options", "error"),
     [
         ({"id_": "unknown"}, InstanceNotFound),
+        ({"choices": ["Approve"]}, TypeError),
+        ({"choices": "Approve"}, TypeError),
+        ({"max_age": "2d"}, TypeError),
         ({"choices": {}}, ValueError),
         ({"choices": {"": 1}}, ValueError),
         ({"max_age": 0}, ValueError),

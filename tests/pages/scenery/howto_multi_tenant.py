@@ -2,7 +2,6 @@
 
 import os
 
-from celery_durable import Limit
 from tests.pages.scenery.shop import app, durable
 
 
@@ -11,11 +10,6 @@ def who():
     import page
 
     return page.tenant.get()
-
-
-@app.task(name="shop.write_report")
-def write_report(who, since):
-    return [who, since]
 
 
 @durable.orchestrator(name="shop.orders")
@@ -48,4 +42,4 @@ def end(env, names):
     names["tenant"].reset(token)
     env.run_until_idle()
     assert [each.id for each in names["orders_of"]("globex")] == ["globex-order-1"]
-    assert env.run(names["export"].s("acme", "2026")) == ["acme", "2026"]
+    assert env.run(names["export"].s("acme", "2026")) == "report of acme since 2026"
