@@ -7,7 +7,8 @@ from collections.abc import Iterator, Sequence
 from datetime import timedelta
 from typing import Any
 
-from .core.history import Event, EventKind
+from .core.history import Event
+from .core.kinds import CALL_FAILURES, CALL_RESULTS, CALLS_ASKED
 from .core.ports import Codec
 from .handles.orchestration import Orchestration
 
@@ -31,8 +32,8 @@ ORDERS: dict[str, dict[str, Any]] = {
 Attempt = tuple[str, str, int]  # order, activity, attempt
 KILLED: Attempt = (FIRST, f"charge {ORDERS[FIRST]['total']}", 3)
 _ENDS: dict[str, str] = {
-    EventKind.ACTIVITY_COMPLETED: "completed",
-    EventKind.ACTIVITY_FAILED: "failed",
+    **dict.fromkeys(CALL_RESULTS, "completed"),
+    **dict.fromkeys(CALL_FAILURES, "failed"),
 }
 
 
@@ -44,11 +45,7 @@ def _label(codec: Codec, event: Event) -> str:
 def _labels(run: Orchestration, history: Sequence[Event]) -> dict[int, str]:
     """Return what the commands of activities are called."""
     codec = run.app.durable.runtime.codec
-    return {
-        event.command: _label(codec, event)
-        for event in history
-        if event.kind is EventKind.ACTIVITY_SCHEDULED
-    }
+    return {event.command: _label(codec, event) for event in history if event.kind in CALLS_ASKED}
 
 
 def _outcomes(run: Orchestration) -> dict[Attempt, list[str]]:
@@ -56,7 +53,7 @@ def _outcomes(run: Orchestration) -> dict[Attempt, list[str]]:
     history = run.history()
     labels, found = _labels(run, history), dict[Attempt, list[str]]()
     for event in history:
-        if event.kind is EventKind.ACTIVITY_SCHEDULED:
+        if event.kind in CALLS_ASKED:
             found[run.id, labels[event.command], event.attempt] = []
         elif event.kind in _ENDS:
             found[run.id, labels[event.command], event.attempt].append(_ENDS[event.kind])
@@ -77,11 +74,12 @@ def print_timeline(run: Orchestration, killed_at: float) -> None:
 
 
 def _about(event: Event, labels: dict[int, str]) -> str:
-    if event.kind is EventKind.TIMER_CREATED:
-        due = timedelta(microseconds=(event.facts or {})["due"] - event.at)
+    facts = event.facts or {}
+    if "due" in facts:
+        due = timedelta(microseconds=facts["due"] - event.at)
         return f"in {due.days} days" if due.days else f"in {due.total_seconds()} s"
-    if event.kind in (EventKind.JOIN_FORMED, EventKind.JOIN_DISSOLVED):
-        return f"of {len((event.facts or {})['members'])} activities"
+    if "members" in facts:
+        return f"of {len(facts['members'])} activities"
     attempt = f"(attempt {event.attempt})" if event.attempt > 1 else ""
     return " ".join(filter(None, (labels.get(event.command) or event.name, attempt)))
 

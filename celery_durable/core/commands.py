@@ -34,6 +34,8 @@ class Command:
     #: Whether the commit itself carries it out. Nothing of it is left open then, so that a rewind
     #: repeats it if its arguments differ from those recorded.
     is_one_shot: ClassVar[bool] = False
+    #: Whether the payload of its event is what came of it, not what was asked for.
+    has_result: ClassVar[bool] = False
 
     @property
     def kind(self) -> str:

@@ -19,7 +19,19 @@ from .._errors import ActivityTimeout, InstanceExists, InstanceNotFound, Orchest
 from .commands import Command
 from .decision import Decision
 from .history import Event, EventKind
-from .kinds import CALL_OUTCOMES, Call, Calls, ChildCall, EntityCalls, Lifecycle, Timers
+from .kinds import (
+    CALL_OUTCOMES,
+    CALL_RESULTS,
+    KINDS,
+    Activities,
+    Call,
+    Calls,
+    ChildCall,
+    Children,
+    EntityCalls,
+    Lifecycle,
+    Timers,
+)
 from .machine import Machine
 from .rewind_inputs import RecordedInputs
 
@@ -46,15 +58,10 @@ class Override(NamedTuple):
         """What history keeps beside the outcome."""
         return {"injected": True, "reason": self.reason}
 
-    def kind_for(self, call: Event) -> EventKind:
+    def kind_for(self, call: Event) -> str:
         """Return the kind of the outcome, by any event of the call that it is for."""
-        if call.kind in (
-            EventKind.CHILD_STARTED,
-            EventKind.CHILD_COMPLETED,
-            EventKind.CHILD_FAILED,
-        ):
-            return EventKind.CHILD_FAILED if self.has_failed else EventKind.CHILD_COMPLETED
-        return EventKind.ACTIVITY_FAILED if self.has_failed else EventKind.ACTIVITY_COMPLETED
+        kind = Children if KINDS.owners.get(call.kind) is Children else Activities
+        return kind.failed if self.has_failed else kind.completed
 
     def instead_of(self, event: Event) -> Event:
         """Return the event that takes the place of a recorded outcome."""
@@ -154,7 +161,7 @@ class _Trace:
 
     def run(self) -> None:
         """Apply what history holds, as far as the code still asks for it."""
-        machine = self.machine
+        machine, kinds = self.machine, self.machine.kinds.inputs
         machine.reexecute(self._history, self._note_failure)
         for place in range(len(self._history)):
             self._place = place
@@ -163,22 +170,17 @@ class _Trace:
             self._reached = place + 1
             if place in self.without or (event := self._inputs.at(place, machine)) is None:
                 continue
-            is_outcome = event.kind in machine.kinds.resolutions or (
-                event.kind is EventKind.EVENT_RAISED and event.command
-            )
-            if machine.is_wanted(event) and (not is_outcome or event.command in self._agreed):
+            is_known = event.command in self._agreed or not kinds[event.kind].is_outcome(event)
+            if is_known and machine.is_wanted(event):
                 self._apply(event)
 
     def _apply(self, event: Event) -> None:
         if event.kind is EventKind.WORK_RENEWED:
             event = self._as_it_was(event)
-        if (
-            event.kind is EventKind.TIMER_FIRED
-            and event.command == self.machine.of(Timers).deadline
-        ):
+        if event.command == self.machine.of(Timers).deadline:
             self._deadlines.add(self._place)
         self._kept.append(event)
-        if event.kind in (EventKind.ACTIVITY_COMPLETED, EventKind.CHILD_COMPLETED):
+        if event.kind in CALL_RESULTS:
             self._completions[event.command] = self._place
         for command in self.machine.apply(event):
             confirmation = command.confirmation(self.machine.now)
@@ -264,7 +266,7 @@ class _Trace:
         return {
             place
             for place, event in enumerate(self._history)
-            if event.kind is EventKind.EVENT_RAISED and event.command in commands
+            if event.command in commands and event.kind in self.machine.kinds.inputs
         }
 
     def decide(self, request: Event, causes: _Causes) -> Decision:
@@ -325,14 +327,11 @@ class _Trace:
         """
         if call.command in failed:
             return True
+        canceled = call.cancel_command()
         return not any(
             event.command == call.command and event.kind in CALL_OUTCOMES and place in self.without
             for place, event in enumerate(self._history)
-        ) and not any(
-            event.kind is EventKind.CHILD_CANCELED
-            and (event.command, event.attempt) == (call.command, call.attempt)
-            for event in self._history
-        )
+        ) and not any(map(canceled.agrees_with, self._history))
 
 
 def _whole(error: BaseException) -> Iterator[BaseException]:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from .._errors import ActivityInterrupted
 from .history import Event, EventKind
-from .kinds import CALL_OUTCOMES
+from .kinds import CALL_OUTCOMES, Activities
 from .machine import Machine
 
 __all__ = ["RecordedInputs"]
@@ -62,4 +62,4 @@ def _interrupted(note: Event, machine: Machine) -> Event:
         attempt=note.attempt,
     )
     failure = machine.codec.encode_failure(error)
-    return Event(EventKind.ACTIVITY_FAILED, note.at, note.command, note.attempt, payload=failure)
+    return Event(Activities.failed, note.at, note.command, note.attempt, payload=failure)

@@ -197,10 +197,10 @@ def _as_if_started(new: NewInstance, now: int) -> Snapshot:
 
 def _as_if_recorded(outcome: Outcome, now: int) -> InboxRow:
     """Return the message that recording the outcome alone would put into the inbox."""
-    has_failed, ticket = outcome.has_failed, outcome.ticket
+    ticket = outcome.ticket
     return InboxRow(
         id=0,
-        kind=EventKind.ACTIVITY_FAILED if has_failed else EventKind.ACTIVITY_COMPLETED,
+        kind=outcome.kind,
         execution=ticket.execution,
         command=ticket.command,
         attempt=ticket.attempt,

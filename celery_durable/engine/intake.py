@@ -8,11 +8,11 @@ from .._errors import PayloadError
 from ..core.decision import Decision
 from ..core.history import Event, EventKind, event_kind
 from ..core.kinds import INPUTS
-from ..core.names import request_key
 from ..core.status import RuntimeStatus
-from .records import UNANSWERED, InboxKind, InboxRow, Snapshot
+from .compilers.request import dropped
+from .records import InboxKind, InboxRow, Snapshot
 from .replay import facts_of
-from .writes import EXPIRES, NewAnswer, TurnCommit
+from .writes import EXPIRES, TurnCommit
 
 __all__ = [
     "Message",
@@ -124,19 +124,10 @@ def settle_inbox(
     left = _left(messages, rest, decision, commit)
     commit.clears |= bool(left) and commit.status is RuntimeStatus.FAILED
     if commit.next_execution is not None and not decision.keeps_events:
-        commit.answers += _dropped([*messages[decision.applied :], *rest])
+        commit.answers += dropped(event for _, event in [*messages[decision.applied :], *rest])
     if snapshot.has_more and decision.final is not None:
         _leave_unseen(snapshot, decision, commit)
     commit.taken, commit.reset_joins = _taken(snapshot, decision, left)
-
-
-def _dropped(messages: Sequence[Message]) -> list[NewAnswer]:
-    """Return what is told of the requests that the next execution is not to have."""
-    return [
-        NewAnswer(request_key(str(facts_of(row).get("id"))), UNANSWERED)
-        for row, event in messages
-        if event.kind is EventKind.REQUEST_RECEIVED
-    ]
 
 
 def _left(

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from .._errors import DurableError
-from ..core.history import Event, EventKind
-from ..core.kinds import CALL_FAILURES, CALLS_ASKED
+from ..core.history import Event
+from ..core.kinds import CALL_FAILURES, CALLS_ASKED, KINDS
 from ..core.text import encodable
 from .engine import Engine
 from .listing import InstanceRecord
@@ -72,11 +72,8 @@ def last_failure(store: Store, runner: Engine, record: InstanceRecord) -> Failur
 
 
 def _failure(runner: Engine, failed: Event, asked: Event | None) -> Failure:
-    kind = "activity" if failed.kind is EventKind.ACTIVITY_FAILED else "sub-orchestration"
-    what = (
-        f"{kind} {asked.name if asked is not None else '?'} (call {failed.command}, attempt"
-        f" {failed.attempt})"
-    )
+    kind, name = KINDS.owners[failed.kind].name, "?" if asked is None else asked.name
+    what = f"{kind} {name} (call {failed.command}, attempt {failed.attempt})"
     try:
         error, _ = runner.codec.decode_failure(failed.payload or "", may_rebuild=False)
     except DurableError:

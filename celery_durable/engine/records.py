@@ -10,6 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+from ..core.history import EventKind
+from ..core.kinds import Activities
 from ..core.names import parts_of_ticket
 from ..core.status import RuntimeStatus
 
@@ -243,6 +245,11 @@ class Outcome:
     worker: str | None = None
 
     @property
+    def kind(self) -> str:
+        """The kind of its event."""
+        return Activities.failed if self.has_failed else Activities.completed
+
+    @property
     def facts(self) -> dict[str, Any] | None:
         """What its event notes beside the payload."""
         noted = {"ran": self.ran, "added": self.added, "worker": self.worker}
@@ -257,6 +264,11 @@ class Deferral(NamedTuple):
 
     ticket: ActivityAttemptId
     ran: int | None = None
+
+    @property
+    def kind(self) -> str:
+        """The kind of its event."""
+        return EventKind.ACTIVITY_DEFERRED
 
 
 @dataclass(slots=True)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from ..core.history import Event, EventKind, load_events
-from ..core.kinds import ASKED, RESOLUTIONS, WITHDRAWN
+from ..core.kinds import ASKED, INPUTS, RESOLUTIONS, WITHDRAWN
 
 __all__ = ["ExecutionSummary", "PendingCall", "summary_of"]
 
@@ -57,9 +57,7 @@ class ExecutionSummary:
         self.came = []
         for number, event in enumerate(events):
             asked = self._note(event)
-            if (asked is not None or event.kind is EventKind.EVENT_RAISED) and not (
-                is_old and number <= last_renewal
-            ):
+            if event.kind in INPUTS and not (is_old and number <= last_renewal):
                 self.came.append((event, asked))
         if is_old:
             self.begun_at = events[0].at

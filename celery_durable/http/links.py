@@ -18,10 +18,10 @@ from datetime import timedelta
 from typing import Any
 from urllib.parse import parse_qs, quote
 
-from ..core.history import EventKind
 from ..core.retry import Interval
 from ..engine.audit import acting
 from ..engine.verb import Surface
+from ..engine.verbs.events import answered
 from ..errors import InstanceNotFound, InvalidState
 from .link_pages import ANSWERED, CSS, ENDED, FORGED, PAGE_HEADERS, Page
 from .messages import Problem, Request, Response
@@ -261,19 +261,8 @@ class EventLinks:
     def _recorded(self, link: _Link) -> list[Any] | None:
         """Return the answer that was given already, in a list of one; None if there is none."""
         runtime = self.durable.runtime
-        snapshot = runtime.store.turns.load(link.instance_id, None)
-        waiting = (
-            []
-            if snapshot is None
-            else [row for row in snapshot.inbox if row.kind == EventKind.EVENT_RAISED]
-        )
-        for each in (*runtime.client.history(link.instance_id), *waiting):
-            if (
-                each.kind == EventKind.EVENT_RAISED
-                and (each.facts or {}).get("id") == link.event_id
-            ):
-                return [runtime.codec.decode(each.payload or "null")]
-        return None
+        payload = answered(runtime.client, link.instance_id, link.event_id)
+        return None if payload is None else [runtime.codec.decode(payload)]
 
     def _raise(self, link: _Link, label: str, data: Any) -> Page:
         try:

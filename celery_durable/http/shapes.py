@@ -133,11 +133,10 @@ _ENDS = {
     "ExecutionCanceled": OrchestrationRuntimeStatus.Canceled,
     "ExecutionTerminated": OrchestrationRuntimeStatus.Terminated,
 }
-#: What has a result, beside the inputs that resolve a command.
-_OUTCOMES = ("ExecutionCompleted", "RunRecorded", "RequestAnswered")
-_BUILT_IN = frozenset(map(str, EventKind))
-#: What has a name that is no task's.
-_NAMED = ("EventRaised", "EventSent", "RequestReceived", "RequestAnswered")
+#: What has the name of code where it has one; messages have names of their own.
+_OF_CODE = frozenset(map(str, EventKind)) - {
+    event for event, kind in KINDS.owners.items() if kind.message
+}
 
 
 def history_body(
@@ -177,8 +176,7 @@ def _event_body(
     if kind == "ExecutionStarted":
         body["FunctionName"] = name
     elif called:
-        is_of_function = kind in _BUILT_IN and kind not in _NAMED
-        body["FunctionName" if is_of_function else "Name"] = called
+        body["FunctionName" if kind in _OF_CODE else "Name"] = called
     if event["attempt"]:
         body["Attempt"] = event["attempt"]
     if first is not None and first is not event:
@@ -190,7 +188,7 @@ def _event_body(
     if shows_output and "error" in event:
         body["Reason"] = event["error"]
     if "payload" in event:
-        is_outcome = kind in _OUTCOMES or kind in KINDS.resolutions
+        is_outcome = kind in KINDS.results
         if shows_output if is_outcome else shows_input:
             body["Result" if is_outcome else "Input"] = event["payload"]
     return body

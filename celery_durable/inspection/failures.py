@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from ..core.history import Event, EventKind
-from ..core.kinds import CALL_FAILURES, CALL_RESULTS, CALLS_ASKED
+from ..core.kinds import CALL_FAILURES, CALL_RESULTS, CALLS_ASKED, KINDS
 from ..core.status import RuntimeStatus
 from ..core.text import encodable
 from ..engine.last_failure import Failure
@@ -132,15 +132,15 @@ def _last_failed(events: Sequence[Event], instance_id: str) -> tuple[FailedCall,
 
 
 def _call(instance_id: str, number: int, failed: Event, asked: Event) -> FailedCall:
-    is_activity = failed.kind is EventKind.ACTIVITY_FAILED
+    kind = KINDS.owners[failed.kind]
     return FailedCall(
         instance_id,
-        "activity" if is_activity else "sub-orchestration",
+        kind.name,
         asked.name,
         failed.command,
         failed.attempt,
         number,
-        "" if is_activity else str((asked.facts or {}).get("id") or ""),
+        kind.child_of(asked),
     )
 
 

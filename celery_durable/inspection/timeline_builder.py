@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from ..core.history import Event, EventKind
+from ..core.kinds import Calls
 from ..core.ports import Codec
 from ..core.status import RuntimeStatus
 from ..engine.listing import Outstanding, Pending
@@ -19,7 +20,6 @@ from .timeline_rows import Row, Span
 
 __all__ = ["LONGEST", "Handler", "Handlers", "TimelineBuilder", "WholeRow", "fact"]
 
-K = EventKind
 #: Characters of a note.
 LONGEST = 300
 #: What an event does to the rows.
@@ -33,7 +33,7 @@ _OUTCOMES = {
     RuntimeStatus.TERMINATED: "canceled",
 }
 #: Events that stand between others and say nothing about what came just before.
-_SILENT = frozenset({K.JOIN_FORMED, K.JOIN_DISSOLVED, K.HISTORY_REWRITTEN})
+_SILENT = Calls.notes | {EventKind.HISTORY_REWRITTEN}
 
 
 class WholeRow:

@@ -219,7 +219,7 @@ def outcome_message(outcome: Outcome, instance: str, wakes: bool, resend_after: 
     ticket = outcome.ticket
     return NewInbox(
         instance,
-        "ActivityFailed" if outcome.has_failed else "ActivityCompleted",
+        outcome.kind,
         outcome_dedup(ticket),
         execution=ticket.execution,
         command=ticket.command,
@@ -236,7 +236,7 @@ def deferred_message(deferral: Deferral, instance: str, wakes: bool, resend_afte
     ticket, ran = deferral
     return NewInbox(
         instance,
-        "ActivityDeferred",
+        deferral.kind,
         f"deferred:{ticket.execution}:{ticket.command}:{ticket.attempt}",
         execution=ticket.execution,
         command=ticket.command,

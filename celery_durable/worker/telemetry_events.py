@@ -238,8 +238,10 @@ def _timers(seen: CommitNotice) -> list[float]:
     now = seen.now if seen.scope is None or seen.scope.snapshot is None else seen.scope.snapshot.now
     return [
         max(0, now - event.at) / 1e6
-        for event, _ in seen.came
-        if event.kind is EventKind.TIMER_FIRED and event.command not in seen.fired
+        for event, asked in seen.came
+        if asked is not None
+        and event.kind is EventKind.TIMER_FIRED
+        and event.command not in seen.fired
     ]
 
 

@@ -22,24 +22,33 @@ OF_A_VERB, OF_A_KIND = (
     for part in PAGE.split("## A verb")[1].split("## A kind of command")
 )
 #: Kind -> the modules that know its commands or events by name, beside its own, its compiler, the
-#: registries and the vocabulary of history. What is added here leaks from the kind.
+#: registries and the vocabulary of history. What is added here leaks from the kind. Those that stay
+#: are of these sorts:
+#:
+#: * who makes a kind's notes or messages (``joins``; ``asking``, ``verbs/events``, ``entities`` and
+#:   ``entity_client``; ``writes``, for a child that is gone), or its commands for another feature
+#:   (``entity/run``, ``references``: messages to entities);
+#: * SQL and what is sorted like it: rows of one kind are chosen by their name (``store/...``; the
+#:   order of ``intake``; ``records``: which messages a failed instance keeps);
+#: * a feature of that kind alone: limits of activities, results in Django's tables, metrics and
+#:   spans of activities, timers and events, a timer before a retry (``failures``);
+#: * names of another product's events (``http/shapes``), and examples (``debugger``);
+#: * pictures that draw one in a way of its own (``timeline_calls``, ``timeline_life``).
+#:
+#: That an execution begins, is asked to cancel and ends is known to all that handles instances.
 KNOWN_BY = {
-    "call": "core/joins inspection/timeline_builder demo_report",
-    "activity": "contrib/django/task_results core/rewind core/rewind_inputs demo_report"
-    " engine/activity_limits engine/debugger engine/inline_turns engine/last_failure"
-    " engine/records http/shapes inspection/failures inspection/timeline_calls store/inbox"
-    " telemetry/tracing worker/telemetry_events",
-    "child": "core/rewind engine/records engine/writes http/shapes inspection/timeline_calls",
-    "timer": "core/rewind demo_report engine/intake inspection/failures inspection/timeline_calls"
-    " store/causes store/metrics_snapshot store/inbox_reads store/reads store/waits"
-    " worker/telemetry_events",
+    "call": "core/joins",
+    "activity": "contrib/django/task_results engine/activity_limits engine/debugger engine/records"
+    " http/shapes inspection/timeline_calls telemetry/tracing worker/telemetry_events",
+    "child": "engine/records engine/writes http/shapes inspection/timeline_calls",
+    "timer": "engine/intake inspection/failures inspection/timeline_calls store/causes"
+    " store/metrics_snapshot store/inbox_reads store/reads store/waits worker/telemetry_events",
     "entity_call": "",
-    "external_event": "core/entity/run core/references core/rewind engine/entities"
-    " engine/entity_client engine/records engine/summary engine/verbs/events http/links"
-    " http/shapes inspection/timeline_calls telemetry/tracing",
-    "request": "engine/asking engine/intake engine/records http/shapes inspection/timeline_calls",
-    "side_effect": "http/shapes inspection/timeline_calls",
-    "patch": "inspection/timeline_kinds",
+    "external_event": "core/entity/run core/references engine/entities engine/entity_client"
+    " engine/records engine/verbs/events inspection/timeline_calls telemetry/tracing",
+    "request": "engine/asking engine/records inspection/timeline_calls",
+    "side_effect": "",
+    "patch": "",
     "typed_payload": "",
     "execution": "azure/functions core/rewind engine/commit engine/decide engine/forecast"
     " engine/inline_turns engine/intake engine/observers engine/records engine/schedules"

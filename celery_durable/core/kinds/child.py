@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 from ..._errors import ActivityTimeout, OrchestrationFailed
 from ..canvas import NOT_SENT
 from ..commands import Command, shown_in
-from ..history import EventKind
+from ..history import Event, EventKind
 from ..names import check_new_id, checked_name, next_id
 from ..options import REFUSED_BY_STARTS, refuse
 from ..ports import ExecutionInfo, Host
@@ -211,6 +211,7 @@ class Children(CallKind):
     """How outcomes of sub-orchestrations reach their calls."""
 
     name = "sub-orchestration"
+    row = "child"
     commands: ClassVar[tuple[type[Command], ...]] = (StartChild, CancelChild, ReattachChild)
     inputs: ClassVar[Mapping[str, type[Command] | None]] = {
         EventKind.CHILD_COMPLETED: StartChild,
@@ -218,6 +219,11 @@ class Children(CallKind):
     }
     completed: ClassVar[str] = EventKind.CHILD_COMPLETED
     failed: ClassVar[str] = EventKind.CHILD_FAILED
+
+    @classmethod
+    def child_of(cls, event: Event) -> str:
+        """Return the id of the child's instance; the event that asked for it has it."""
+        return str((event.facts or {}).get("id") or "")
 
 
 def child_id_of(info: ExecutionInfo, number: int) -> str:

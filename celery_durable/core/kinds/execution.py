@@ -41,6 +41,7 @@ class CompleteExecution(Command):
     """The orchestrator returned."""
 
     confirmed_by: ClassVar[str] = EventKind.EXECUTION_COMPLETED
+    has_result: ClassVar[bool] = True
     is_final: ClassVar[bool] = True
     takes_arguments: ClassVar[bool] = True
     #: What it returned, encoded.

@@ -94,12 +94,18 @@ class ExternalEvents(Kind):
     """The events that have come and not been taken, and who waits for which."""
 
     name = "external event"
+    message = "event"
     commands: ClassVar[tuple[type[Command], ...]] = (SendEvent,)
     inputs: ClassVar[Mapping[str, type[Command] | None]] = {EventKind.EVENT_RAISED: None}
 
+    @classmethod
+    def is_outcome(cls, event: Event) -> bool:
+        """Tell whether it is the answer of an entity to a call."""
+        return bool(event.command)
+
     def __init__(self, host: Host) -> None:
         super().__init__(host)
-        self._mailbox = Mailbox(host, "event")
+        self._mailbox = Mailbox(host, self.message)
 
     @property
     def awaited(self) -> list[str]:

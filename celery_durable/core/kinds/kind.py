@@ -47,11 +47,25 @@ class Kind:
     foreseen: ClassVar[frozenset[str]] = frozenset()
     #: Notes that say something of the kind's state.
     notes: ClassVar[frozenset[str]] = frozenset()
+    #: The word for the messages that come to it from outside by a name; empty if none do.
+    message: ClassVar[str] = ""
+    #: The kind of its rows in a timeline: empty is its name, None that it is not shown.
+    row: ClassVar[str | None] = ""
     #: What it adds to ``ctx``; None if that is built in.
     context: ClassVar[type[ContextPart] | None] = None
 
     def __init__(self, host: Host) -> None:
         self.host = host
+
+    @classmethod
+    def is_outcome(cls, event: Event) -> bool:
+        """Tell whether an input of its is what came of a command."""
+        return cls.inputs[event.kind] is not None
+
+    @classmethod
+    def child_of(cls, event: Event) -> str:
+        """Return the id of the instance that an event of its is about; empty if it has none."""
+        return ""
 
     def is_wanted(self, event: Event) -> bool:
         """Tell whether the code can take an input."""
@@ -114,12 +128,16 @@ class Registry:
         self.foreseen: dict[str, type[Kind]] = {}
         #: Note -> its kind, for the notes that some kind reads.
         self.notes: dict[str, type[Kind]] = {}
+        #: Event -> its kind, for all events that belong to one.
+        self.owners: dict[str, type[Kind]] = {}
         #: Command -> the one event that confirms it.
         self.confirmations: dict[type[Command], str] = {}
         #: Input -> the command that it resolves; a command is resolved at most once.
         self.resolutions: dict[str, type[Command]] = {}
         #: All events that confirm a command.
         self.confirming: set[str] = set()
+        #: All events whose payload is what came of a command.
+        self.results: set[str] = set()
         #: Those of them that record a command which stays open until an input resolves it.
         self.asked: set[str] = set()
         #: Those that record how such a command is taken back.
@@ -140,15 +158,20 @@ class Registry:
         for command in kind.commands:
             self.confirmations[command] = command.confirmed_by
             self.confirming.add(command.confirmed_by)
+            self.owners[command.confirmed_by] = kind
             if command.is_withdrawal:
                 self.withdrawn.add(command.confirmed_by)
+            if command.has_result:
+                self.results.add(command.confirmed_by)
         for event, command_type in kind.inputs.items():
             self.inputs[event] = kind
             if command_type is not None:
                 self.resolutions[event] = command_type
+                self.results.add(event)
                 self.asked.add(command_type.confirmed_by)
         self.foreseen.update(dict.fromkeys(kind.foreseen, kind))
         self.notes.update(dict.fromkeys(kind.notes, kind))
+        self.owners.update(dict.fromkeys((*kind.inputs, *kind.notes), kind))
 
     def _expect_own_names(self, kind: type[Kind]) -> None:
         commands = {command.__name__ for command in self.confirmations}

@@ -33,6 +33,7 @@ class Patches(Kind):
     """The changes that this execution has been asked about."""
 
     name = "patch"
+    row = None
     commands: ClassVar[tuple[type[Command], ...]] = (RecordPatch,)
     foreseen: ClassVar[frozenset[str]] = frozenset({EventKind.PATCH_RECORDED})
 

@@ -37,6 +37,7 @@ class AnswerRequest(Command):
     """Answer a request: by a value, or by an exception that its asker is to meet."""
 
     confirmed_by: ClassVar[str] = EventKind.REQUEST_ANSWERED
+    has_result: ClassVar[bool] = True
     takes_arguments: ClassVar[bool] = True
     is_one_shot: ClassVar[bool] = True
     #: Of the request, given by its asker.
@@ -133,13 +134,13 @@ class Request(Generic[T]):
 class Requests(Kind):
     """The requests that have come, and which of them have no answer."""
 
-    name = "request"
+    name = message = "request"
     commands: ClassVar[tuple[type[Command], ...]] = (AnswerRequest,)
     inputs: ClassVar[Mapping[str, type[Command] | None]] = {EventKind.REQUEST_RECEIVED: None}
 
     def __init__(self, host: Host) -> None:
         super().__init__(host)
-        self._mailbox = Mailbox(host, "request")
+        self._mailbox = Mailbox(host, self.message)
         #: The ids of those that are not answered, in the order of arrival.
         self._open: dict[str, None] = {}
 

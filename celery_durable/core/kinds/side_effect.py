@@ -28,6 +28,7 @@ class RecordRun(Command):
     """Journal what a function run inline gave: a result or a failure."""
 
     confirmed_by: ClassVar[str] = EventKind.RUN_RECORDED
+    has_result: ClassVar[bool] = True
     is_one_shot: ClassVar[bool] = True
     #: The function's name.
     name: str
@@ -80,6 +81,7 @@ class SideEffects(Kind):
     """What history holds of functions that the code has not reached yet."""
 
     name = "function"
+    row = "run"
     commands: ClassVar[tuple[type[Command], ...]] = (RecordRun,)
     foreseen: ClassVar[frozenset[str]] = frozenset({EventKind.RUN_RECORDED})
 

@@ -12,14 +12,14 @@ from ...core.kinds import (
     FailExecution,
     revoked_child,
 )
-from ...core.names import request_key
 from ...core.ports import Codec
 from ...core.status import RuntimeStatus
 from ..draft import CHECK_AFTER, CommitDraft, new_execution_id
 from ..ports import Publisher
-from ..records import CARRIED_OVER, UNANSWERED, Snapshot
-from ..writes import NewActivity, NewAnswer, NewInbox, TurnCommit
+from ..records import CARRIED_OVER, Snapshot
+from ..writes import NewActivity, NewInbox, TurnCommit
 from .child import child_reply
+from .request import unanswered
 
 __all__ = ["cancel", "complete", "continue_as_new", "fail", "revoke"]
 
@@ -72,7 +72,7 @@ def continue_as_new(draft: CommitDraft, command: ContinueAsNew) -> None:
     commit.awaits_message = command.awaits_message
     if command.aside is not None:
         _put_aside(commit, command.aside)
-    commit.answers += [NewAnswer(request_key(id_), UNANSWERED) for id_ in command.unanswered]
+    commit.answers += unanswered(command.unanswered)
     for number, event in enumerate(command.events):
         commit.own_inbox.append(
             NewInbox(

@@ -18,7 +18,7 @@ from ..store_ports import Store
 from ..verb import LIVE, N_, Argument, Kind, Surface, Verb, Words
 from ..writes import CHECK_MESSAGE_AFTER, NewInbox
 
-__all__ = ["RAISE_EVENT", "ROWS", "answer", "event_message", "raise_event"]
+__all__ = ["RAISE_EVENT", "ROWS", "answer", "answered", "event_message", "raise_event"]
 
 
 def raise_event(
@@ -79,6 +79,22 @@ def answer(
 
     control.change(instance_id, commit)
     control.publish([instance_id])
+
+
+def answered(control: Control, instance_id: str, event_id: str) -> str | None:
+    """Return the payload of the event with this id in the current execution, also of one that was
+    not heard yet; None if there is none.
+
+    Raises:
+        PayloadError: the history is damaged.
+    """
+    # the inbox first: what a turn takes meanwhile is in history then
+    snapshot = control.store.turns.load(instance_id, None)
+    for each in (*control.history(instance_id), *(() if snapshot is None else snapshot.inbox)):
+        facts = each.facts if isinstance(each.facts, dict) else {}
+        if each.kind == EventKind.EVENT_RAISED and facts.get("id") == event_id:
+            return each.payload or "null"
+    return None
 
 
 def event_message(
