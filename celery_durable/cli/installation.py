@@ -144,7 +144,7 @@ def _check_broker(durable: Any) -> str:
     with durable.app.connection_for_write() as connection:
         try:
             connection.ensure_connection(max_retries=1, timeout=5)
-        except AttributeError as error:  # kombu works without the client's library until here
+        except (AttributeError, ImportError) as error:  # by transport and release of kombu
             kind = connection.transport_cls
             raise RuntimeError(
                 f"the client library of {kind!r} seems to be missing ({error}): install"

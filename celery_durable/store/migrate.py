@@ -109,12 +109,12 @@ def migration_sql(database: Database, since: str | None = None) -> str:
 
 
 def _sql_since(database: Database, connection: sa.Connection | None, since: str) -> str:
-    from alembic import command
-    from alembic.config import Config
-    from alembic.util import CommandError
-
     written = io.StringIO()
-    with _alembic:
+    with _alembic, _quiet_log():
+        from alembic import command  # tells of its plugins when it is imported
+        from alembic.config import Config
+        from alembic.util import CommandError
+
         config = Config(output_buffer=written)
         config.set_main_option("script_location", _SCRIPTS)
         config.attributes.update(connection=connection, dialect=database.engine.dialect.name)
@@ -259,15 +259,14 @@ def _run(database: Database, direction: str, revision: str) -> None:
 
 
 def _step(connection: sa.Connection, direction: str, revision: str) -> None:
-    from alembic import command
-    from alembic.config import Config
+    with _alembic, _quiet_log():
+        from alembic import command  # tells of its plugins when it is imported
+        from alembic.config import Config
 
-    with _alembic:
         config = Config()
         config.set_main_option("script_location", _SCRIPTS)
         config.attributes["connection"] = connection
-        with _quiet_log():
-            getattr(command, direction)(config, revision)
+        getattr(command, direction)(config, revision)
     if direction == "upgrade":
         _name_store(connection)
 

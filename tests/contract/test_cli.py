@@ -735,6 +735,20 @@ def test_many_are_exported_into_a_folder(shell: Shell, tmp_path: Path) -> None:
     shell.run("replay", str(files[0]), code=1)
 
 
+@pytest.mark.parametrize("error", [AttributeError("no Redis"), ModuleNotFoundError("no packaging")])
+def test_the_doctor_names_a_library_that_the_broker_lacks(
+    new_app: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    app = new_app(broker_url="redis://localhost")
+
+    def connect(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr("kombu.connection.Connection.ensure_connection", connect)
+    found = Shell(app).run("doctor", code=5).stdout
+    assert f"library of 'redis' seems to be missing ({error}): install celery[redis]" in found
+
+
 def test_the_doctor_tells_what_waits_for_the_archive(new_app: Callable[..., Any]) -> None:
     def shelve(document: str, key: str) -> None:
         raise OSError("the shelf is full")

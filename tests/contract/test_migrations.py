@@ -209,6 +209,26 @@ def test_several_processes_migrate_at_once(store_url: str, database: Database) -
     assert len(Store(database).id) == 32
 
 
+@pytest.mark.parametrize("step", ["migrate(database)", "migration_sql(database)"])
+def test_alembics_own_account_stays_out_of_the_log(sqlite_url: str, step: str) -> None:
+    code = (
+        "import logging, sys\n"
+        "logging.basicConfig(level=logging.INFO)\n"
+        "from celery_durable.store.database import Database\n"
+        "from celery_durable.store.migrate import migrate, migration_sql\n"
+        "database = Database(sys.argv[1])\n"
+        f"{step}\n"
+        "logging.getLogger('alembic').info('what an application itself does with Alembic')\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, sqlite_url], capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 0, done.stderr
+    assert [line for line in done.stderr.splitlines() if "alembic" in line] == [
+        "INFO:alembic:what an application itself does with Alembic"
+    ]
+
+
 # -- a store without tables, or with others --------------------------------------------------------
 
 
