@@ -12,7 +12,7 @@ from ..core.kinds import CALL_FAILURES, CALLS_ASKED, KINDS
 from ..core.text import encodable
 from .engine import Engine
 from .listing import InstanceRecord
-from .replay import events_of
+from .replay import current_rows, events_of
 from .store_ports import Store
 
 __all__ = ["Failure", "last_failure"]
@@ -57,7 +57,8 @@ def _type_and_message(payload: str | None) -> tuple[str, str] | None:
 
 
 def last_failure(store: Store, runner: Engine, record: InstanceRecord) -> Failure | None:
-    """Return the last call that failed in the current execution of an instance; None if none has.
+    """Return the last call that failed in the current execution of an instance, since its last
+    rewind or among what that has kept; None if none has.
 
     Raises:
         StoreError: the store cannot be reached.
@@ -83,7 +84,7 @@ def _failure(runner: Engine, failed: Event, asked: Event | None) -> Failure:
 
 def _backwards(store: Store, record: InstanceRecord) -> Iterator[Event]:
     rows = store.reads.events(record.id)
-    for number in range(len(rows), 0, -1):
+    for number in range(len(rows), current_rows(rows), -1):
         try:
             yield from reversed(events_of(rows[number - 1], record.id, number))
         except DurableError:

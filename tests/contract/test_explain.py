@@ -251,6 +251,14 @@ def test_a_failed_one_names_what_made_it_fail(world: World) -> None:
     assert "RetryPolicy" not in found.advice
 
 
+def test_what_a_rewind_has_made_good_is_no_last_error(world: World) -> None:
+    assert failed(world, ValueError("declined")).last_error is not None
+    world.client.rewind("i", "the card works again")
+    world.runner.run("i")
+    assert world.client.fetch("i").status is RuntimeStatus.RUNNING
+    assert told(world).last_error is None
+
+
 def test_a_failed_one_whose_activity_lost_its_worker_could_have_tried_again(world: World) -> None:
     found = failed(world, WorkerLostError("signal 9"))
     assert "a RetryPolicy (retry=) would have tried it again" in found.advice
