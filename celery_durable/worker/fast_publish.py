@@ -198,7 +198,6 @@ class _Cast:
         }
         with app.producer_or_acquire() as producer:
             connection = producer.connection
-            keep_client(producer.channel)
             known = () if connection is None else connection.declared_entities
             producer.publish(
                 (args, kwargs, self._embed),
@@ -213,6 +212,9 @@ class _Cast:
                 retry_policy=dict(self._policy),
                 **self._options,
             )
+            keep_client(
+                producer.channel
+            )  # not before: to publish is what connects, and tries again
 
 
 def _shown(app: Celery, value: Any, size: int) -> str:

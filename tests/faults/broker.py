@@ -192,6 +192,7 @@ class Producers:
     """Stands in for the app's pool of producers; ``owner`` gives the process that sends."""
 
     limit = 1
+    channel = None  # of no transport that kombu has
     connection = Connection()
     connections = SimpleNamespace(connection=connection)
 
