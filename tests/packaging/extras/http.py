@@ -10,7 +10,7 @@ from wsgiref.util import setup_testing_defaults
 
 from beside import PATIENCE, worker
 
-from celery_durable.http import BearerTokens, Token
+from celery_durable.http import BearerTokens, Token, application
 from shop import ask, durable
 
 SECRET = "a-secret-of-twenty-four"
@@ -42,7 +42,7 @@ def answer(url, body=None, **headers):
 run = durable.start(ask.s(), instance_id="order-42")
 tokens = BearerTokens(Token(SECRET, ["view", "view_payload"]))
 os.environ["LINK_SECRET"] = SECRET
-names = {"os": os, "durable": durable, "tokens": tokens}
+names = {"durable": durable}
 exec(open("links.py").read(), names)
 link = names["link"]
 
@@ -52,6 +52,7 @@ answered, _ = answer(link, b"choice=0")
 again, _ = answer(link, b"choice=0")
 with worker("shop"):
     run.wait(timeout=PATIENCE)
+names["wsgi"] = application(durable, tokens, prefix="/durable")  # the page opens the links alone
 code, body = answer("/durable/instances/order-42", HTTP_AUTHORIZATION=f"Bearer {SECRET}")
 assert code == 200, body
 status = json.loads(body)
