@@ -24,6 +24,7 @@ __all__ = [
     "QUEUED",
     "due_by_one_index",
     "due_if_lost",
+    "lost_if",
 ]
 
 #: An activity that was sent once and has not begun: a worker will take it, or its message is lost.
@@ -111,20 +112,34 @@ DUE_ACTIVITIES = _joined(
 )
 
 
+def lost_if(number: int, queue: str = "queue", moment: str = "check_at") -> str:
+    """Return the condition under which a row's message is lost: ``bound0`` is up to when on
+    ``queue0``, and so on, ``rest`` on queues that are not known.
+
+    Args:
+        number: how many queues are known.
+        queue: the column of the row's queue.
+        moment: the column of when the row is to be looked at.
+    """
+    return " OR ".join(
+        f"({which} AND {moment} <= {bound})" for which, bound in _bounds(number, queue)
+    )
+
+
+def _bounds(number: int, queue: str = "queue") -> list[tuple[str, str]]:
+    known = [(f"{queue} = :queue{n}", f":bound{n}") for n in range(number)]
+    return [(f"{queue} IS NULL", ":rest"), *known]
+
+
 @cache
 def due_if_lost(number: int) -> Statement:
-    """Return the statement that reads what is due, what only lacks a message if that is lost:
-    ``bound0`` is up to when on ``queue0``, and so on, ``rest`` on queues that are not known.
-    """
-    queues = [("queue IS NULL", ":rest")]
-    queues += [(f"queue = :queue{n}", f":bound{n}") for n in range(number)]
-    is_lost = " OR ".join(f"({queue} AND check_at <= {bound})" for queue, bound in queues)
+    """Return the statement that reads what is due, what only lacks a message if that is lost."""
     in_time = "(deadline_at IS NULL OR deadline_at > {once})"
     may_begin = f"{in_time} AND (start_by IS NULL OR start_by > {{once}})"
     return _joined(
         (
             f"{CHECKED} AND check_at <= {{once}} AND (kind <> 'finish' OR sent_at IS NULL OR"
-            f" {_OVERDUE_FINISH} OR {is_lost})",
+            f" {_OVERDUE_FINISH} OR {lost_if(number)})",
             "check_at",
         ),
         (f"{QUEUED} AND deadline_at <= {{once}} AND check_at <= {{once}}", "deadline_at"),
@@ -136,7 +151,7 @@ def due_if_lost(number: int) -> Statement:
                 f" {may_begin}",
                 "queue, check_at",
             )
-            for queue, bound in queues
+            for queue, bound in _bounds(number)
         ),
     )
 
@@ -144,11 +159,9 @@ def due_if_lost(number: int) -> Statement:
 @cache
 def due_by_one_index(number: int | None) -> Statement:
     """Return the same for MySQL; None is whether the message is lost or not."""
-    queues = ["(queue IS NULL AND check_at <= :rest)"]
-    queues += [f"(queue = :queue{n} AND check_at <= :bound{n})" for n in range(number or 0)]
     reasons = (
         "sent_at IS NULL OR holder IS NOT NULL OR is_delegated OR crashes > 0 OR deadline_at <="
-        f" {{once}} OR start_by <= {{once}} OR {_OVERDUE_FINISH} OR {' OR '.join(queues)}"
+        f" {{once}} OR start_by <= {{once}} OR {_OVERDUE_FINISH} OR {lost_if(number or 0)}"
     )
     is_wanted = "" if number is None else f" AND ({reasons})"
     return Statement(

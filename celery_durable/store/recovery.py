@@ -214,6 +214,5 @@ def _sends_of(activity: DueActivity) -> tuple[int, bool]:
 
 @cache
 def _due_wakes(number: int) -> Statement:
-    cases = ["(i.queue IS NULL AND b.check_at <= :rest)"]
-    cases += [f"(i.queue = :queue{n} AND b.check_at <= :bound{n})" for n in range(number)]
-    return Statement(inbox.DUE_WAKES_IF.replace("{lost}", " OR ".join(cases)))
+    is_lost = checks.lost_if(number, "i.queue", "b.check_at")
+    return Statement(inbox.DUE_WAKES_IF.replace("{lost}", is_lost))
