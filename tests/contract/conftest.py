@@ -19,7 +19,7 @@ from celery_durable.store.schema import metadata
 from tests.conftest import MARIADB, POSTGRES, own_database
 from tests.tiers import is_long
 
-from .counting import Clock, CountingCursor
+from .counting import Clock, count_statements
 from .shop import Shop
 from .world import World
 
@@ -121,14 +121,7 @@ def open_url() -> Iterator[Callable[..., Store]]:
 def statements(store: Store, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Every statement that goes to the database, transactions' own included."""
     seen: list[str] = []
-    plain = store.database._leased
-
-    @contextmanager
-    def leased(*args: Any, **options: Any) -> Iterator[Any]:
-        with plain(*args, **options) as found:
-            yield CountingCursor(found, seen)
-
-    monkeypatch.setattr(store.database, "_leased", leased)
+    count_statements(store, monkeypatch, seen.append)
     return seen
 
 

@@ -2,25 +2,42 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
+import pytest
+
 from celery_durable.engine.recovery import Recovery
+from celery_durable.store import Store
 
-__all__ = ["Clock", "CountingCursor", "ticks"]
+__all__ = ["Clock", "count_statements", "ticks"]
 
 
-class CountingCursor:
-    """Notes what is run on a cursor."""
+def count_statements(
+    store: Store, monkeypatch: pytest.MonkeyPatch, note: Callable[[str], object]
+) -> None:
+    """Have each statement noted that goes to a store's database."""
+    plain = store.database._leased
 
-    def __init__(self, cursor: Any, seen: list[str]) -> None:
-        self._cursor, self._seen = cursor, seen
+    @contextmanager
+    def leased(*args: Any, **options: Any) -> Iterator[Any]:
+        with plain(*args, **options) as found:
+            yield _NotingCursor(found, note)
+
+    monkeypatch.setattr(store.database, "_leased", leased)
+
+
+class _NotingCursor:
+    def __init__(self, cursor: Any, note: Callable[[str], object]) -> None:
+        self._cursor, self._note = cursor, note
 
     def execute(self, sql: str, *args: Any) -> Any:
-        self._seen.append(sql)
+        self._note(sql)
         return self._cursor.execute(sql, *args)
 
     def executemany(self, sql: str, *args: Any) -> Any:
-        self._seen.append(sql)
+        self._note(sql)
         return self._cursor.executemany(sql, *args)
 
     def __getattr__(self, name: str) -> Any:

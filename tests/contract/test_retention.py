@@ -12,13 +12,13 @@ import pytest
 from celery_durable import ConfigurationError, Durable
 from celery_durable.core.limits import read_retention
 from celery_durable.core.status import RuntimeStatus
-from celery_durable.engine.recovery import Recovery
 from celery_durable.settings import Settings
 from celery_durable.store import Store
 from celery_durable.store.database import Statement
 from celery_durable.store.schema import instances
 
 from .builders import SECOND, activity, at_once, begin, commit, everything, rows
+from .counting import Clock, ticks
 from .world import World, sig
 
 TAKES_BOTH_WAYS = True
@@ -277,20 +277,6 @@ def test_what_another_transaction_has_is_skipped(store: Store) -> None:
 # -- recovery --------------------------------------------------------------------------------------
 
 
-class Clock:
-    def __init__(self) -> None:
-        self.seconds = 1000.0
-
-    def monotonic(self) -> float:
-        return self.seconds
-
-
-def tick(recovery: Recovery, clock: Clock, seconds: int) -> None:
-    for _ in range(seconds):
-        clock.seconds += 1
-        recovery.tick(list, lambda _: None)
-
-
 def test_recovery_purges_once_a_minute(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     clock = Clock()
     monkeypatch.setattr("celery_durable.engine.recovery.time", clock)
@@ -298,13 +284,13 @@ def test_recovery_purges_once_a_minute(store: Store, monkeypatch: pytest.MonkeyP
     recovery = world.recovery()
     finish(world, "COMPLETED", "a")
     make_due(store, "a")
-    tick(recovery, clock, 3)
+    ticks(recovery, clock, 3)
     assert world.status("a") is None
     finish(world, "COMPLETED", "b")
     make_due(store, "b")
-    tick(recovery, clock, 30)
+    ticks(recovery, clock, 30)
     assert world.status("b") == "COMPLETED"
-    tick(recovery, clock, 40)
+    ticks(recovery, clock, 40)
     assert world.status("b") is None
 
 

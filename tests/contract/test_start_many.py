@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from threading import Barrier
 from typing import Any
 
@@ -23,20 +22,8 @@ from celery_durable.errors import ConfigurationError, InstanceExists
 from celery_durable.store import Store, many_starts
 
 from .builders import new_instance, rows
+from .counting import count_statements
 from .world import World
-
-
-class _Counting:
-    def __init__(self, cursor: Any, seen: list[str]) -> None:
-        self._cursor, self._seen = cursor, seen
-
-    def execute(self, sql: str, *args: Any) -> Any:
-        if "FROM durable_switches" not in sql:
-            self._seen.append(sql)
-        return self._cursor.execute(sql, *args)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._cursor, name)
 
 
 @pytest.fixture
@@ -46,14 +33,12 @@ def statements(store: Store, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     Nor counted is the read of the switches: it comes again after a while, however many start.
     """
     seen: list[str] = []
-    plain = store.database._leased
 
-    @contextmanager
-    def leased(*args: Any, **options: Any) -> Iterator[Any]:
-        with plain(*args, **options) as found:
-            yield _Counting(found, seen)
+    def note(sql: str) -> None:
+        if "FROM durable_switches" not in sql:
+            seen.append(sql)
 
-    monkeypatch.setattr(store.database, "_leased", leased)
+    count_statements(store, monkeypatch, note)
     return seen
 
 
