@@ -7,8 +7,9 @@ as Celery's own would.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
+from functools import lru_cache
 from typing import Any
 
 __all__ = [
@@ -154,7 +155,7 @@ def refuse(
 
 def refuse_misspelt(
     options: Iterable[str],
-    names: Collection[str],
+    names: tuple[str, ...],
     what: str,
     error: type[Exception],
     *,
@@ -170,9 +171,14 @@ def refuse_misspelt(
         likeness: how near is too near, from 0 to 1.
     """
     for option in options:
-        near = () if option in names else get_close_matches(option, names, 1, likeness)
-        if near:
-            raise error(f"{what} takes no {option}=. Is {near[0]}= meant?")
+        near = None if option in names else _nearest(option, names, likeness)
+        if near is not None:
+            raise error(f"{what} takes no {option}=. Is {near}= meant?")
+
+
+@lru_cache(1024)  # tasks have mostly the same
+def _nearest(option: str, names: tuple[str, ...], likeness: float) -> str | None:
+    return next(iter(get_close_matches(option, names, 1, likeness)), None)
 
 
 def stamped(options: Mapping[str, Any], stamps: Mapping[str, Any]) -> Mapping[str, Any]:
