@@ -91,6 +91,7 @@ class Database(Runner):
         with _fork_lock:
             _databases.add(self)
 
+    is_own = True
     #: What SQLite waits for at a commit.
     durability = "FULL"
 

@@ -114,9 +114,10 @@ RESEND_ACTIVITIES = ManyRows(
     " :sent_at WHERE {these}",
     *ActivityAttemptId._fields,
 )
+# should the database lose this, Celery is notified once more, as after a crash just before it
 FINISH_DONE = Statement(
     "DELETE FROM durable_outbox WHERE execution = :execution AND command = 0 AND attempt = 0 AND"
-    " instance = :id AND kind = 'finish'"
+    " instance = :id AND kind = 'finish' {unhurried}"
 )
 PURGE_OUTBOX = Statement("DELETE FROM durable_outbox WHERE execution = :execution")
 # what is on its way has not to wait for a moment

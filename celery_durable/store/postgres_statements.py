@@ -118,9 +118,8 @@ BEGIN = Statement(
 # the claim does not wait for the disk: should it be lost, so is the machine that it was made for,
 # or the body runs once more
 TAKE_AND_BEGIN = Statement(
-    "WITH lazily AS (SELECT set_config('synchronous_commit', 'off', TRUE)), mine AS (UPDATE"
-    f" durable_outbox SET {TAKE} FROM lazily WHERE {MAY_BEGIN} RETURNING durable_outbox.*) "
-    + _START.replace("{rows}", "mine")
+    f"WITH mine AS (UPDATE durable_outbox SET {TAKE} WHERE {MAY_BEGIN} {{unhurried}} RETURNING"
+    " durable_outbox.*) " + _START.replace("{rows}", "mine")
 )
 RECORD = Statement(
     "WITH gone AS (DELETE FROM durable_outbox WHERE execution = :execution AND command = :command"

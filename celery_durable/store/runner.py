@@ -44,6 +44,9 @@ class Runner:
     options: dict[str, Any]
     #: Names the clock that the fragments tell the time by.
     clock = "own"
+    #: Whether a statement by itself is a whole transaction: on a caller's connection it is a part
+    #: of one, whose commit is the caller's.
+    is_own = False
     #: Seals what statements write, and opens what they read; None where values are kept as they
     #: are.
     vault: Vault | None = None
@@ -54,7 +57,8 @@ class Runner:
     @property
     def fragments(self) -> Mapping[str, str]:
         """What the ``{fragments}`` of statements stand for."""
-        return FRAGMENTS[self.family]
+        own = FRAGMENTS[self.family]
+        return own if self.is_own else {**own, "unhurried": ""}
 
     @property
     def dialect(self) -> sa.Dialect:
@@ -65,7 +69,7 @@ class Runner:
     def compiled_for(self) -> str:
         """What tells the texts of statements apart; it is the same for all engines of a runner."""
         dialect = self.dialect
-        return f"{self.family}+{dialect.driver}+{dialect.paramstyle}+{self.clock}"
+        return f"{self.family}+{dialect.driver}+{dialect.paramstyle}+{self.clock}+{self.is_own}"
 
     @property
     def is_current(self) -> bool:

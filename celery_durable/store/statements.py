@@ -21,7 +21,9 @@ R = TypeVar("R")
 # would also cut what is too long. {now} is the clock at the moment it is met, {once} the same for a
 # whole statement: only that can range an index. MySQL's is read in UTC: a connection of others has
 # the server's time zone, and an hour of local time comes twice a year. {oldest} is the number of
-# the oldest transaction that is open, {coming} that of the next one, where these have numbers
+# the oldest transaction that is open, {coming} that of the next one, where these have numbers.
+# {unhurried} ends the conditions of a statement whose commit need not wait for the disk: what it
+# writes is written once more, should the database lose it
 _MYSQL_ONCE = "TIMESTAMPDIFF(MICROSECOND, '1970-01-01', UTC_TIMESTAMP(6))"
 FRAGMENTS = {
     "postgresql": {
@@ -41,6 +43,7 @@ FRAGMENTS = {
         "least": "LEAST",
         "oldest": "txid_snapshot_xmin(txid_current_snapshot())",
         "coming": "txid_snapshot_xmax(txid_current_snapshot())",
+        "unhurried": "AND set_config('synchronous_commit', 'off', TRUE) = 'off'",
     },
     "sqlite": {
         "now": "durable_now()",
@@ -59,6 +62,7 @@ FRAGMENTS = {
         "least": "MIN",
         "oldest": "0",
         "coming": "0",
+        "unhurried": "",
     },
     "mysql": {
         "now": f"({_MYSQL_ONCE} + TIMESTAMPDIFF(MICROSECOND, NOW(6), SYSDATE(6)))",
@@ -77,6 +81,7 @@ FRAGMENTS = {
         "least": "LEAST",
         "oldest": "0",
         "coming": "0",
+        "unhurried": "",
     },
 }
 
