@@ -87,7 +87,16 @@ class Declarations:
 
         Return the name and the function of the orchestrator that is to be declared for it; None if
         there is one already, which has another function now.
+
+        Raises:
+            TypeError: that very class is declared, and nothing else is given: one of them is meant.
         """
+        is_bare = name is None and not options
+        if is_bare and any(known.cls is cls for known in self._entities.values()):
+            raise TypeError(
+                f"durable.entity({cls.__name__}) is declared already: one of them is"
+                f' durable.entity({cls.__name__}, "key")'
+            )
         declaration = declared_entity(self._entities, cls, name, options)
         orchestrator_name = orchestrator_of(declaration.name)
         if orchestrator_name in self._declared:
@@ -204,9 +213,6 @@ def task_options(
     version = options.get("version")
     if version is not None and (not isinstance(version, str) or not version):
         raise ConfigurationError(f"version must be a string that is not empty, not {version!r}")
-    priority = options.get("priority")
-    if priority is not None and (not isinstance(priority, int) or isinstance(priority, bool)):
-        raise ConfigurationError(f"priority must be a whole number, not {priority!r}")
     limit = options.get("max_activities")
     if limit is not None and (not isinstance(limit, int) or isinstance(limit, bool) or limit < 1):
         raise ConfigurationError(f"max_activities must be a number of at least 1, not {limit!r}")

@@ -197,7 +197,7 @@ class Declaring:
         Raises:
             ConfigurationError: the class cannot be one, or another one has that name.
             TypeError: of a reference: ``cls`` is no declared class and no name, or the key is no
-                string.
+                string, or left out of a class that is declared.
             ValueError: of a reference: the name or the key does not fit.
 
         Example:

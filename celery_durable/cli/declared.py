@@ -9,7 +9,7 @@ import click
 
 from ..inspection.views import entity_view, schedule_view
 from .entry import command
-from .output import formatted, print_id, show_one, show_rows
+from .output import formatted, print_id, report, show_one, show_rows
 from .parameters import SCHEDULE, page
 
 __all__ = ["entities", "orchestrators", "schedules"]
@@ -108,6 +108,7 @@ def show(durable: Any, name: str, form: str | None) -> None:
 def pause(durable: Any, name: str, reason: str | None) -> None:
     """Start nothing by the schedule NAME until it is resumed."""
     durable.get_schedule(name).pause(reason=reason)
+    report(f"schedule {name}: paused")
 
 
 @schedules.command()
@@ -116,6 +117,7 @@ def pause(durable: Any, name: str, reason: str | None) -> None:
 def resume(durable: Any, name: str) -> None:
     """Continue with the next tick of the schedule NAME."""
     durable.get_schedule(name).resume()
+    report(f"schedule {name}: resumed")
 
 
 @schedules.command()
@@ -136,6 +138,7 @@ def delete(durable: Any, name: str, yes: bool) -> None:
     if not yes:
         click.confirm(f"delete the schedule {schedule.name}?", abort=True, err=True)
     schedule.delete()
+    report(f"schedule {name}: deleted")
 
 
 @click.command()

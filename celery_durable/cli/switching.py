@@ -9,7 +9,7 @@ import click
 
 from ..inspection.views import pause_view
 from .entry import command
-from .output import formatted, show_lines, show_rows
+from .output import formatted, report, show_lines, show_rows
 
 __all__ = ["pause", "pauses", "ramp", "unpause"]
 
@@ -43,7 +43,8 @@ def pause(
     durable: Any, task: str | None, queue: str | None, orchestrator: str | None, reason: str | None
 ) -> None:
     """Let nothing begin of a task, in a queue or of an orchestrator, until it is unpaused."""
-    durable.pause(**_only(task, queue, orchestrator), reason=reason)
+    made = durable.pause(**_only(task, queue, orchestrator), reason=reason)
+    report(f"{made.kind} {made.name}: paused")
 
 
 @click.command()
@@ -52,8 +53,10 @@ def pause(
 def unpause(durable: Any, task: str | None, queue: str | None, orchestrator: str | None) -> None:
     """Let go of what a pause holds: the same name or pattern as that."""
     chosen = _only(task, queue, orchestrator)
-    if not durable.unpause(**chosen):
-        ((kind, name),) = chosen.items()
+    ((kind, name),) = chosen.items()
+    if durable.unpause(**chosen):
+        report(f"{kind} {name}: unpaused")
+    else:
         show_lines(f"{kind} {name} is not paused; celery durable pauses lists what is")
 
 
@@ -77,3 +80,8 @@ def ramp(durable: Any, name: str, version: str | None, share: float, remove: boo
     if (version is None) is not remove:
         raise click.UsageError("give either VERSION or --remove")
     durable.ramp(name, version, share=share)
+    report(
+        f"{name}: new starts get the newest version"
+        if version is None
+        else f"{name}: version {version} gets a share of {share:g} of new starts"
+    )

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
 from functools import lru_cache
+from numbers import Real
 from typing import Any
 
 __all__ = [
@@ -107,6 +108,16 @@ REFUSED_BY_ACTIVITIES = {
     )
 }
 
+#: What brokers take for no value, or only refuse when the message is sent, again and again.
+_KINDS: Mapping[str, tuple[type | tuple[type, ...], str]] = {
+    "priority": (int, "a whole number"),
+    "headers": (Mapping, "a mapping"),
+    "time_limit": (Real, "seconds"),
+    "soft_time_limit": (Real, "seconds"),
+    "serializer": (str, "a name"),
+    "compression": (str, "a name"),
+}
+
 #: What orchestrators do with and without it.
 NEEDLESS_FOR_ORCHESTRATORS = frozenset({"pydantic"})
 _RETRIES = "an orchestrator is not retried as a whole; give its calls `retry=RetryPolicy(...)`"
@@ -140,7 +151,7 @@ def refuse(
     what: str,
     error: type[Exception] = TypeError,
 ) -> None:
-    """Raise if an option is given that has no meaning here.
+    """Raise if an option is given that has no meaning here, or is of a kind that has none.
 
     Args:
         options: as they were given; None, 0 and False stand for "not given", but for ``typing``.
@@ -151,6 +162,10 @@ def refuse(
     for name in refused.keys() & options.keys():
         if options[name] is not None and bool(options[name]) is (name != "typing"):
             raise error(f"{what} takes no {name}=: {refused[name]}")
+    for name in _KINDS.keys() & options.keys():
+        value, (kinds, words) = options[name], _KINDS[name]
+        if value is not None and (not isinstance(value, kinds) or isinstance(value, bool)):
+            raise error(f"{what}: {name} must be {words}, not {value!r}")
 
 
 def refuse_misspelt(

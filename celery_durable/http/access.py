@@ -143,9 +143,18 @@ class BearerTokens:
 
     Args:
         tokens: of the clients that are let in.
+
+    Raises:
+        TypeError: one of them is no ``Token``.
     """
 
     def __init__(self, *tokens: Token) -> None:
+        for each in tokens:
+            if not isinstance(each, Token):
+                raise TypeError(
+                    "BearerTokens takes tokens, as in BearerTokens(Token(...), Token(...)), not a"
+                    f" {type(each).__name__}"
+                )
         self._tokens = tokens
 
     def __call__(

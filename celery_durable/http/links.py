@@ -103,12 +103,24 @@ class EventLinks:
         signer: ``ItsDangerousSigner(secret)``, or another one.
         base_url: the absolute URL below which the pages are served, such as
             ``https://shop.example/durable/``.
+
+    Raises:
+        TypeError: an argument is of another kind, as when two of them are swapped.
     """
 
     durable: Any
     signer: Signer
     base_url: str = "/"
     clock: Callable[[], float] = field(default=time.time, repr=False)
+
+    def __post_init__(self) -> None:
+        for name, is_one, words in (
+            ("durable", hasattr(type(self.durable), "runtime"), "where the orchestrations are"),
+            ("signer", hasattr(self.signer, "loads"), "ItsDangerousSigner(secret), or another one"),
+            ("base_url", isinstance(self.base_url, str), "the URL below which pages are served"),
+        ):
+            if not is_one:
+                raise TypeError(f"EventLinks: {name} is {words}, not {getattr(self, name)!r}")
 
     def signed_event_url(
         self,

@@ -5,14 +5,16 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Mapping
+from types import NoneType
 from typing import Any
 
 from celery import Celery
 
 from ..core.limits import Limit, Rate, read_limits
-from ..core.options import refuse_misspelt
+from ..core.options import refuse, refuse_misspelt
 from ..core.pause_after import PauseAfter, read_pause_after
 from ..core.permits import TaskLimit, argument_of, dump_limits, task_limit
+from ..core.retry import RetryPolicy
 from ..engine.engine import Engine
 from ..engine.switches import SwitchKind
 from ..errors import ConfigurationError
@@ -30,6 +32,24 @@ _OPTIONS = (
     "durable_attempt_timeout",
     "durable_heartbeat_timeout",
     "durable_retention",
+)
+#: By what they are taken for where nothing of the task could read them.
+_MEANT = {
+    "limit": "durable_limit=",
+    "limits": "durable_limit=",
+    "pause_after": "durable_pause_after=",
+    "retry": "durable_retry=",
+    "timeout": "durable_timeout=",
+    "attempt_timeout": "durable_attempt_timeout=",
+    "heartbeat_timeout": "durable_heartbeat_timeout=",
+    "start_timeout": "start_timeout= of ctx.call",
+    "retention": "durable_retention=",
+}
+_OF_OUR_KINDS: tuple[tuple[type, str], ...] = (
+    (Limit, "durable_limit"),
+    (Rate, "durable_limit"),
+    (PauseAfter, "durable_pause_after"),
+    (RetryPolicy, "durable_retry"),
 )
 
 
@@ -70,7 +90,13 @@ def check_limits(app: Celery) -> None:
     tasks.all_limits()
     for name, task in list(app._tasks.items()):
         tasks.pause_after_of(name)
-        _refuse_misspelt(vars(type(task)), name)
+        of_class = vars(type(task))
+        is_plain = isinstance(of_class.get("run"), staticmethod) and _is_celerys(type(task), 1)
+        _check_options(
+            {**of_class, "at_most_once": getattr(task, "at_most_once", None)},
+            name,
+            is_plain=is_plain,
+        )
 
 
 def watch_declarations(app: Celery) -> None:
@@ -84,7 +110,8 @@ def watch_declarations(app: Celery) -> None:
     @functools.wraps(declare)
     def task(*args: Any, **options: Any) -> Any:
         own = getattr(args[0], "__name__", None) if args else None
-        _refuse_misspelt(options, options.get("name") or own)
+        is_plain = not options.get("bind") and _is_celerys(options.get("base") or app.Task)
+        _check_options(options, options.get("name") or own, is_plain=is_plain)
         made = declare(*args, **options)
         if not any(options.get(name) is not None for name in _CHECKED):
             return made
@@ -102,12 +129,32 @@ def watch_declarations(app: Celery) -> None:
     app.task = task
 
 
-def _refuse_misspelt(options: Mapping[str, Any], task: str | None) -> None:
+def _is_celerys(cls: type, since: int = 0) -> bool:
+    """Tell whether no code of the application's own is in a class of tasks, but for its body."""
+    known = ("celery", "celery_durable", "builtins")
+    return all(each.__module__.partition(".")[0] in known for each in cls.__mro__[since:])
+
+
+def _check_options(options: Mapping[str, Any], task: str | None, *, is_plain: bool) -> None:
+    """Refuse what would do nothing.
+
+    Args:
+        options: as they were given.
+        task: its name, if it is known.
+        is_plain: whether neither its body nor its class can read what Celery makes of an option: an
+            attribute of the task.
+    """
     what = f"task {task}" if task else "a task"
     for name, value in options.items():
-        if name != "durable_limit" and isinstance(value, (Limit, Rate)):
-            raise ConfigurationError(f"{what} takes no {name}=. Is durable_limit= meant?")
+        meant = next((of for kind, of in _OF_OUR_KINDS if isinstance(value, kind)), name)
+        if meant != name:
+            raise ConfigurationError(f"{what} takes no {name}=. Is {meant}= meant?")
+        if is_plain and name in _MEANT:
+            raise ConfigurationError(f"{what} takes no {name}=. Is {_MEANT[name]} meant?")
     refuse_misspelt(options, _OPTIONS, what, ConfigurationError, likeness=0.8)
+    refuse({"priority": options.get("priority")}, {}, what, ConfigurationError)
+    if not isinstance(once := options.get("at_most_once"), (bool, NoneType)):
+        raise ConfigurationError(f"{what}: at_most_once must be True or False, not {once!r}")
 
 
 def _check_declared(function: Any, options: Mapping[str, Any]) -> None:

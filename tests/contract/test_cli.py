@@ -101,8 +101,9 @@ def test_audit_lists_who_did_what(shell: Shell) -> None:
     shell.run("resume", "s1")
     shell.run("resume", "s1", code=4)
     shell.run("purge", "s1")
-    shell.run("pause", "--task", "cli.charge", "--reason", "stocktaking")
-    shell.run("unpause", "--task", "cli.charge")
+    paused = shell.run("pause", "--task", "cli.charge", "--reason", "stocktaking")
+    assert (paused.stdout, paused.stderr) == ("", "task cli.charge: paused\n")
+    assert shell.run("unpause", "--task", "cli.charge").stderr == "task cli.charge: unpaused\n"
     of_one = shell.json("audit", "s1", "--json")["items"]
     assert [(each["verb"], each["effect"]) for each in reversed(of_one)] == [
         ("start", "done"),
@@ -647,16 +648,19 @@ def test_what_is_declared_is_listed(shell: Shell) -> None:
 def test_schedules_are_steered(shell: Shell) -> None:
     sale = shell.app.tasks["cli.sale"]
     shell.app.durable.schedule("nightly", sale.s("a"), cron="0 3 * * *", tz="Europe/Berlin")
-    shell.run("schedules", "pause", "nightly", "--reason", "stock count")
+    paused = shell.run("schedules", "pause", "nightly", "--reason", "stock count")
+    assert (paused.stdout, paused.stderr) == ("", "schedule nightly: paused\n")
     shown = shell.json("schedules", "show", "nightly")
     assert (shown["is_paused"], shown["reason"], shown["next_at"]) == (True, "stock count", None)
-    shell.run("schedules", "resume", "nightly")
+    resumed = shell.run("schedules", "resume", "nightly")
+    assert resumed.stderr == "schedule nightly: resumed\n"
     assert shell.json("schedules", "show", "nightly")["is_paused"] is False
     started = shell.run("schedules", "trigger", "nightly").stdout.strip()
     assert shell.app.durable.get(started).name == "cli.sale"
     shell.run("schedules", "delete", "nightly", input="n\n", code=1)
     assert len(shell.app.durable.schedules()) == 1
-    shell.run("schedules", "delete", "nightly", "--yes")
+    deleted = shell.run("schedules", "delete", "nightly", "--yes")
+    assert deleted.stderr == "schedule nightly: deleted\n"
     assert shell.app.durable.schedules() == []
     for verb in ("show", "pause", "resume", "trigger", "delete"):
         assert "nightly" in shell.run("schedules", verb, "nightly", code=3).stderr

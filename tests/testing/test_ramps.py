@@ -168,9 +168,12 @@ def test_commands_set_and_show_ramps(env):
         found = CliRunner().invoke(group, args, obj=SimpleNamespace(app=env.durable.app))
         return found.exit_code, found.output
 
-    assert command("ramp", NAME, "1", "--share", "0.1") == (0, "")
+    assert command("ramp", NAME, "1", "--share", "0.1") == (
+        0,
+        f"{NAME}: version 1 gets a share of 0.1 of new starts\n",
+    )
     assert '"share": 0.1' in command("orchestrators")[1]
     for wrong in (("9",), ("1", "--share", "2"), (), ("1", "--remove")):
         assert command("ramp", NAME, *wrong)[0] != 0
-    assert command("ramp", NAME, "--remove") == (0, "")
+    assert command("ramp", NAME, "--remove") == (0, f"{NAME}: new starts get the newest version\n")
     assert '"share": 0.1' not in command("orchestrators")[1]

@@ -6,10 +6,12 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from celery import Celery
+from celery import Celery, group
 
-from celery_durable import ConfigurationError, Durable, Limit, Rate
+from celery_durable import ConfigurationError, Durable, Limit, PauseAfter, Rate, RetryPolicy
+from celery_durable.http import BearerTokens, EventLinks, ItsDangerousSigner, Token
 from celery_durable.testing import DurableEnv, durable_environment
+from celery_durable.worker.task_limits import check_limits
 
 app = Celery("wrong_arguments", broker="memory://", set_as_current=False)
 durable = Durable(app)
@@ -93,6 +95,25 @@ def test_an_operation_on_a_reference_tells_of_signals(env: DurableEnv) -> None:
     with pytest.raises(AttributeError, match=r"send a signal.*\.signal\.deposit\(\.\.\.\)"):
         reference.deposit(5)  # type: ignore[attr-defined]
     assert not hasattr(reference, "__deepcopy__")
+    with pytest.raises(TypeError, match=r'one of them is durable.entity\(Account, "key"\)'):
+        durable.entity(Account)
+    assert durable.entity(Account, name="wrong.account") is Account  # imported again
+
+
+def test_arguments_of_links_and_tokens_are_not_swapped() -> None:
+    signer, url = ItsDangerousSigner("a secret of 16 and more"), "https://shop.example/durable/"
+    assert EventLinks(durable, signer, url).base_url == url
+    for given, name in (
+        ((signer, durable, url), "durable"),
+        ((durable, url, signer), "signer"),
+        ((durable, signer, signer), "base_url"),
+        ((app, signer, url), "durable"),
+        ((durable, "a secret of 16 and more"), "signer"),
+    ):
+        with pytest.raises(TypeError, match=f"EventLinks: {name} is .*, not "):
+            EventLinks(*given)
+    with pytest.raises(TypeError, match=r"as in BearerTokens\(Token\(...\), .*not a list"):
+        BearerTokens([Token("a-secret-of-16-and-more", ["view"])])  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -122,8 +143,6 @@ def test_a_misspelt_option_of_a_task_is_refused(given: str, meant: str) -> None:
 
 
 def test_a_misspelt_option_of_a_shared_task_stops_the_worker() -> None:
-    from celery_durable.worker.task_limits import check_limits
-
     own = Celery("misspelt_shared", broker="memory://", set_as_current=False)
     Durable(own)
 
@@ -153,10 +172,120 @@ def test_a_version_of_a_name_that_is_not_here_tells_what_is(env: DurableEnv) -> 
         durable.ramp("else.where", "2", share=0.1)
 
 
-@pytest.mark.parametrize("limit", [Limit(5), Rate(5, per=60)])
-def test_a_limit_of_a_task_has_a_name_of_its_own(limit: Any) -> None:
-    with pytest.raises(ConfigurationError, match="takes no limit=. Is durable_limit= meant"):
-        app.task(limit=limit)
+@pytest.mark.parametrize(
+    ("options", "meant"),
+    [
+        ({"limit": 5}, "durable_limit="),
+        ({"limits": [5]}, "durable_limit="),
+        ({"limit": Limit(5), "bind": True}, "durable_limit="),
+        ({"throttle": Rate(5, per=60)}, "durable_limit="),
+        ({"pause": PauseAfter(5, per=60)}, "durable_pause_after="),
+        ({"retry": RetryPolicy(), "bind": True}, "durable_retry="),
+        ({"retry": 3}, "durable_retry="),
+        ({"start_timeout": 5}, "start_timeout= of ctx.call"),
+        ({"timeout": 5}, "durable_timeout="),
+        ({"retention": 5}, "durable_retention="),
+    ],
+)
+def test_an_option_of_ours_has_its_whole_name(options: dict[str, Any], meant: str) -> None:
+    given = next(iter(options))
+    with pytest.raises(ConfigurationError, match=f"takes no {given}=. Is {meant} meant"):
+        app.task(**options)
+
+
+def test_an_option_that_the_application_can_read_is_its_own() -> None:
+    own = Celery("own_options", broker="memory://", set_as_current=False)
+    Durable(own)
+
+    class Limited(own.Task):  # type: ignore[misc, name-defined]
+        limit = 3
+
+    def charge(*order: str) -> None: ...
+
+    def ship(*order: str) -> None: ...
+
+    assert own.task(charge, base=Limited, limit=5).limit == 5
+    assert own.task(ship, bind=True, timeout=5).timeout == 5
+    own.finalize()
+    check_limits(own)
+
+
+@pytest.mark.parametrize("value", ["no", 1, []])
+def test_at_most_once_is_true_or_false(value: Any) -> None:
+    own = Celery("at_most_once", broker="memory://", set_as_current=False)
+    Durable(own)
+    with pytest.raises(ConfigurationError, match="at_most_once must be True or False, not"):
+        own.task(at_most_once=value)
+
+    class Once(own.Task):  # type: ignore[misc, name-defined]
+        abstract = True
+        at_most_once = value
+
+    @own.task(base=Once, name="wrong.once")
+    def charge(order: str) -> None: ...
+
+    own.finalize()
+    with pytest.raises(ConfigurationError, match="wrong.once: at_most_once must be True or False"):
+        check_limits(own)
+
+
+def test_an_option_of_a_shared_task_that_does_nothing_stops_the_worker() -> None:
+    own = Celery("nothing_shared", broker="memory://", set_as_current=False)
+    Durable(own)
+    own.finalize()
+
+    def charge(order: str) -> None: ...
+
+    own._task_from_fun(charge, name="wrong.shared", limit=5)
+    with pytest.raises(ConfigurationError, match="wrong.shared takes no limit="):
+        check_limits(own)
+
+
+WRONG_KINDS = [
+    ("priority", "high", "a whole number"),
+    ("priority", 2.5, "a whole number"),
+    ("priority", True, "a whole number"),
+    ("headers", "customer", "a mapping"),
+    ("time_limit", "60", "seconds"),
+    ("soft_time_limit", "60", "seconds"),
+    ("serializer", 5, "a name"),
+]
+
+
+@pytest.mark.parametrize(("name", "value", "words"), WRONG_KINDS)
+def test_options_of_messages_are_of_the_right_kind(
+    env: DurableEnv, name: str, value: Any, words: str
+) -> None:
+    wanted = f"{name} must be {words}, not {value!r}"
+    for start in (
+        lambda: durable.start(task.s(1).set(**{name: value})),
+        lambda: flow.s(1).set(**{name: value}).delay(),
+    ):
+        with pytest.raises(TypeError, match="takes no|" + wanted):
+            start()
+
+
+@pytest.mark.parametrize(("name", "value", "words"), WRONG_KINDS)
+@pytest.mark.parametrize("shape", ["activity", "child", "group", "map"])
+def test_options_of_calls_are_of_the_right_kind(
+    name: str, value: Any, words: str, shape: str
+) -> None:
+    shapes = {"activity": task.s(1), "child": flow.s(1), "group": group(task.s(1), task.s(2))}
+
+    async def parent(ctx: Any) -> str:
+        try:
+            if shape == "map":
+                await ctx.map(task.s().set(**{name: value}), [1, 2])
+            else:
+                await ctx.call(shapes[shape].set(**{name: value}))
+        except TypeError as error:
+            return str(error)
+        return "nothing was said"
+
+    called = durable.orchestrator(name=f"wrong.kinds.{shape}.{name}.{value}")(parent)
+    with durable_environment(durable) as env:
+        said = env.start(called.s()).get()
+    assert f"{name} must be {words}, not {value!r}" in said or "takes no" in said
 
 
 @pytest.mark.parametrize("priority", ["high", 2.5, True])
@@ -165,6 +294,8 @@ def test_a_priority_is_a_number(priority: Any) -> None:
 
     with pytest.raises(ConfigurationError, match="priority must be a whole number, not"):
         durable.orchestrator(name="wrong.priority", priority=priority)(other)
+    with pytest.raises(ConfigurationError, match="priority must be a whole number, not"):
+        app.task(priority=priority)
 
 
 @pytest.mark.parametrize(
