@@ -143,7 +143,7 @@ def _is_left_over(wake: DueWake) -> bool:
 
 def _is_kept(wake: DueWake) -> bool:
     """Tell whether an instance that has failed keeps it for a rewind."""
-    return wake.status == RuntimeStatus.FAILED and wake.kind in InboxKind.KEPT
+    return wake.status == RuntimeStatus.FAILED and InboxKind.is_kept(wake.kind)
 
 
 def back_off(sends: int) -> int:

@@ -136,7 +136,7 @@ def _left(
     """Return which rows stay for a later turn, for the next execution, or for a rewind."""
     if commit.status is RuntimeStatus.FAILED:
         unapplied = [*messages[decision.applied :], *rest]
-        return {row.id for row, _ in unapplied if row.kind in InboxKind.KEPT}
+        return {row.id for row, _ in unapplied if InboxKind.is_kept(row.kind)}
     if commit.next_execution is not None and decision.keeps_events:
         unapplied = [*messages[decision.applied :], *rest]
         return {row.id for row, _ in unapplied if row.execution is None}

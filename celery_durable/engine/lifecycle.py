@@ -163,8 +163,8 @@ class Lifecycle:
 
         A failed one keeps those that a rewind delivers.
         """
-        keeps = InboxKind.KEPT if instance.status is RuntimeStatus.FAILED else ()
-        gone = [row for row in inbox if row.kind not in keeps]
+        has_failed = instance.status is RuntimeStatus.FAILED
+        gone = [row for row in inbox if not (has_failed and InboxKind.is_kept(row.kind))]
         requests = [row for row in gone if row.kind == InboxKind.REWIND]
         refusals = [refused_request(row.payload, row.facts) for row in requests]
         replies = [reply for reply in refusals if reply is not None]

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from ..core.history import EventKind
-from ..core.kinds import Activities
+from ..core.kinds import LAPSING, Activities
 from ..core.names import parts_of_ticket
 from ..core.status import RuntimeStatus
 
@@ -49,17 +49,21 @@ class InboxKind:
     TERMINATE = "TerminateRequested"
     REWIND = "RewindRequested"
 
-    #: What an instance that has failed keeps of what it had not heard: a rewind hears it.
-    KEPT = (
-        "EventRaised",
-        "RequestReceived",
-        "ActivityCompleted",
-        "ActivityFailed",
-        "ChildCompleted",
-        "ChildFailed",
-    )
     #: What a parent tells a child that it does not want any more.
     ENDING = (TERMINATE, "CancelRequested")
+
+    @classmethod
+    def lapsing(cls) -> list[str]:
+        """Return the kinds of rows that an instance drops when it fails.
+
+        It keeps all others for a rewind, also those that only another release or plug-in knows.
+        """
+        return sorted({*LAPSING, cls.JOIN, cls.TERMINATE, cls.REWIND})
+
+    @classmethod
+    def is_kept(cls, kind: str) -> bool:
+        """Tell whether an instance that has failed keeps such a row for a rewind."""
+        return kind not in cls.lapsing()
 
 
 class ActivityAttemptId(NamedTuple):

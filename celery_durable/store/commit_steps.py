@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from ..core.history import Event, dump_events, load_events
 from ..core.status import RuntimeStatus
-from ..engine.records import ActivityAttemptId, ActivityRow, InstanceEnd
+from ..engine.records import ActivityAttemptId, ActivityRow, InboxKind, InstanceEnd
 from ..engine.writes import ChildInstance, Committed, NewInbox, Revival, TurnCommit
 from . import activity_limits, admission, answers, creation, history, inbox, instances, outbox
 from .creation import LockedError
@@ -139,7 +139,8 @@ def clear(work: Work) -> None:
         run(cursor, inbox.CLEAR_INBOX, id=commit.instance_id)
     else:  # a rewind hears what has arrived, and must know which runs had begun
         work.notes += outbox.clear_noting(work.database, cursor, execution, work.now)
-        run(cursor, inbox.SHELVE_INBOX, id=commit.instance_id)
+        lapsing = [(kind,) for kind in InboxKind.lapsing()]
+        inbox.DROP_LAPSING.run(work.database, cursor, lapsing, id=commit.instance_id)
         run(cursor, inbox.PARK_INBOX, id=commit.instance_id)
 
 

@@ -52,10 +52,7 @@ DROP_INBOX = Statement(
     "DELETE FROM durable_inbox WHERE instance = :id AND visible_at <= :until AND ABS(visible_at) <="
     " :until"
 )
-SHELVE_INBOX = Statement(
-    "DELETE FROM durable_inbox WHERE instance = :id AND kind NOT IN"
-    f" ({', '.join(map(repr, InboxKind.KEPT))})"
-)
+DROP_LAPSING = ManyRows("DELETE FROM durable_inbox WHERE instance = :id AND ({these})", "kind")
 CLEAR_EXECUTION = Statement(
     "DELETE FROM durable_inbox WHERE instance = :id AND execution = :execution"
 )

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from typing import Any
+
+import sqlalchemy as sa
 
 from celery_durable.core.status import RuntimeStatus
 from celery_durable.engine.verify import Verifier, export_history
 from celery_durable.store import Store
+from celery_durable.store.schema import metadata
 
 from .world import World
 
@@ -42,3 +46,24 @@ def replays(world: World, id_: str = "i") -> int:
 
 def what_of(world: World, row: Any) -> str:
     return world.codec.decode(world.codec.decode(row.message)[0])[0][0]
+
+
+def hurry(store: Store) -> None:
+    """Let recovery look now at what it would look at later."""
+    now = store.now()
+    with store.database.engine.begin() as connection:
+        for name in ("durable_inbox", "durable_outbox"):
+            table = metadata.tables[name]
+            connection.execute(sa.update(table).where(table.c.check_at > now).values(check_at=now))
+
+
+def settled(world: World) -> bool:
+    """Run what is there, recovery too, for a while."""
+    recovery = world.recovery()
+    end = time.monotonic() + 6
+    while time.monotonic() < end and world.status() is RuntimeStatus.RUNNING:
+        hurry(world.store)
+        recovery.repair_wakes()
+        world.pump()
+        time.sleep(0.05)
+    return world.status() is not RuntimeStatus.RUNNING

@@ -30,7 +30,7 @@ from celery_durable.store.creation import LockedError
 from celery_durable.store.schema import metadata
 
 from .builders import rows as rows_of
-from .shop import Shop, replays, what_of
+from .shop import Shop, hurry, replays, settled, what_of
 from .world import World, sig
 
 RUNNING, FAILED, COMPLETED = RuntimeStatus.RUNNING, RuntimeStatus.FAILED, RuntimeStatus.COMPLETED
@@ -242,27 +242,6 @@ def family(shop: Shop, **own: Any) -> World:
     shop.fail()
     shop.broken = set()
     return world
-
-
-def hurry(store: Store) -> None:
-    """Let recovery look now at what it would look at later."""
-    now = store.now()
-    with store.database.engine.begin() as connection:
-        for name in ("durable_inbox", "durable_outbox"):
-            table = metadata.tables[name]
-            connection.execute(sa.update(table).where(table.c.check_at > now).values(check_at=now))
-
-
-def settled(world: World) -> bool:
-    """Run what is there, recovery too, for a while."""
-    recovery = world.recovery()
-    end = time.monotonic() + 6
-    while time.monotonic() < end and world.status() is RUNNING:
-        hurry(world.store)
-        recovery.repair_wakes()
-        world.pump()
-        time.sleep(0.05)
-    return world.status() is not RUNNING
 
 
 @pytest.mark.parametrize("by_hand", [False, True])

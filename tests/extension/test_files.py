@@ -29,7 +29,7 @@ OF_A_VERB, OF_A_KIND = (
 #:   ``entity_client``; ``writes``, for a child that is gone), or its commands for another feature
 #:   (``entity/run``, ``references``: messages to entities);
 #: * SQL and what is sorted like it: rows of one kind are chosen by their name (``store/...``; the
-#:   order of ``intake``; ``records``: which messages a failed instance keeps);
+#:   order of ``intake``);
 #: * a feature of that kind alone: limits of activities, results in Django's tables, metrics and
 #:   spans of activities, timers and events, a timer before a retry (``failures``);
 #: * names of another product's events (``http/shapes``), and examples (``debugger``);
@@ -40,13 +40,13 @@ KNOWN_BY = {
     "call": "core/joins",
     "activity": "contrib/django/task_results engine/activity_limits engine/debugger engine/records"
     " http/shapes inspection/timeline_calls telemetry/tracing worker/telemetry_events",
-    "child": "engine/records engine/writes http/shapes inspection/timeline_calls",
+    "child": "engine/writes http/shapes inspection/timeline_calls",
     "timer": "engine/intake inspection/failures inspection/timeline_calls store/causes"
     " store/metrics_snapshot store/inbox_reads store/reads store/waits worker/telemetry_events",
     "entity_call": "",
     "external_event": "core/entity/run core/references engine/entities engine/entity_client"
-    " engine/records engine/verbs/events inspection/timeline_calls telemetry/tracing",
-    "request": "engine/asking engine/records inspection/timeline_calls",
+    " engine/verbs/events inspection/timeline_calls telemetry/tracing",
+    "request": "engine/asking inspection/timeline_calls",
     "side_effect": "",
     "patch": "",
     "typed_payload": "",

@@ -39,6 +39,7 @@ __all__ = [
     "CONFIRMATIONS",
     "INPUTS",
     "KINDS",
+    "LAPSING",
     "RESOLUTIONS",
     "Activities",
     "ActivityCall",
@@ -107,6 +108,8 @@ KINDS = Registry(
 # what follows from it, for those who ask of events; a kind that is added later is in there too
 #: The events that are given to the code.
 INPUTS = KINDS.inputs.keys()
+#: Those of them that lapse when their instance fails; a rewind gives the others to the code.
+LAPSING = KINDS.lapsing
 #: Command -> the one event that confirms it.
 CONFIRMATIONS = KINDS.confirmations
 #: Input -> the command that it resolves; a command is resolved at most once.

@@ -206,6 +206,7 @@ class Activities(CallKind):
         EventKind.ACTIVITY_FAILED: ScheduleActivity,
         EventKind.ACTIVITY_DEFERRED: None,
     }
+    lapsing: ClassVar[frozenset[str]] = frozenset({EventKind.ACTIVITY_DEFERRED})
     completed: ClassVar[str] = EventKind.ACTIVITY_COMPLETED
     failed: ClassVar[str] = EventKind.ACTIVITY_FAILED
 

@@ -160,6 +160,7 @@ class Lifecycle(Kind):
         EventKind.EXECUTION_RESUMED: None,
         EventKind.WORK_RENEWED: None,
     }
+    lapsing: ClassVar[frozenset[str]] = frozenset(inputs)
 
     def __init__(self, host: Host) -> None:
         super().__init__(host)

@@ -43,6 +43,9 @@ class Kind:
     commands: ClassVar[tuple[type[Command], ...]] = ()
     #: Events that are given to the code -> the command that each resolves, if it does.
     inputs: ClassVar[Mapping[str, type[Command] | None]] = {}
+    #: Those of them that lapse when their instance fails: a rewind asks for them again, or they are
+    #: about what has ended. All others are kept, and a rewind gives them to the code.
+    lapsing: ClassVar[frozenset[str]] = frozenset()
     #: Confirmations that the code needs before replay reaches them.
     foreseen: ClassVar[frozenset[str]] = frozenset()
     #: Notes that say something of the kind's state.
@@ -124,6 +127,8 @@ class Registry:
         self.kinds: tuple[type[Kind], ...] = ()
         #: Input -> its kind.
         self.inputs: dict[str, type[Kind]] = {}
+        #: All inputs that lapse when their instance fails.
+        self.lapsing: set[str] = set()
         #: Confirmation that is needed ahead -> its kind.
         self.foreseen: dict[str, type[Kind]] = {}
         #: Note -> its kind, for the notes that some kind reads.
@@ -169,6 +174,7 @@ class Registry:
                 self.resolutions[event] = command_type
                 self.results.add(event)
                 self.asked.add(command_type.confirmed_by)
+        self.lapsing.update(kind.lapsing)
         self.foreseen.update(dict.fromkeys(kind.foreseen, kind))
         self.notes.update(dict.fromkeys(kind.notes, kind))
         self.owners.update(dict.fromkeys((*kind.inputs, *kind.notes), kind))

@@ -57,6 +57,7 @@ class Timers(Kind):
     name = "timer"
     commands: ClassVar[tuple[type[Command], ...]] = (CreateTimer, CancelTimer)
     inputs: ClassVar[Mapping[str, type[Command] | None]] = {EventKind.TIMER_FIRED: CreateTimer}
+    lapsing: ClassVar[frozenset[str]] = frozenset(inputs)
 
     def __init__(self, host: Host) -> None:
         super().__init__(host)

@@ -20,6 +20,7 @@ from celery_durable.core.kinds import (
     CONFIRMATIONS,
     INPUTS,
     KINDS,
+    LAPSING,
     WITHDRAWN,
     Kind,
 )
@@ -29,6 +30,18 @@ def test_every_event_is_an_input_a_confirmation_or_a_note():
     assert INPUTS | KINDS.confirming | NOTES == set(EventKind)
     assert set(KINDS.notes) <= NOTES
     assert set(KINDS.foreseen) <= KINDS.confirming
+
+
+def test_a_failed_instance_keeps_events_requests_and_outcomes_for_a_rewind():
+    assert INPUTS >= LAPSING
+    assert INPUTS - LAPSING == {
+        "EventRaised",
+        "RequestReceived",
+        "ActivityCompleted",
+        "ActivityFailed",
+        "ChildCompleted",
+        "ChildFailed",
+    }
 
 
 def test_what_is_said_of_calls_timers_and_their_ends():
