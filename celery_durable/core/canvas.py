@@ -12,6 +12,7 @@ __all__ = [
     "NOT_SENT",
     "chunks_of",
     "first_of",
+    "members_in",
     "members_of",
     "parts_of",
     "steps_of",
@@ -155,6 +156,29 @@ def first_of(signature: Mapping[str, Any]) -> Mapping[str, Any] | None:
     else:
         return signature
     return first_of(inner[0]) if inner else None
+
+
+def members_in(signature: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    """Give all that a canvas calls, at any depth, as ``ctx.call`` comes to see it; of a single task
+    that one.
+    """
+    shape = signature.get("subtask_type") or signature["task"]
+    if shape == "chain":
+        inner = steps_of(signature)
+    elif shape == "group":
+        inner = list(members_of(signature))
+    elif shape == "chord":
+        header, body = parts_of(signature)
+        inner = [*header, body]
+    elif shape == "celery.chunks":
+        inner = chunks_of(signature)
+    else:
+        yield signature
+        return
+    for each in inner:
+        if each.get("subtask_type"):
+            yield {"task": each["subtask_type"], "options": each.get("options")}
+        yield from members_in(each)
 
 
 def chunks_of(chunks: Mapping[str, Any]) -> list[Mapping[str, Any]]:

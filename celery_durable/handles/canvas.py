@@ -10,7 +10,8 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final
 
-from ..core.canvas import first_of, with_first, with_options
+from ..core.canvas import first_of, members_in, with_first, with_options
+from ..core.options import REFUSED_BY_ACTIVITIES, REFUSED_BY_STARTS, refuse
 from ..core.plain_task import raise_if_ignored
 from ..engine.start import IfExists
 from ..errors import ActivityError
@@ -82,6 +83,7 @@ class DurableCanvas:
 
         Raises:
             ValueError: ``task_id`` and ``instance_id`` are not the same.
+            TypeError: a member has an option that has no meaning for one, such as a ``task_id``.
             PayloadError: an argument cannot be encoded.
             StoreError: the store cannot be reached; nothing was started.
         """
@@ -163,4 +165,13 @@ class DurableCanvas:
         whole["options"] = {
             name: value for name, value in whole["options"].items() if name != "task_id"
         }
+        for member in members_in(whole):
+            self._check(str(member["task"]), member.get("options") or {})
         return whole
+
+    def _check(self, name: str, options: Mapping[str, Any]) -> None:
+        """Refuse what the run would when it comes to a member, as far as its code is here."""
+        if name in self._durable.registry:
+            refuse(options, REFUSED_BY_STARTS, f"sub-orchestration {name}")
+        elif name in ("group", "chord", "chain") or name in self._durable.app.tasks:
+            refuse(options, REFUSED_BY_ACTIVITIES, f"member {name} of a canvas")

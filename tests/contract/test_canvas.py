@@ -438,6 +438,41 @@ def test_ways_to_start(app: Any) -> None:
         canvas.apply_async(task_id="c6", instance_id="c7")
 
 
+@pytest.mark.parametrize(
+    ("shape", "said"),
+    [
+        (
+            lambda a: group(a.s(1), a.s(2).set(task_id="mine")),
+            "member canvas.add of a canvas takes",
+        ),
+        (
+            lambda a: chain(a.s(1), a.s(2).set(task_id="mine")),
+            "member canvas.add of a canvas takes",
+        ),
+        (lambda a: chain(a.s(1), group([a.s(2).set(task_id="mine"), a.s(3)])), "takes no task_id="),
+        (lambda a: chord([a.s(1)], a.s().set(task_id="mine")), "takes no task_id="),
+        (lambda a: chain(a.s(1), group([a.s(2), a.s(3)]).set(task_id="mine")), "member group of"),
+        (lambda a: a.chunks([(1, 2)] * 4, 2).set(priority="x"), "priority must be a whole number"),
+        (lambda a: group(a.s(1), a.s(2).set(priority="x")), "priority must be a whole number"),
+    ],
+)
+def test_an_option_that_a_member_cannot_have_is_refused_before_the_start(
+    app: Any, shape: Callable[[Any], Any], said: str
+) -> None:
+    canvas = app.durable.canvas(shape(of(app, "add")))
+    for start in (canvas.delay, canvas.start):
+        with pytest.raises(TypeError, match=said):
+            start()
+    assert app.durable.count() == 0
+
+
+def test_a_member_that_is_not_known_here_is_looked_at_by_the_run(app: Any) -> None:
+    elsewhere = app.signature("elsewhere.task").set(task_id="mine")
+    run = app.durable.canvas(chain(of(app, "add").s(1), elsewhere)).delay()
+    with pytest.raises(TypeError, match="elsewhere.task takes no task_id="):
+        run.get(timeout=300)
+
+
 def test_expiry_of_the_whole_is_for_what_comes_first(new_app: Callable[..., Any]) -> None:
     app = new_app()
 
