@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, fields
-from difflib import get_close_matches
 from importlib.util import find_spec
 from typing import Any
 
+from .core.misspelt import which_is_meant
 from .errors import ConfigurationError
 from .settings import Settings, read_settings
 from .store.addresses import address_of
@@ -98,11 +98,10 @@ def _about_names(conf: Any) -> Iterator[Finding]:
 def _misspelt(conf: Any, prefix: str, known: set[str]) -> Iterator[Finding]:
     given = {str(key).removeprefix(prefix) for key in conf if str(key).startswith(prefix)}
     for name in sorted(given - known):
-        near = get_close_matches(name, known, 1)
         yield Finding(
             "celery_durable.W008",
             f"there is no setting {prefix}{name}: it is ignored",
-            f"Is {prefix}{near[0]} meant?" if near else "Take it away.",
+            which_is_meant(name, known, f"{prefix}{{}}") or "Take it away.",
         )
 
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import logging
-from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any, Final
 
 from celery import Celery
 
+from ..core.misspelt import which_is_meant
 from ..engine.registry import Registry
 from ..engine.switches import SwitchKind
 from ..handles.aio import twin
@@ -153,9 +153,8 @@ def _about_unknown(app: Celery, known: Registry, kind: SwitchKind, name: str) ->
     if name in app.tasks or name in known:
         return ""
     names = known.names() if kind is SwitchKind.ORCHESTRATOR else list(app.tasks)
-    ends = [each for each in names if each.endswith(f".{name}")]
-    near = ends or get_close_matches(name, names, 1, 0.8)
-    return f"no {kind} of that name is known here." + (f" Is {near[0]!r} meant?" if near else "")
+    question = which_is_meant(name, names, likeness=0.8)
+    return f"no {kind} of that name is known here. {question}".rstrip()
 
 
 def shown_pauses(durable: Switching) -> list[Pause]:

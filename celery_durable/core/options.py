@@ -8,10 +8,11 @@ as Celery's own would.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from difflib import get_close_matches
 from functools import lru_cache
 from numbers import Real
 from typing import Any
+
+from .misspelt import which_is_meant
 
 __all__ = [
     "AT_THE_END",
@@ -186,14 +187,11 @@ def refuse_misspelt(
         likeness: how near is too near, from 0 to 1.
     """
     for option in options:
-        near = None if option in names else _nearest(option, names, likeness)
-        if near is not None:
-            raise error(f"{what} takes no {option}=. Is {near}= meant?")
+        if option not in names and (question := _question(option, names, "{}=", likeness)):
+            raise error(f"{what} takes no {option}=. {question}")
 
 
-@lru_cache(1024)  # tasks have mostly the same
-def _nearest(option: str, names: tuple[str, ...], likeness: float) -> str | None:
-    return next(iter(get_close_matches(option, names, 1, likeness)), None)
+_question = lru_cache(1024)(which_is_meant)  # tasks have mostly the same
 
 
 def stamped(options: Mapping[str, Any], stamps: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 from typing import Any
 
 from .._errors import ConfigurationError
+from ..core.misspelt import which_is_meant
 from ..core.names import LONGEST_VERSION, checked_name
 from ..core.plain_task import TASK, run_plain_task
 from .admission_policy import AdmissionPolicy
@@ -125,10 +125,10 @@ class Registry:
             return self.newest(name)
         found = self.get(name, version)
         if found is None and name not in self:
-            near = get_close_matches(name, self._definitions, 1)
+            question = which_is_meant(name, self._definitions, "{}")
             raise ConfigurationError(
                 f"this process has no orchestrator {name}, and so no version {version!r} of it."
-                + (f" Is {near[0]} meant?" if near else " Import the module that declares it")
+                f" {question or 'Import the module that declares it'}"
             )
         if found is None:
             known = ", ".join(

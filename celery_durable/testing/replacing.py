@@ -11,6 +11,7 @@ from typing import Any
 from celery import Celery
 
 from ..core.context import OrchestrationContext
+from ..core.misspelt import which_is_meant
 from ..engine.registry import Registry
 from ..worker.activity import wrap_tasks
 from .calls import Calls, StandIn
@@ -30,10 +31,10 @@ def name_of(task: Any, app: Celery) -> str:
         found = task.get("task")
     if not isinstance(found, str) or not found:
         raise TypeError(f"a task, an orchestrator or a name is needed, not {task!r}")
-    if found not in app.tasks:
-        near = sorted(name for name in app.tasks if name.endswith(f".{found}"))
-        if near:
-            raise ValueError(f"no task is called {found!r}. Is {near[0]!r} meant?")
+    if found not in app.tasks and (
+        question := which_is_meant(found, sorted(app.tasks), likeness=1)
+    ):
+        raise ValueError(f"no task is called {found!r}. {question}")
     return found
 
 

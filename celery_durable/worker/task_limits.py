@@ -46,10 +46,10 @@ _MEANT = {
     "retention": "durable_retention=",
 }
 _OF_OUR_KINDS: tuple[tuple[type, str], ...] = (
-    (Limit, "durable_limit"),
-    (Rate, "durable_limit"),
-    (PauseAfter, "durable_pause_after"),
-    (RetryPolicy, "durable_retry"),
+    (Limit, "durable_limit="),
+    (Rate, "durable_limit="),
+    (PauseAfter, "durable_pause_after="),
+    (RetryPolicy, "durable_retry="),
 )
 
 
@@ -146,11 +146,11 @@ def _check_options(options: Mapping[str, Any], task: str | None, *, is_plain: bo
     """
     what = f"task {task}" if task else "a task"
     for name, value in options.items():
-        meant = next((of for kind, of in _OF_OUR_KINDS if isinstance(value, kind)), name)
-        if meant != name:
-            raise ConfigurationError(f"{what} takes no {name}=. Is {meant}= meant?")
-        if is_plain and name in _MEANT:
-            raise ConfigurationError(f"{what} takes no {name}=. Is {_MEANT[name]} meant?")
+        meant = next((of for kind, of in _OF_OUR_KINDS if isinstance(value, kind)), None)
+        if meant is None and is_plain:
+            meant = _MEANT.get(name)
+        if meant not in (None, f"{name}="):
+            raise ConfigurationError(f"{what} takes no {name}=. Is {meant} meant?")
     refuse_misspelt(options, _OPTIONS, what, ConfigurationError, likeness=0.8)
     refuse({"priority": options.get("priority")}, {}, what, ConfigurationError)
     if not isinstance(once := options.get("at_most_once"), (bool, NoneType)):

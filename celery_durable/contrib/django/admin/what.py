@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import logging
 import re
 from collections.abc import Sequence
@@ -14,6 +13,7 @@ from django.utils.translation import gettext_lazy as _
 
 from ....app.durable import Durable
 from ....core.entity import RESERVED
+from ....core.misspelt import near_names
 from .inputs import LINE, JsonField
 
 __all__ = ["TASKS", "WhatForm", "field_of_arguments", "known_tasks"]
@@ -74,9 +74,8 @@ class WhatForm(forms.Form):
         name, names = str(self.cleaned_data["task"]), [name for name, _ in self.known]
         if name in names:
             return name
-        near = difflib.get_close_matches(name, names, 3, 0.5)
-        near += [each for each in names if each.endswith(f".{name}") and each not in near]
-        hint = _t(" Did you mean %(names)s?") % {"names": ", ".join(near[:3])} if near else ""
+        near = near_names(name, names, 3, 0.5)
+        hint = _t(" Did you mean %(names)s?") % {"names": ", ".join(near)} if near else ""
         raise forms.ValidationError(
             _t("There is no orchestrator or task “%(name)s” in this process.%(hint)s")
             % {"name": name[:80], "hint": hint}
