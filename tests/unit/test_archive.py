@@ -1,8 +1,7 @@
-"""The folder of archived files, and what ``durable_archive`` may name."""
+"""The folder of archived files."""
 
 from __future__ import annotations
 
-import functools
 import json
 import os
 from pathlib import Path
@@ -10,9 +9,7 @@ from typing import Any
 
 import pytest
 
-from celery_durable.app.archiving import LazyArchive, archive_of
 from celery_durable.archive import ArchiveFolder, read_archived
-from celery_durable.errors import ConfigurationError
 
 
 def document(ended: str | None = "2026-05-04T10:00:00+00:00", **more: Any) -> str:
@@ -60,37 +57,3 @@ def test_what_cannot_be_written_leaves_no_file(
 def test_plain_files_are_read_as_well(tmp_path: Path) -> None:
     (tmp_path / "a.json").write_text(document())
     assert read_archived(tmp_path / "a.json") == document()
-
-
-def hook(document: str, key: str) -> None: ...
-
-
-async def slow(document: str, key: str) -> None: ...
-
-
-@pytest.mark.parametrize("given", [hook, functools.partial(hook), ArchiveFolder("/tmp/x")])
-def test_a_function_is_itself(given: Any) -> None:
-    assert archive_of(given) is given
-
-
-@pytest.mark.parametrize("given", ["/srv/archive", "~/archive", "./archive", Path("archive")])
-def test_a_folder_is_named_by_its_path(given: Any) -> None:
-    found = archive_of(given)
-    assert isinstance(found, ArchiveFolder)
-    assert found.path == Path(given).expanduser()
-
-
-@pytest.mark.parametrize("given", ["tests.unit.test_archive.hook", "tests.unit.test_archive:hook"])
-def test_a_function_is_imported_by_its_path_when_it_is_called(given: str) -> None:
-    found = LazyArchive(given)
-    found.check()
-    assert archive_of(given) is found.hook is hook
-    assert found("{}", "k") is None
-
-
-@pytest.mark.parametrize(
-    "given", ["archive", "no.such.module", "tests.unit.test_archive.none", 5, slow]
-)
-def test_what_is_none_of_these_is_refused(given: Any) -> None:
-    with pytest.raises(ConfigurationError, match="durable_archive"):
-        LazyArchive(given).check()

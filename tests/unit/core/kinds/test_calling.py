@@ -13,8 +13,7 @@ from celery_durable.core.kinds import ScheduleActivity
 from celery_durable.core.ports import ExecutionInfo
 from celery_durable.core.retry import RetryPolicy
 from celery_durable.errors import ActivityError, ActivityTimeout, PayloadError
-
-from .harness import (
+from tests.unit.core.harness import (
     CODEC,
     SECOND,
     START,

@@ -6,8 +6,7 @@ import pytest
 
 from celery_durable.core.history import EventKind, load_events
 from celery_durable.errors import NonDeterminismError
-
-from .harness import After, add, echo, fresh, live, raised
+from tests.unit.core.harness import After, add, echo, fresh, live, raised
 
 
 async def before(ctx):

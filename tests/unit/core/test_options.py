@@ -431,7 +431,7 @@ def by_first(name: str, args: Any, kwargs: Any, options: Any, task: Any = None, 
 def test_a_router_that_looks_at_arguments_is_asked_once_with_those_of_the_start(
     new_app: Any,
 ) -> None:
-    from tests.unit.worker.test_light import received
+    from tests.unit.worker.test_fast_publish import received
 
     shop = Shop(new_app(task_routes=[by_first]))
     received()

@@ -58,12 +58,12 @@ def test_only_what_the_commit_itself_carries_out_is_repeated_by_a_rewind():
     assert final == {"CompleteExecution", "FailExecution", "CancelExecution", "ContinueAsNew"}
 
 
-HERE = Path(__file__).parent
+KINDS_FOLDER = Path(__file__).parent / "kinds"
 
 
 @pytest.mark.parametrize("kind", KINDS.kinds, ids=lambda kind: kind.name)
 def test_each_kind_has_a_test_of_its_own_that_names_all_its_events_and_commands(kind):
-    path = HERE / f"test_{kind.__module__.rpartition('.')[2]}.py"
+    path = KINDS_FOLDER / f"test_{kind.__module__.rpartition('.')[2]}.py"
     assert path.is_file(), f"write {path.name}: how it is asked, answered, replayed and canceled"
     text = path.read_text()
     events = {EventKind(event).name: str(event) for event in {*kind.inputs, *kind.notes}}

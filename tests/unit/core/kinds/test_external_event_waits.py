@@ -9,8 +9,7 @@ import pytest
 from celery_durable.core.history import EventKind
 from celery_durable.core.kinds import SendEvent
 from celery_durable.errors import PayloadError
-
-from .harness import CODEC, echo, live, raised, slow
+from tests.unit.core.harness import CODEC, echo, live, raised, slow
 
 
 def test_an_event_that_comes_while_it_is_awaited():

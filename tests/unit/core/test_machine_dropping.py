@@ -628,7 +628,7 @@ def test_an_orchestration_in_which_another_thread_meddles_is_not_gone_on_with(ho
     threads = []
     execution = fresh(orchestrator)
     with pytest.raises(
-        ForbiddenOperation, match=r"another thread.*test_dropping.py:\d+ in .*Put the work"
+        ForbiddenOperation, match=r"another thread.*test_machine_dropping.py:\d+ in .*Put the work"
     ):
         execution.take([started()])
         for thread in threads:
@@ -733,12 +733,13 @@ def test_code_that_waits_for_what_never_comes_is_told_so_with_the_line(what, cal
 
     function = WHOLE.get(what, orchestrator)
     with pytest.raises(
-        DurableError, match=r"can never continue: it waits at \S+test_dropping.py:\d+ in \S+"
+        DurableError,
+        match=r"can never continue: it waits at \S+test_machine_dropping.py:\d+ in \S+",
     ) as caught:
         live(function)
     assert type(caught.value) is DurableError
     if what == "parts":
-        assert str(caught.value).count("test_dropping.py:") >= 2
+        assert str(caught.value).count("test_machine_dropping.py:") >= 2
 
 
 @pytest.mark.parametrize(
@@ -797,6 +798,6 @@ def test_a_history_that_waits_for_nothing_since_before_can_still_be_loaded(monke
     execution = fresh(orchestrator)
     for row in life.rows:
         execution.replay(load_events(row))
-    assert "test_dropping.py" in execution.stall
+    assert "test_machine_dropping.py" in execution.stall
     assert execution.take([cancel(at=9)]).final is not None
     execution.abandon()

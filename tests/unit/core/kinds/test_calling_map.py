@@ -12,8 +12,7 @@ from celery_durable import SKIPPED
 from celery_durable.core.kinds import CancelActivity
 from celery_durable.core.retry import RetryPolicy
 from celery_durable.payload import PayloadCodec
-
-from .harness import NEVER, After, cancel, child, echo, flaky, live, slow
+from tests.unit.core.harness import NEVER, After, cancel, child, echo, flaky, live, slow
 
 WINDOWS = [None, 1, 2, 3, 99]
 
