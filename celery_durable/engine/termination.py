@@ -8,11 +8,10 @@ from ..core.history import Event, EventKind, dump_events
 from ..core.ports import Codec
 from ..core.status import MOVING, RuntimeStatus
 from .compilers.execution import revoke
-from .draft import CHECK_AFTER
 from .entities import is_entity, release_locks
 from .ports import Publisher
 from .records import InboxKind, Snapshot
-from .writes import NewInbox, TurnCommit
+from .writes import CHECK_MESSAGE_AFTER, NewInbox, TurnCommit
 
 __all__ = ["termination"]
 
@@ -48,7 +47,7 @@ def termination(
             child,
             InboxKind.TERMINATE,
             "terminate",
-            check_after=CHECK_AFTER * 2,
+            check_after=CHECK_MESSAGE_AFTER,
             facts={"reason": f"its parent {instance.id} was terminated", "recursive": True},
         )
         for child in sorted(children)

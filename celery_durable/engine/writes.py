@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+from ..core.history import EventKind
 from ..core.permits import Permit
 from ..core.status import RuntimeStatus
 from ..core.tags import TagChanges
@@ -30,7 +31,7 @@ __all__ = [
     "Revival",
     "TurnCommit",
     "Waiting",
-    "child_dedup",
+    "child_reply",
     "refused_request",
 ]
 
@@ -213,6 +214,22 @@ class Revival:
     answer: Callable[[InstanceEnd | None], NewInbox]
 
 
+def child_reply(
+    parent_id: str, execution: str, command: int, attempt: int, kind: str, payload: str | None
+) -> NewInbox:
+    """Return the message by which a parent hears of the one outcome of a child."""
+    return NewInbox(
+        parent_id,
+        kind,
+        f"child:{execution}:{command}:{attempt}",
+        execution=execution,
+        command=command,
+        attempt=attempt,
+        payload=payload,
+        check_after=CHECK_MESSAGE_AFTER,
+    )
+
+
 def refused_request(payload: str | None, facts: dict[str, Any] | str | None) -> NewInbox | None:
     """Return what tells a parent that its request to rewind a child was not granted.
 
@@ -222,21 +239,7 @@ def refused_request(payload: str | None, facts: dict[str, Any] | str | None) -> 
     if not asker:
         return None
     parent, execution, command, attempt = asker
-    return NewInbox(
-        parent,
-        "ChildFailed",
-        child_dedup(execution, command, attempt),
-        execution=execution,
-        command=command,
-        attempt=attempt,
-        payload=payload,
-        check_after=CHECK_MESSAGE_AFTER,
-    )
-
-
-def child_dedup(execution: str, command: int, attempt: int) -> str:
-    """Return the key of the one outcome that a parent hears of a child."""
-    return f"child:{execution}:{command}:{attempt}"
+    return child_reply(parent, execution, command, attempt, EventKind.CHILD_FAILED, payload)
 
 
 @dataclass(slots=True)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from ..._errors import ConfigurationError, InstanceExists, InstanceNotFound
@@ -11,12 +12,12 @@ from ...core.history import EventKind
 from ...core.kinds import CancelChild, ReattachChild, StartChild, revoked_child
 from ...core.options import stamped
 from ...core.status import RuntimeStatus
-from ..draft import CHECK_AFTER, CommitDraft, new_execution_id
+from ..draft import CommitDraft, new_execution_id
 from ..entities import releases_in
 from ..records import InboxKind, InstanceEnd
-from ..writes import EXPIRES, ChildInstance, NewInbox, Revival, child_dedup
+from ..writes import CHECK_MESSAGE_AFTER, EXPIRES, ChildInstance, NewInbox, Revival, child_reply
 
-__all__ = ["cancel_child", "child_reply", "reattach_child", "start_child"]
+__all__ = ["cancel_child", "reattach_child", "start_child"]
 
 
 def start_child(draft: CommitDraft, command: StartChild) -> None:
@@ -27,7 +28,7 @@ def start_child(draft: CommitDraft, command: StartChild) -> None:
         " is in use",
         instance_id=command.child_id,
     )
-    reply = child_reply(instance.id, draft.execution, command.command, command.attempt)
+    reply = partial(child_reply, instance.id, draft.execution, command.command, command.attempt)
     given = stamped(command.options, draft.stamps)
     queue, options = _placed(draft, command, given)
     canvas = CanvasOptions.of_start(options).with_context(_context(draft, options)).kept
@@ -50,7 +51,7 @@ def start_child(draft: CommitDraft, command: StartChild) -> None:
             parent_execution=draft.execution,
             parent_command=command.command,
             parent_attempt=command.attempt,
-            check_after=CHECK_AFTER * 2,
+            check_after=CHECK_MESSAGE_AFTER,
             refusal=reply(EventKind.CHILD_FAILED, draft.codec.encode_failure(refusal)),
             release_locks=lambda _, rows: releases_in(command.child_id, rows, draft.codec),
             facts=facts or None,
@@ -88,30 +89,11 @@ def _arguments(draft: CommitDraft, payload: str) -> tuple[Sequence[Any], Mapping
     return args, kwargs
 
 
-def child_reply(
-    parent_id: str, parent_execution: str, command: int, attempt: int
-) -> Callable[[EventKind, str | None], NewInbox]:
-    """Return what makes the message by which a parent hears of one outcome of a child."""
-
-    def reply(kind: EventKind, payload: str | None) -> NewInbox:
-        return NewInbox(
-            parent_id,
-            kind,
-            child_dedup(parent_execution, command, attempt),
-            execution=parent_execution,
-            command=command,
-            attempt=attempt,
-            payload=payload,
-            check_after=CHECK_AFTER * 2,
-        )
-
-    return reply
-
-
 def reattach_child(draft: CommitDraft, command: ReattachChild) -> None:
     """Ask a child, after a rewind, for its outcome again, or to rewind, too."""
     codec, child_id = draft.codec, command.child_id
-    reply = child_reply(draft.commit.instance_id, draft.execution, command.command, command.attempt)
+    asker = draft.commit.instance_id, draft.execution, command.command, command.attempt
+    reply = partial(child_reply, *asker)
 
     def answer(end: InstanceEnd | None) -> NewInbox:
         if end is None:
@@ -129,16 +111,14 @@ def reattach_child(draft: CommitDraft, command: ReattachChild) -> None:
     request = None
     if command.rewinds:
         dedup = f"rewind:{draft.execution}:{draft.commit.sequence}:{command.command}"
-        refusal = answer(None)
-        asker = [refusal.instance, refusal.execution, refusal.command, refusal.attempt]
-        facts = {"reason": f"its parent {draft.commit.instance_id} was rewound", "asker": asker}
+        reason = f"its parent {draft.commit.instance_id} was rewound"
         request = NewInbox(
             child_id,
             InboxKind.REWIND,
             dedup,
-            payload=refusal.payload,
-            facts=facts,
-            check_after=CHECK_AFTER * 2,
+            payload=answer(None).payload,
+            facts={"reason": reason, "asker": list(asker)},
+            check_after=CHECK_MESSAGE_AFTER,
         )
     draft.commit.revivals.append(Revival(child_id, request, answer))
 
@@ -150,7 +130,7 @@ def cancel_child(draft: CommitDraft, command: CancelChild) -> None:
             command.child_id,
             EventKind.CANCEL_REQUESTED,
             "cancel",
-            check_after=CHECK_AFTER * 2,
+            check_after=CHECK_MESSAGE_AFTER,
             facts={"reason": f"its parent {draft.commit.instance_id} no longer wants it"},
         )
     )

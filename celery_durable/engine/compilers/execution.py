@@ -14,11 +14,10 @@ from ...core.kinds import (
 )
 from ...core.ports import Codec
 from ...core.status import RuntimeStatus
-from ..draft import CHECK_AFTER, CommitDraft, new_execution_id
+from ..draft import CommitDraft, new_execution_id
 from ..ports import Publisher
 from ..records import CARRIED_OVER, Snapshot
-from ..writes import NewActivity, NewInbox, TurnCommit
-from .child import child_reply
+from ..writes import CHECK_MESSAGE_AFTER, NewActivity, NewInbox, TurnCommit, child_reply
 from .request import unanswered
 
 __all__ = ["cancel", "complete", "continue_as_new", "fail", "revoke"]
@@ -66,7 +65,7 @@ def continue_as_new(draft: CommitDraft, command: ContinueAsNew) -> None:
             facts={**draft.carried.successor, **(command.limit.facts if command.limit else {})}
             or None,
             wakes=not command.awaits_message,
-            check_after=None if command.awaits_message else CHECK_AFTER * 2,
+            check_after=None if command.awaits_message else CHECK_MESSAGE_AFTER,
         )
     )
     commit.awaits_message = command.awaits_message
@@ -115,7 +114,7 @@ def _put_aside(commit: TurnCommit, aside: Aside) -> None:
                 f"shown:{aside.shows}",
                 name=MESSAGE,
                 payload=aside.end,
-                check_after=CHECK_AFTER * 2,
+                check_after=CHECK_MESSAGE_AFTER,
             )
         )
 
@@ -145,8 +144,10 @@ def notify_parent(
             instance.parent_execution,
             instance.parent_command or 0,
             instance.parent_attempt or 0,
+            kind,
+            payload,
         )
-        commit.other_inboxes.append(reply(kind, payload))
+        commit.other_inboxes.append(reply)
     if status is not None and publisher.needs_finish(instance.name, instance.canvas, status):
         commit.activities.append(
             NewActivity(0, 0, "finish", instance.name, message="", queue=instance.queue)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from ...core.history import EventKind
 from ...core.kinds import SendEvent
-from ..draft import CHECK_AFTER, CommitDraft, new_execution_id
+from ..draft import CommitDraft, new_execution_id
 from ..entities import new_entity
-from ..writes import NewInbox
+from ..writes import CHECK_MESSAGE_AFTER, NewInbox
 
 __all__ = ["send_event"]
 
@@ -31,7 +31,7 @@ def send_event(draft: CommitDraft, command: SendEvent) -> None:
             name=command.name,
             payload=command.payload,
             visible_at=command.due,
-            check_after=-horizon if is_far else CHECK_AFTER * 2,
+            check_after=-horizon if is_far else CHECK_MESSAGE_AFTER,
             creates=creates,
         )
     )
