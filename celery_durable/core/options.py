@@ -113,6 +113,7 @@ REFUSED_BY_ACTIVITIES = {
 _KINDS: Mapping[str, tuple[type | tuple[type, ...], str]] = {
     "priority": (int, "a whole number"),
     "headers": (Mapping, "a mapping"),
+    "countdown": (Real, "seconds"),
     "time_limit": (Real, "seconds"),
     "soft_time_limit": (Real, "seconds"),
     "serializer": (str, "a name"),

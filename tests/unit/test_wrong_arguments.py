@@ -246,6 +246,7 @@ WRONG_KINDS = [
     ("priority", 2.5, "a whole number"),
     ("priority", True, "a whole number"),
     ("headers", "customer", "a mapping"),
+    ("countdown", "60", "seconds"),
     ("time_limit", "60", "seconds"),
     ("soft_time_limit", "60", "seconds"),
     ("serializer", 5, "a name"),
