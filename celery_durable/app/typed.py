@@ -54,6 +54,30 @@ class TypedOrchestrator(Generic[P, R]):
     """An orchestrator: a Celery task whose parameters are those after ``ctx``."""
 
     name: str
+    # what Celery's tasks have besides; all of it is named, so that a misspelt name is none
+    app: Any
+    backend: Any
+    request: Any
+    run: Callable[..., Any]
+    apply: Callable[..., Any]
+    AsyncResult: Callable[..., Any]
+    subtask: Callable[..., Any]
+    map: Callable[..., Any]
+    starmap: Callable[..., Any]
+    chunks: Callable[..., Any]
+    delay_on_commit: Callable[..., Any]  # in Django
+    apply_async_on_commit: Callable[..., Any]
+    queue: Any
+    priority: Any
+    rate_limit: Any
+    serializer: Any
+    expires: Any
+    throws: Any
+    ignore_result: Any
+    acks_late: Any
+    send_events: Any
+    __name__: str
+    __wrapped__: Callable[..., Any]
 
     def s(self, *args: P.args, **kwargs: P.kwargs) -> TypedSignature[R]:
         """Return its signature with these arguments."""
@@ -89,8 +113,6 @@ class TypedOrchestrator(Generic[P, R]):
     def query(self, function: Any = None, *, name: str | None = None) -> Any:
         """Declare a query: a plain function that says something of ``ctx.state``."""
         raise NotImplementedError
-
-    def __getattr__(self, name: str) -> Any: ...
 
 
 class TaskOptions(TypedDict, total=False):

@@ -210,6 +210,8 @@ async def wrong_outside(run: Orchestration[Receipt]) -> None:
     RetryPolicy(attempts=3)  # expect: Unexpected keyword argument "attempts"
     RetryPolicy(max_attempts="3")  # expect: incompatible type "str"
     shared.delay(order=3)  # expect: incompatible type "int"
+    shared.deley("a")  # expect: has no attribute "deley"
+    print(shared.rate_limit, shared.app, shared.run, shared.__name__)
     durable.add_converter(Receipt, encode=lambda r: r.x, decode=Receipt)  # expect: "x"
     print(number, other)
 
