@@ -44,7 +44,7 @@ def in_order(snapshot: Snapshot) -> list[Message]:
     for place, row in enumerate(sorted(snapshot.inbox, key=_arrival)):
         at = row.visible_at
         if row.is_at_once:  # the clock may have been set back between two
-            at = latest if at < latest - _STEP and not row.is_carried_over else at
+            at = latest if at < latest - _STEP else at
             latest = max(latest, at)
         is_of_here = row.execution in (None, instance.execution)
         if row.kind in (InboxKind.JOIN, InboxKind.REWIND) or not is_of_here:
