@@ -15,7 +15,13 @@ PACKAGE = Path(celery_durable.__file__).parent
 #: Folders of what tests read.
 DATA = {"inspection/corpus"}
 #: What several tests of a folder share.
-SHARED = {"core/harness.py", "core/programs.py", "core/kinds/looks.py", "engine/verbs/scene.py"}
+SHARED = {
+    "core/harness.py",
+    "core/programs.py",
+    "core/kinds/looks.py",
+    "engine/rows.py",
+    "engine/verbs/scene.py",
+}
 #: Tests whose subject is no module, and why there is none.
 OTHERS = {
     "test_docs.py": "the folder docs",
