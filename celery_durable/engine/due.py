@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Literal, NamedTuple
+from typing import Generic, Literal, NamedTuple, TypeVar
 
 from .records import ActivityRow
 
@@ -12,6 +12,7 @@ __all__ = [
     "DueActivity",
     "DueSchedule",
     "DueWake",
+    "Found",
     "Backlog",
     "Lost",
     "Move",
@@ -21,6 +22,7 @@ __all__ = [
 ]
 
 
+T = TypeVar("T")
 _SECOND = 1_000_000
 #: After what was sent last is due to be looked at, and the proof of that has come.
 _SETTLED = 7 * _SECOND
@@ -92,24 +94,43 @@ class DueActivity:
     is_deferred: bool = False
 
 
+class Found(NamedTuple, Generic[T]):
+    """What a look found."""
+
+    #: How many rows were looked at.
+    looked_at: int
+    #: Those whose message is to be sent.
+    lacking: list[T]
+
+
 @dataclass(slots=True)
 class Settling:
     """How long a great loss is left alone, as when a broker has lost its queues.
 
     Of what was sent in the last seconds before, nothing is proven yet. Were the rest sent at once,
     that would be proven only when the rest has drained; so all is sent together, a moment later.
+    That goes for turns and activities together, as the ones lead to the others.
     """
 
     #: When messages in bulk were first and last found to be lost: the store's clock.
     began: int = 0
     last: int = 0
 
-    def holds(self, now: int) -> bool:
-        """Tell whether a loss in bulk, found now, is left to a later look."""
+    def holds(self, now: int, has_unproven: Callable[[], bool]) -> bool:
+        """Tell whether a loss in bulk, found now, is left to a later look.
+
+        Args:
+            now: the store's clock.
+            has_unproven: tells whether there are messages that may be lost as well, and were sent
+                too lately to tell. Once there are none, what is sent then is no part of this loss.
+        """
         if not 0 <= now - self.last < _ANOTHER:
             self.began = now
         self.last = now
-        return now - self.began < _SETTLED
+        if now - self.began < _SETTLED and has_unproven():
+            return True
+        self.began = now - _SETTLED
+        return False
 
 
 @dataclass(frozen=True)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 from ..core.status import RuntimeStatus
 from .draft import new_execution_id
-from .due import DueWake, Lost, Settling
+from .due import DueWake, Found, Lost
 from .entities import entity_of
 from .ports import Publisher
 from .records import InboxKind, TurnAddress
@@ -30,12 +30,16 @@ class InboxRecovery:
     store: Store
     publisher: Publisher
     registry: Registry
-    settling: Settling = field(default_factory=Settling)
 
-    def repair(self, limit: int, lost: Lost | None = None) -> int:
-        """Send the turn messages that are missing, without ``lost`` all that may be.
+    def repair(self, limit: int) -> int:
+        """Send the turn messages that may be missing; return how many rows were looked at."""
+        found = self.find(limit, None)
+        self.send(found.lacking)
+        return found.looked_at
 
-        Return how many rows were looked at; 0 too if a great loss is left to a later look.
+    def find(self, limit: int, lost: Lost | None) -> Found[DueWake]:
+        """Do what is due without a message, and return the rest: the turns whose messages are
+        missing, without ``lost`` all that may be.
         """
         # each row is taken by the first case that it is in; a crash in the middle leaves the rest
         # due, for the next look of any worker
@@ -64,17 +68,7 @@ class InboxRecovery:
                 self._announce(wake)
             elif self._may_send(wake, lost):
                 turns.append(wake)
-        if lost is not None and self._settles(turns, limit, lost):
-            return 0
-        self._send_turns(turns)
-        return len(due)
-
-    def _settles(self, turns: Sequence[DueWake], limit: int, lost: Lost) -> bool:
-        """Tell whether a loss in bulk is left to a later look; what was never sent is not lost."""
-        if sum(wake.sends >= 0 for wake in turns) < limit:
-            return False
-        is_early = self.settling.holds(turns[0].now)
-        return is_early and self.store.recovery.has_fresh_wakes(lost.latest)
+        return Found(len(due), turns)
 
     def _announce(self, wake: DueWake) -> None:
         """Send the message of a timer that is due soon.
@@ -110,7 +104,7 @@ class InboxRecovery:
             )
         return False
 
-    def _send_turns(self, wakes: Sequence[DueWake]) -> None:
+    def send(self, wakes: Sequence[DueWake]) -> None:
         """Send one message for each instance, whatever the number of rows that want it."""
         # counted and moved before anything is sent: a crash here sends it later, not twice
         taken = self.store.recovery.resend_wakes(wakes, back_off)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from .._errors import ActivityInterrupted, ActivityTimeout
 from ..core.ports import Codec
 from ..settings import Settings
 from .at_most_once import counted_crashes, is_begun
-from .due import DueActivity, Lost, Settling
+from .due import DueActivity, Found, Lost
 from .engine import Engine
 from .inbox_recovery import back_off
 from .outcome import Verdict
@@ -37,12 +37,16 @@ class OutboxRecovery:
     settings: Settings
     #: Makes the error of an attempt whose workers died, of the text: its type is stored.
     worker_lost: Callable[[str], Exception]
-    settling: Settling = field(default_factory=Settling)
 
-    def repair(self, limit: int, lost: Lost | None = None) -> int:
-        """Time out what is late, send what is lost, without ``lost`` all that may be.
+    def repair(self, limit: int) -> int:
+        """Time out what is late, send what may be lost; return how many rows were looked at."""
+        found = self.find(limit, None)
+        self.send(found.lacking)
+        return found.looked_at
 
-        Return how many rows were looked at; 0 too if a great loss is left to a later look.
+    def find(self, limit: int, lost: Lost | None) -> Found[DueActivity]:
+        """Time out what is late, and return what is to be sent: what is lost, without ``lost`` all
+        that may be.
         """
         # each row is taken by the first case that it is in
         lacking = list[DueActivity]()
@@ -69,17 +73,7 @@ class OutboxRecovery:
                 self.store.recovery.move_activity(activity, None)
             elif self._may_send(activity, lost):
                 lacking.append(activity)
-        if lost is not None and self._settles(lacking, limit, lost):
-            return 0
-        self._send(lacking)
-        return len(due)
-
-    def _settles(self, lacking: Sequence[DueActivity], limit: int, lost: Lost) -> bool:
-        """Tell whether a loss in bulk is left to a later look; what was never sent is not lost."""
-        if sum(activity.sent_at is not None for activity in lacking) < limit:
-            return False
-        is_early = self.settling.holds(lacking[0].now)
-        return is_early and self.store.recovery.has_fresh_activities(lost.latest)
+        return Found(len(due), lacking)
 
     def _is_held(self, activity: DueActivity) -> bool:
         """Leave an attempt that is to begin, or begin again, to the end of a pause."""
@@ -89,7 +83,8 @@ class OutboxRecovery:
             return False
         return self.engine.pausing.holds(row.ticket, row.name, lambda: row.queue)
 
-    def _send(self, activities: Sequence[DueActivity]) -> None:
+    def send(self, activities: Sequence[DueActivity]) -> None:
+        """Send activities and last messages, those that no other recovery has taken."""
         # counted and moved before anything is sent: a crash here sends it later, not twice
         taken = self.store.recovery.resend_activities(activities, back_off)
         for activity in taken:

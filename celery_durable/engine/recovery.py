@@ -21,15 +21,17 @@ instances whose retention is over are looked at in the same tick.
 
 from __future__ import annotations
 
+import itertools
 import logging
 import math
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from ..core.ports import Codec
 from ..settings import Settings
-from .due import Backlog, Lost
+from .due import Backlog, DueActivity, DueWake, Found, Lost, Settling
 from .engine import Engine
 from .inbox_recovery import InboxRecovery
 from .inquiry import Inquiry, Witness
@@ -58,7 +60,9 @@ _LISTED = 2_000
 _MOST_SKEW = 30
 _REST = 20  # so many times as long as rows that only wait took to read, they are left alone
 _SHORTEST_REST, _LONGEST_REST = 3.0, 5.0  # a longest queue that is found empty ends it
-_ROUNDS = 4  # full batches a tick: what was not sent at once is fed to the broker in order, bounded
+_ROUNDS = 4  # full batches of turns, or of ended instances, a tick: what is due is fed in order
+_LONGEST_REPAIR = 3.0  # seconds in a tick
+_NOTHING: Found[Any] = Found(0, [])
 
 
 @dataclass(slots=True)
@@ -90,6 +94,7 @@ class Recovery:
     membership: Membership = field(init=False)
     inboxes: InboxRecovery = field(init=False)
     outbox: OutboxRecovery = field(init=False)
+    settling: Settling = field(default_factory=Settling, init=False)
     _last_poll: tuple[int, float] | None = field(default=None, init=False)
     #: Whether the last look found nothing to do.
     _is_idle: bool = field(default=False, init=False)
@@ -216,13 +221,12 @@ class Recovery:
         if has_turned or self.inquiry.has_turned:
             # until all workers have said whether they have what is not on the queue any more
             self._rests_until, self._no_rest_until = now, now + _LONGEST_REST
-        lost, found, began = self._lost, 0, time.monotonic()
-        if due.has_wakes and not (is_resting and now < self._wakes_rest_until):
-            of_turns = lost.of_turns(self.publisher.turn_queue_of)
-            found += self._in_batches(lambda: self.repair_wakes(of_turns))
+        began = time.monotonic()
+        reads_wakes = due.has_wakes and not (is_resting and now < self._wakes_rest_until)
+        reads_outbox = bool(due.has_others if is_resting else due.has_activities)
+        found = self._in_batches(reads_wakes, reads_outbox)
+        if reads_wakes:
             self._wakes_rest_until = now + (0 if found else _rest_since(began))
-        if due.has_others if is_resting else due.has_activities:
-            found += self._in_batches(lambda: self.repair_activities(lost))
         has_backlog = self.inquiry.longest is not None and self.inquiry.has_testified
         if not (is_resting or found) and has_backlog and now >= self._no_rest_until:
             # where it reads all that waits, it reads them the more rarely, the longer that takes
@@ -230,17 +234,35 @@ class Recovery:
             rest = max(_SHORTEST_REST, _rest_since(began)) if reads_all else _LONGEST_REST
             self._rests_until = now + rest
 
-    def _in_batches(self, repair: Callable[[], int]) -> int:
+    def _in_batches(self, reads_wakes: bool, reads_outbox: bool) -> int:
         """Repair batch after batch, as long as they are full; bounded, as this process has other
         things to do. Return how many rows were looked at.
         """
-        found = 0
-        for _ in range(_ROUNDS):
-            rows = repair()
-            found += rows
-            if rows < self.batch:
+        lost, found, end = self._lost, 0, time.monotonic() + _LONGEST_REPAIR
+        rounds = itertools.count(1)
+        of_turns = lost.of_turns(self.publisher.turn_queue_of)
+        while (reads_wakes or reads_outbox) and (not found or time.monotonic() < end):
+            turns = self.inboxes.find(self.batch, of_turns) if reads_wakes else _NOTHING
+            activities = self.outbox.find(self.batch, lost) if reads_outbox else _NOTHING
+            found += turns.looked_at + activities.looked_at
+            if self._settles(turns.lacking, activities.lacking):
                 break
+            self.inboxes.send(turns.lacking)
+            self.outbox.send(activities.lacking)
+            reads_wakes = turns.looked_at >= self.batch and next(rounds) < _ROUNDS
+            reads_outbox = activities.looked_at >= self.batch
         return found
+
+    def _settles(self, turns: Sequence[DueWake], activities: Sequence[DueActivity]) -> bool:
+        """Tell whether a loss in bulk is left to a later look; what was never sent is not lost."""
+        lost = [wake.now for wake in turns if wake.sends >= 0]
+        lost += [activity.now for activity in activities if activity.sent_at is not None]
+        if len(lost) < self.batch:
+            return False
+        latest, rows = self._lost.latest, self.store.recovery
+        return self.settling.holds(
+            lost[0], lambda: rows.has_fresh_activities(latest) or rows.has_fresh_wakes(latest)
+        )
 
     def _admit(self, due: Backlog, now: float) -> None:
         """Admit what has room, where the process that made the room could not.
@@ -278,19 +300,13 @@ class Recovery:
 
     # -- rows --------------------------------------------------------------------------------------
 
-    def repair_wakes(self, lost: Lost | None = None) -> int:
-        """Send the turn messages that are missing, without ``lost`` all that may be.
+    def repair_wakes(self) -> int:
+        """Send all turn messages that may be missing; return how many rows were looked at."""
+        return self.inboxes.repair(self.batch)
 
-        Return how many rows were looked at.
-        """
-        return self.inboxes.repair(self.batch, lost)
-
-    def repair_activities(self, lost: Lost | None = None) -> int:
-        """Time out what is late, send what is lost, without ``lost`` all that may be.
-
-        Return how many rows were looked at.
-        """
-        return self.outbox.repair(self.batch, lost)
+    def repair_activities(self) -> int:
+        """Time out what is late, send all that may be lost; return how many rows were looked at."""
+        return self.outbox.repair(self.batch)
 
 
 def let_go(runtime: Runtime, worker_lost: Callable[[str], Exception], batch: int = 500) -> None:

@@ -11,8 +11,9 @@ from __future__ import annotations
 
 import operator
 import sys
-from collections.abc import Mapping
-from contextlib import AbstractContextManager, nullcontext
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import Context
 from types import MethodType
 from typing import Any
@@ -28,6 +29,7 @@ from celery.utils.nodenames import anon_nodename
 from celery.utils.saferepr import saferepr
 from kombu.entity import Queue
 
+from .batches import Batch
 from .headers import sender_of
 from .originals import is_celerys_own
 from .redis_clients import keep_client
@@ -72,6 +74,21 @@ class FastPublisher:
     def __init__(self, app: Celery) -> None:
         self._app = app
         self._casts: dict[tuple[Any, ...], _Cast] = {}
+        self._open = threading.local()
+
+    @contextmanager
+    def together(self) -> Iterator[Batch]:
+        """Let what this thread sends within a block reach the broker together.
+
+        That ends with the first message that Celery itself has to send: it needs a producer, too.
+        What became of the messages is said by the batch, after the block.
+        """
+        self._open.batch = batch = Batch()
+        try:
+            yield batch
+        finally:
+            self._open.batch = None
+            batch.close()
 
     def send(
         self, task: Any, args: tuple[Any, ...], kwargs: dict[str, Any], options: Mapping[str, Any]
@@ -85,22 +102,34 @@ class FastPublisher:
         Raises:
             Exception: whatever the broker's client or the serializer raises.
         """
+        batch: Batch | None = getattr(self._open, "batch", None)
+        cast = self._cast(task, args, kwargs, options)
+        if cast is not None:
+            cast.send(self._app, args, kwargs, options, batch)
+        elif batch is not None:
+            batch.close()
+        return cast is not None
+
+    def _cast(
+        self, task: Any, args: tuple[Any, ...], kwargs: dict[str, Any], options: Mapping[str, Any]
+    ) -> _Cast | None:
+        """Return what makes messages as Celery would make this one; None if it would do more."""
         queue = options.get("queue")
         if not (
             options.keys() <= _VARYING
             and options.get("expires") is None
             and isinstance(queue, str | Queue | None)
         ):
-            return False
+            return None
         if (
             _BEFORE.receivers
             or _AFTER.receivers
             or _SENT.receivers
             or self._app.conf.task_send_sent_event
         ):
-            return False
+            return None
         if not options["parent_id"] and self._app.conf.task_inherit_parent_priority:
-            return False
+            return None
         passed = _passed(self._app, task, options)
         key = (
             task.name,
@@ -112,7 +141,7 @@ class FastPublisher:
         cast = self._casts.get(key)
         if cast is None or not cast.holds(passed):
             if not _is_all_celerys_own(passed):
-                return False
+                return None
             mould = _Mould()
             try:
                 # an orchestrator's own apply_async starts one
@@ -127,10 +156,9 @@ class FastPublisher:
                     **{**options, "headers": None},
                 )
             except Exception:
-                return False  # Celery says it when it sends
+                return None  # Celery says it when it sends
             cast = self._casts[key] = _Cast(mould, passed, self._app)
-        cast.send(self._app, args, kwargs, options)
-        return True
+        return cast
 
 
 class _Mould:
@@ -180,9 +208,14 @@ class _Cast:
         return all(self._queues.get(each.name, each) is each for each in self._declare)
 
     def send(
-        self, app: Celery, args: tuple[Any, ...], kwargs: dict[str, Any], options: Mapping[str, Any]
+        self,
+        app: Celery,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        options: Mapping[str, Any],
+        batch: Batch | None,
     ) -> None:
-        """Publish one more."""
+        """Publish one more, together with a batch where there is one."""
         task_id, parent_id = options["task_id"], options["parent_id"]
         if not parent_id and (parent := app.current_worker_task) is not None:
             parent_id = parent.request.id
@@ -196,7 +229,8 @@ class _Cast:
             "origin": anon_nodename(),
             **(options["headers"] or {}),
         }
-        with app.producer_or_acquire() as producer:
+        together = None if batch is None else batch.producer(app)
+        with app.producer_or_acquire(together) as producer:
             connection = producer.connection
             known = () if connection is None else connection.declared_entities
             producer.publish(
@@ -212,9 +246,10 @@ class _Cast:
                 retry_policy=dict(self._policy),
                 **self._options,
             )
-            keep_client(
-                producer.channel
-            )  # not before: to publish is what connects, and tries again
+            # not before: to publish is what connects, and tries again
+            keep_client(producer.channel)
+        if batch is not None and together is not None:
+            batch.task_ids.append(task_id)
 
 
 def _shown(app: Celery, value: Any, size: int) -> str:

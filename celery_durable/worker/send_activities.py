@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from functools import partial
@@ -25,6 +26,8 @@ from .send_queue import SendQueue
 from .tracing import Tracing
 
 __all__ = ["ActivitySender"]
+
+log: logging.Logger = logging.getLogger("celery_durable.publisher")
 
 
 class ActivitySender:
@@ -57,6 +60,21 @@ class ActivitySender:
 
     def publish(self, rows: Sequence[ActivityRow]) -> dict[ActivityAttemptId, Exception]:
         """Send activities; see ``engine.ports.Publisher.publish_activities``."""
+        if len(rows) == 1 or self._queue.is_eager:
+            return self._each(rows)
+        # the first by itself: Celery connects by that, again if it must
+        failed = self._each(rows[:1])
+        with self._light.together() as batch:
+            failed |= self._each(rows[1:])
+        if batch.error is not None:
+            unsure = set(batch.task_ids)
+            log.warning(
+                "%d activities could not be sent, recovery will: %s", len(unsure), batch.error
+            )
+            failed |= {row.ticket: batch.error for row in rows if row.ticket.task_id in unsure}
+        return failed
+
+    def _each(self, rows: Sequence[ActivityRow]) -> dict[ActivityAttemptId, Exception]:
         failed: dict[ActivityAttemptId, Exception] = {}
         for row in rows:
             error = self._queue.deliver(

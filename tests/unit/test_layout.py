@@ -20,7 +20,6 @@ SHARED = {
     "core/programs.py",
     "core/kinds/looks.py",
     "engine/rows.py",
-    "engine/compilers/drafts.py",
     "engine/verbs/scene.py",
 }
 #: Tests whose subject is no module, and why there is none.

@@ -1,0 +1,134 @@
+"""Activities that are sent together are one round trip on Redis, and each is sent once."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator
+from contextlib import suppress
+from typing import Any
+
+import pytest
+from celery import Celery
+from celery.signals import before_task_publish
+from kombu import Producer
+
+from celery_durable.worker.batches import Batch
+from celery_durable.worker.fast_publish import FastPublisher
+from tests.servers import own_keys
+
+CAN_BATCH = hasattr(Producer, "batch")
+needs_batches = pytest.mark.skipif(not CAN_BATCH, reason="kombu publishes in batches as of 5.7")
+
+
+def noop(number: int) -> None:
+    """Do nothing."""
+
+
+@pytest.fixture
+def app(redis_url: str) -> Iterator[Celery]:
+    name = f"batch-{uuid.uuid4().hex[:8]}"
+    app = Celery(broker=redis_url)
+    app.conf.update(task_default_queue=name, broker_pool_limit=1)
+    app.conf.broker_transport_options = {"global_keyprefix": f"{name}:"}
+    app.conf.broker_pool_acquire_timeout = 5  # where a wait would last for ever
+    app.task(name="noop")(noop)
+    with own_keys(redis_url, name):
+        yield app
+
+
+def waiting(app: Celery) -> list[int]:
+    with app.connection_for_read() as connection:
+        queue = connection.SimpleQueue(app.conf.task_default_queue)
+        found: list[int] = []
+        with suppress(queue.Empty):
+            while message := queue.get(block=False):
+                found.append(message.payload[0][0])
+                message.ack()
+        return found
+
+
+def send(publisher: FastPublisher, app: Celery, number: Any) -> bool:
+    options = {
+        "task_id": f"t{number}",
+        "root_id": None,
+        "parent_id": "i",
+        "headers": None,
+        "ignore_result": True,
+    }
+    return publisher.send(app.tasks["noop"], (number,), {}, options)
+
+
+@needs_batches
+def test_they_are_sent_at_the_end_in_their_order(app: Celery) -> None:
+    publisher = FastPublisher(app)
+    with publisher.together() as batch:
+        assert all(send(publisher, app, number) for number in range(20))
+        assert waiting(app) == []
+    assert waiting(app) == list(range(20))
+    assert batch.error is None and batch.task_ids == [f"t{number}" for number in range(20)]
+    send(publisher, app, 20)
+    assert waiting(app) == [20], "after the block each goes by itself"
+
+
+@needs_batches
+def test_one_whose_arguments_cannot_be_sent_takes_no_other_with_it(app: Celery) -> None:
+    publisher = FastPublisher(app)
+    with publisher.together() as batch:
+        send(publisher, app, 1)
+        with pytest.raises(Exception, match="not JSON serializable"):
+            send(publisher, app, object())
+        send(publisher, app, 2)
+    assert waiting(app) == [1, 2]
+    assert batch.task_ids == ["t1", "t2"]
+
+
+def test_one_that_celery_has_to_send_finds_a_producer(app: Celery) -> None:
+    publisher = FastPublisher(app)
+
+    def seen(**_: Any) -> None:
+        """Be what Celery would call."""
+
+    with publisher.together() as batch:
+        assert send(publisher, app, 1)
+        before_task_publish.connect(seen)
+        try:
+            assert not send(publisher, app, 2)
+            app.tasks["noop"].apply_async((2,))
+        finally:
+            before_task_publish.disconnect(seen)
+        assert send(publisher, app, 3)
+    assert waiting(app) == [1, 2, 3]
+    assert batch.task_ids == (["t1"] if CAN_BATCH else [])
+
+
+@needs_batches
+def test_what_the_broker_did_not_take_is_said(app: Celery, monkeypatch: pytest.MonkeyPatch) -> None:
+    publisher = FastPublisher(app)
+    send(publisher, app, 0)
+
+    def refuse(*_: Any, **__: Any) -> None:
+        raise ConnectionError("gone")
+
+    with publisher.together() as batch:
+        send(publisher, app, 1)
+        monkeypatch.setattr("redis.client.Pipeline.execute", refuse)
+    assert "uncertain" in str(batch.error) and batch.task_ids == ["t1"]
+    monkeypatch.undo()
+    send(publisher, app, 2)
+    assert waiting(app) == [0, 2]
+
+
+def test_a_broker_without_batches_gets_each_by_itself() -> None:
+    app = Celery(broker="memory://")
+    app.task(name="noop")(noop)
+    publisher = FastPublisher(app)
+    with publisher.together() as batch:
+        assert send(publisher, app, 1)
+        assert waiting(app) == [1]
+    assert batch.task_ids == [] and batch.error is None
+
+
+def test_an_empty_batch_is_nothing() -> None:
+    batch = Batch()
+    batch.close()
+    assert batch.error is None and batch.task_ids == []
