@@ -91,7 +91,7 @@ def test_a_block_runs_all_that_is_sent_in_it_before_it_is_left() -> None:
     assert not sends.is_eager and not sends.is_draining
 
 
-def test_of_a_block_that_is_broken_off_nothing_runs_and_the_outer_one_goes_on() -> None:
+def test_of_a_block_that_is_broken_off_nothing_runs_and_the_outer_one_continues() -> None:
     sends, log = queue(), list[str]()
     with sends.at_once():
         with pytest.raises(ValueError, match="broken off"), sends.at_once():
