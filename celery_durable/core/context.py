@@ -148,6 +148,8 @@ class OrchestrationContext(KindsContext):
         return AnyFuture(futures, loop=self._host.loop, cancel_losers=cancel_losers)
 
     def _futures(self, awaitables: Iterable[Awaitable[Any]]) -> list[asyncio.Future[Any]]:
+        if isinstance(awaitables, Awaitable):
+            raise TypeError("ctx.all() and ctx.any() take a list, as in ctx.all([first, second])")
         return [as_future(self._host.loop, awaitable) for awaitable in awaitables]
 
     # -- entities ---------------------------------------------------------------------------------

@@ -64,7 +64,8 @@ def checked_name(name: Any, what: str, limit: int = LONGEST_NAME) -> str:
     Raises:
         ValueError: it is empty, too long, contains NUL or half a character.
     """
-    text = str(getattr(name, "name", name))
+    # of a member of an enum of strings, its value
+    text = str.__str__(name) if isinstance(name, str) else str(getattr(name, "name", name))
     is_odd = not text.isascii() and any("\ud800" <= char <= "\udfff" for char in text)
     if not text or len(text) > limit or "\x00" in text or is_odd:
         raise ValueError(
@@ -89,7 +90,7 @@ def check_instance_id(instance_id: Any) -> str:
         TypeError: it is no string.
     """
     check_text("an instance id", instance_id)
-    return checked_name(str(instance_id), "an instance id", LONGEST_ID)
+    return checked_name(instance_id, "an instance id", LONGEST_ID)
 
 
 def check_new_id(instance_id: Any, entity: str | None = None) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from enum import StrEnum
 from typing import Any
 
 import pytest
@@ -357,3 +358,50 @@ def test_a_pause_of_what_is_not_known_here_is_told(
     told = [record.getMessage() for record in caplog.records if "is paused, but" in record.message]
     assert len(told) == (words is not None)
     assert words is None or told[0].endswith(words)
+
+
+class Names(StrEnum):
+    APPROVED = "approved"
+
+
+@pytest.mark.parametrize(
+    ("ask", "words"),
+    [
+        (lambda ctx: ctx.wait_event(7), "an event name is a string, not int"),
+        (lambda ctx: ctx.wait_request(7), "the name of a request is a string, not int"),
+        (lambda ctx: ctx.signal_event(flow, "x"), "an instance id is a string, not"),
+        (lambda ctx: ctx.all(ctx.sleep(1)), r"take a list, as in ctx.all\(\[first, second\]\)"),
+        (lambda ctx: ctx.any(ctx.sleep(1)), r"take a list, as in ctx.all\(\[first, second\]\)"),
+        (lambda ctx: ctx.run(task.s(1)), r"a signature is for ctx.call\(\)"),
+    ],
+)
+def test_what_a_context_cannot_take_is_refused_at_once(
+    env: DurableEnv, ask: Any, words: str
+) -> None:
+    async def asking(ctx: Any) -> None:
+        await ask(ctx)
+
+    own = Durable(Celery("asking", broker="memory://", set_as_current=False))
+    called = own.orchestrator(name="wrong.asking")(asking)
+    with durable_environment(own) as environment, pytest.raises(TypeError, match=words):
+        environment.start(called.s()).get(timeout=3)
+
+
+def test_a_member_of_an_enum_of_strings_is_its_value() -> None:
+    own = Durable(Celery("enum", broker="memory://", set_as_current=False))
+
+    @own.orchestrator(name="wrong.waits")
+    async def waits(ctx: Any) -> Any:
+        return await ctx.wait_event(Names.APPROVED)
+
+    @own.orchestrator(name="wrong.tells")
+    async def tells(ctx: Any) -> None:
+        await ctx.signal_event("waits", Names.APPROVED, "yes")
+
+    with durable_environment(own) as environment:
+        run = environment.start(waits.s(), instance_id="waits")
+        environment.start(tells.s())
+        assert run.get(timeout=3) == "yes"
+        other = environment.start(waits.s(), instance_id="other")
+        other.raise_event(Names.APPROVED, "no")
+        assert other.get(timeout=3) == "no"

@@ -17,7 +17,7 @@ from ..entity_names import REPLY, RESERVED
 from ..futures import done_future
 from ..guard import in_turn
 from ..history import Event, EventKind
-from ..names import LONGEST_ID, checked_name
+from ..names import check_instance_id, check_text, checked_name
 from ..ports import Host
 from ..retry import Interval, in_microseconds
 from ..typed import Annotation
@@ -178,6 +178,7 @@ class ExternalEventContext(ContextPart):
         Example:
             >>> answer = await ctx.wait_event("approved", timeout=timedelta(days=3))
         """
+        check_text("an event name", name)
         micros = None if timeout is None else in_microseconds(timeout, "timeout")
         future = self._host.of(ExternalEvents).wait(name, micros)
         return as_type(self._host, future, type, f"the event {name!r}")
@@ -191,7 +192,7 @@ class ExternalEventContext(ContextPart):
             >>> await ctx.signal_event("order-43", "restocked", {"count": 2})
         """
         host = self._host
-        receiver = checked_name(instance_id, "an instance id", LONGEST_ID)
+        receiver = check_instance_id(instance_id)
         event = checked_name(name, "an event name", 100_000)
         if event.startswith(RESERVED):
             raise ValueError(

@@ -129,6 +129,8 @@ class SideEffectContext(ContextPart):
                 f"ctx.run() runs plain functions, not the coroutine function {fn!r}; await it"
                 " directly"
             )
+        if isinstance(fn, Mapping):
+            raise TypeError("ctx.run() runs plain functions; a signature is for ctx.call()")
         host = self._host
         command = host.next_number()
         run = RecordRun(command, getattr(fn, "__qualname__", type(fn).__name__))
