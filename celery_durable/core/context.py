@@ -12,7 +12,7 @@ import uuid
 from collections.abc import Awaitable, Iterable, Mapping, MutableMapping
 from datetime import datetime, timedelta
 from types import NoneType
-from typing import Any, NoReturn, TypeVar, overload
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar, overload
 
 from .._errors import ForbiddenOperation
 from .entity import id_of
@@ -29,6 +29,13 @@ from .times import EPOCH
 __all__ = ["OrchestrationContext", "reseed"]
 
 T = TypeVar("T")
+
+#: What is set by other means than an assignment, which nobody would see.
+_SET_BY = {
+    "state": "give it attributes, as in ctx.state.address = ...",
+    **dict.fromkeys(("status", "custom_status"), "use ctx.set_status(value)"),
+    "tags": "use ctx.set_tags({...})",
+}
 
 
 class _ReplayFilter(logging.LoggerAdapter):  # type: ignore[type-arg]
@@ -74,6 +81,16 @@ class OrchestrationContext(KindsContext):
         self.logger: logging.LoggerAdapter[logging.Logger] = _ReplayFilter(
             logging.getLogger(f"celery_durable.orchestrator.{info.name}"), host
         )
+
+    if not TYPE_CHECKING:  # checkers find by themselves what cannot be set
+
+        def __setattr__(self, name: str, value: Any) -> None:
+            """Refuse what would do nothing, or hide what is there."""
+            is_there = name in self.__dict__ or hasattr(type(self), name)
+            if name in _SET_BY or (is_there and not name.startswith("_")):
+                how = _SET_BY.get(name, "it is the context's own")
+                raise AttributeError(f"ctx.{name} cannot be set: {how}")
+            object.__setattr__(self, name, value)
 
     def _reseed(self, seed: str) -> None:
         """Let ``random`` and ``uuid4`` begin from a seed."""

@@ -33,6 +33,28 @@ from .harness import (
 # -- facts -----------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("state", "give it attributes, as in ctx.state.address"),
+        ("custom_status", r"use ctx.set_status\(value\)"),
+        ("status", r"use ctx.set_status\(value\)"),
+        ("tags", r"use ctx.set_tags\(\{...\}\)"),
+        ("version", "it is the context's own"),
+        ("instance_id", "it is the context's own"),
+        ("set_status", "it is the context's own"),
+    ],
+)
+def test_what_is_set_by_other_means_is_refused(name, words):
+    async def orchestrator(ctx):
+        ctx.note_of_its_own = 7
+        with pytest.raises(AttributeError, match=f"ctx.{name} cannot be set: {words}"):
+            setattr(ctx, name, {})
+        return ctx.note_of_its_own
+
+    assert live(orchestrator).value == 7
+
+
 def test_the_context_knows_who_it_is():
     async def orchestrator(ctx):
         return [ctx.instance_id, ctx.execution_id, ctx.parent_id, ctx.name, ctx.version]
