@@ -30,7 +30,7 @@ __all__ = ["OrchestrationContext", "reseed"]
 
 T = TypeVar("T")
 
-#: What is set by other means than an assignment, which nobody would see.
+#: What is set by other means than an assignment, which no one would see.
 _SET_BY = {
     "state": "give it attributes, as in ctx.state.address = ...",
     **dict.fromkeys(("status", "custom_status"), "use ctx.set_status(value)"),
