@@ -123,6 +123,7 @@ _KINDS: Mapping[str, tuple[type | tuple[type, ...], str]] = {
 #: What orchestrators do with and without it.
 NEEDLESS_FOR_ORCHESTRATORS = frozenset({"pydantic"})
 _RETRIES = "an orchestrator is not retried as a whole; give its calls `retry=RetryPolicy(...)`"
+_OF_CALLS = "it is for activities: give it to the tasks, or to `ctx.call`"
 _MODELS = "annotations of models are honoured by themselves, and there is nothing to choose of it"
 REFUSED_BY_ORCHESTRATORS = {
     "bind": "it takes the context, and never its task",
@@ -130,6 +131,22 @@ REFUSED_BY_ORCHESTRATORS = {
     "track_started": "its state is STARTED from its first turn on",
     "immediate": "kombu does not support it",
     "mandatory": "kombu does not support it",
+    "at_most_once": "it is for activities; a turn counts once, however often it is taken",
+    "durable_limit": "here it is limit=",
+    "durable_timeout": "here it is timeout=",
+    "durable_retention": "here it is retention=",
+    "durable_pause_after": "it is for activities; `durable.pause(orchestrator=...)` holds turns",
+    **dict.fromkeys(("durable_retry", "retry"), _RETRIES),
+    **dict.fromkeys(
+        (
+            "durable_attempt_timeout",
+            "durable_heartbeat_timeout",
+            "attempt_timeout",
+            "heartbeat_timeout",
+            "start_timeout",
+        ),
+        _OF_CALLS,
+    ),
     **dict.fromkeys(("pydantic_strict", "pydantic_context", "pydantic_dump_kwargs"), _MODELS),
     **dict.fromkeys(
         (

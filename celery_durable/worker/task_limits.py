@@ -33,6 +33,7 @@ _OPTIONS = (
     "durable_heartbeat_timeout",
     "durable_retention",
 )
+_FLAGS = ("at_most_once", "durable")
 #: By what they are taken for where nothing of the task could read them.
 _MEANT = {
     "limit": "durable_limit=",
@@ -93,7 +94,7 @@ def check_limits(app: Celery) -> None:
         of_class = vars(type(task))
         is_plain = isinstance(of_class.get("run"), staticmethod) and _is_celerys(type(task), 1)
         _check_options(
-            {**of_class, "at_most_once": getattr(task, "at_most_once", None)},
+            {**of_class, **{flag: getattr(task, flag, None) for flag in _FLAGS}},
             name,
             is_plain=is_plain,
         )
@@ -153,8 +154,9 @@ def _check_options(options: Mapping[str, Any], task: str | None, *, is_plain: bo
             raise ConfigurationError(f"{what} takes no {name}=. Is {meant} meant?")
     refuse_misspelt(options, _OPTIONS, what, ConfigurationError, likeness=0.8)
     refuse({"priority": options.get("priority")}, {}, what, ConfigurationError)
-    if not isinstance(once := options.get("at_most_once"), (bool, NoneType)):
-        raise ConfigurationError(f"{what}: at_most_once must be True or False, not {once!r}")
+    for name in _FLAGS:
+        if not isinstance(flag := options.get(name), (bool, NoneType)):
+            raise ConfigurationError(f"{what}: {name} must be True or False, not {flag!r}")
 
 
 def _check_declared(function: Any, options: Mapping[str, Any]) -> None:

@@ -212,22 +212,46 @@ def test_an_option_that_the_application_can_read_is_its_own() -> None:
 
 
 @pytest.mark.parametrize("value", ["no", 1, []])
-def test_at_most_once_is_true_or_false(value: Any) -> None:
-    own = Celery("at_most_once", broker="memory://", set_as_current=False)
+@pytest.mark.parametrize("flag", ["at_most_once", "durable"])
+def test_a_flag_of_a_task_is_true_or_false(flag: str, value: Any) -> None:
+    own = Celery("flags", broker="memory://", set_as_current=False)
     Durable(own)
-    with pytest.raises(ConfigurationError, match="at_most_once must be True or False, not"):
-        own.task(at_most_once=value)
+    with pytest.raises(ConfigurationError, match=f"{flag} must be True or False, not"):
+        own.task(**{flag: value})
+    base = type("Base", (own.Task,), {"abstract": True, flag: value})
 
-    class Once(own.Task):  # type: ignore[misc, name-defined]
-        abstract = True
-        at_most_once = value
-
-    @own.task(base=Once, name="wrong.once")
+    @own.task(base=base, name="wrong.flag")
     def charge(order: str) -> None: ...
 
     own.finalize()
-    with pytest.raises(ConfigurationError, match="wrong.once: at_most_once must be True or False"):
+    with pytest.raises(ConfigurationError, match=f"wrong.flag: {flag} must be True or False"):
         check_limits(own)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"at_most_once": True}, "it is for activities; a turn counts once"),
+        ({"durable_limit": 5}, "here it is limit="),
+        ({"durable_timeout": 5}, "here it is timeout="),
+        ({"durable_retention": 5}, "here it is retention="),
+        ({"durable_pause_after": PauseAfter(5, per=60)}, "durable.pause"),
+        ({"durable_retry": RetryPolicy()}, "give its calls `retry=RetryPolicy"),
+        ({"retry": RetryPolicy()}, "give its calls `retry=RetryPolicy"),
+        ({"durable_attempt_timeout": 5}, "give it to the tasks, or to `ctx.call`"),
+        ({"durable_heartbeat_timeout": 5}, "give it to the tasks, or to `ctx.call`"),
+        ({"start_timeout": 5}, "give it to the tasks, or to `ctx.call`"),
+        ({"heartbeat_timeout": 5}, "give it to the tasks, or to `ctx.call`"),
+    ],
+)
+def test_an_option_of_tasks_is_none_of_orchestrators(options: dict[str, Any], words: str) -> None:
+    async def other(ctx: Any) -> None: ...
+
+    wanted = f"takes no {next(iter(options))}=: .*{words}"
+    with pytest.raises(ConfigurationError, match=f"orchestrator other {wanted}"):
+        durable.orchestrator(**options)(other)
+    with pytest.raises(ConfigurationError, match=wanted):
+        durable.entity(**options)(type("Other", (), {}))
 
 
 def test_an_option_of_a_shared_task_that_does_nothing_stops_the_worker() -> None:
