@@ -20,6 +20,7 @@ SHARED = {
     "core/programs.py",
     "core/kinds/looks.py",
     "engine/rows.py",
+    "engine/compilers/drafts.py",
     "engine/verbs/scene.py",
 }
 #: Tests whose subject is no module, and why there is none.
