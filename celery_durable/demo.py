@@ -220,33 +220,35 @@ class _Show:
 
     def _first_order(self) -> tuple[Orchestration, Any]:
         run = durable.start(fulfil_order.s(ORDERS[FIRST]), instance_id=FIRST)
-        self.say(f"{FIRST} is started: {', '.join(ORDERS[FIRST]['items'])}")
+        self.report(f"{FIRST} is started: {', '.join(ORDERS[FIRST]['items'])}")
         self.wait(lambda: self._ran()[KILLED], "the third attempt to charge")
-        self.say("the bank failed twice; now it charges, slowly ...")
+        self.report("the bank failed twice; now it charges, slowly ...")
         self.kill_worker()
         self.start_worker()
         self.wait(
             lambda: run.refresh().custom_status == "waiting for approval",
             "the request for an approval",
         )
-        self.say(f"{FIRST} was charged after all, and waits for an approval, for up to three days")
+        self.report(
+            f"{FIRST} was charged after all, and waits for an approval, for up to three days"
+        )
         run.raise_event("approval", {"approved": True, "by": "ada"})
-        self.say("ada approves")
+        self.report("ada approves")
         output = self.end(run)
-        self.say(f"{FIRST} is {run.runtime_status}: {output}")
+        self.report(f"{FIRST} is {run.runtime_status}: {output}")
         return run, output
 
     def _second_order(self) -> tuple[Orchestration, Any]:
         run = durable.start(fulfil_order.s(ORDERS[SECOND]), instance_id=SECOND)
-        self.say(f"{SECOND} is started: {', '.join(ORDERS[SECOND]['items'])}")
+        self.report(f"{SECOND} is started: {', '.join(ORDERS[SECOND]['items'])}")
         self.wait(
             lambda: run.refresh().custom_status == "waiting for approval",
             "the request for an approval",
         )
         run.raise_event("approval", {"approved": False, "by": "bob"})
-        self.say("bob declines, so everything is to be taken back")
+        self.report("bob declines, so everything is to be taken back")
         outcome = self.end(run)
-        self.say(f"{SECOND} is {run.runtime_status}: {type(outcome).__name__}: {outcome}")
+        self.report(f"{SECOND} is {run.runtime_status}: {type(outcome).__name__}: {outcome}")
         return run, outcome
 
     def end(self, run: Orchestration) -> Any:
@@ -294,7 +296,7 @@ class _Show:
                 stderr=log,
                 start_new_session=True,
             )
-        self.say(f"worker {self._workers} is started (process {self._worker.pid})")
+        self.report(f"worker {self._workers} is started (process {self._worker.pid})")
 
     def kill_worker(self) -> None:
         """Kill the worker and its pool, as the kernel does when memory runs out: no code can clean
@@ -305,7 +307,7 @@ class _Show:
         self._killed_at = time.time()
         self._worker.wait()
         self._worker = None
-        self.say(f"worker {self._workers} is killed: kill -9, while it charges")
+        self.report(f"worker {self._workers} is killed: kill -9, while it charges")
 
     def dismiss_worker(self) -> None:
         """Ask the worker to stop, without waiting for it."""
@@ -330,7 +332,7 @@ class _Show:
 
     # -- telling and waiting -----------------------------------------------------------------------
 
-    def say(self, text: str) -> None:
+    def report(self, text: str) -> None:
         """Tell what happens now."""
         print(f"{time.monotonic() - self._began:6.1f} s  {text}", flush=True)
 

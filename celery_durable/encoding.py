@@ -175,9 +175,9 @@ class ValueCodec:
         if _ODD_KEY.search(text) is None and text.count("[") + text.count("{") <= deepest:
             return text, encoder.has_converted
         value = encoder.plain(value) if encoder.has_converted else value
-        told = unmistakable(value, deepest)
-        if told is not value:
-            text = encoder.encode(told)
+        found = unmistakable(value, deepest)
+        if found is not value:
+            text = encoder.encode(found)
         if '"__type__": ' in text:
             self._check(text)
         return text, encoder.has_converted
@@ -263,18 +263,18 @@ def unmistakable(value: Any, deepest: int = DEEPEST, where: str = "a value") -> 
         )
     if isinstance(value, dict):
         _refuse_twins(value, where)
-    told: dict[Any, Any] = {}
+    found: dict[Any, Any] = {}
     is_same = True
     for key, part in value.items() if isinstance(value, dict) else enumerate(value):
-        told[key] = part
+        found[key] = part
         if isinstance(part, (dict, list, tuple)):
-            told[key] = unmistakable(part, deepest - 1, f"{where}[{key!r:.80}]")
-            is_same = is_same and told[key] is part
-    if isinstance(value, dict) and told.keys() == _TYPED:
-        return Foreign(told)
+            found[key] = unmistakable(part, deepest - 1, f"{where}[{key!r:.80}]")
+            is_same = is_same and found[key] is part
+    if isinstance(value, dict) and found.keys() == _TYPED:
+        return Foreign(found)
     if is_same:
         return value
-    return told if isinstance(value, dict) else list(told.values())
+    return found if isinstance(value, dict) else list(found.values())
 
 
 def _refuse_twins(value: dict[Any, Any], where: str) -> None:

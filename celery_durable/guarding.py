@@ -285,7 +285,7 @@ class _Look:
         self._watched = _all_watched()
         self.problem: ForbiddenOperation | None = None
         #: The lines that it has told of: what they call calls others.
-        self._told: set[tuple[str, int]] = set()
+        self._reported: set[tuple[str, int]] = set()
 
     def __call__(self, frame: FrameType, event: str, argument: Any) -> None:
         """Be told of a call, before it is done."""
@@ -298,11 +298,11 @@ class _Look:
         else:
             return
         if call is not None and (found := _caller(caller, call)) is not None:
-            self._tell(call, found)
+            self._report(call, found)
 
-    def _tell(self, call: _Call, frame: FrameType) -> None:
+    def _report(self, call: _Call, frame: FrameType) -> None:
         file, line = frame.f_code.co_filename, frame.f_lineno
-        if (file, line) in self._told:
+        if (file, line) in self._reported:
             return
         text = (
             f"{file}:{line} uses {call.what} in an orchestrator, and a replay would get something"
@@ -311,7 +311,7 @@ class _Look:
         if self._raises:
             self.problem = self.problem or self._refusal(text, call, f"{file}:{line}")
             raise self.problem
-        self._told.add((file, line))
+        self._reported.add((file, line))
         names = frame.f_globals
         warnings.warn_explicit(
             text,

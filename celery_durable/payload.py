@@ -153,7 +153,7 @@ class PayloadCodec(ValueCodec):
                 continue
         return str(json_dumps({**bare, "message": ""}))
 
-    def told(self, error: BaseException) -> str:
+    def describe_error(self, error: BaseException) -> str:
         """Return in a line what is to be seen of an exception without decoding: its type and its
         message.
 
@@ -203,7 +203,7 @@ class PayloadCodec(ValueCodec):
             _parts(facts.get("members")) if depth < DEEPEST_FAILURE else ()
         ):
             error, verdict = self._exception_of(
-                member, _told_of(number, may_rebuild), depth + 1, is_cause=is_cause
+                member, _verdict_of(number, may_rebuild), depth + 1, is_cause=is_cause
             )
             members.append(error)
             verdicts.append(verdict)
@@ -296,7 +296,7 @@ class PayloadCodec(ValueCodec):
 _NOT_RAISED = (StopIteration,)
 
 
-def _told_of(number: int, group: Verdict) -> Verdict:
+def _verdict_of(number: int, group: Verdict) -> Verdict:
     """Return what was told of one member of a group."""
     if not isinstance(group, list):
         return group is True

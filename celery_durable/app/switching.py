@@ -75,8 +75,8 @@ class Switching:
         """
         kind, name = target_of(task, queue, orchestrator, "durable.pause()")
         set_one = set_pause(self.runtime, kind, name, reason)
-        if told := _about_unknown(self.app, self.runtime.registry, kind, name):
-            log.warning("%s %r is paused, but %s", kind, name, told)
+        if problem := _about_unknown(self.app, self.runtime.registry, kind, name):
+            log.warning("%s %r is paused, but %s", kind, name, problem)
         return set_one
 
     def unpause(

@@ -22,7 +22,7 @@ def complete(durable: Any, token: str, data: Any) -> None:
 
     TOKEN is what its function got of durable_context().defer().
     """
-    _tell(durable.complete(token, data), "completed")
+    _report(durable.complete(token, data), "completed")
 
 
 @click.command()
@@ -34,10 +34,10 @@ def fail(durable: Any, token: str, error: str) -> None:
 
     The retry policy of its call decides what follows.
     """
-    _tell(durable.fail(token, error), "failed")
+    _report(durable.fail(token, error), "failed")
 
 
-def _tell(is_recorded: bool, what: str) -> None:
+def _report(is_recorded: bool, what: str) -> None:
     if is_recorded:
         report(f"the activity is {what}")
         return

@@ -159,7 +159,7 @@ def _for_many(verb: Verb) -> click.Command:
             number = _expected(durable, verb, chosen, limit)
             if _is_agreed(verb, number, is_dry=dry_run, is_sure=yes):
                 client = durable.runtime.client
-                _tell(apply_verb(client, verb.name, None, given, chosen | most))
+                _report(apply_verb(client, verb.name, None, given, chosen | most))
         elif dry_run:
             for id_ in ids:
                 _foresee(durable, verb, id_, given)
@@ -192,7 +192,7 @@ def _is_agreed(verb: Verb, number: int, *, is_dry: bool, is_sure: bool) -> bool:
     return True
 
 
-def _tell(done: BulkResult) -> None:
+def _report(done: BulkResult) -> None:
     """Say what came of a verb for many."""
     click.echo(f"{done.done} of {done.matched} done")
     for id_, error in done.refused.items():
@@ -231,7 +231,7 @@ def _of_events(verb: Verb) -> click.Command:
             if _is_agreed(verb, number, is_dry=dry_run, is_sure=yes):
                 most = {} if limit is None else {"limit": limit}
                 options = {"event_id": event_id, **chosen, **most}
-                _tell(durable.raise_event_many(words[0], data, **options))
+                _report(durable.raise_event_many(words[0], data, **options))
             return
         id_, name = words
         verb.apply(durable.runtime.client, id_, {"name": name, "data": data, "event_id": event_id})

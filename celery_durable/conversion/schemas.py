@@ -283,8 +283,10 @@ def _converted(node: Node, cls: type, own: Converter) -> Node:
 
 
 def _before(node: Node, function: Callable[[Any], Any]) -> Node:
-    told = {"type": "no-info", "function": function}
-    return _kept(node, {"type": "function-before", "function": told, "schema": _without_ref(node)})
+    before = {"type": "no-info", "function": function}
+    return _kept(
+        node, {"type": "function-before", "function": before, "schema": _without_ref(node)}
+    )
 
 
 def _function_plain(function: Callable[[Any], Any]) -> Node:

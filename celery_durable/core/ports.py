@@ -80,7 +80,7 @@ class Codec(Protocol):
     def encode_failure(self, error: BaseException) -> str:
         """Encode an exception; never raises."""
 
-    def told(self, error: BaseException) -> str:
+    def describe_error(self, error: BaseException) -> str:
         """Return in a line what is to be seen of an exception without decoding; never raises."""
 
     def decode_failure(

@@ -211,10 +211,10 @@ class Saga:
             for entry in entries:
                 await undo(entry)
         if failures:
-            told = "; ".join(f"{name}: {type(error).__name__}: {error}" for name, error in failures)
+            text = "; ".join(f"{name}: {type(error).__name__}: {error}" for name, error in failures)
             why = f" after {type(cause).__name__}: {cause}" if cause is not None else ""
             raise CompensationFailed(
-                f"{len(failures)} of {len(entries)} undos failed{why}: {told}. The others have run;"
+                f"{len(failures)} of {len(entries)} undos failed{why}: {text}. The others have run;"
                 " what is left is for people",
                 instance_id=self._host.info.instance_id,
                 undos=[name for name, _ in failures],

@@ -53,8 +53,8 @@ class Breakers:
 
 
 def _reason(rule: PauseAfter, error: BaseException) -> str:
-    told = f"{type(error).__name__}: {error}"
-    if len(told) > _LONGEST_ERROR:
-        told = f"{told[:_LONGEST_ERROR]}..."
+    text = f"{type(error).__name__}: {error}"
+    if len(text) > _LONGEST_ERROR:
+        text = f"{text[:_LONGEST_ERROR]}..."
     seconds = f"{rule.window / 1_000_000:g}"
-    return f"paused by itself: {rule.failures} failures in {seconds} s; the last: {told}"
+    return f"paused by itself: {rule.failures} failures in {seconds} s; the last: {text}"

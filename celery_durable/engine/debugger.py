@@ -2,7 +2,7 @@
 
 Nothing is written, sent or run: neither activities nor functions under ``ctx.run``. Stepping back
 is a replay from the beginning. What was passed over by a rewind is shown as it was before that: a
-history has a *life* up to each rewind, and each is replayed by itself.
+history has a *part* up to each rewind, and each is replayed by itself.
 """
 
 from __future__ import annotations
@@ -75,8 +75,8 @@ class Debugger(StoppedCode):
         self._rows = recorded.rows
         self._firsts = [row.first for row in self._rows]
         self._position = 0
-        #: The life that the machine is in, by the number of the last event before it.
-        self._life = 0
+        #: The part that the machine is in, by the number of the last event before it.
+        self._part = 0
         self._problem: DurableError | None = None
         self._is_closed = False
         #: The events of the history, in order; the number of the first is 1.
@@ -211,7 +211,7 @@ class Debugger(StoppedCode):
 
     def _drop(self) -> None:
         machine, self._machine = self._machine, None
-        self._position, self._life, self._problem, self._tasks = 0, 0, None, None
+        self._position, self._part, self._problem, self._tasks = 0, 0, None, None
         if machine is not None:
             machine.abandon()
 
@@ -219,8 +219,8 @@ class Debugger(StoppedCode):
         refuse_inside_orchestrator("a debugger")
         if self._is_closed:
             raise InvalidState(f"the debugger of {self.id!r} is closed", instance_id=self.id)
-        life = self._life_of(number)
-        if number < self._position or life != self._life:
+        part = self._part_of(number)
+        if number < self._position or part != self._part:
             self._drop()
         self._tasks = None
         if number == self._position:
@@ -229,7 +229,7 @@ class Debugger(StoppedCode):
         try:
             with runner.propagators.restored(runner.codec, self._instance.canvas):
                 if self._machine is None:
-                    self._begin(life)
+                    self._begin(part)
                 runner.watchdog.watch(self.id, lambda: self._apply_upto(number))
         except DurableError as error:  # it was interrupted, or its context cannot be restored
             if self._machine is None:
@@ -239,18 +239,18 @@ class Debugger(StoppedCode):
             self._drop()
             raise
 
-    def _life_of(self, number: int) -> int:
-        """Return the number of the last event before the life that an event is in."""
+    def _part_of(self, number: int) -> int:
+        """Return the number of the last event before the part that an event is in."""
         rows = self._rows[: bisect_right(self._firsts, number)]
         begins = (row for row in reversed(rows) if _is_rewritten(row))
         return next((row.first - 1 for row in begins), 0)
 
-    def _begin(self, life: int) -> None:
+    def _begin(self, part: int) -> None:
         machine = self._runner.replayer.new_of(
             SteppedMachine, self._instance, self._definition, traces=True, is_dry=True
         )
-        machine.sequence = bisect_right(self._firsts, life)
-        self._machine, self._position, self._life = machine, life, life
+        machine.sequence = bisect_right(self._firsts, part)
+        self._machine, self._position, self._part = machine, part, part
 
     def _apply_upto(self, number: int) -> None:
         while self._position < number and self._problem is None:

@@ -27,7 +27,7 @@ CHECK_AFTER = 2_000_000
 
 
 def new_execution_id() -> str:
-    """Return a random id for one life of an instance."""
+    """Return a random id for one execution of an instance."""
     return uuid.uuid4().hex[:20]
 
 

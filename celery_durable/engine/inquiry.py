@@ -94,9 +94,9 @@ class Inquiry:
         self._last_now = now
         self._testify(now)
         depths = self._measure(now)
-        told = (self.workers.reported_since(self.lease) or 0) if self._empty else 0
+        reported = (self.workers.reported_since(self.lease) or 0) if self._empty else 0
         for queue, moments in self._empty.items():
-            heard = [moment for moment in moments if moment <= max(told, now - _DEAF)]
+            heard = [moment for moment in moments if moment <= max(reported, now - _DEAF)]
             if heard:
                 self._proven[queue] = heard[-1]
                 del moments[: len(heard) - 1]
@@ -121,7 +121,7 @@ class Inquiry:
         self.has_testified = hands is not None
         if hands is not None and self._asked_at is not None:
             self.workers.keep(hands.activities, hands.instances, _KEPT)
-            self.workers.tell(self.worker_id, self._asked_at)
+            self.workers.report(self.worker_id, self._asked_at)
             self._asked_at = None
         if self._asked_at is None:
             self._ask(now)

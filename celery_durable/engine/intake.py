@@ -149,8 +149,8 @@ def leaves_more(
     """Tell whether the next turn has something to take: what was more than one takes, or what a
     commit has shown.
     """
-    lives = decision.final is None or commit.awaits_message
-    return lives and (bool(rest) or snapshot.has_more or commit.shows is not None)
+    is_open = decision.final is None or commit.awaits_message
+    return is_open and (bool(rest) or snapshot.has_more or commit.shows is not None)
 
 
 def changes_joins(decision: Decision, commit: TurnCommit) -> bool:

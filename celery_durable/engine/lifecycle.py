@@ -153,7 +153,7 @@ class Lifecycle:
             live.abandon()
         rows = snapshot.history
         parts.notifier.committed(
-            snapshot.instance, commit, committed, life=lambda: summary_of(rows)
+            snapshot.instance, commit, committed, summary=lambda: summary_of(rows)
         )
         self.dispatcher.send(snapshot.instance, commit, committed)
         return True

@@ -50,8 +50,8 @@ class CommitNotice:
     """One commit that moved an instance. ``instance`` is as it was before; times are microseconds.
 
     ``change`` is the new state in a word ("running", "completed", ...), None if it is the old one.
-    ``came`` is what came in by this commit, with what it answers; it and ``life`` are there for
-    observers that follow lives. ``scope`` is the turn in which it was made, None if it was a
+    ``came`` is what came in by this commit, with what it answers; it and ``summary`` are there for
+    observers that need it. ``scope`` is the turn in which it was made, None if it was a
     client's verb.
     """
 
@@ -61,7 +61,7 @@ class CommitNotice:
     change: str | None
     came: list[tuple[Event, PendingCall | None]]
     fired: set[int]
-    life: ExecutionSummary | None
+    summary: ExecutionSummary | None
     begins: bool
     scope: Scope | None
 
@@ -69,9 +69,9 @@ class CommitNotice:
 class Observer(Protocol):
     """One who is told of commits. What it raises is logged and goes no further."""
 
-    #: Whether it is to be told of the life of an execution, which has to be read from history where
+    #: Whether it is given the summary of an execution, which has to be read from history where
     #: it is not known.
-    follows_lives: bool
+    needs_summary: bool
 
     @property
     def is_on(self) -> bool:
@@ -83,7 +83,7 @@ class Observer(Protocol):
     def started(self, new: NewInstance) -> None:
         """An instance was inserted."""
 
-    def carried(self, instance: InstanceRow, life: ExecutionSummary) -> PropagatedContext:
+    def carried(self, instance: InstanceRow, summary: ExecutionSummary) -> PropagatedContext:
         """Return what is to travel with what a turn is about to send."""
 
     def committed(self, seen: CommitNotice) -> None:
@@ -141,8 +141,8 @@ class Notifier:
         decision: Decision,
         load: Callable[[], Snapshot | None],
     ) -> PropagatedContext | None:
-        """Bring the life of an execution up to what is about to be committed, and return what is to
-        travel.
+        """Bring the summary of an execution up to what is about to be committed, and return what
+        is to travel.
 
         Args:
             execution: the live execution; it is given up if the commit fails.
@@ -155,16 +155,17 @@ class Notifier:
         Returns:
             None if there is no observer.
         """
-        awake = [observer for observer in self._awake() if observer.follows_lives]
+        awake = [observer for observer in self._awake() if observer.needs_summary]
         if not awake:
             return None
         instance = snapshot.instance
-        life: ExecutionSummary | None = _guarded(_caught_up, execution, instance, history, load)
-        if life is None:
+        summary: ExecutionSummary | None = _guarded(_caught_up, execution, instance, history, load)
+        if summary is None:
             return None
-        _guarded(life.note, decision.events)
+        _guarded(summary.note, decision.events)
         found = [
-            _guarded(observer.carried, instance, life) or PropagatedContext() for observer in awake
+            _guarded(observer.carried, instance, summary) or PropagatedContext()
+            for observer in awake
         ]
         return PropagatedContext(
             {name: value for each in found for name, value in each.headers.items()},
@@ -178,7 +179,7 @@ class Notifier:
         commit: TurnCommit,
         committed: Committed,
         decision: Decision | None = None,
-        life: Callable[[], ExecutionSummary | None] = lambda: None,
+        summary: Callable[[], ExecutionSummary | None] = lambda: None,
     ) -> None:
         """Say what was committed: a log line for a change of state, and whatever observers make of
         it.
@@ -188,7 +189,7 @@ class Notifier:
             commit: what was committed.
             committed: what came of it.
             decision: of the turn; None for what no turn decides.
-            life: gives the life of the execution, if it is known.
+            summary: gives the summary of the execution, if it is known.
         """
         change = change_of(instance, commit)
         if change is not None:
@@ -198,7 +199,7 @@ class Notifier:
         if not (awake := self._awake()):
             return
         known: ExecutionSummary | None = (
-            _guarded(life) if any(observer.follows_lives for observer in awake) else None
+            _guarded(summary) if any(observer.needs_summary for observer in awake) else None
         )
         is_current = (
             known is not None and decision is not None and known.sequence == commit.sequence + 1
@@ -231,15 +232,15 @@ def _caught_up(
     history: Sequence[str],
     load: Callable[[], Snapshot | None],
 ) -> ExecutionSummary:
-    life: ExecutionSummary | None = execution.observed
-    if life is None or life.sequence + len(history) != instance.sequence:
+    summary: ExecutionSummary | None = execution.observed
+    if summary is None or summary.sequence + len(history) != instance.sequence:
         if len(history) != instance.sequence and (whole := load()) is not None:
             history = whole.history[: instance.sequence]
-        life = ExecutionSummary()
+        summary = ExecutionSummary()
     for row in history:
-        life.note(load_events(row))
-    execution.observed = life
-    return life
+        summary.note(load_events(row))
+    execution.observed = summary
+    return summary
 
 
 def _log_change(
@@ -248,14 +249,14 @@ def _log_change(
     level = logging.DEBUG if name.startswith(ORCHESTRATORS) else logging.INFO
     if not state_log.isEnabledFor(level):
         return
-    told = f": {_on_one_line(reason[:_LONGEST_REASON])}" if reason else ""
+    because = f": {_on_one_line(reason[:_LONGEST_REASON])}" if reason else ""
     state_log.log(
         level,
         "orchestration %r (%s) is %s%s",
         instance_id,
         name,
         change,
-        told,
+        because,
         extra={
             "durable_instance": instance_id,
             "durable_orchestration": name,

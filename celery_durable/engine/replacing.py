@@ -128,7 +128,7 @@ class Replacing:
         now = parts.store.now() if sent or commit else 0
         if commit is not None:
             parts.notifier.committed(
-                instance, commit, Committed(now), life=lambda: summary_of(snapshot.history)
+                instance, commit, Committed(now), summary=lambda: summary_of(snapshot.history)
             )
         self.dispatcher.turns_of(sent, now)
         return True

@@ -124,7 +124,7 @@ class RecoveryRows(Protocol):
         """Tell the same of activities that wait for a worker."""
 
     def move_wake(self, due: DueWake, after: int | None, *, sends: int | None = None) -> bool:
-        """Backlog at the row again later; False if another sweeper was first.
+        """Look at the row again later; False if another sweeper was first.
 
         ``sends`` -1 is: its message was never sent.
         """
@@ -149,7 +149,7 @@ class RecoveryRows(Protocol):
     def move_activity(
         self, due: DueActivity, after: int | None, *, sends: int = 0, is_sent: bool = False
     ) -> bool:
-        """Backlog at the row again later; False if another sweeper was first."""
+        """Look at the row again later; False if another sweeper was first."""
 
     def resend_activities(
         self, due: Sequence[DueActivity], back_off: Callable[[int], int]
@@ -180,11 +180,11 @@ class Workers(Protocol):
         *,
         is_due: bool = True,
     ) -> None:
-        """Backlog at rows that are due, or will be within ``delay``, ``delay`` microseconds later:
+        """Look at rows that are due, or will be within ``delay``, ``delay`` microseconds later:
         a worker has their messages.
         """
 
-    def tell(self, worker: str, moment: int) -> None:
+    def report(self, worker: str, moment: int) -> None:
         """Note that a worker has said what it has, as of a moment of the store's clock."""
 
     def reported_since(self, lease: int) -> int | None:
@@ -262,7 +262,7 @@ class Schedules(Protocol):
         """
 
     def postpone(self, row: ScheduleRow, delay: int) -> bool:
-        """Backlog at a schedule again ``delay`` microseconds from now; False if it has changed."""
+        """Look at a schedule again ``delay`` microseconds from now; False if it has changed."""
 
 
 class AdmissionRows(Protocol):

@@ -84,8 +84,8 @@ class ExecutionSummary:
 
 
 def summary_of(rows: Iterable[str]) -> ExecutionSummary:
-    """Read a life from its whole history; raises what ``load_events`` does."""
-    life = ExecutionSummary()
+    """Sum up an execution from its whole history; raises what ``load_events`` does."""
+    summary = ExecutionSummary()
     for row in rows:
-        life.note(load_events(row))
-    return life
+        summary.note(load_events(row))
+    return summary

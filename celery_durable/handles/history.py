@@ -81,8 +81,8 @@ class HistoryEvent(Event):
 
     def _rebuilt(self, failure: str) -> Exception:
         # what history says of it holds: the orchestrator has met another one then
-        told: Verdict = (self.facts or {}).get("rebuilt", True)
-        return self._decoder().decode_failure(failure, may_rebuild=told)[0]
+        may_rebuild: Verdict = (self.facts or {}).get("rebuilt", True)
+        return self._decoder().decode_failure(failure, may_rebuild=may_rebuild)[0]
 
     def _decoder(self) -> Codec:
         if self._codec is None:  # it comes from another process

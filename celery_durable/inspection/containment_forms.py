@@ -126,18 +126,20 @@ def forms_of(schema: Any, resolver: Resolver, seen: frozenset[str] = frozenset()
         return []
     if not isinstance(schema, Mapping):
         raise Undecided("it is no schema")
-    said = {name: each for name, each in schema.items() if name not in _SILENT}
-    if odd := sorted(name for name in said if name in _NOT_UNDERSTOOD):
+    stated = {name: each for name, each in schema.items() if name not in _SILENT}
+    if odd := sorted(name for name in stated if name in _NOT_UNDERSTOOD):
         raise Undecided(f"the keyword {odd[0]}")
-    said = {name: each for name, each in said.items() if name in _COMMON or name in _OF_TYPE}
-    parts = [name for name in ("$ref", "anyOf", "oneOf", "allOf") if name in said]
+    stated = {name: each for name, each in stated.items() if name in _COMMON or name in _OF_TYPE}
+    parts = [name for name in ("$ref", "anyOf", "oneOf", "allOf") if name in stated]
     if not parts:
-        return _simple(said, schema)
-    if len(said.keys() - {"discriminator"}) > 1:
-        if len(parts) == 1 and said.keys() - {"discriminator"} <= {parts[0], "type"}:
-            return _typed(forms_of({parts[0]: said[parts[0]]}, resolver, seen), said.get("type"))
-        raise Undecided(f"{parts[0]} beside {sorted(said.keys() - {parts[0]})[0]}")
-    return _combined(parts[0], said, resolver, seen)
+        return _simple(stated, schema)
+    if len(stated.keys() - {"discriminator"}) > 1:
+        if len(parts) == 1 and stated.keys() - {"discriminator"} <= {parts[0], "type"}:
+            return _typed(
+                forms_of({parts[0]: stated[parts[0]]}, resolver, seen), stated.get("type")
+            )
+        raise Undecided(f"{parts[0]} beside {sorted(stated.keys() - {parts[0]})[0]}")
+    return _combined(parts[0], stated, resolver, seen)
 
 
 _NOT_UNDERSTOOD = frozenset(
@@ -151,21 +153,21 @@ _NOT_UNDERSTOOD = frozenset(
 
 
 def _combined(
-    name: str, said: Mapping[str, Any], resolver: Resolver, seen: frozenset[str]
+    name: str, stated: Mapping[str, Any], resolver: Resolver, seen: frozenset[str]
 ) -> list[Form]:
     if name == "$ref":
-        reference = said["$ref"]
+        reference = stated["$ref"]
         if reference in seen:
             raise Undecided(f"{reference} is itself")
         return forms_of(resolver.of(reference), resolver, seen | {reference})
     if name == "allOf":
-        if len(said["allOf"]) != 1:
+        if len(stated["allOf"]) != 1:
             raise Undecided("allOf of several")
-        return forms_of(said["allOf"][0], resolver, seen)
-    parts = [forms_of(each, resolver, seen) for each in said[name]]
+        return forms_of(stated["allOf"][0], resolver, seen)
+    parts = [forms_of(each, resolver, seen) for each in stated[name]]
     if name == "oneOf":
-        _refuse_overlap(parts, said.get("discriminator"))
-        parts = [[_tagged(form, said.get("discriminator")) for form in part] for part in parts]
+        _refuse_overlap(parts, stated.get("discriminator"))
+        parts = [[_tagged(form, stated.get("discriminator")) for form in part] for part in parts]
     found = [form for part in parts for form in part]
     if len(found) > _MOST_FORMS:
         raise Undecided("it has too many forms")
@@ -235,15 +237,15 @@ def _typed(forms: list[Form], types: Any) -> list[Form]:
     raise Undecided("a type beside forms of other types")
 
 
-def _simple(said: Mapping[str, Any], schema: Mapping[str, Any]) -> list[Form]:
-    if not said:
+def _simple(stated: Mapping[str, Any], schema: Mapping[str, Any]) -> list[Form]:
+    if not stated:
         return [Form(None, {})]
-    types = said.get("type")
+    types = stated.get("type")
     wanted = [types] if isinstance(types, str) else types
-    if "const" in said or "enum" in said:
-        values = [said["const"]] if "const" in said else said["enum"]
-        is_both = "const" in said and said.get("enum", values) != values
-        if said.keys() - {"type", "const", "enum"} or is_both:
+    if "const" in stated or "enum" in stated:
+        values = [stated["const"]] if "const" in stated else stated["enum"]
+        is_both = "const" in stated and stated.get("enum", values) != values
+        if stated.keys() - {"type", "const", "enum"} or is_both:
             raise Undecided("a list of values beside other keywords")
         return [Form(None, {}, tuple(v for v in values if wanted is None or is_of(v, wanted)))]
     if wanted is None:
@@ -251,7 +253,7 @@ def _simple(said: Mapping[str, Any], schema: Mapping[str, Any]) -> list[Form]:
     found = []
     for each in wanted:
         kind = "number" if each == "integer" else each
-        keywords = {name: value for name, value in said.items() if _OF_TYPE.get(name) == kind}
+        keywords = {name: value for name, value in stated.items() if _OF_TYPE.get(name) == kind}
         if each == "null":
             found.append(Form(None, {}, (None,)))
         elif each == "boolean":

@@ -219,16 +219,16 @@ def _part(path: str, old: Contract, new: Contract, words: _Words) -> Changes:
     given, taken = (old, new) if words is _IN else (new, old)
     reasons = reasons_against(given, taken)
     for reason in reasons:
-        yield Change(path + reason.path, _said(words.breaks, reason), True)
-    told = {reason.path for reason in reasons}
+        yield Change(path + reason.path, _message_of(words.breaks, reason), True)
+    reported = {reason.path for reason in reasons}
     for reason in reasons_against(taken, given):
-        if reason.path not in told and reason.kind in words.notes:
-            told.add(reason.path)
-            yield Change(path + reason.path, _said(words.notes, reason), False)
+        if reason.path not in reported and reason.kind in words.notes:
+            reported.add(reason.path)
+            yield Change(path + reason.path, _message_of(words.notes, reason), False)
     for where, text in field_changes(old, new):
-        if not any(where.startswith(each) for each in told if each) and where not in told:
+        if not any(where.startswith(each) for each in reported if each) and where not in reported:
             yield Change(path + where, text, False)
 
 
-def _said(words: Mapping[str, str], reason: Reason) -> str:
+def _message_of(words: Mapping[str, str], reason: Reason) -> str:
     return words[reason.kind].format(given=reason.given, taken=reason.taken)

@@ -86,12 +86,12 @@ def lane_text(lane: Lane) -> str:
 def segment_text(segment: Segment, lane: Lane) -> str:
     """Return what a bar is, for its tooltip."""
     attempt = f" (attempt {segment.attempt})" if segment.attempt else ""
-    told = (
+    bar = (
         f"{lane.label}{attempt} {segment.kind} {duration(segment.end - segment.begin)}, from"
         f" {when(segment.begin)}"
     )
     note = segment.note or (lane.note if lane.kind != "activity" else "")
-    return f"{told}: {note}" if note else told
+    return f"{bar}: {note}" if note else bar
 
 
 def spent(lane: Lane, *kinds: str) -> str:

@@ -380,8 +380,8 @@ _VALUES = attrgetter(*_NAMES)
 @cache
 def _asked_by(*names: bool) -> list[Callable[[Work], None]]:
     """Return the steps that are taken where a commit says these of all that it may say."""
-    said = {name for name, is_said in zip(_NAMES, names, strict=True) if is_said}
-    return [step.run for step in STEPS if not step.asked_by or said.intersection(step.asked_by)]
+    asked = {name for name, is_asked in zip(_NAMES, names, strict=True) if is_asked}
+    return [step.run for step in STEPS if not step.asked_by or asked.intersection(step.asked_by)]
 
 
 def carry_out(work: Work) -> None:

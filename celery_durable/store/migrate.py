@@ -82,8 +82,10 @@ def migrate(database: Database) -> None:
     with _looking_at(database) as connection:
         found = revision_in(connection)
         if found is not None and found > HEAD:
-            if (told := mismatch_of(connection)) is not None:
-                raise ConfigurationError(f"the store {database} {told}", found=found, needed=HEAD)
+            if (mismatch := mismatch_of(connection)) is not None:
+                raise ConfigurationError(
+                    f"the store {database} {mismatch}", found=found, needed=HEAD
+                )
             return
     _run(database, "upgrade", HEAD)
 
@@ -157,22 +159,22 @@ def check_schema(database: Database) -> None:
         ConfigurationError: the tables are missing, or of another release.
     """
     with _looking_at(database) as connection:
-        found, told = revision_in(connection), mismatch_of(connection)
-    if told is None:
+        found, mismatch = revision_in(connection), mismatch_of(connection)
+    if mismatch is None:
         return
     is_behind = found is None or found < HEAD
     if database.family == "sqlite" and is_behind:
         migrate(database)
         return
     if not is_behind:
-        raise ConfigurationError(f"the store {database} {told}", found=found, needed=HEAD)
+        raise ConfigurationError(f"the store {database} {mismatch}", found=found, needed=HEAD)
     advice = (
         'Run durable.migrate() once, for example: python -c "from your_app import durable;'
         ' durable.migrate()"'
         if database.address.name is None
         else "Run manage.py migrate"
     )
-    raise ConfigurationError(f"the store {database} {told}. {advice}", found=found, needed=HEAD)
+    raise ConfigurationError(f"the store {database} {mismatch}. {advice}", found=found, needed=HEAD)
 
 
 def mismatch_of(connection: sa.Connection) -> str | None:

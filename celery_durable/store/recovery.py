@@ -92,7 +92,7 @@ class RecoveryRows:
         return self.database.fetch_one(statement, after=after, ahead=ahead) is not None
 
     def move_wake(self, due: DueWake, after: int | None, *, sends: int | None = None) -> bool:
-        """Backlog at the row again ``after`` microseconds, ``sends`` having been sent.
+        """Look at the row again ``after`` microseconds, ``sends`` having been sent.
 
         False if another sweeper was first.
         """
@@ -143,7 +143,7 @@ class RecoveryRows:
     def move_activity(
         self, due: DueActivity, after: int | None, *, sends: int = 0, is_sent: bool = False
     ) -> bool:
-        """Backlog at the row again ``after`` microseconds, or at its deadline.
+        """Look at the row again ``after`` microseconds, or at its deadline.
 
         False if another was first.
         """

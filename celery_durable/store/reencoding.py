@@ -145,6 +145,6 @@ def _text_again(vault: Vault, name: str, text: str) -> str | None:
 
 
 def _is_current(vault: Vault, data: bytes) -> bool:
-    tells = getattr(vault.codec, "is_current", None)
+    is_current = getattr(vault.codec, "is_current", None)
     rest = data.removeprefix(ENCODED)
-    return rest != data and tells is not None and bool(tells(rest))
+    return rest != data and is_current is not None and bool(is_current(rest))

@@ -112,14 +112,14 @@ class Workers:
 
         self.database.transact(keep)
 
-    def tell(self, worker: str, moment: int) -> None:
+    def report(self, worker: str, moment: int) -> None:
         """Note that a worker has said what it has, as of a moment of the store's clock."""
         self.database.change_one(REPORT, id=worker, moment=moment)
 
     def reported_since(self, lease: int) -> int | None:
         """Return up to when all living workers have said what they have; None if none lives."""
-        (told,) = self.database.fetch_one(REPORTED, lease=lease)
-        return None if told is None else int(told)
+        (reported,) = self.database.fetch_one(REPORTED, lease=lease)
+        return None if reported is None else int(reported)
 
     # -- whose worker is gone ----------------------------------------------------------------------
 

@@ -80,14 +80,16 @@ def beside(other: SpanContext, span_id: int) -> SpanContext:
 
 
 def own_context(
-    instance: InstanceRow, life: ExecutionSummary, rewinds: int | None = None
+    instance: InstanceRow, summary: ExecutionSummary, rewinds: int | None = None
 ) -> SpanContext:
     """Return the context of an orchestration's own span.
 
     Each rewind makes it another span of the same trace.
     """
-    created = context_of(trace_of(life.start))
-    span_id = id_of("run", instance.execution, life.rewinds if rewinds is None else rewinds, size=8)
+    created = context_of(trace_of(summary.start))
+    span_id = id_of(
+        "run", instance.execution, summary.rewinds if rewinds is None else rewinds, size=8
+    )
     return (
         beside(created, span_id)
         if created.is_valid
@@ -95,10 +97,10 @@ def own_context(
     )
 
 
-def carried_by(instance: InstanceRow, life: ExecutionSummary) -> dict[str, str]:
+def carried_by(instance: InstanceRow, summary: ExecutionSummary) -> dict[str, str]:
     """Return what a message carries of an execution: its context and the baggage of its start."""
-    carrier = carrier_of(own_context(instance, life))
-    bag = trace_of(life.start).get("baggage")
+    carrier = carrier_of(own_context(instance, summary))
+    bag = trace_of(summary.start).get("baggage")
     return carrier if bag is None else {**carrier, "baggage": bag}
 
 

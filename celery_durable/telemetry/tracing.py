@@ -57,7 +57,7 @@ class Tracing:
     ``worker.runtime.Tracing``).
     """
 
-    follows_lives = True
+    needs_summary = True
 
     is_on = True
 
@@ -95,23 +95,23 @@ class Tracing:
 
     # -- turns -------------------------------------------------------------------------------------
 
-    def carried(self, instance: InstanceRow, life: ExecutionSummary) -> PropagatedContext:
+    def carried(self, instance: InstanceRow, summary: ExecutionSummary) -> PropagatedContext:
         """Return the context of an orchestration for its activities, its children, and its next
         execution.
         """
         if instance.name.startswith(ORCHESTRATORS):
             return PropagatedContext()
-        carrier = carried_by(instance, life)
+        carrier = carried_by(instance, summary)
         return PropagatedContext(
             {HEADER: carrier}, {"trace": carrier}, {"trace": {"continued": carrier["traceparent"]}}
         )
 
     def committed(self, seen: CommitNotice) -> None:
         """Emit what a commit recorded, and at its end the orchestration itself."""
-        instance, life = seen.instance, seen.life
-        if instance.name.startswith(ORCHESTRATORS) or life is None:
+        instance, summary = seen.instance, seen.summary
+        if instance.name.startswith(ORCHESTRATORS) or summary is None:
             return
-        own = own_context(instance, life)
+        own = own_context(instance, summary)
         for event, asked in seen.came:
             with _harmless():
                 _emit_part(instance, own, event, asked, seen.now)
@@ -120,7 +120,7 @@ class Tracing:
             commit.status is not None and commit.status.is_terminal
         ):
             status = "CONTINUED_AS_NEW" if commit.status is None else str(commit.status)
-            _emit_orchestration(seen, own, life, status)
+            _emit_orchestration(seen, own, summary, status)
 
     # -- activities --------------------------------------------------------------------------------
 
@@ -207,20 +207,20 @@ def _begin_activity(scope: Scope, ticket: ActivityAttemptId, request: Any) -> tu
 
 
 def _emit_orchestration(
-    seen: CommitNotice, own: SpanContext, life: ExecutionSummary, status: str
+    seen: CommitNotice, own: SpanContext, summary: ExecutionSummary, status: str
 ) -> None:
     instance, commit = seen.instance, seen.commit
-    start = life.start.get("trace")
-    created = context_of(trace_of(life.start))
+    start = summary.start.get("trace")
+    created = context_of(trace_of(summary.start))
     links = []
     if isinstance(start, dict) and isinstance(start.get("continued"), str):
         links.append(Link(context_of({"traceparent": start["continued"]})))
-    if life.rewinds:
-        links.append(Link(own_context(instance, life, life.rewinds - 1)))
-    if life.seed is not None and life.seed != instance.execution:
-        links.append(Link(beside(own, id_of("run", life.seed, 0, size=8))))
-    if life.forked:
-        links.append(Link(context_of(trace_of(life.forked))))
+    if summary.rewinds:
+        links.append(Link(own_context(instance, summary, summary.rewinds - 1)))
+    if summary.seed is not None and summary.seed != instance.execution:
+        links.append(Link(beside(own, id_of("run", summary.seed, 0, size=8))))
+    if summary.forked:
+        links.append(Link(context_of(trace_of(summary.forked))))
     attributes = {
         **_about(instance.id, instance.execution, instance.name, instance.version),
         "celery.durable.status": status,
@@ -235,7 +235,7 @@ def _emit_orchestration(
         created if created.is_valid else None,
         SpanKind.SERVER,
         attributes,
-        begin=life.begun_at,
+        begin=summary.begun_at,
         links=[link for link in links if link.context.is_valid],
     )
     if status == RuntimeStatus.FAILED:

@@ -54,7 +54,7 @@ class DurableEnv:
         self._replaced: list[Replacement] = []
         self._rehash: Rehash | None = None
         #: The instances whose disagreement the test has heard of.
-        self._told: set[str] = set()
+        self._reported: set[str] = set()
         self._stand_ins = StandIns(lambda: self._driver.calls)
         self._settings = read_settings(durable.app.conf)
         self._driver: Driver
@@ -374,10 +374,10 @@ class DurableEnv:
             return
         for run in self.durable.find(status="SUSPENDED", limit=100).items:
             reason = run.reason or ""
-            if run.id in self._told:
+            if run.id in self._reported:
                 continue
             if reason.startswith(_NEVER_FITS):
-                self._told.add(run.id)
+                self._reported.add(run.id)
             assert not reason.startswith(_NEVER_FITS), f"{run.name} {run.id!r}: {reason}"
         self._rehash.keep(self.durable, self._driver.calls.stood_in)
 

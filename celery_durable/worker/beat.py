@@ -105,8 +105,8 @@ class BeatSchedules:
         if now < self._next_poll:
             return
         store, worker = self.runtime.store, self.runtime.worker_id
-        declared, has_said = store.workers.declared_by(worker or "")
-        if not has_said:
+        declared, has_declared = store.workers.declared_by(worker or "")
+        if not has_declared:
             self.declare()
             declared, _ = store.workers.declared_by(worker or "")
         for name in store.schedules.declared():

@@ -128,20 +128,20 @@ def log_failure(task: Any, codec: PayloadCodec, address: TurnAddress, failure: s
     policy = get_log_policy(
         task or SimpleNamespace(throws=()), SimpleNamespace(internal=False), error
     )
-    told = "".join(traceback.format_exception(error))
+    text = "".join(traceback.format_exception(error))
     context = {
         "id": address.id,
         "name": address.name,
         "exc": encodable(saferepr(error)),
         "description": policy.description,
         "hostname": None,
-        "traceback": encodable(told),
+        "traceback": encodable(text),
         "args": "",
         "kwargs": "",
         "internal": False,
     }
     # handlers write UTF-8, which cannot hold half a character
-    is_writable = told == encodable(told)
+    is_writable = text == encodable(text)
     log.log(
         policy.severity,
         policy.format.strip(),
@@ -197,16 +197,16 @@ def store_again(
         if state == "SUCCESS"
         else f"end of orchestration {task_id!r} ({state})"
     )
-    told = PayloadError(
+    refused = PayloadError(
         f"the result backend refuses the {what}: {refusal}. durable.get({task_id!r}) has it"
     )
     small = Context(
         {**vars(request), "args": None, "kwargs": None, "argsrepr": None, "kwargsrepr": None}
     )
     answer = store_result(
-        task_id, told, "FAILURE" if state == "SUCCESS" else state, None, small, **options
+        task_id, refused, "FAILURE" if state == "SUCCESS" else state, None, small, **options
     )
-    log.error("%s", told)
+    log.error("%s", refused)
     return answer
 
 

@@ -55,9 +55,9 @@ def _types_of(codec: Codec, task: Any) -> SignatureTypes | None:
     wrapper = _wrapper_of(task)
     if wrapper is None:
         return None
-    told = _closure_of(wrapper)
+    options = _closure_of(wrapper)
     # what it dumps need not be the whole model, and what validates may need its context
-    if (told.get("dump_kwargs") or {}).keys() - {"mode"} or told.get("context"):
+    if (options.get("dump_kwargs") or {}).keys() - {"mode"} or options.get("context"):
         return None
     is_bound = not isinstance(inspect.getattr_static(type(task), "run", None), staticmethod)
     return codec.types_of(inspect.unwrap(wrapper), is_static=not is_bound)
@@ -65,10 +65,10 @@ def _types_of(codec: Codec, task: Any) -> SignatureTypes | None:
 
 def _closure_of(wrapper: Callable[..., Any]) -> dict[str, Any]:
     """Return what the options of a task with models have become, by Celery's own names."""
-    told = dict(inspect.getclosurevars(wrapper).nonlocals)
-    if inspect.isfunction(validate := told.get("validate_argument")):  # as of Celery 5.7
-        told.update(inspect.getclosurevars(validate).nonlocals)
-    return told
+    options = dict(inspect.getclosurevars(wrapper).nonlocals)
+    if inspect.isfunction(validate := options.get("validate_argument")):  # as of Celery 5.7
+        options.update(inspect.getclosurevars(validate).nonlocals)
+    return options
 
 
 def _wrapper_of(task: Any) -> Callable[..., Any] | None:

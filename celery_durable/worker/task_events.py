@@ -73,7 +73,7 @@ def shown_otherwise(request: Any) -> dict[str, str]:
 class TaskEvents:
     """Sends the events of one app's orchestrations (``engine.observers.Observer``)."""
 
-    follows_lives = False
+    needs_summary = False
 
     def __init__(
         self,
@@ -104,7 +104,7 @@ class TaskEvents:
         """Return nothing."""
         return {}
 
-    def carried(self, instance: InstanceRow, life: ExecutionSummary) -> PropagatedContext:
+    def carried(self, instance: InstanceRow, summary: ExecutionSummary) -> PropagatedContext:
         """Return nothing."""
         return PropagatedContext()
 
@@ -124,13 +124,13 @@ class TaskEvents:
         """
         instance, commit = seen.instance, seen.commit
         if commit.reopens:
-            self._tell(partial(_again, instance.id, commit, time.time()))
+            self._emit(partial(_again, instance.id, commit, time.time()))
         elif commit.status is None or not (
             instance.status is RuntimeStatus.PENDING or commit.status.is_terminal
         ):
             return
         elif self._sender.is_on or commit.status is RuntimeStatus.TERMINATED:
-            self._tell(partial(self._progress, instance, commit, time.time()))
+            self._emit(partial(self._progress, instance, commit, time.time()))
 
     @property
     def _is_client(self) -> bool:
@@ -220,7 +220,7 @@ class TaskEvents:
 
     # -- how ---------------------------------------------------------------------------------------
 
-    def _tell(self, make: Callable[[], list[tuple[str, dict[str, Any]]]]) -> None:
+    def _emit(self, make: Callable[[], list[tuple[str, dict[str, Any]]]]) -> None:
         if self.hostname is not None:
             self._sender.put(make)
         else:

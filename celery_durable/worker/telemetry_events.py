@@ -60,7 +60,7 @@ class _Timeless:
 class EventSender:
     """Sends the events of one process (``engine.observers.Observer``)."""
 
-    follows_lives = True
+    needs_summary = True
 
     def __init__(self, app: Celery, codec: Codec) -> None:
         self._app = app
@@ -107,11 +107,11 @@ class EventSender:
     def started(self, new: NewInstance) -> None:
         """Send nothing: a start is counted when it begins."""
 
-    def carried(self, instance: InstanceRow, life: ExecutionSummary) -> PropagatedContext:
+    def carried(self, instance: InstanceRow, summary: ExecutionSummary) -> PropagatedContext:
         """Let the next execution know when the instance began."""
         return (
-            PropagatedContext(successor={"began": life.first_at})
-            if life.first_at is not None
+            PropagatedContext(successor={"began": summary.first_at})
+            if summary.first_at is not None
             else PropagatedContext()
         )
 
@@ -207,12 +207,12 @@ class EventSender:
 
 
 def _fields(seen: CommitNotice) -> dict[str, Any]:
-    instance, commit, scope, life = seen.instance, seen.commit, seen.scope, seen.life
+    instance, commit, scope, summary = seen.instance, seen.commit, seen.scope, seen.summary
     is_over = commit.status is not None and commit.status.is_terminal
     age = (
         None
-        if not is_over or life is None or life.first_at is None
-        else (seen.now - life.first_at) / 1e6
+        if not is_over or summary is None or summary.first_at is None
+        else (seen.now - summary.first_at) / 1e6
     )
     is_turn = scope is not None and scope.activity is None
     lag = scope.lag if scope is not None else None

@@ -63,9 +63,9 @@ def _traced(task: Any, tracer: Callable[..., Any]) -> Callable[..., Any]:
         header = MessageHeader.from_wire(wire)
         kind = None if header is None else header.kind
         if kind == "finish":
-            told = task.shown_arguments(uuid)
+            shown = task.shown_arguments(uuid)
             return tracer(
-                uuid, told.get("args", args), told.get("kwargs", kwargs), {**request, **told}
+                uuid, shown.get("args", args), shown.get("kwargs", kwargs), {**request, **shown}
             )
         if kind != "turn" or not is_bare:
             return tracer(uuid, args, kwargs, request)

@@ -132,14 +132,14 @@ class Show:
             lambda: Charge.objects.filter(reference__in=mine).count() >= 4, "the first charges"
         )
         self.kill("worker")
-        self.say(
+        self.report(
             f"worker {self._workers} is killed: kill -9, with {self.open_orders()} of 20 orders"
             " under way"
         )
         self.start_worker()
         self.decide()
         self.wait(lambda: not self.open_orders(), "the end of all orders")
-        self.say("all 20 are over")
+        self.report("all 20 are over")
         self.print_table()
         return self.print_checks()
 
@@ -149,7 +149,7 @@ class Show:
         call_command("migrate", verbosity=0)
         seed(customers=20)
         self._shelves = dict(Shelf.objects.values_list("sku", "quantity"))
-        self.say(
+        self.report(
             "the shop is seeded: shelves, customers, a few faults in the services that it uses"
         )
         for service, kind, times in FAULTS:
@@ -157,7 +157,7 @@ class Show:
         port = self.url.rpartition(":")[2]
         self.start("web", "manage.py", "runserver", "--noreload", f"127.0.0.1:{port}")
         self.wait(self.answers, "the web server")
-        self.say(f"the web server answers at {self.url}")
+        self.report(f"the web server answers at {self.url}")
         self.start_worker()
 
     def answers(self):
@@ -170,7 +170,7 @@ class Show:
             fields = {f"quantity-{sku}": count for sku, count in what.items()}
             url = browsers[who].submit("/", "/checkout/", **fields)
             self._orders.append((int(url.rstrip("/").rpartition("/")[2]), story))
-        self.say("20 orders are placed, by the form that customers use")
+        self.report("20 orders are placed, by the form that customers use")
 
     def decide(self):
         """Open the links of all letters that ask for an approval, and press a button."""
@@ -182,7 +182,7 @@ class Show:
             self.wait(asks.exists, f"the letter that asks about order {number}")
             link = re.search(r"http\S+", asks.first().body)[0]
             browser.submit(link, link, choice="0" if story == "approved" else "1")
-        self.say("4 dear orders are approved and 2 are declined, by the links in the letters")
+        self.report("4 dear orders are approved and 2 are declined, by the links in the letters")
 
     # -- processes ---------------------------------------------------------------------------------
 
@@ -202,7 +202,7 @@ class Show:
         self._workers += 1
         options = ["-c", "3", "-l", "INFO", "-n", f"demo-{self._workers}-{os.getpid()}@%h"]
         self.start("worker", "-m", "celery", "-A", "config", "worker", *options)
-        self.say(f"worker {self._workers} is started")
+        self.report(f"worker {self._workers} is started")
 
     def kill(self, name):
         """Kill a process and its children, as the kernel does when memory runs out: no one can
@@ -224,7 +224,7 @@ class Show:
 
     # -- telling and waiting -----------------------------------------------------------------------
 
-    def say(self, text):
+    def report(self, text):
         self.out.write(f"{time.monotonic() - self._began:6.1f} s  {text}")
         self.out.flush()
 
@@ -299,7 +299,7 @@ class Show:
         }
         siphons = min(2, self._shelves["siphon"])
         left = dict(Shelf.objects.values_list("sku", "quantity"))
-        told = Counter(
+        counts = Counter(
             Letter.objects.filter(to__endswith="@shop.example").values_list("subject", flat=True)
         )
         return {
@@ -331,7 +331,7 @@ class Show:
                 left == {sku: count - sold[sku] for sku, count in self._shelves.items()}
             ),
             "no customer got a letter twice": all(
-                told[f"{order} is {state}"] <= 1
+                counts[f"{order} is {state}"] <= 1
                 for order in orders.values()
                 for state in Order.State
             ),

@@ -54,10 +54,10 @@ async def order_fulfilment(ctx, order_id):
     except Exception as error:
         await call_off(ctx, order_id, f"something broke: {type(error).__name__}")
         raise
-    tell(ctx, 5, "on its way")
+    show_stage(ctx, 5, "on its way")
     await ctx.call(track_shipment.s(parcel, order_id).set(task_id=f"parcel-{parcel}"))
     await ctx.call(do.note_order.s(order_id, "delivered"), retry=STUBBORN)
-    tell(ctx, 6, "delivered")
+    show_stage(ctx, 6, "delivered")
     return {"state": "delivered", "parcel": parcel}
 
 
@@ -65,7 +65,7 @@ async def acquire_and_send(ctx, order):
     """Do what can be undone; if this is left by an exception it is undone, last thing first."""
     reference, order_id = order["reference"], order["id"]
     async with ctx.saga(retry=STUBBORN) as saga:
-        tell(ctx, 1, "being put aside")
+        show_stage(ctx, 1, "being put aside")
         reservations = [
             saga.call(
                 do.reserve_stock.s(reference, sku, quantity),
@@ -78,16 +78,16 @@ async def acquire_and_send(ctx, order):
         # so that none is still under way when others are undone
         await ctx.all(reservations, fail_fast=False)
 
-        tell(ctx, 2, "being paid")
+        show_stage(ctx, 2, "being paid")
         await saga.call(
             do.charge_order.s(order_id), undo=do.refund_order.si(reference), retry=PATIENT
         )
 
         if order["needs_approval"]:
-            tell(ctx, 3, "waiting for approval")
+            show_stage(ctx, 3, "waiting for approval")
             await ctx.call(approval.s(order_id).set(task_id=f"approval-{order_id}"))
 
-        tell(ctx, 4, "being packed")
+        show_stage(ctx, 4, "being packed")
         parcel = await saga.call(
             do.send_parcel.s(reference), undo=do.recall_parcel.si(reference), retry=PATIENT
         )
@@ -102,7 +102,7 @@ async def call_off(ctx, order_id, why):
     return {"state": "cancelled", "why": why}
 
 
-def tell(ctx, done, stage):
+def show_stage(ctx, done, stage):
     ctx.set_status({"stage": stage, "done": done, "of": 6})
 
 

@@ -57,9 +57,9 @@ def test_workers_may_die_at_any_moment(world, order_of):
         order.refresh_from_db()
         charge = Charge.objects.get(reference=order.reference)
         letters = Letter.objects.order_by("pk").values_list("subject", flat=True)
-        said = [letter.removeprefix(str(order)) for letter in letters]
+        subjects = [letter.removeprefix(str(order)) for letter in letters]
         shelves = dict(Shelf.objects.values_list("sku", "quantity"))
-        return order.state, answers, charge.amount - charge.returned, said, shelves
+        return order.state, answers, charge.amount - charge.returned, subjects, shelves
 
     assert world.env.crash_everywhere(scenario) > 20
     assert not Order.objects.exists()

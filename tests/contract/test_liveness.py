@@ -498,11 +498,11 @@ def test_all_living_workers_must_have_told(store: Store) -> None:
         store.workers.heartbeat(worker, "host")
     started = {row["id"]: row["started_at"] for row in rows(store, "workers")}
     assert store.workers.reported_since(LEASE) == started["a"]
-    store.workers.tell("a", started["b"] + 5)
+    store.workers.report("a", started["b"] + 5)
     assert store.workers.reported_since(LEASE) == started["b"]
-    store.workers.tell("b", started["b"] + 7)
+    store.workers.report("b", started["b"] + 7)
     assert store.workers.reported_since(LEASE) == started["b"] + 5
-    store.workers.tell("a", store.now() + 3600 * SECOND)
+    store.workers.report("a", store.now() + 3600 * SECOND)
     assert store.workers.reported_since(LEASE) == 0, "the clock has stepped back since"
 
 

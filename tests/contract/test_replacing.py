@@ -50,7 +50,7 @@ def settle(world: World) -> None:
 
 
 class Witness:
-    is_on, follows_lives = True, True
+    is_on, needs_summary = True, True
 
     def __init__(self) -> None:
         self.told: list[tuple[str, str | None, bool]] = []
@@ -61,11 +61,11 @@ class Witness:
     def started(self, new: Any) -> None:
         self.told.append((new.id, "started", False))
 
-    def carried(self, instance: Any, life: Any) -> PropagatedContext:
+    def carried(self, instance: Any, summary: Any) -> PropagatedContext:
         return PropagatedContext()
 
     def committed(self, seen: Any) -> None:
-        self.told.append((seen.instance.id, seen.change, seen.life is not None))
+        self.told.append((seen.instance.id, seen.change, seen.summary is not None))
 
 
 def test_a_parent_hears_that_its_child_was_replaced(world: World) -> None:

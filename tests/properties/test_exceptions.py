@@ -301,7 +301,7 @@ def test_a_failure_of_any_size_is_cut_and_says_what_it_was(what: str) -> None:
         error = raised
     payload = CODEC.encode_failure(error)
     assert len(payload) <= LARGEST_FAILURE
-    assert len(CODEC.told(error)) <= LONGEST_TEXT + 100
+    assert len(CODEC.describe_error(error)) <= LONGEST_TEXT + 100
     rebuilt, _ = CODEC.decode_failure(payload)
     # the text of the exceptions themselves would be long
     assert type(rebuilt).__name__ == type(error).__name__
@@ -310,8 +310,8 @@ def test_a_failure_of_any_size_is_cut_and_says_what_it_was(what: str) -> None:
 
 def test_a_group_is_rebuilt_again_as_it_was_told() -> None:
     payload = CODEC.encode_failure(MAKERS["nested"]())
-    error, told = CODEC.decode_failure(payload)
-    assert told == [[True, False], True]
+    error, describe_error = CODEC.decode_failure(payload)
+    assert describe_error == [[True, False], True]
     again, same = CODEC.decode_failure(payload, may_rebuild=[[False, False], True])
     assert same == [[False, False], True]
     assert leaves(again) == [ActivityError, ActivityError, ValueError]

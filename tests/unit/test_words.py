@@ -22,7 +22,8 @@ OLD_NAMES = frozenset(
     "Execution wish wishes dress Flow Flows Look Lanes Stretch farewell unheard revive"
     " announcer seam dice Ticket Facts Carried Seen Life rests misfit misfits misfit_of misfit_in"
     " Census take_census BorrowedConnection borrowed_engine borrowed_store let_in new_mark ReviveChild"
-    " retrace HeldError InboxLook".split()
+    " retrace HeldError InboxLook told tell tells say said says _told _tell _said _says life lives"
+    " follows_lives".split()
 )
 _TEST = re.compile(r"def (test_\w+)")
 FILES = [

@@ -94,15 +94,15 @@ def check_tables(databases: Iterable[str] | None = None, **_: Any) -> list[Check
         return []
     try:
         with shared_engine(connections[alias]).connect() as connection:
-            found, told = revision_in(connection), mismatch_of(connection)
+            found, mismatch = revision_in(connection), mismatch_of(connection)
     except DatabaseError:
         return []  # Django's own checks tell of databases that cannot be reached
-    if told is None:
+    if mismatch is None:
         return []
     hint = "Run manage.py migrate" + ("." if alias == DEFAULT_DB_ALIAS else f" --database={alias}.")
     if found is not None and found > HEAD:
         hint = "Install the release of celery-durable that has made them."
-    return [_message(Finding("celery_durable.E002", f"the database {alias!r} {told}", hint))]
+    return [_message(Finding("celery_durable.E002", f"the database {alias!r} {mismatch}", hint))]
 
 
 def _find_in_django(durable: Any, settings: Settings | None) -> Iterator[Finding]:

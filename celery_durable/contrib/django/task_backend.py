@@ -153,12 +153,14 @@ class DurableBackend(BaseTaskBackend):  # type: ignore[misc]
         where = f"TASKS[{self.alias!r}]"
         if not apps.is_installed(_APP):
             hint = f"Add {_APP!r} to INSTALLED_APPS."
-            told = f"{where} is DurableBackend, but {_APP!r} is not installed: enqueue() would not"
-            found.append(Error(f"{told} join atomic()", hint=hint, id="celery_durable.E010"))
+            problem = (
+                f"{where} is DurableBackend, but {_APP!r} is not installed: enqueue() would not"
+            )
+            found.append(Error(f"{problem} join atomic()", hint=hint, id="celery_durable.E010"))
         if find_app() is None:
             hint = "Write durable = Durable(app) below app = Celery(...) in celery.py."
-            told = f"{where} is DurableBackend, but the project has no durable Celery app"
-            found.append(Error(told, hint=hint, id="celery_durable.E011"))
+            problem = f"{where} is DurableBackend, but the project has no durable Celery app"
+            found.append(Error(problem, hint=hint, id="celery_durable.E011"))
         return found
 
 

@@ -132,9 +132,9 @@ def read_list(durable: Any, query: ListQuery) -> ListView:
     announce(durable)
     page = durable.find(limit=PAGE, cursor=query.cursor or None, **query.filters)
     waits = views.current_waits(durable, page.items) if page.items else {}
-    said = custom_statuses(durable, page.items)
+    statuses = custom_statuses(durable, page.items)
     return ListView(
-        [row_of(run, waits.get(run.id, ""), said.get(run.id, "")) for run in page.items],
+        [row_of(run, waits.get(run.id, ""), statuses.get(run.id, "")) for run in page.items],
         page.next_cursor,
         [views.pause_view(pause) for pause in shown_pauses(durable)],
         tally_view(durable),

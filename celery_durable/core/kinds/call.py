@@ -265,7 +265,7 @@ class Calls(Kind):
         if not self._exhausted:
             return None
         call, error = self._exhausted[0]
-        return f"{call.title} has used up its attempts: {self.host.codec.told(error)}"
+        return f"{call.title} has used up its attempts: {self.host.codec.describe_error(error)}"
 
     # -- what the machine asks ---------------------------------------------------------------------
 

@@ -60,7 +60,7 @@ class FailExecution(Command):
     #: The exception, encoded.
     failure: str
     #: The same in a line, for people.
-    told: str = ""
+    text: str = ""
 
     def _payload(self) -> str | None:
         return self.failure
@@ -342,7 +342,7 @@ class Lifecycle(Kind):
     def _fail(self, error: BaseException) -> None:
         codec = self.host.codec
         number = self.host.next_number()
-        self._end(FailExecution(number, codec.encode_failure(error), codec.told(error)))
+        self._end(FailExecution(number, codec.encode_failure(error), codec.describe_error(error)))
 
     def _continue_as_new(self, request: ContinueAsNewRequested) -> None:
         host = self.host

@@ -34,7 +34,7 @@ def complete(draft: CommitDraft, command: CompleteExecution) -> None:
 def fail(draft: CommitDraft, command: FailExecution) -> None:
     """End with a failure."""
     draft.commit.status, draft.commit.failure = RuntimeStatus.FAILED, command.failure
-    draft.commit.reason = command.told
+    draft.commit.reason = command.text
     notify_parent(
         draft.commit, draft.snapshot, draft.publisher, EventKind.CHILD_FAILED, command.failure
     )

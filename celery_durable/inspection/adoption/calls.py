@@ -53,7 +53,7 @@ def _about_sending(
     own_id = keyword_of(node, "task_id")
     if own_id is not None and is_true(own_id) and not _is_of_an_orchestration(method, scope):
         yield "task-id", f"{method.attr}(task_id={short(own_id)})"
-    if _says(keyword_of(node, "serializer"), "pickle"):
+    if _is_text(keyword_of(node, "serializer"), "pickle"):
         yield "pickle", f"{method.attr}(serializer='pickle')"
     if scope.function.is_orchestrator:
         return  # they are durable timers there
@@ -86,7 +86,7 @@ def _countdown(option: str, value: ast.expr, longest: float | None) -> Found:
     )
 
 
-def _says(node: ast.AST | None, text: str) -> bool:
+def _is_text(node: ast.AST | None, text: str) -> bool:
     return isinstance(node, ast.Constant) and node.value == text
 
 

@@ -33,11 +33,11 @@ class World:
     workers: int
     now: int = 1_000 * SECOND
     messages: list[Message] = field(default_factory=list)
-    told: dict[str, int] = field(default_factory=dict)
+    reported: dict[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         names = [f"w{number}" for number in range(self.workers)]
-        self.told = dict.fromkeys(names, self.now)
+        self.reported = dict.fromkeys(names, self.now)
         self.hands = {name: Worker(self, name) for name in names}
         self.inquiries = {name: Inquiry(self, self.hands[name], name, LEASE) for name in names}
 
@@ -55,11 +55,11 @@ class World:
             if message.ticket in activities and message.check_at <= self.now:
                 message.check_at = self.now + delay
 
-    def tell(self, worker: str, moment: int) -> None:
-        self.told[worker] = moment
+    def report(self, worker: str, moment: int) -> None:
+        self.reported[worker] = moment
 
     def reported_since(self, lease: int) -> int | None:
-        return min(0 if moment > self.now else moment for moment in self.told.values())
+        return min(0 if moment > self.now else moment for moment in self.reported.values())
 
     # what happens
 

@@ -42,7 +42,7 @@ class OfferingForm(ReasonForm):
         if not self.offered:
             del self.fields["awaited"]
             return
-        own = [(each.value, self._said(each)) for each in self.offered]
+        own = [(each.value, self._label_of(each)) for each in self.offered]
         field: Any = self.fields["awaited"]
         field.choices = [*own, (_OTHER, _t("another name, written below"))]
         field.initial = self.offered[0].value
@@ -51,7 +51,7 @@ class OfferingForm(ReasonForm):
             "Only for another one; it then goes to %(id)s."
         ) % {"id": self.instance_id}
 
-    def _said(self, each: Awaited) -> str:
+    def _label_of(self, each: Awaited) -> str:
         if each.instance_id == self.instance_id:
             return each.name
         text = _t("%(name)s, of its sub-orchestration %(id)s (%(orchestrator)s)")

@@ -64,7 +64,7 @@ def _row(number: int, event: dict[str, Any], payloads: bool) -> dict[str, Any]:
     if "payload" in shown:
         payload = shown_payload("event", "", lambda: shown["payload"], _MOST_OF_AN_EVENT)
     facts = {
-        name: value for name, value in (shown.get("facts") or {}).items() if _tells(name, value)
+        name: value for name, value in (shown.get("facts") or {}).items() if _is_shown(name, value)
     }
     if "ran" in facts:
         facts["ran"] = f"{facts['ran'] / 1_000_000:.3f} s"
@@ -79,5 +79,5 @@ def _row(number: int, event: dict[str, Any], payloads: bool) -> dict[str, Any]:
     }
 
 
-def _tells(name: str, value: Any) -> bool:
+def _is_shown(name: str, value: Any) -> bool:
     return name != "rebuilt" and value not in (None, "", [], {})

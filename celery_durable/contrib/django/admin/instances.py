@@ -159,9 +159,9 @@ class InstanceAdmin(StartingAdmin, AskingAdmin, ApplyingAdmin):
         waits = views.current_waits(self.durable, runs)
         if not self.may_see_payloads(request):
             waits = without_messages(waits)
-        said = custom_statuses(self.durable, runs) if self.may_see_payloads(request) else {}
+        statuses = custom_statuses(self.durable, runs) if self.may_see_payloads(request) else {}
         return [
-            self._row(run, waits.get(run.id, "")) | {"custom_status": said.get(run.id)}
+            self._row(run, waits.get(run.id, "")) | {"custom_status": statuses.get(run.id)}
             for run in runs
         ]
 

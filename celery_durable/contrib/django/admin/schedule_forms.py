@@ -119,7 +119,7 @@ class ScheduleForm(WhatForm):
                 self.add_error("cron", str(error))
         return given
 
-    def tell(self, error: Exception) -> None:
+    def show_error(self, error: Exception) -> None:
         """Show why the store's side refused it, at its place.
 
         Raises:
@@ -174,7 +174,7 @@ class NewScheduleForm(ScheduleForm):
                 reason=given["reason"] or None,
             )
         except (DurableError, ValueError, TypeError) as error:
-            self.tell(error)
+            self.show_error(error)
             return None
         if made is None:
             self.add_error("name", self._taken())
@@ -246,7 +246,7 @@ class EditScheduleForm(ScheduleForm):
                 self.durable.app, self._schedule.name, edit, given["reason"] or None
             )
         except (DurableError, ValueError, TypeError) as error:
-            self.tell(error)
+            self.show_error(error)
             return None
 
     def _request(self) -> Any:

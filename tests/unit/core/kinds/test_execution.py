@@ -62,7 +62,7 @@ def test_an_exception_is_its_failure():
     life = live(raises)
     assert isinstance(life.final, FailExecution)
     assert all_kinds(life) == ["ExecutionStarted", "ExecutionFailed"]
-    assert life.final.told.startswith("ValueError")
+    assert life.final.text.startswith("ValueError")
 
 
 def test_a_cancel_is_heard_once_and_ends_it_with_its_reason():
