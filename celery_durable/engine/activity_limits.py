@@ -24,6 +24,7 @@ from ..core.permits import Permit, TaskLimit, merged
 from .records import ActivityRow
 from .switches import SwitchBoard, Switched
 from .tasks import Tasks
+from .writes import Place
 
 __all__ = [
     "LIMIT_GATE",
@@ -33,6 +34,7 @@ __all__ = [
     "Standing",
     "MaximaOf",
     "Use",
+    "full_in_words",
     "place_in_words",
 ]
 
@@ -225,15 +227,18 @@ def place_in_words(standing: Standing, *, shows_keys: bool = True) -> str:
         >>> place_in_words(Standing(3, 1, [(Permit("", None, 5, None, "crm"), 5)], 12))
         "a place: 5 of 5 of 'crm' are taken, 12 before it"
     """
-    full = [(place, taken) for place, taken in standing.places if taken >= place.most]
-    parts = [
-        f"{taken} of {place.most}{_kind(place)} of {place.name!r}"
-        + ("" if place.key is None else f" for key {place.key!r}" if shows_keys else " for its key")
-        + " are taken"
-        for place, taken in full
+    full = [
+        full_in_words(slot, taken, "sends", repr(slot.name), shows_keys=shows_keys)
+        for slot, taken in standing.places
+        if taken >= slot.most
     ]
-    return f"a place: {'; '.join(parts) or 'there is room'}, {standing.before} before it"
+    return f"a place: {'; '.join(full) or 'there is room'}, {standing.before} before it"
 
 
-def _kind(place: Permit) -> str:
-    return "" if place.period is None else f" sends in {timedelta(microseconds=place.period)}"
+def full_in_words(
+    slot: Permit | Place, taken: int, what: str, whose: str, *, shows_keys: bool
+) -> str:
+    """Say that a limit has no slot left: of what in its period, and whose it is."""
+    period = "" if slot.period is None else f" {what} in {timedelta(microseconds=slot.period)}"
+    key = "" if slot.key is None else f" for key {slot.key!r}" if shows_keys else " for its key"
+    return f"{taken} of {slot.most}{period} of {whose}{key} are taken"

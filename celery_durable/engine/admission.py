@@ -22,13 +22,14 @@ from ..core.plain_task import TASK
 from ..core.ports import Codec
 from ..core.times import EPOCH
 from ..settings import Settings
+from .activity_limits import full_in_words
 from .observers import Notifier
 from .ports import Publisher
 from .records import InstanceRow
 from .registry import Definition, Registry
 from .retention import Retention
 from .store_ports import Store
-from .writes import NewInstance, Place, TurnCommit, Waiting
+from .writes import NewInstance, TurnCommit, Waiting
 
 __all__ = ["AdmissionController", "waits_in_words"]
 
@@ -166,16 +167,10 @@ def waits_in_words(waiting: Waiting, now: int, *, shows_keys: bool = True) -> st
             "its time to begin,"
             f" {(EPOCH + timedelta(microseconds=waiting.ready_at)).isoformat(' ', 'seconds')}"
         )
-    full = [(place, taken) for place, taken in waiting.places if taken >= place.most]
-    parts = [
-        f"{taken} of {place.most}{_kind(place)} of orchestrator {waiting.name!r}"
-        + ("" if place.key is None else f" for key {place.key!r}" if shows_keys else " for its key")
-        + " are taken"
-        for place, taken in full
+    whose = f"orchestrator {waiting.name!r}"
+    full = [
+        full_in_words(slot, taken, "starts", whose, shows_keys=shows_keys)
+        for slot, taken in waiting.places
+        if taken >= slot.most
     ]
-    where = "; ".join(parts) or "there is room"
-    return f"a place: {where}, {waiting.before} before it"
-
-
-def _kind(place: Place) -> str:
-    return "" if place.period is None else f" starts in {timedelta(microseconds=place.period)}"
+    return f"a place: {'; '.join(full) or 'there is room'}, {waiting.before} before it"
