@@ -250,7 +250,8 @@ class Recovery:
             self.inboxes.send(turns.lacking)
             self.outbox.send(activities.lacking)
             reads_wakes = turns.looked_at >= self.batch and next(rounds) < _ROUNDS
-            reads_outbox = activities.looked_at >= self.batch
+            # what none of this worker's tasks can run is left to others, and stays where it is
+            reads_outbox = activities.looked_at >= self.batch and bool(activities.lacking)
         return found
 
     def _settles(self, turns: Sequence[DueWake], activities: Sequence[DueActivity]) -> bool:

@@ -80,14 +80,21 @@ class FastPublisher:
     def together(self) -> Iterator[Batch]:
         """Let what this thread sends within a block reach the broker together.
 
-        That ends with the first message that Celery itself has to send: it needs a producer, too.
-        What became of the messages is said by the batch, after the block.
+        That ends where ``let_go`` is called. What became of the messages is said by the batch,
+        after the block.
         """
         self._open.batch = batch = Batch()
         try:
             yield batch
         finally:
             self._open.batch = None
+            batch.close()
+
+    def let_go(self) -> None:
+        """Send what waits to be sent together: a message that Celery itself sends needs a producer,
+        and the pool may have no other one.
+        """
+        if (batch := getattr(self._open, "batch", None)) is not None:
             batch.close()
 
     def send(
@@ -102,13 +109,11 @@ class FastPublisher:
         Raises:
             Exception: whatever the broker's client or the serializer raises.
         """
-        batch: Batch | None = getattr(self._open, "batch", None)
         cast = self._cast(task, args, kwargs, options)
-        if cast is not None:
-            cast.send(self._app, args, kwargs, options, batch)
-        elif batch is not None:
-            batch.close()
-        return cast is not None
+        if cast is None:
+            return False
+        cast.send(self._app, args, kwargs, options, getattr(self._open, "batch", None))
+        return True
 
     def _cast(
         self, task: Any, args: tuple[Any, ...], kwargs: dict[str, Any], options: Mapping[str, Any]

@@ -66,12 +66,14 @@ class ActivitySender:
         failed = self._each(rows[:1])
         with self._light.together() as batch:
             failed |= self._each(rows[1:])
-        if batch.error is not None:
-            unsure = set(batch.task_ids)
-            log.warning(
-                "%d activities could not be sent, recovery will: %s", len(unsure), batch.error
-            )
-            failed |= {row.ticket: batch.error for row in rows if row.ticket.task_id in unsure}
+        if refused := batch.refused:
+            first = next(iter(refused.values()))
+            log.warning("%d activities could not be sent, recovery will: %s", len(refused), first)
+            failed |= {
+                row.ticket: refused[row.ticket.task_id]
+                for row in rows
+                if row.ticket.task_id in refused
+            }
         return failed
 
     def _each(self, rows: Sequence[ActivityRow]) -> dict[ActivityAttemptId, Exception]:
@@ -129,6 +131,7 @@ class ActivitySender:
             and self._light.send(task, tuple(args), dict(kwargs), options)
         ):
             return
+        self._light.let_go()
         headers = options["headers"]
         tracing = nullcontext() if self.tracing is None else self.tracing.sending(headers)
         with tracing, self._context_headers.kept(options):

@@ -153,3 +153,12 @@ def test_a_clock_that_steps_back_begins_again() -> None:
     assert settling.holds(1_000 * SECOND, lambda: True)
     assert settling.holds(10 * SECOND, lambda: True)
     assert not settling.holds(17 * SECOND, lambda: True)
+
+
+def test_what_no_task_here_can_run_is_read_once_a_tick(
+    tested: Recovery, activities: Rows, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tested.publisher, "knows_task", lambda name: False)
+    activities.due = [activity(each, SECOND, sent=True) for each in range(9 * BATCH)]
+    assert tested._in_batches(reads_wakes=False, reads_outbox=True) == BATCH
+    assert activities.taken == []

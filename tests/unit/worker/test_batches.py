@@ -5,15 +5,20 @@ from __future__ import annotations
 import uuid
 from collections.abc import Iterator
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import pytest
+import redis
 from celery import Celery
 from celery.signals import before_task_publish
-from kombu import Producer
+from kombu import Producer, Queue
 
+from celery_durable import Durable
+from celery_durable.engine.records import ActivityAttemptId, ActivityRow
 from celery_durable.worker.batches import Batch
 from celery_durable.worker.fast_publish import FastPublisher
+from celery_durable.worker.runtime import runtime_of
 from tests.servers import own_keys
 
 CAN_BATCH = hasattr(Producer, "batch")
@@ -65,7 +70,7 @@ def test_they_are_sent_at_the_end_in_their_order(app: Celery) -> None:
         assert all(send(publisher, app, number) for number in range(20))
         assert waiting(app) == []
     assert waiting(app) == list(range(20))
-    assert batch.error is None and batch.task_ids == [f"t{number}" for number in range(20)]
+    assert batch.refused == {} and batch.task_ids == [f"t{number}" for number in range(20)]
     send(publisher, app, 20)
     assert waiting(app) == [20], "after the block each goes by itself"
 
@@ -93,6 +98,7 @@ def test_one_that_celery_has_to_send_finds_a_producer(app: Celery) -> None:
         before_task_publish.connect(seen)
         try:
             assert not send(publisher, app, 2)
+            publisher.let_go()
             app.tasks["noop"].apply_async((2,))
         finally:
             before_task_publish.disconnect(seen)
@@ -112,7 +118,7 @@ def test_what_the_broker_did_not_take_is_said(app: Celery, monkeypatch: pytest.M
     with publisher.together() as batch:
         send(publisher, app, 1)
         monkeypatch.setattr("redis.client.Pipeline.execute", refuse)
-    assert "uncertain" in str(batch.error) and batch.task_ids == ["t1"]
+    assert "uncertain" in str(batch.refused["t1"])
     monkeypatch.undo()
     send(publisher, app, 2)
     assert waiting(app) == [0, 2]
@@ -125,10 +131,84 @@ def test_a_broker_without_batches_gets_each_by_itself() -> None:
     with publisher.together() as batch:
         assert send(publisher, app, 1)
         assert waiting(app) == [1]
-    assert batch.task_ids == [] and batch.error is None
+    assert batch.task_ids == [] and batch.refused == {}
 
 
 def test_an_empty_batch_is_nothing() -> None:
     batch = Batch()
     batch.close()
-    assert batch.error is None and batch.task_ids == []
+    assert batch.refused == {} and batch.task_ids == []
+
+
+@needs_batches
+@pytest.mark.parametrize("expires", [None, 60])
+def test_each_message_has_an_answer_of_its_own(
+    app: Celery, monkeypatch: pytest.MonkeyPatch, expires: int | None
+) -> None:
+    name = app.conf.task_default_queue
+    app.conf.task_queues = [Queue(name, routing_key=name, expires=expires)]
+    publisher = FastPublisher(app)
+    execute = redis.client.Pipeline.execute
+
+    def full(pipeline: Any, raise_on_error: bool = True) -> list[Any]:
+        answers = execute(pipeline, raise_on_error=False)
+        answers[len(answers) // 3] = redis.ResponseError("OOM command not allowed")
+        return answers
+
+    send(publisher, app, 0)
+    with publisher.together() as batch:
+        for number in range(1, 4):
+            send(publisher, app, number)
+        monkeypatch.setattr("redis.client.Pipeline.execute", full)
+    assert batch.refused.keys() == {"t2"} and "OOM" in str(batch.refused["t2"])
+
+
+@needs_batches
+def test_what_a_slow_broker_may_have_taken_is_not_sent_again(
+    app: Celery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    publisher = FastPublisher(app)
+    send(publisher, app, 0)
+
+    def wait(*_: Any, **__: Any) -> None:
+        raise redis.TimeoutError("no answer")
+
+    with publisher.together() as batch:
+        send(publisher, app, 1)
+        monkeypatch.setattr("redis.client.Pipeline.execute", wait)
+    assert batch.refused == {}
+
+
+@needs_batches
+def test_a_batch_that_cannot_be_opened_is_tried_once(
+    app: Celery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    publisher = FastPublisher(app)
+    send(publisher, app, 0)
+
+    def fail(self: Any) -> bool:
+        raise OSError("no transport")
+
+    monkeypatch.setattr(Producer, "supports_batch_publish", property(fail))
+    with publisher.together() as batch:
+        with pytest.raises(OSError, match="no transport"):
+            send(publisher, app, 1)
+        publisher.let_go()
+        assert send(publisher, app, 2)
+    assert waiting(app) == [0, 2] and batch.task_ids == []
+
+
+def row(number: int, name: str) -> ActivityRow:
+    signature: Any = ([number], {}, {})
+    ticket = ActivityAttemptId("e", number, 1)
+    return ActivityRow(ticket, "i", "activity", name, "", None, 0, signature=signature)
+
+
+def test_a_task_of_another_app_between_ours_finds_a_producer(app: Celery, tmp_path: Path) -> None:
+    app.conf.durable_backend_url = f"sqlite:///{tmp_path}/store.db"
+    durable = Durable(app)
+    durable.migrate()
+    names = ["noop", "noop", "elsewhere", "noop"]
+    rows = [row(number, name) for number, name in enumerate(names, 1)]
+    assert runtime_of(app).publisher.publish_activities(rows) == {}
+    assert waiting(app) == [1, 2, 3, 4]
