@@ -79,7 +79,7 @@ def _is_late(error: BaseException | None) -> bool:
 
 
 def _judged(batch: Any) -> list[Any]:
-    """Return where the answer to each command of a batch of kombu's comes to be.
+    """Return a list that gets the answer to each command of one of kombu's batches.
 
     kombu 5.7 itself raises the first error, which says nothing of the other messages.
     """
