@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 
 from .._errors import ActivityError, DurableError, PayloadError
@@ -87,12 +87,14 @@ class Dispatcher:
 
     def _children(self, instance: InstanceRow, commit: TurnCommit, committed: Committed) -> None:
         publisher = self.parts.publisher
-        for child in committed.started_children:
-            if child.admission is not None:
-                continue
-            address = TurnAddress(child.id, child.name, child.queue, child.canvas, child.root_id)
-            delay = 0 if child.start_at is None else max(0, child.start_at - committed.now)
-            publisher.publish_turn(address, delay=delay)
+        children = [child for child in committed.started_children if child.admission is None]
+        with publisher.together() if len(children) > 1 else nullcontext():
+            for child in children:
+                delay = 0 if child.start_at is None else max(0, child.start_at - committed.now)
+                publisher.publish_turn(
+                    TurnAddress(child.id, child.name, child.queue, child.canvas, child.root_id),
+                    delay=delay,
+                )
         if len(committed.started_children) < len(commit.children) or commit.revivals:
             publisher.publish_turn(address_of(instance))  # it is told what was refused
 

@@ -100,6 +100,12 @@ class Publisher(Routing, Protocol):
         block is left.
         """
 
+    def together(self) -> AbstractContextManager[None]:
+        """Let the turns that are sent in this block reach the broker together, where that can be.
+
+        What it refuses then is logged, and found by recovery.
+        """
+
     def publish_activities(
         self, rows: Sequence[ActivityRow]
     ) -> Mapping[ActivityAttemptId, Exception]:

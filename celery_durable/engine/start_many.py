@@ -148,9 +148,10 @@ def _announce(starter: Starter, news: Sequence[NewInstance], now: int | None) ->
     with settled():
         for new in news:
             starter.parts.notifier.started(new)
-        for new in news:
-            if new.admission is None:
-                starter.send_first_turn(new, now)
+        with starter.parts.publisher.together():
+            for new in news:
+                if new.admission is None:
+                    starter.send_first_turn(new, now)
         for name in dict.fromkeys(new.name for new in news if new.admission is not None):
             starter.admission.admit(name)
 

@@ -16,37 +16,53 @@ from celery import Celery
 __all__ = ["Batch"]
 
 log: logging.Logger = logging.getLogger("celery_durable.publisher")
+#: So many messages are one round trip.
+_MOST = 500
+#: More commands than these are: kombu would send those before by itself.
+_NO_LIMIT = 1_000_000
 
 
 class Batch:
     """What one thread sends together; ``close`` sends it."""
 
     def __init__(self) -> None:
-        #: The tasks whose messages wait for the end of the batch, in their order.
+        #: The tasks whose messages wait to be sent, in their order.
         self.task_ids: list[str] = []
-        #: Those of them that the broker did not take, and why.
+        #: Those whose message the broker did not take, and why.
         self.refused: dict[str, Exception] = {}
         self._producer: Any = None
         self._batch: Any = None
-        self._was_opened = False
+        self._is_over = False
         self._stack = ExitStack()
 
     def producer(self, app: Celery) -> Any:
         """Return what to publish the next message by; None if it is to go by itself."""
-        if not self._was_opened:
-            self._was_opened = True
-            producer = self._stack.enter_context(app.producer_or_acquire())
-            if getattr(producer, "supports_batch_publish", False):
-                self._batch = self._stack.enter_context(producer.batch())
-                self._producer = producer
-            else:
+        if len(self.task_ids) >= _MOST:
+            self._send()
+        if self._producer is None and not self._is_over:
+            try:
+                self._open(app)
+            except BaseException:
                 self.close()
+                raise
         return self._producer
+
+    def _open(self, app: Celery) -> None:
+        producer = self._stack.enter_context(app.producer_or_acquire())
+        if not getattr(producer, "supports_batch_publish", False):
+            self.close()
+            return
+        self._batch = self._stack.enter_context(producer.batch(_NO_LIMIT))
+        self._producer = producer
 
     def close(self) -> None:
         """Send what waits, and give the producer back: its pool may have no other one."""
-        self._was_opened, self._producer = True, None
+        self._is_over = True
+        self._send()
+
+    def _send(self) -> None:
         answers = _judged(self._batch)
+        self._producer = self._batch = None
         try:
             self._stack.close()
         except Exception as error:  # whatever the broker's client raises
@@ -55,16 +71,21 @@ class Batch:
                 # that it has not taken are found lost
                 log.warning("the broker was slow to say whether it took messages: %s", error)
             else:
-                self.refused = dict.fromkeys(self.task_ids, error)
+                self.refused.update(dict.fromkeys(self.task_ids, error))
         else:
             self._judge(answers)
+        self.task_ids.clear()
 
     def _judge(self, answers: list[Any]) -> None:
         """Find the messages that were refused: the first command of each puts it on its queue."""
-        if not self.task_ids or not answers:
+        errors = [answer for answer in answers if isinstance(answer, Exception)]
+        if not errors:
             return
-        commands = len(answers) // len(self.task_ids)
-        for task_id, answer in zip(self.task_ids, answers[::commands], strict=False):
+        commands, rest = divmod(len(answers), len(self.task_ids))
+        if rest or not commands:  # which answer is whose cannot be told
+            self.refused.update(dict.fromkeys(self.task_ids, errors[0]))
+            return
+        for task_id, answer in zip(self.task_ids, answers[::commands], strict=True):
             if isinstance(answer, Exception):
                 self.refused[task_id] = answer
 

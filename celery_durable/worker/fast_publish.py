@@ -80,9 +80,10 @@ class FastPublisher:
     def together(self) -> Iterator[Batch]:
         """Let what this thread sends within a block reach the broker together.
 
-        That ends where ``let_go`` is called. What became of the messages is said by the batch,
-        after the block.
+        That ends where ``let_go`` is called, or a block begins inside. What became of the messages
+        is said by the batch, after the block.
         """
+        self.let_go()
         self._open.batch = batch = Batch()
         try:
             yield batch

@@ -105,6 +105,13 @@ class CeleryPublisher(CeleryRouting):
         """
         return self.send_queue.at_once()
 
+    def together(self) -> AbstractContextManager[None]:
+        """Let the turns that are sent in this block reach the broker together, where that can be.
+
+        What it refuses then is logged, and found by recovery.
+        """
+        return self.orchestrator_sender.together()
+
     # -- sending -----------------------------------------------------------------------------------
 
     def _send_activity(self, row: ActivityRow) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from celery import Celery
@@ -66,6 +68,20 @@ class OrchestratorSender:
             self.send(address, options, header, ignore_result=True)
 
         return self._queue.deliver(send, f"turn of {address.id!r}") is None
+
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """Let the turns that are sent in this block reach the broker together; see
+        ``engine.ports.Publisher``.
+        """
+        if self._queue.is_eager:
+            yield
+            return
+        with self._light.together() as batch:
+            yield
+        if batch.refused:
+            first = next(iter(batch.refused.values()))
+            log.warning("%d turns could not be sent, recovery will: %s", len(batch.refused), first)
 
     def _countdown(self, delay: int) -> float:
         seconds = delay / 1_000_000
@@ -148,11 +164,13 @@ class OrchestratorSender:
             options["router"] = self._way_kept()
         task = self.app.tasks.get(address.name)
         if task is None:
+            self._light.let_go()
             with self._routing.context_headers.kept(options):
                 self.app.send_task(address.name, (), {}, **options)
             return
         if not hasattr(task, "publish"):
             log.error("%r is registered here as a plain task, not as an orchestrator", address.name)
+            self._light.let_go()
             self.app.send_task(address.name, (), {}, **options)
             return
         if task.time_limit is None and header.kind == "turn":
@@ -165,6 +183,7 @@ class OrchestratorSender:
         if self._queue.is_draining:
             task.run_message(*arguments, options)
         elif header.kind != "turn" or not self._light.send(task, (), {}, options):
+            self._light.let_go()
             with self._routing.context_headers.kept(options):
                 task.publish(*arguments, **options)
 

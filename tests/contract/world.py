@@ -7,6 +7,7 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 from celery.exceptions import WorkerLostError
@@ -64,6 +65,9 @@ class RecordingPublisher:
         self.sends: dict[str, int] = {}
         self.is_broken = False
         self.is_eager = False
+
+    def together(self) -> AbstractContextManager[None]:
+        return nullcontext()
 
     def place(
         self, name: str, options: Mapping[str, Any], arguments: Any
