@@ -50,7 +50,8 @@ def child_lost_in_a_gap(scene: Scene) -> Figures:
     cluster = scene.cluster(scene.redis, cable.url)
     process = cluster.worker(concurrency=1)
     cluster.start(Job("held", "held", (["key"],), ["key"]))
-    wait_until(lambda: cluster.held() == 1, 60, "the activity in hand")
+    # the body begins a moment after the activity is in hand
+    wait_until(lambda: cluster.held() == 1 and cluster.starts(), 60, "the activity in hand")
     cable.pull()
     os.kill(cluster.starts()[0].pid, signal.SIGKILL)
     wait_until(lambda: "WorkerLostError" in process.text(), 60, "the worker's word")

@@ -97,7 +97,7 @@ def test_audit_lists_who_did_what(shell: Shell) -> None:
     user = pwd.getpwuid(os.getuid()).pw_name
     shell.start("slow", "s1")
     shell.run("suspend", "s1", "--reason", "the bank is down")
-    shell.run("event", "s1", "go", "--data", '"4111"')
+    shell.run("event", "s1", "go", "--data", '"4111-1111-1111"')
     shell.run("resume", "s1")
     shell.run("resume", "s1", code=4)
     shell.run("purge", "s1")
@@ -114,7 +114,7 @@ def test_audit_lists_who_did_what(shell: Shell) -> None:
         ("purge", "done"),
     ]
     assert {(each["actor"], each["door"]) for each in of_one} == {(user, "cli")}
-    assert "4111" not in json.dumps(of_one)
+    assert "4111-1111" not in json.dumps(of_one)
     table = shell.run("audit", "--format", "table", "--limit", "2").stdout.splitlines()
     assert [line.split()[3:5] for line in table[1:]] == [
         ["unpause", "cli.charge"],

@@ -62,7 +62,7 @@ def test_the_programs_touch_everything(laboratory: Laboratory) -> None:
         "store.read_backlog",
         "store.claimed_by",
         "store.keep",
-        "store.tell",
+        "store.report",
         "store.reported_since",
         "store.resend_activities",
         "store.resend_wakes",
