@@ -185,12 +185,7 @@ class RecoveryRows:
 
     def drop_finish(self, instance_id: str, execution: str) -> bool:
         """Delete the last message of an instance: it has done its work."""
-
-        def drop(cursor: Cursor) -> bool:
-            row = {"id": instance_id, "execution": execution}
-            return bool(self.database.run(cursor, outbox.FINISH_DONE, **row).rowcount)
-
-        return self.database.transact(drop, begin=False, is_lasting=False)
+        return self.database.change_one(outbox.FINISH_DONE, id=instance_id, execution=execution)
 
 
 def _has_come(now: int, *moments: int | None) -> bool:

@@ -207,9 +207,11 @@ class Runner:
 
     def change_one(self, statement: Statement, **parameters: Any) -> bool:
         """Run one writing statement by itself; True if it met exactly one row."""
-        return (
-            self.read(lambda cursor: int(self.run(cursor, statement, **parameters).rowcount)) == 1
-        )
+
+        def change(cursor: Cursor) -> bool:
+            return int(self.run(cursor, statement, **parameters).rowcount) == 1
+
+        return self.transact(change, begin=False, is_lasting=statement.is_lasting)
 
     def may_repeat(self, error: Exception) -> bool:
         """Tell whether the database asks for its transaction to be run again."""

@@ -109,6 +109,8 @@ class Statement:
         self.sql = sql
         #: Whether it inserts only what is not there yet.
         self.may_be_there: bool = "{if_new}" in sql
+        #: Whether its commit has to wait for the disk.
+        self.is_lasting: bool = "{unhurried}" not in sql
         self._compiled: dict[str, tuple[str, list[str] | None]] = {}
 
     def compiled(self, runner: Dialected) -> tuple[str, list[str] | None]:

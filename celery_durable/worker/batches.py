@@ -61,7 +61,7 @@ class Batch:
         self._send()
 
     def _send(self) -> None:
-        answers = _judged(self._batch)
+        answers = _collect_answers(self._batch)
         self._producer = self._batch = None
         try:
             self._stack.close()
@@ -99,7 +99,7 @@ def _is_late(error: BaseException | None) -> bool:
     return False
 
 
-def _judged(batch: Any) -> list[Any]:
+def _collect_answers(batch: Any) -> list[Any]:
     """Return a list that gets the answer to each command of one of kombu's batches.
 
     kombu 5.7 itself raises the first error, which says nothing of the other messages.

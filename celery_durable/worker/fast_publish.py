@@ -9,6 +9,7 @@ looked at before each message, whether it is still Celery's own.
 
 from __future__ import annotations
 
+import logging
 import operator
 import sys
 import threading
@@ -36,6 +37,8 @@ from .redis_clients import keep_client
 from .sending import own_send_task
 
 __all__ = ["FastPublisher"]
+
+log: logging.Logger = logging.getLogger("celery_durable.publisher")
 
 _VARYING = frozenset(
     {
@@ -77,7 +80,7 @@ class FastPublisher:
         self._open = threading.local()
 
     @contextmanager
-    def together(self) -> Iterator[Batch]:
+    def together(self, what: str = "messages") -> Iterator[Batch]:
         """Let what this thread sends within a block reach the broker together.
 
         That ends where ``let_go`` is called, or a block begins inside. What became of the messages
@@ -90,6 +93,9 @@ class FastPublisher:
         finally:
             self._open.batch = None
             batch.close()
+        if refused := batch.refused:
+            first = next(iter(refused.values()))
+            log.warning("%d %s could not be sent, recovery will: %s", len(refused), what, first)
 
     def let_go(self) -> None:
         """Send what waits to be sent together: a message that Celery itself sends needs a producer,

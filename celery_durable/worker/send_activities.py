@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from functools import partial
@@ -26,8 +25,6 @@ from .send_queue import SendQueue
 from .tracing import Tracing
 
 __all__ = ["ActivitySender"]
-
-log: logging.Logger = logging.getLogger("celery_durable.publisher")
 
 
 class ActivitySender:
@@ -64,16 +61,11 @@ class ActivitySender:
             return self._each(rows)
         # the first by itself: Celery connects by that, again if it must
         failed = self._each(rows[:1])
-        with self._light.together() as batch:
+        with self._light.together("activities") as batch:
             failed |= self._each(rows[1:])
-        if refused := batch.refused:
-            first = next(iter(refused.values()))
-            log.warning("%d activities could not be sent, recovery will: %s", len(refused), first)
-            failed |= {
-                row.ticket: refused[row.ticket.task_id]
-                for row in rows
-                if row.ticket.task_id in refused
-            }
+        if batch.refused:
+            by_id = {row.ticket.task_id: row.ticket for row in rows}
+            failed |= {by_id[task_id]: error for task_id, error in batch.refused.items()}
         return failed
 
     def _each(self, rows: Sequence[ActivityRow]) -> dict[ActivityAttemptId, Exception]:
