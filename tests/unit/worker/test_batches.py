@@ -126,6 +126,7 @@ def test_what_the_broker_did_not_take_is_said(app: Celery, monkeypatch: pytest.M
 
 def test_a_broker_without_batches_gets_each_by_itself() -> None:
     app = Celery(broker="memory://")
+    app.conf.task_default_queue = f"batch-{uuid.uuid4().hex[:8]}"  # all share that broker
     app.task(name="noop")(noop)
     publisher = FastPublisher(app)
     with publisher.together() as batch:
