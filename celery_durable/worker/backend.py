@@ -9,9 +9,10 @@ tells the backend nothing at all: only the last message of an orchestration may 
 from __future__ import annotations
 
 import logging
+import threading
 from typing import Any
 
-from celery import Celery
+from celery import Celery, states
 from celery.app import backends
 from celery.app.task import Context
 from celery.exceptions import NotRegistered, TaskRevokedError, TimeLimitExceeded, WorkerLostError
@@ -31,6 +32,8 @@ log: logging.Logger = logging.getLogger("celery_durable.backend")
 _RESEND_UNKNOWN = 5_000_000
 _DIED = (WorkerLostError, TimeLimitExceeded)
 _KILLED = (*_DIED, TaskRevokedError)
+#: Of each thread: the orchestration whose success it stores for the first time.
+_first = threading.local()
 
 
 class DurableBackendMixin:
@@ -60,10 +63,24 @@ class DurableBackendMixin:
         try:
             if header.tries:
                 return store_again(store, task_id, result, state, traceback, request, **options)
+            _first.task_id = task_id if state == states.SUCCESS else None
             return store(task_id, result, state, traceback, request, **options)
         except Exception as error:
             self._note_refusal(str(header.execution), error)
             raise
+        finally:
+            _first.task_id = None
+
+    def _get_task_meta_for(self, task_id: str) -> Any:
+        """Read what is stored of a task.
+
+        Celery does so before it stores anything, so that a task that was run twice does not lose a
+        success. The success of an orchestration is decided by one commit: it is not asked for.
+        """
+        if getattr(_first, "task_id", None) == task_id:
+            return {"status": states.PENDING}
+        above: Any = super()
+        return above._get_task_meta_for(task_id)
 
     def mark_as_done(
         self, task_id: str, result: Any, request: Any = None, *args: Any, **kwargs: Any

@@ -116,7 +116,7 @@ class Receiver:
         """
         runtime = self.runtime
         due = header.due
-        if due is None:
+        if due is None or due <= runtime.runner.clock.now():
             return False
         early = due - runtime.store.now()
         if early <= 0:

@@ -266,6 +266,20 @@ def test_time_is_the_stores_and_continues_between_looks() -> None:
     assert len(asked) == 1
 
 
+def test_time_is_never_early_however_long_the_answer_takes() -> None:
+    """What is due by this clock is due in the store."""
+    asked = time.monotonic_ns()
+
+    def ask() -> int:
+        now = (time.monotonic_ns() - asked) // 1000
+        time.sleep(0.05)
+        return now
+
+    clock = StoreClock(ask)
+    for _ in range(3):
+        assert clock.now() <= (time.monotonic_ns() - asked) // 1000
+
+
 def test_time_is_asked_for_again_after_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
     moments = iter([5_000_000, 9_000_000])
     clock = StoreClock(lambda: next(moments))

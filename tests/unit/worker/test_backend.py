@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from celery.app.task import Context
+from celery.backends.base import BaseKeyValueStoreBackend
 from celery.exceptions import SoftTimeLimitExceeded, TimeLimitExceeded, WorkerLostError
 
 BROKEN_OFF = [SoftTimeLimitExceeded(), TimeLimitExceeded(3), WorkerLostError("gone"), MemoryError()]
@@ -55,3 +56,43 @@ def test_the_failure_of_the_orchestration_is(new_app: Any) -> None:
 def request_execution(request: Any) -> str:
     execution: str = request.headers["durable"]["x"]
     return execution
+
+
+@pytest.fixture
+def reads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Return what the backend is asked for."""
+    asked: list[str] = []
+    read = BaseKeyValueStoreBackend._get_task_meta_for
+
+    def noted(self: Any, task_id: str) -> Any:
+        asked.append(task_id)
+        return read(self, task_id)
+
+    monkeypatch.setattr(BaseKeyValueStoreBackend, "_get_task_meta_for", noted)
+    return asked
+
+
+def test_a_first_success_is_stored_without_a_look_at_what_is_there(
+    new_app: Any, reads: list[str]
+) -> None:
+    app, run, request = ended(new_app)
+    app.backend.store_result(run.id, 7, "SUCCESS", request=request)
+    assert reads == []
+    assert app.backend.get_result(run.id) == 7
+    assert reads == [run.id]
+
+
+def test_whatever_else_is_told_leaves_a_success_alone(new_app: Any, reads: list[str]) -> None:
+    app, run, request = ended(new_app)
+    app.backend.store_result(run.id, 7, "SUCCESS", request=request)
+    app.backend.store_result(run.id, ValueError("late"), "FAILURE", request=request)
+    request.headers["durable"]["n"] = 2
+    app.backend.store_result(run.id, 8, "SUCCESS", request=request)
+    assert app.backend.get_result(run.id) == 7
+    assert reads == [run.id] * 3
+
+
+def test_other_tasks_are_stored_as_ever(new_app: Any, reads: list[str]) -> None:
+    app, _, _ = ended(new_app)
+    app.backend.store_result("plain", 1, "SUCCESS", request=Context(id="plain"))
+    assert reads == ["plain"]
