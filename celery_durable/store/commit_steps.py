@@ -390,5 +390,5 @@ def carry_out(work: Work) -> None:
         run(work)
 
 
-#: What one statement can do as well, on PostgreSQL (``postgres``).
-ONE_STATEMENT = frozenset({take_messages, append_history, add_activities, update_instance})
+#: What one statement can do as well, on PostgreSQL (``postgres``); ``put_own`` for one timer.
+ONE_STATEMENT = frozenset({take_messages, append_history, add_activities, put_own, update_instance})

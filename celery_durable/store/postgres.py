@@ -7,6 +7,7 @@ letter, and calls the plain part for everything else.
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from operator import attrgetter
 from typing import Any, Final
 
@@ -22,7 +23,7 @@ from ..engine.records import (
     ReplayPosition,
     Snapshot,
 )
-from ..engine.writes import Committed, NewInstance, TurnCommit
+from ..engine.writes import Committed, NewInbox, NewInstance, TurnCommit
 from . import inbox, inbox_reads
 from . import postgres_statements as sql
 from .attempts import activity_start, claim_values
@@ -83,9 +84,9 @@ class FastTurns:
         """Commit a turn in one statement where that is enough."""
         if not _is_one_statement(commit):
             return self.plain.commit(commit)
-        statements = sql.TURNS_BY_MESSAGE if commit.outcome is None else sql.TURNS_WITH_OUTCOME
-        statement = statements[min(len(commit.activities), 2)]
-        row = self.database.fetch_one(statement, **turn_parameters(commit, self.timing))
+        forms = sql.TURNS_BY_MESSAGE if commit.outcome is None else sql.TURNS_WITH_OUTCOME
+        parameters = turn_parameters(commit, self.timing)
+        row = self.database.fetch_one(forms[_form(commit)], **parameters)
         return None if row is None else Committed(*row)
 
 
@@ -97,7 +98,23 @@ _OF_OTHERS = attrgetter(
 
 def does_all(commit: TurnCommit) -> bool:
     """Tell whether one statement can do all that a commit asks for."""
-    return not any(_OF_OTHERS(commit)) and commit.events is not None and not commit.ends_unbegun
+    return (
+        not any(_OF_OTHERS(commit))
+        and commit.events is not None
+        and not commit.ends_unbegun
+        and (not commit.own_inbox or _is_timer(commit.own_inbox))
+    )
+
+
+def _is_timer(own: Sequence[NewInbox]) -> bool:
+    """Tell of messages to the instance itself whether it is one, whose times are all known before
+    the commit.
+    """
+    return len(own) == 1 and own[0].visible_at is not None and own[0].aside is None
+
+
+def _form(commit: TurnCommit) -> tuple[int, bool]:
+    return min(len(commit.activities), 2), bool(commit.own_inbox)
 
 
 def _is_one_statement(commit: TurnCommit) -> bool:
@@ -116,6 +133,9 @@ def turn_parameters(commit: TurnCommit, timing: Timing) -> dict[str, Any]:
         parameters = {name: row[name] for name in sql.COLUMNS}
     elif rows:
         parameters = {name: [row[name] for row in rows] for name in sql.COLUMNS}
+    for message in commit.own_inbox:
+        own = inbox.inbox_values(message, 0)
+        parameters.update((f"own_{name}", own[name]) for name in sql.OWN_COLUMNS)
     parameters.update(update_values(commit))
     parameters.update(
         execution=commit.execution,
@@ -171,7 +191,7 @@ class FastStarts:
             return self.plain.insert_with_turn(instance, commit)
         values = insert_values(instance)
         row = self.database.fetch_one(
-            sql.STARTS_WITH_TURN[min(len(commit.activities), 2)],
+            sql.STARTS_WITH_TURN[_form(commit)],
             **turn_parameters(commit, self.timing),
             orchestrator=instance.name,
             own_queue=instance.queue,

@@ -7,6 +7,10 @@ serves commits that touch nothing else.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Final, TypeAlias
+
 from .attempts import MAY_BEGIN, START_COLUMNS, TAKE
 from .inbox_reads import FIRST_OF_INBOX
 from .instances import INSTANCE
@@ -16,6 +20,7 @@ __all__ = [
     "BEGIN",
     "COLUMNS",
     "LOAD",
+    "OWN_COLUMNS",
     "RECORD",
     "START",
     "STARTS_WITH_TURN",
@@ -41,18 +46,33 @@ COLUMNS = {
     "beat_timeout": "BIGINT",
 }
 _RELATIVE = ("sent_at", "check_at", "deadline_at", "start_by")
+#: Of a message to the instance itself that has a due time; its parameters begin with ``own_``.
+OWN_COLUMNS = {
+    "dedup": "TEXT",
+    "kind": "TEXT",
+    "execution": "TEXT",
+    "command": "INTEGER",
+    "attempt": "INTEGER",
+    "name": "TEXT",
+    "payload": "BYTEA",
+    "facts": "TEXT",
+    "visible_at": "BIGINT",
+    "wake_at": "BIGINT",
+    "check_at": "BIGINT",
+}
 
 
-def _turn(gate: str, takes: str, empty: str, activities: str) -> Statement:
+def _turn(gate: str, takes: str, empty: str, activities: str, own: str) -> Statement:
     return Statement(
         "WITH me AS (SELECT id, {now} AS now FROM durable_instances WHERE id = :id AND execution"
         f" = :execution AND sequence = :sequence AND status IN ('PENDING', 'RUNNING') {empty}"
         f" {{lock_instance}}), {takes}h AS (INSERT INTO durable_history (instance, execution,"
         " sequence, events) SELECT me.id, :execution, :sequence + 1, CAST(:events AS BYTEA) FROM"
-        f" me, {gate}), {activities.format(gate=gate)}up AS (UPDATE durable_instances i SET"
-        " sequence = i.sequence + 1, status = COALESCE(:status, i.status), output ="
-        " COALESCE(CAST(:output AS BYTEA), i.output), failure = COALESCE(CAST(:failure AS BYTEA),"
-        " i.failure), custom_status = COALESCE(CAST(:custom_status AS BYTEA), i.custom_status),"
+        f" me, {gate}), {activities.format(gate=gate)}{own.format(gate=gate)}up AS (UPDATE"
+        " durable_instances i SET sequence = i.sequence + 1, status = COALESCE(:status, i.status),"
+        " output = COALESCE(CAST(:output AS BYTEA), i.output), failure ="
+        " COALESCE(CAST(:failure AS BYTEA), i.failure), custom_status ="
+        " COALESCE(CAST(:custom_status AS BYTEA), i.custom_status),"
         " reason = CAST(:reason AS TEXT), crashes = 0, started_at = COALESCE(i.started_at,"
         " me.now), updated_at = me.now, completed_at = CASE WHEN CAST(:is_final AS BOOLEAN) THEN"
         " me.now ELSE i.completed_at END, purge_at = me.now + CAST(:keeps_for AS BIGINT) FROM me,"
@@ -75,7 +95,17 @@ def _insert(rows: str) -> str:
     )
 
 
+def _put_own() -> str:
+    """Return the part that inserts one message to the instance itself, if it is not there yet."""
+    values = ", ".join(f"CAST(:own_{name} AS {type_})" for name, type_ in OWN_COLUMNS.items())
+    return (
+        f"own AS (INSERT INTO durable_inbox (instance, sends, {', '.join(OWN_COLUMNS)}) SELECT"
+        f" me.id, 0, {values} FROM me, {{gate}} ON CONFLICT DO NOTHING), "
+    )
+
+
 _NONE = ""
+_ALWAYS = "(SELECT 1) AS one"
 _ONE = _insert(
     "(VALUES (" + ", ".join(f"CAST(:{name} AS {type_})" for name, type_ in COLUMNS.items()) + "))"
 )
@@ -90,10 +120,27 @@ _GONE = (
     " :gone_command AND o.attempt = :gone_attempt RETURNING 1), "
 )
 _TOOK = (
-    "took AS (DELETE FROM durable_inbox b USING me WHERE b.id = ANY(CAST(:taken AS BIGINT[]))), "
+    "took AS (DELETE FROM durable_inbox b USING me WHERE b.id = ANY(CAST(:taken AS BIGINT[]))"
+    " RETURNING 1), "
 )
-TURNS_WITH_OUTCOME = [_turn("gone", _GONE, _NOT_EMPTY, part) for part in (_NONE, _ONE, _MANY)]
-TURNS_BY_MESSAGE = [_turn("(SELECT 1) AS one", _TOOK, "", part) for part in (_NONE, _ONE, _MANY)]
+#: By how many activities there are (none, one, more), and whether there is a message of its own.
+_Forms: TypeAlias = Mapping[tuple[int, bool], Statement]
+
+
+def _forms(form: Callable[[str, str], Statement]) -> _Forms:
+    activities, own = enumerate((_NONE, _ONE, _MANY)), {False: _NONE, True: _put_own()}
+    return {
+        (number, has_own): form(part, own[has_own])
+        for number, part in activities
+        for has_own in own
+    }
+
+
+TURNS_WITH_OUTCOME: Final = _forms(partial(_turn, "gone", _GONE, _NOT_EMPTY))
+# messages are taken before one is put: it may have the key of one that is taken
+TURNS_BY_MESSAGE: Final = _forms(
+    partial(_turn, "(SELECT COUNT(*) FROM took) AS taken", _TOOK, _NONE)
+)
 LOAD = Statement(
     f"WITH box AS MATERIALIZED ({FIRST_OF_INBOX}) SELECT {INSTANCE.columns}, (SELECT"
     " JSON_AGG(JSON_BUILD_ARRAY(id, kind, execution, command, attempt, name, NULL, facts,"
@@ -143,7 +190,7 @@ START = Statement(
 )
 
 
-def _start_turn(activities: str) -> Statement:
+def _start_turn(activities: str, own: str) -> Statement:
     return Statement(
         "WITH me AS (INSERT INTO durable_instances (id, execution, name, version, status,"
         " sequence, input, root_id, tags, canvas, queue, crashes, output, failure, custom_status,"
@@ -154,10 +201,10 @@ def _start_turn(activities: str) -> Statement:
         " BYTEA), CAST(:reason AS TEXT), CAST(:policy AS TEXT), now, now, now, CASE WHEN"
         " CAST(:is_final AS BOOLEAN) THEN now END, now + CAST(:keeps_for AS BIGINT) FROM (SELECT"
         " {now} AS now) AS clock ON CONFLICT DO NOTHING RETURNING id, created_at AS now),"
-        f" {activities.format(gate='(SELECT 1) AS one')}h AS (INSERT INTO durable_history"
-        " (instance, execution, sequence, events) SELECT me.id, :execution, 1, CAST(:events AS"
-        " BYTEA) FROM me) SELECT now FROM me"
+        f" {activities.format(gate=_ALWAYS)}{own.format(gate=_ALWAYS)}h AS (INSERT INTO"
+        " durable_history (instance, execution, sequence, events) SELECT me.id, :execution, 1,"
+        " CAST(:events AS BYTEA) FROM me) SELECT now FROM me"
     )
 
 
-STARTS_WITH_TURN = [_start_turn(part) for part in (_NONE, _ONE, _MANY)]
+STARTS_WITH_TURN: Final = _forms(_start_turn)

@@ -198,12 +198,15 @@ def hot_statements() -> dict[str, Statement]:
     for info in pkgutil.iter_modules(celery_durable.store.__path__):
         module = importlib.import_module(f"celery_durable.store.{info.name}")
         for name, value in vars(module).items():
-            many = value if isinstance(value, list) else [value]
-            for number, statement in enumerate(many):
+            is_many = isinstance(value, (list, dict))
+            many = (
+                value if isinstance(value, dict) else dict(enumerate(value if is_many else [value]))
+            )
+            for key, statement in many.items():
                 if isinstance(statement, ManyRows):
                     statement = statement.about(10)
                 if isinstance(statement, Statement) and "durable_" in statement.sql:
-                    place = f"[{number}]" if isinstance(value, list) else ""
+                    place = f"[{key}]" if is_many else ""
                     found[f"{info.name}.{name}{place}"] = statement
     return found
 

@@ -10,8 +10,9 @@ import sqlalchemy as sa
 from celery_durable.core.history import EventKind, load_events
 from celery_durable.core.status import RuntimeStatus
 from celery_durable.engine.records import ActivityAttemptId, ReplayPosition
-from celery_durable.engine.writes import ChildInstance, NewInbox
+from celery_durable.engine.writes import ChildInstance, NewInbox, TurnCommit
 from celery_durable.store import Store
+from celery_durable.store.values import facts_of, text_of
 
 from .builders import (
     MOVING,
@@ -306,6 +307,74 @@ def test_a_timer_that_is_not_due_does_not_make_an_inbox_full(store: Store) -> No
     )
     assert not store.turns.has_untaken("i")
     commit(store, requires_empty_inbox=True)
+
+
+@pytest.mark.parametrize("count", range(3))
+@pytest.mark.parametrize("way", ["by a message", "with an outcome", "with the start"])
+def test_a_turn_that_sets_a_timer_puts_it_whatever_else_it_commits(
+    store: Store, way: str, count: int
+) -> None:
+    due = store.now() + 60 * SECOND
+    timer = NewInbox(
+        "i",
+        EventKind.TIMER_FIRED,
+        "t",
+        execution="x",
+        command=3,
+        attempt=4,
+        name="né",
+        payload='"\U0001f600"',
+        facts={"id": "e\u0000'"},
+        visible_at=due,
+        check_after=-5,
+    )
+    activities = [activity(10 + number) for number in range(count)]
+    given = {"own_inbox": [timer], "activities": activities, "status": RuntimeStatus.RUNNING}
+    if way == "with the start":
+        new = new_instance()
+        first = TurnCommit("i", new.execution, 0, MOVING, events="[]", **given)
+        assert store.starts.insert_with_turn(new, first)
+    elif way == "by a message":
+        begin(store)
+        store.inbox.put([event(dedup="t")])  # it is taken before the other of its key is put
+        taken = [row.id for row in store.turns.load("i", None).inbox]
+        commit(store, taken=taken, **given)
+    else:
+        ticket = ActivityAttemptId(begin(store, activities=[activity(1)]), 1, 1)
+        commit(store, outcome=ticket, requires_empty_inbox=True, **given)
+    (row,) = rows(store, "inbox")
+    assert (text_of(row.pop("payload")), facts_of(row.pop("facts"))) == (timer.payload, timer.facts)
+    del row["id"]
+    assert row == {
+        "instance": "i",
+        "dedup": "t",
+        "kind": "TimerFired",
+        "execution": "x",
+        "command": 3,
+        "attempt": 4,
+        "name": "né",
+        "visible_at": due,
+        "wake_at": due,
+        "check_at": due - 5,
+        "sends": 0,
+    }
+    assert sorted(row["command"] for row in rows(store, "outbox")) == [10, 11][:count]
+
+
+def test_a_timer_that_is_there_is_put_once(store: Store) -> None:
+    begin(store)
+    soon = store.now() + 60 * SECOND
+    for ahead in (0, 1):
+        commit(store, own_inbox=[event(dedup="t", visible_at=soon + ahead)])
+    assert [row["visible_at"] for row in rows(store, "inbox")] == [soon]
+
+
+def test_a_turn_that_comes_too_late_sets_no_timer(store: Store) -> None:
+    begin(store)
+    late = next_turn(store, own_inbox=[event(visible_at=store.now() + 60 * SECOND)])
+    commit(store)
+    assert store.turns.commit(late) is None
+    assert rows(store, "inbox") == []
 
 
 def test_a_join_that_waits_does_not_count_as_untaken(store: Store) -> None:

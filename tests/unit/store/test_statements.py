@@ -12,7 +12,7 @@ import sqlalchemy as sa
 
 from celery_durable.core.permits import Permit
 from celery_durable.core.status import RuntimeStatus
-from celery_durable.engine.writes import NewActivity, TurnCommit
+from celery_durable.engine.writes import NewActivity, NewInbox, TurnCommit
 from celery_durable.store import commit_steps, postgres
 from celery_durable.store.database import Database
 from celery_durable.store.instances import INSTANCE
@@ -98,8 +98,23 @@ def test_a_plain_commit_is_one_statement() -> None:
     assert postgres.does_all(commit)
     commit.activities, commit.taken = [NewActivity(1, 1, "activity", "a", "", None)], [1]
     assert postgres.does_all(commit)
+    commit.own_inbox = [NewInbox("i", "TimerFired", "timer:1", visible_at=5)]
+    assert postgres.does_all(commit)
     commit.activities[0].permits = (Permit("p", None, 1, None, "p", False),)
     assert not postgres.does_all(commit)
+
+
+@pytest.mark.parametrize(
+    "own",
+    [
+        [NewInbox("i", "Join", "join:1", wakes=False)],
+        [NewInbox("i", "EventRaised", "event:1", aside=1)],
+        [NewInbox("i", "EventRaised", "event:1", visible_at=5, aside=1)],
+        [NewInbox("i", "TimerFired", f"timer:{number}", visible_at=5) for number in range(2)],
+    ],
+)
+def test_one_statement_puts_a_timer_and_no_other_message(own: list[NewInbox]) -> None:
+    assert not postgres.does_all(TurnCommit("i", "e", 0, (), events="[]", own_inbox=own))
 
 
 @pytest.mark.parametrize(

@@ -26,9 +26,7 @@ class Worker:
         self.task = app.tasks["sleeps"]
         dues: list[int] = []
         monkeypatch.setattr(
-            type(self.runtime.publisher),
-            "publish_turn",
-            lambda *_, due=0, **__: dues.append(due),
+            type(self.runtime.publisher), "publish_turn", lambda *_, due=0, **__: dues.append(due)
         )
         self.run = app.durable.start(sleeps.s())
         self.runtime.runner.run(self.run.id)
