@@ -7,12 +7,10 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Final
 
 from ..core.names import check_text
-from ..engine.audit import acting
-from ..engine.verb import Surface
 from ..handles.aio import twin
-from ..handles.audit import AuditPage, read_audit
 
 if TYPE_CHECKING:
+    from ..handles.audit import AuditPage
     from ..worker.runtime import Runtime
 
 __all__ = ["Auditing"]
@@ -46,6 +44,9 @@ class Auditing:
             >>> with durable.actor("ann@shop.example"):
             ...     run.cancel("the customer left")
         """
+        from ..engine.audit import acting
+        from ..engine.verb import Surface
+
         check_text("an actor's name", name)
         if not name.strip():
             raise ValueError("an actor's name is not empty")
@@ -87,6 +88,8 @@ class Auditing:
             >>> for entry in durable.audit(verb="purge").items:
             ...     print(entry.at, entry.actor, entry.door, entry.target, entry.reason)
         """
+        from ..handles.audit import read_audit
+
         return read_audit(
             self.runtime,
             target,

@@ -7,9 +7,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
-from ..core.status import RuntimeStatus
 from ..handles.aio import twin
-from .filters import filters_of
 
 if TYPE_CHECKING:
     from celery import Celery
@@ -90,6 +88,9 @@ class CodeChecks:
         Example:
             >>> durable.verify(live=True).raise_for_problems()
         """
+        from ..core.status import RuntimeStatus
+        from .filters import filters_of
+
         if not live:
             if filters:
                 raise TypeError("filters choose among live orchestrations: pass live=True")

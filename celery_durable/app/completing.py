@@ -4,10 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from ..engine.completion import failure_of
-from ..engine.records import Outcome
 from ..handles.aio import twin
-from ..worker.deferral import own_deferral
 
 if TYPE_CHECKING:
     from ..worker.runtime import Runtime
@@ -51,6 +48,9 @@ class Completing:
             >>> durable.complete(token, {"size": 3})
             False
         """
+        from ..engine.records import Outcome
+        from ..worker.deferral import own_deferral
+
         if (own := own_deferral(token)) is not None:
             ticket, deferral = own
             payload = self.runtime.codec.encode(value)
@@ -80,6 +80,10 @@ class Completing:
             >>> durable.fail(token, "bad codec")
             False
         """
+        from ..engine.completion import failure_of
+        from ..engine.records import Outcome
+        from ..worker.deferral import own_deferral
+
         if (own := own_deferral(token)) is not None:
             ticket, deferral = own
             payload = self.runtime.codec.encode_failure(failure_of(error))

@@ -6,27 +6,24 @@ from collections.abc import Callable, Coroutine, Generator
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar, Unpack, overload
 
-from celery import Celery
-
-from ..conversion import Converters
-from ..core.context import OrchestrationContext
-from ..engine.propagation import Propagator, Propagators
-from ..handles.entity import EntityReference
-from .declare import Declarations, offer_queries
-from .transactional import make_transactional
-from .typed import (
-    EntityOptions,
-    OrchestratorDecorator,
-    OrchestratorOptions,
-    Plain,
-    TransactionalDecorator,
-    TypedOrchestrator,
-)
-
 if TYPE_CHECKING:
+    from celery import Celery
     from sqlalchemy.orm import Session
 
+    from ..conversion import Converters
+    from ..core.context import OrchestrationContext
+    from ..engine.propagation import Propagator, Propagators
+    from ..handles.entity import EntityReference
     from ..worker.runtime import Runtime
+    from .declare import Declarations
+    from .typed import (
+        EntityOptions,
+        OrchestratorDecorator,
+        OrchestratorOptions,
+        Plain,
+        TransactionalDecorator,
+        TypedOrchestrator,
+    )
 
 __all__ = ["Declaring"]
 
@@ -49,6 +46,10 @@ class Declaring:
             """The engine of this process."""
 
     def __init__(self) -> None:
+        from ..conversion.converters import Converters
+        from ..engine.propagation import Propagators
+        from .declare import Declarations
+
         self._app: Celery | None = None
         #: The orchestrators and entities that were declared with it.
         self.declarations: Declarations = Declarations()
@@ -109,6 +110,8 @@ class Declaring:
         if not callable(function):
             raise TypeError(f"an orchestrator is a function, not {type(function).__name__}")
         if self._app is None:
+            from .declare import offer_queries
+
             queries: dict[str, Callable[..., Any]] = {}
             with suppress(AttributeError, TypeError):  # of a bound method, say
                 offer_queries(function, function, queries)
@@ -163,6 +166,8 @@ class Declaring:
             ... def book(session: Session, order: str) -> None:
             ...     session.execute(insert(bookings).values(order=order))
         """
+        from .transactional import make_transactional
+
         if function is None:
             return lambda chosen: make_transactional(self, chosen, isolation_level, using)
         return make_transactional(self, function, isolation_level, using)
@@ -213,6 +218,8 @@ class Declaring:
         if key is not None:
             if name is not None or options:
                 raise TypeError("durable.entity(cls, key) is a reference, and takes nothing else")
+            from ..handles.entity import EntityReference
+
             return EntityReference(self, cls, key)
         if cls is None:
             return lambda each: self.entity(each, name=name, **options)

@@ -3,6 +3,9 @@
 Here it is installed, and has its engine; all else it does is in bases of its own, one for each
 subject: ``declaring``, ``starting``, ``looking``, ``steering`` and so on. Its hooks into Celery are
 in ``install``, its engine is put together in ``compose``.
+
+The bases import what they need of the engine when they are called: a process that imports
+``Durable`` brings none of it, and no part of Celery that it does not use itself.
 """
 
 from __future__ import annotations
@@ -12,21 +15,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from celery import Celery
-from celery.app import base as celery_base
-
-from ..core.plain_task import CARRIER, refuse_start
-from ..engine.registry import Registry
-from ..errors import ConfigurationError
+from .._errors import ConfigurationError
 from ..forks import renew_in_children
-from ..handles.canvas import ORCHESTRATOR as CANVAS
-from ..handles.canvas import run_canvas
-from ..settings import Settings
 from .auditing import Auditing
 from .code_checks import CodeChecks
 from .completing import Completing
 from .declaring import Declaring
-from .install import install
 from .limiting import Limiting
 from .looking import Looking, Page
 from .scheduling import Scheduling
@@ -36,6 +30,10 @@ from .steering import Steering
 from .switching import Switching
 
 if TYPE_CHECKING:
+    from celery import Celery
+
+    from ..engine.registry import Registry
+    from ..settings import Settings
     from ..store import Store
     from ..worker.publisher import CeleryPublisher
     from ..worker.runtime import Runtime
@@ -94,6 +92,12 @@ class Durable(
             >>> app = Celery("shop")
             >>> durable.init_app(app)
         """
+        from celery.app import base as celery_base
+
+        from ..core.plain_task import CARRIER, refuse_start
+        from ..handles.canvas import ORCHESTRATOR, run_canvas
+        from .install import install
+
         if getattr(app, "durable", None) not in (None, self):
             raise ConfigurationError(f"another Durable is installed in {app!r} already")
         self._app = app
@@ -101,7 +105,7 @@ class Durable(
         install(app, self._watch_tasks)
         pending, self._pending = self._pending, []
         # each app has one, of its own class
-        self.orchestrator(run_canvas, name=CANVAS, shared=celery_base.USING_EXECV)
+        self.orchestrator(run_canvas, name=ORCHESTRATOR, shared=celery_base.USING_EXECV)
         self.orchestrator(refuse_start, name=CARRIER, shared=celery_base.USING_EXECV)
         for function, options in pending:
             self.orchestrator(function, **options)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from ..handles.aio import twin
-from ..handles.limit_use import LimitUse, list_limits
 
 if TYPE_CHECKING:
+    from ..handles.limit_use import LimitUse
     from ..worker.runtime import Runtime
 
 __all__ = ["Limiting"]
@@ -33,6 +33,8 @@ class Limiting:
             >>> for use in durable.limits():
             ...     print(use.name, use.key, use.most, use.taken, use.waiting)
         """
+        from ..handles.limit_use import list_limits
+
         return list_limits(self.runtime)
 
     # -- twins for code that runs on an event loop -------------------------------------------------

@@ -5,17 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Unpack
 
-from celery import Celery
-
-from ..core.entity import declaration_of
 from ..handles.aio import twin
-from ..handles.entity import EntityPage, entities_of, entity_page
-from ..handles.orchestration import Orchestration
-from .filters import check_page_size, filters_of
-from .typed import Filters
 
 if TYPE_CHECKING:
+    from celery import Celery
+
+    from ..handles.entity import EntityPage
+    from ..handles.orchestration import Orchestration
     from ..worker.runtime import Runtime
+    from .typed import Filters
 
 __all__ = ["Looking", "Page"]
 
@@ -54,6 +52,8 @@ class Looking:
         Example:
             >>> durable.get("order-1").runtime_status
         """
+        from ..handles.orchestration import Orchestration
+
         return Orchestration(
             instance_id, app=self.app, record=self.runtime.client.fetch(instance_id)
         )
@@ -85,6 +85,9 @@ class Looking:
             >>> for run in page.items:
             ...     print(run.id, run.failure)
         """
+        from ..handles.orchestration import Orchestration
+        from .filters import check_page_size, filters_of
+
         check_page_size(limit)
         records, *cursors = self.runtime.store.reads.find_page(
             filters_of(filters), limit, cursor, with_payloads=with_payloads
@@ -102,6 +105,8 @@ class Looking:
         Example:
             >>> waiting = durable.count(status=["PENDING", "RUNNING"])
         """
+        from .filters import filters_of
+
         return int(self.runtime.store.reads.count(filters_of(filters)))
 
     def entities(
@@ -118,6 +123,9 @@ class Looking:
             >>> for each in durable.entities(Counter).items:
             ...     print(each.key, each.state)
         """
+        from ..handles.entity import entity_page
+        from .filters import check_page_size
+
         check_page_size(limit)
         return entity_page(self.runtime, _entity_name(cls), limit, cursor)
 
@@ -131,6 +139,8 @@ class Looking:
         Example:
             >>> durable.clean_entities(Counter)
         """
+        from ..handles.entity import entities_of
+
         return entities_of(self.runtime).clean(_entity_name(cls))
 
     # -- twins for code that runs on an event loop -------------------------------------------------
@@ -143,4 +153,6 @@ class Looking:
 
 
 def _entity_name(cls: type | str | None) -> str | None:
+    from ..core.entity import declaration_of
+
     return cls if cls is None or isinstance(cls, str) else declaration_of(cls).name

@@ -5,17 +5,15 @@ from __future__ import annotations
 from datetime import tzinfo
 from typing import TYPE_CHECKING, Any, Final
 
-from celery import Celery
-from celery.schedules import crontab
-
-from ..core.retry import Interval
-from ..engine.due import Overlap
 from ..handles.aio import twin
-from ..handles.declare_schedule import declare_schedule
-from ..handles.schedule import Schedule, find_schedule, list_schedules
-from .signatures import repeated
 
 if TYPE_CHECKING:
+    from celery import Celery
+    from celery.schedules import crontab
+
+    from ..core.retry import Interval
+    from ..engine.due import Overlap
+    from ..handles.schedule import Schedule
     from ..worker.runtime import Runtime
 
 __all__ = ["Scheduling"]
@@ -78,6 +76,9 @@ class Scheduling:
         Example:
             >>> durable.schedule("daily", fulfil.s("42"), cron="0 6 * * *", tz="Europe/Berlin")
         """
+        from ..handles.declare_schedule import declare_schedule
+        from .signatures import repeated
+
         request = repeated(self.runtime, signature, "durable.schedule()")
         return declare_schedule(
             self.app,
@@ -98,6 +99,8 @@ class Scheduling:
             >>> for each in durable.schedules():
             ...     print(each.name, each.next_at)
         """
+        from ..handles.schedule import list_schedules
+
         return list_schedules(self.app)
 
     def get_schedule(self, name: str) -> Schedule:
@@ -109,6 +112,8 @@ class Scheduling:
         Example:
             >>> durable.get_schedule("nightly").pause(reason="stocktaking")
         """
+        from ..handles.schedule import find_schedule
+
         return find_schedule(self.app, name)
 
     # -- twins for code that runs on an event loop -------------------------------------------------

@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Generator, Mapping
-from typing import Any, Concatenate, ParamSpec, TypeVar, Unpack, overload
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar, Unpack, overload
 
-from celery import Celery
 from celery._state import _get_active_apps, connect_on_app_finalize, get_current_app
 from celery.local import Proxy
 
-from ..core.context import OrchestrationContext
 from ..core.entity import Declaration, orchestrator_of, run_by
 from ..engine.registry import refuse_another
 from .declare import Declared, declared_entity, orchestrator_base, task_options, watch_active_apps
-from .typed import (
-    EntityOptions,
-    OrchestratorDecorator,
-    OrchestratorOptions,
-    Plain,
-    TypedOrchestrator,
-)
+
+if TYPE_CHECKING:
+    from celery import Celery
+
+    from ..core.context import OrchestrationContext
+    from .typed import (
+        EntityOptions,
+        OrchestratorDecorator,
+        OrchestratorOptions,
+        Plain,
+        TypedOrchestrator,
+    )
 
 __all__ = ["entity", "orchestrator"]
 

@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING, Any
 
 from ..core.canvas import MAPS
 from ..core.canvas_options import CanvasOptions
-from ..core.plain_task import TaskOptions
 from ..core.retry import Interval, RetryPolicy, run_timeout
 from ..core.times import as_microseconds
-from ..engine.start import IfExists, StartRequest
 from ..worker.orchestrator import OrchestratorTask
 from ..worker.starting import declared_of, plain_request_of, request_of
 from ..worker.ticks import tick_request_of
 
 if TYPE_CHECKING:
+    from ..core.plain_task import TaskOptions
+    from ..engine.start import IfExists, StartRequest
     from ..worker.runtime import Runtime
 
 __all__ = ["PlainChoice", "repeated", "requested"]

@@ -7,21 +7,20 @@ from contextlib import suppress
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, TypeVar, Unpack, overload
 
-from celery import Celery
-
+from .._errors import InstanceNotFound
 from ..core.guard import refuse_inside_orchestrator
-from ..core.retry import Interval, RetryPolicy
-from ..core.typed import SignatureOf
-from ..engine.start import IfExists
-from ..errors import InstanceNotFound
 from ..handles.aio import in_thread, of_this_thread
-from ..handles.canvas import DurableCanvas
-from ..handles.orchestration import Orchestration
-from .signatures import PlainChoice, requested
-from .typed import OneStart
 
 if TYPE_CHECKING:
+    from celery import Celery
+
+    from ..core.retry import Interval, RetryPolicy
+    from ..core.typed import SignatureOf
+    from ..engine.start import IfExists
+    from ..handles.canvas import DurableCanvas
+    from ..handles.orchestration import Orchestration
     from ..worker.runtime import Runtime
+    from .typed import OneStart
 
 __all__ = ["Starting"]
 
@@ -125,6 +124,9 @@ class Starting:
             ... )
             >>> payment = durable.start(charge.s("42"), retry=RetryPolicy(max_attempts=5))
         """
+        from ..handles.orchestration import Orchestration
+        from .signatures import PlainChoice, requested
+
         runtime = self.runtime
         request = requested(
             runtime,
@@ -194,4 +196,6 @@ class Starting:
         Example:
             >>> durable.canvas(chain(charge.s("42"), ship.s())).apply_async()
         """
+        from ..handles.canvas import DurableCanvas
+
         return DurableCanvas(self, signature)

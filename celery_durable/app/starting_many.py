@@ -7,19 +7,18 @@ from datetime import datetime
 from functools import cache
 from typing import TYPE_CHECKING, Any, TypeVar, Unpack, overload
 
-from celery import Celery
-
 from ..core.guard import refuse_inside_orchestrator
-from ..core.retry import Interval, RetryPolicy
-from ..core.typed import SignatureOf
-from ..engine.start import IfExists
 from ..handles.aio import in_thread, of_this_thread
-from ..handles.orchestration import Orchestration
-from .signatures import PlainChoice, requested
-from .typed import ManyStarts
 
 if TYPE_CHECKING:
+    from celery import Celery
+
+    from ..core.retry import Interval, RetryPolicy
+    from ..core.typed import SignatureOf
+    from ..engine.start import IfExists
+    from ..handles.orchestration import Orchestration
     from ..worker.runtime import Runtime
+    from .typed import ManyStarts
 
 __all__ = ["StartingMany"]
 
@@ -128,6 +127,9 @@ class StartingMany:
             >>> [run.id for run in runs]
             ['order-50', 'order-51']
         """
+        from ..handles.orchestration import Orchestration
+        from .signatures import PlainChoice, requested
+
         runtime, given = self.runtime, list(signatures)
         ids = _of_each(given, instance_ids, "instance_ids")
         own_tags: Sequence[Mapping[str, str] | None] = (

@@ -6,19 +6,17 @@ from collections.abc import Iterable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Unpack
 
-from celery import Celery
-
-from ..engine.bulk import BulkResult
-from ..engine.verb import Verb
-from ..engine.verbs import VERBS
 from ..handles.aio import in_thread, twin
-from ..handles.orchestration import Orchestration
-from .bulk import apply_verb, raise_event_on_all
-from .typed import BulkFilters
 
 if TYPE_CHECKING:
+    from celery import Celery
+
+    from ..engine.bulk import BulkResult
     from ..engine.forecast import Forecast
+    from ..engine.verb import Verb
+    from ..handles.orchestration import Orchestration
     from ..worker.runtime import Runtime
+    from .typed import BulkFilters
 
 __all__ = ["Steering"]
 
@@ -39,6 +37,8 @@ class Steering:
     else:  # the methods below are written out for their types; others come from the table
 
         def __getattr__(self, name: str) -> Any:
+            from ..engine.verbs import VERBS
+
             verb = VERBS.get(name)
             if verb is not None and verb.is_bulk:
                 return partial(self._apply_row, verb)
@@ -49,6 +49,8 @@ class Steering:
 
     def _apply_row(self, verb: Verb, instance_id: str | None = None, **options: Any) -> BulkResult:
         """Apply a verb that has no method of its own here."""
+        from .bulk import apply_verb
+
         taken = {"reason", *(each.name for each in verb.arguments)}
         given = {key: value for key, value in options.items() if key in taken}
         filters = {key: value for key, value in options.items() if key not in taken}
@@ -158,6 +160,8 @@ class Steering:
         Example:
             >>> other = durable.fork("order-1", at=2)
         """
+        from ..handles.orchestration import Orchestration
+
         return Orchestration(
             self.runtime.client.fork(instance_id, at, new_id, reason), app=self.app
         )
@@ -199,6 +203,8 @@ class Steering:
     def _apply(
         self, verb: str, instance_id: str | None, given: Mapping[str, Any], filters: BulkFilters
     ) -> BulkResult:
+        from .bulk import apply_verb
+
         return apply_verb(self.runtime.client, verb, instance_id, given, {**filters})
 
     def raise_event(
@@ -257,6 +263,8 @@ class Steering:
             >>> result.done
             0
         """
+        from .bulk import raise_event_on_all
+
         client = self.runtime.client
         return raise_event_on_all(client, name, data, event_id, session, {**filters})
 

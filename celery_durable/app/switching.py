@@ -5,15 +5,14 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Any, Final
 
-from celery import Celery
-
-from ..core.misspelt import which_is_meant
-from ..engine.registry import Registry
-from ..engine.switches import SwitchKind
 from ..handles.aio import twin
-from ..handles.pause import Pause, list_pauses, set_pause, set_ramp, target_of, unset_pause
 
 if TYPE_CHECKING:
+    from celery import Celery
+
+    from ..engine.registry import Registry
+    from ..engine.switches import SwitchKind
+    from ..handles.pause import Pause
     from ..worker.runtime import Runtime
 
 __all__ = ["Switching", "shown_pauses"]
@@ -73,6 +72,8 @@ class Switching:
             >>> durable.unpause(task=charge)
             True
         """
+        from ..handles.pause import set_pause, target_of
+
         kind, name = target_of(task, queue, orchestrator, "durable.pause()")
         set_one = set_pause(self.runtime, kind, name, reason)
         if problem := _about_unknown(self.app, self.runtime.registry, kind, name):
@@ -98,6 +99,8 @@ class Switching:
             >>> durable.unpause(queue="imports")
             False
         """
+        from ..handles.pause import target_of, unset_pause
+
         kind, name = target_of(task, queue, orchestrator, "durable.unpause()")
         return unset_pause(self.runtime, kind, name)
 
@@ -111,6 +114,8 @@ class Switching:
             >>> for pause in durable.pauses():
             ...     print(pause.kind, pause.name, pause.since, pause.held)
         """
+        from ..handles.pause import list_pauses
+
         return list_pauses(self.runtime)
 
     def ramp(self, name: Any, version: str | None, *, share: float = 1.0) -> None:
@@ -134,6 +139,8 @@ class Switching:
         Example:
             >>> durable.ramp(fulfil, None)
         """
+        from ..handles.pause import set_ramp
+
         set_ramp(self.runtime, name, version, share)
 
     # -- twins for code that runs on an event loop -------------------------------------------------
@@ -146,6 +153,9 @@ class Switching:
 
 def _about_unknown(app: Celery, known: Registry, kind: SwitchKind, name: str) -> str:
     """Return what speaks against a name that is no pattern; nothing, if this process knows it."""
+    from ..core.misspelt import which_is_meant
+    from ..engine.switches import SwitchKind
+
     if kind is SwitchKind.QUEUE or any(char in name for char in "*?["):
         return ""
     if kind is SwitchKind.TASK and name in known:

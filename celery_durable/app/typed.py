@@ -19,16 +19,16 @@ from typing import (
     overload,
 )
 
-from ..core.context import OrchestrationContext
-from ..core.limits import Debounce, Limit, Rate
-from ..core.retry import Interval, RetryPolicy
-from ..core.status import RuntimeStatus
-from ..core.typed import TypedSignature
-from ..engine.start import IfExists
-from ..handles.orchestration import Orchestration
-
 if TYPE_CHECKING:  # who only declares imports no database
     from sqlalchemy.orm import Session
+
+    from ..core.context import OrchestrationContext
+    from ..core.limits import Debounce, Limit, Rate
+    from ..core.retry import Interval, RetryPolicy
+    from ..core.status import RuntimeStatus
+    from ..core.typed import TypedSignature
+    from ..engine.start import IfExists
+    from ..handles.orchestration import Orchestration
 
 __all__ = [
     "BulkFilters",

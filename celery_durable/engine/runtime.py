@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from ..core.ports import Codec
-from ..settings import Settings
-from .client import Client
-from .engine import Engine
-from .ports import Publisher
-from .registry import Registry
-from .store_ports import Store
+if TYPE_CHECKING:
+    from ..core.ports import Codec
+    from ..settings import Settings
+    from .client import Client
+    from .engine import Engine
+    from .ports import Publisher
+    from .registry import Registry
+    from .store_ports import Store
 
 __all__ = ["Runtime"]
 

@@ -13,14 +13,15 @@ import functools
 import sys
 import time
 from collections.abc import Callable, Coroutine
-from typing import Any, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 from weakref import WeakKeyDictionary
 
 from ..core.guard import refuse_inside_orchestrator
-from ..core.status import RuntimeStatus
-from ..engine.runtime import Runtime
-from ..errors import WaitTimeout
 from .waiting import drivers
+
+if TYPE_CHECKING:
+    from ..core.status import RuntimeStatus
+    from ..engine.runtime import Runtime
 
 __all__ = ["in_thread", "of_this_thread", "twin", "wait_for_end_async"]
 
@@ -141,6 +142,8 @@ async def wait_for_end_async(runtime: Runtime, instance_id: str, timeout: float 
         WaitTimeout: it has not ended in time.
         StoreError: the store cannot be reached.
     """
+    from ..errors import WaitTimeout  # one of Celery's, too
+
     if drivers:
         reads = runtime.store.reads
 

@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any, Final
 from ..core.guard import refuse_inside_orchestrator
 from ..core.retry import Interval, in_microseconds
 from ..engine.records import Answer
-from ..engine.runtime import Runtime
 from ..errors import DurableError
 from .aio import in_thread, twin
 from .waiting import drivers, pauses, wait_until
 
 if TYPE_CHECKING:
     from ..engine.asking import Question
+    from ..engine.runtime import Runtime
 
 __all__ = ["Asking", "answer_of", "value_of"]
 

@@ -6,12 +6,14 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..core.guard import refuse_inside_orchestrator
 from ..core.times import EPOCH, as_microseconds
 from ..engine.audit import AuditFilters, AuditRow
-from ..engine.runtime import Runtime
+
+if TYPE_CHECKING:
+    from ..engine.runtime import Runtime
 
 __all__ = ["AuditEntry", "AuditPage", "read_audit"]
 

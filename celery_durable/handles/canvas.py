@@ -8,15 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from ..core.canvas import first_of, members_in, with_first, with_options
 from ..core.options import REFUSED_BY_ACTIVITIES, REFUSED_BY_STARTS, refuse
 from ..core.plain_task import raise_if_ignored
-from ..engine.start import IfExists
 from ..errors import ActivityError
 from .aio import twin
-from .orchestration import Orchestration
+
+if TYPE_CHECKING:
+    from ..engine.start import IfExists
+    from .orchestration import Orchestration
 
 __all__ = ["ORCHESTRATOR", "DurableCanvas", "run_canvas"]
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final, Self
 
-from celery import Celery
-
-from ..engine.listing import InstanceRecord
-from ..engine.runtime import Runtime
 from .aio import twin
 
 if TYPE_CHECKING:
+    from celery import Celery
+
     from ..engine.forecast import Forecast
+    from ..engine.listing import InstanceRecord
+    from ..engine.runtime import Runtime
 
 __all__ = ["Correcting"]
 

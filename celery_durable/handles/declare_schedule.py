@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
-from celery import Celery
 from celery.schedules import crontab
 
 from ..core.canvas_options import CanvasOptions
@@ -14,13 +13,17 @@ from ..core.guard import refuse_inside_orchestrator
 from ..core.retry import Interval, in_microseconds
 from ..engine.audit import SCHEDULE
 from ..engine.due import Overlap, ScheduleRow
-from ..engine.runtime import Runtime
 from ..engine.schedules import check_of
-from ..engine.start import StartRequest
-from ..engine.store_ports import Store
-from ..engine.writes import NewInstance
 from .schedule import TRIES, Schedule, check_name, moves_too_fast
 from .schedule_rows import paused, planned
+
+if TYPE_CHECKING:
+    from celery import Celery
+
+    from ..engine.runtime import Runtime
+    from ..engine.start import StartRequest
+    from ..engine.store_ports import Store
+    from ..engine.writes import NewInstance
 
 __all__ = [
     "check_request",

@@ -6,20 +6,22 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
-
-from celery import Celery
+from typing import TYPE_CHECKING, Any
 
 from ..core.guard import refuse_inside_orchestrator
 from ..engine.audit import HIDDEN, SCHEDULE
-from ..engine.due import ScheduleRow
-from ..engine.runtime import Runtime
-from ..engine.start import StartRequest
-from ..engine.writes import NewInstance
 from ..errors import InvalidState
 from .declare_schedule import check_request, sample_of, times_in
 from .schedule import TRIES, Schedule, find_schedule, moves_too_fast, row_of_schedule
 from .schedule_rows import paused, planned, resumed
+
+if TYPE_CHECKING:
+    from celery import Celery
+
+    from ..engine.due import ScheduleRow
+    from ..engine.runtime import Runtime
+    from ..engine.start import StartRequest
+    from ..engine.writes import NewInstance
 
 __all__ = ["ScheduleEdit", "edit_schedule"]
 

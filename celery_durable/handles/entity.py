@@ -10,10 +10,8 @@ from typing import TYPE_CHECKING, Any, Final, Generic
 from ..core.entity import Declaration, id_of
 from ..core.guard import refuse_inside_orchestrator
 from ..core.references import bound_operation, due_of
-from ..core.retry import Interval
 from ..core.times import EPOCH
 from ..engine.entity_client import Entities, EntityRecord
-from ..engine.runtime import Runtime
 from .aio import in_thread, of_this_thread, twin
 
 __all__ = [
@@ -28,6 +26,9 @@ __all__ = [
 
 if TYPE_CHECKING:
     from typing_extensions import TypeVar  # with defaults
+
+    from ..core.retry import Interval
+    from ..engine.runtime import Runtime
 
     #: The class of the entity; anything, where that is not known.
     T = TypeVar("T", default=Any)

@@ -7,11 +7,13 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Self
 
 from ..core.plain_task import shown_version
-from ..core.status import RuntimeStatus
 from ..core.times import EPOCH
-from ..engine.listing import InstanceRecord
 from ..engine.propagation import context_of
-from ..engine.runtime import Runtime
+
+if TYPE_CHECKING:
+    from ..core.status import RuntimeStatus
+    from ..engine.listing import InstanceRecord
+    from ..engine.runtime import Runtime
 
 __all__ = ["StatusFields", "json_output_of", "record_of", "runtime_of_handle"]
 

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from datetime import datetime, timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from celery import current_app
 
 from ..core.entity_names import REPLY
 from ..core.history import Event
-from ..core.ports import Codec, Verdict
 from ..core.times import EPOCH
+
+if TYPE_CHECKING:
+    from ..core.ports import Codec, Verdict
 
 __all__ = ["HistoryEvent", "read_events"]
 

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import TYPE_CHECKING
 
 from ..core.guard import refuse_inside_orchestrator
-from ..engine.activity_limits import Use
-from ..engine.runtime import Runtime
+
+if TYPE_CHECKING:
+    from ..engine.activity_limits import Use
+    from ..engine.runtime import Runtime
 
 __all__ = ["LimitUse", "list_limits"]
 

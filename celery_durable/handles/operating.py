@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
-from ..engine.listing import InstanceRecord
-from ..engine.runtime import Runtime
 from .aio import twin
+
+if TYPE_CHECKING:
+    from ..engine.listing import InstanceRecord
+    from ..engine.runtime import Runtime
 
 __all__ = ["Operating"]
 

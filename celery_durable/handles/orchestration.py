@@ -5,11 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Generator
 from typing import TYPE_CHECKING, Any, Final, Generic, Literal, Self, overload
 
-from celery import Celery
-
 from ..core.guard import refuse_inside_orchestrator
 from ..core.status import RuntimeStatus
-from ..engine.listing import InstanceRecord
 from ..errors import OrchestrationFailed, OrchestrationRevoked, WaitTimeout
 from .aio import in_thread, twin, wait_for_end_async
 from .asking import Asking
@@ -24,9 +21,11 @@ from .waiting import wait_for_end
 __all__ = ["Orchestration"]
 
 if TYPE_CHECKING:
+    from celery import Celery
     from typing_extensions import TypeVar  # with defaults
 
     from ..engine.explain import Explanation
+    from ..engine.listing import InstanceRecord
 
     #: What the orchestrator returns; anything, where that is not known.
     R = TypeVar("R", default=Any)

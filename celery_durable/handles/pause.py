@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Any, ClassVar, Literal, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast
 
 from billiard.exceptions import WorkerLostError
 
@@ -14,9 +14,11 @@ from ..core.guard import refuse_inside_orchestrator
 from ..core.names import check_text, checked_name
 from ..core.times import EPOCH
 from ..engine.recovery import let_go
-from ..engine.runtime import Runtime
 from ..engine.switches import PAUSES, Ramp, Switch, Switched, SwitchKind, until_of
 from .aio import twin
+
+if TYPE_CHECKING:
+    from ..engine.runtime import Runtime
 
 __all__ = ["Pause", "PauseKind", "list_pauses", "set_pause", "set_ramp", "target_of", "unset_pause"]
 

@@ -10,23 +10,25 @@ import uuid
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from datetime import datetime
-from typing import Any, Final
-
-from celery import Celery
+from typing import TYPE_CHECKING, Any, Final
 
 from ..core.canvas_options import CanvasOptions
 from ..core.guard import refuse_inside_orchestrator
 from ..core.names import check_text
 from ..core.times import as_microseconds
 from ..engine.audit import SCHEDULE
-from ..engine.due import ScheduleRow
-from ..engine.runtime import Runtime
 from ..engine.schedules import instance_of, tick_id, times_of
 from ..errors import ConfigurationError, DurableError, InvalidState, ScheduleNotFound
 from .aio import twin
 from .orchestration import Orchestration
 from .schedule_fields import ScheduleFields
 from .schedule_rows import paused, resumed
+
+if TYPE_CHECKING:
+    from celery import Celery
+
+    from ..engine.due import ScheduleRow
+    from ..engine.runtime import Runtime
 
 __all__ = [
     "TRIES",

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
 
 from ..core.times import EPOCH
-from ..engine.due import Overlap, ScheduleRow
+
+if TYPE_CHECKING:
+    from ..engine.due import Overlap, ScheduleRow
 
 __all__ = ["ScheduleFields"]
 

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
-from ..engine.due import ScheduleRow
 from ..engine.schedules import check_of, times_of
+
+if TYPE_CHECKING:
+    from ..engine.due import ScheduleRow
 
 __all__ = ["paused", "planned", "resumed"]
 

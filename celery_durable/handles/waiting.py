@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
 
-from ..core.status import RuntimeStatus
-from ..errors import DurableError, WaitTimeout
+if TYPE_CHECKING:
+    from ..core.status import RuntimeStatus
 
 __all__ = ["drivers", "pauses", "wait_for_end", "wait_until"]
 
@@ -43,6 +44,8 @@ def wait_for_end(
         WaitTimeout: it has not ended in time.
         DurableError: it cannot move while this thread waits.
     """
+    from ..errors import DurableError, WaitTimeout  # one of Celery's, too
+
     statuses: list[RuntimeStatus | None] = [None]
 
     def is_over() -> bool:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+STANDARD = sys.stdlib_module_names
 DECLARES = """
 from celery import Celery
 from celery_durable import Durable
@@ -38,7 +39,12 @@ durable.start(fulfil.s("42"))
 
 def imported(code: str, store: Path) -> set[str]:
     """Run code in a process of its own, and return the packages that are there at the end."""
-    last = "\nimport sys; print(*(m for m in sys.modules if m.count('.') < 2))"
+    return {name for name in modules(code, store) if name.count(".") < 2}
+
+
+def modules(code: str, store: Path = Path("none")) -> set[str]:
+    """Do the same, and return all modules."""
+    last = "\nimport sys; print(*sys.modules)"
     done = subprocess.run(
         [sys.executable, "-c", code.replace("{store}", str(store)) + last],
         capture_output=True,
@@ -51,6 +57,17 @@ def imported(code: str, store: Path) -> set[str]:
 @pytest.fixture
 def store(sqlite_template: Path, tmp_path: Path) -> Path:
     return Path(shutil.copy(sqlite_template, tmp_path / "store.db"))
+
+
+def test_the_front_door_brings_only_itself() -> None:
+    added = modules("import celery; from celery_durable import Durable") - modules("import celery")
+    ours = {name for name in added if name.partition(".")[0] == "celery_durable"}
+    foreign = {name for name in added - ours if name.partition(".")[0] not in STANDARD}
+    assert foreign == set()
+    assert "celery_durable.app.durable" in ours
+    assert {name for name in ours if ".engine" in name or ".worker" in name} == set()
+    assert len(ours) <= 30
+    assert len(added) <= 180
 
 
 def test_who_only_declares_imports_no_database(store: Path) -> None:
