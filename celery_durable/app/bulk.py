@@ -35,6 +35,7 @@ def apply_verb(
     Raises:
         TypeError: both an id and filters are given, or there is no such filter.
         ValueError: neither is given.
+        TypeError, ValueError: an argument of the verb cannot be used.
         InvalidState: it is refused for the one that is given by its id.
         InstanceNotFound: there is none of that id.
     """
@@ -49,6 +50,7 @@ def apply_verb(
         raise ValueError(
             f"durable.{name}() takes an instance id, or at least one filter, such as status="
         )
+    verb.filled(given)  # now: there may be none that matches
     return apply_to_all(client.store, wanted, lambda id_: verb.apply(client, id_, given), limit)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from .names import ENTITY_NAME, checked_name
+from .names import ENTITY_NAME, checked_text
 
 __all__ = [
     "LONGEST_NAME",
@@ -35,11 +35,9 @@ def entity_id(name: str, key: Any) -> str:
         TypeError: the key is no string.
         ValueError: it is empty or too long, or contains NUL or half a character.
     """
-    if not isinstance(key, str):
-        raise TypeError(f"the key of an entity is a string, not {type(key).__name__}")
     if not isinstance(name, str) or not ENTITY_NAME.fullmatch(name) or len(name) > LONGEST_NAME:
-        raise ValueError(f"{name!r} is no name of an entity")
-    checked_name(key, "the key of an entity", 148 - len(name))
+        raise ValueError(f"{str(name)[:80]!r} is no name of an entity")
+    key = checked_text(key, "the key of an entity", 148 - len(name))
     return f"@{name}@{key}"
 
 

@@ -18,13 +18,16 @@ from typing import Any
 
 __all__ = [
     "ENTITY_NAME",
+    "LONGEST_EVENT",
     "LONGEST_ID",
     "LONGEST_NAME",
     "LONGEST_VERSION",
     "check_instance_id",
     "check_new_id",
+    "check_reason",
     "check_text",
     "checked_name",
+    "checked_text",
     "next_id",
     "parts_of_id",
     "parts_of_ticket",
@@ -35,6 +38,8 @@ LONGEST_ID = 150
 #: Of a task, an orchestrator, a queue, and the id of a canvas's first task.
 LONGEST_NAME = 200
 LONGEST_VERSION = 50
+#: Of an external event or a request, and of its id.
+LONGEST_EVENT = 100_000
 _TICKET = re.compile(r"d-([0-9a-f]{20})-([0-9]{1,9})-([0-9]{1,9})", re.ASCII)
 #: The name of a class of entities.
 ENTITY_NAME = re.compile(r"[^\W\d][\w.-]*")
@@ -48,30 +53,62 @@ def check_text(what: str, value: Any) -> None:
 
     Raises:
         TypeError: it is no string.
-        ValueError: it has halves of characters (surrogates).
+        ValueError: it has NUL, or halves of characters (surrogates).
     """
     if not isinstance(value, str):
         raise TypeError(f"{what} is a string, not {type(value).__name__}")
+    if "\x00" in value:
+        raise ValueError(f"{what} must not contain NUL; {value[:40]!r} does: take it out")
     try:
         value.encode()
     except UnicodeEncodeError:
         raise ValueError(f"{what} must be valid Unicode; {value[:40]!r} is not") from None
 
 
+def check_reason(reason: Any) -> None:
+    """Refuse what cannot be the reason of a verb; None is none.
+
+    Raises:
+        TypeError: it is no string.
+        ValueError: it has NUL, or halves of characters.
+    """
+    if reason is not None:
+        check_text("a reason", reason)
+
+
 def checked_name(name: Any, what: str, limit: int = LONGEST_NAME) -> str:
     """Return a name that every store can keep.
 
+    Args:
+        name: a string, or what has one as its ``name``, as tasks and queues have.
+        what: the subject of the message.
+        limit: how many characters it has at most.
+
     Raises:
+        TypeError: it is no string, and has none as its name.
         ValueError: it is empty, too long, contains NUL or half a character.
     """
-    # of a member of an enum of strings, its value
-    text = str.__str__(name) if isinstance(name, str) else str(getattr(name, "name", name))
+    given = name if isinstance(name, str) else getattr(name, "name", None)
+    if not isinstance(given, str):
+        raise TypeError(f"{what} is a string, not {type(name).__name__}")
+    text = str.__str__(given)  # of a member of an enum of strings, its value
     is_odd = not text.isascii() and any("\ud800" <= char <= "\udfff" for char in text)
     if not text or len(text) > limit or "\x00" in text or is_odd:
         raise ValueError(
             f"{what} has 1 to {limit} characters and no NUL; {text[:40]!r} does not fit"
         )
     return text
+
+
+def checked_text(text: Any, what: str, limit: int = LONGEST_NAME) -> str:
+    """Return text that is not empty and that every store can keep.
+
+    Raises:
+        TypeError: it is no string.
+        ValueError: it is empty, too long, contains NUL or half a character.
+    """
+    check_text(what, text)
+    return checked_name(text, what, limit)
 
 
 def request_key(request_id: str) -> str:
@@ -89,8 +126,7 @@ def check_instance_id(instance_id: Any) -> str:
         ValueError: it is empty, longer than 150 characters, or contains NUL.
         TypeError: it is no string.
     """
-    check_text("an instance id", instance_id)
-    return checked_name(instance_id, "an instance id", LONGEST_ID)
+    return checked_text(instance_id, "an instance id", LONGEST_ID)
 
 
 def check_new_id(instance_id: Any, entity: str | None = None) -> str:

@@ -13,6 +13,7 @@ from numbers import Real
 from typing import Any
 
 from .misspelt import which_is_meant
+from .names import checked_name
 
 __all__ = [
     "AT_THE_END",
@@ -185,6 +186,11 @@ def refuse(
         value, (kinds, words) = options[name], _KINDS[name]
         if value is not None and (not isinstance(value, kinds) or isinstance(value, bool)):
             raise error(f"{what}: {name} must be {words}, not {value!r}")
+    if (queue := options.get("queue")) is not None:
+        try:
+            checked_name(queue, f"{what}: the name of a queue")
+        except (TypeError, ValueError) as problem:
+            raise (error if error is not TypeError else type(problem))(str(problem)) from None
 
 
 def refuse_misspelt(

@@ -17,7 +17,7 @@ from .entity_names import MESSAGE, orchestrator_of
 from .futures import done_future
 from .guard import in_turn
 from .kinds import EntityCalls, SendEvent, TypedPayloads, converted
-from .names import parts_of_id
+from .names import checked_text, parts_of_id
 from .ports import Host
 from .retry import Interval, in_microseconds
 from .times import as_microseconds
@@ -83,8 +83,13 @@ def bound_operation(
 
 
 def operation_message(name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the message that asks for an operation."""
-    message: dict[str, Any] = {"op": name}
+    """Return the message that asks for an operation.
+
+    Raises:
+        TypeError: its name is no string.
+        ValueError: its name is empty or too long, or contains NUL.
+    """
+    message: dict[str, Any] = {"op": checked_text(name, "the name of an operation")}
     if args:
         message["args"] = list(args)
     if kwargs:

@@ -18,13 +18,17 @@ def check_tags(tags: Mapping[Any, Any]) -> None:
 
     Raises:
         TypeError: they are no mapping, or a name or a value is no string.
-        ValueError: it cannot be stored.
+        ValueError: a name is empty, or a tag cannot be stored.
     """
     if not isinstance(tags, Mapping):
         raise TypeError(f"tags are a mapping such as {{'batch': 'monday'}}, not {tags!r}")
     for key, value in tags.items():
         if not isinstance(key, str) or not isinstance(value, str):
             raise TypeError(f"tags are strings, not {key!r}: {value!r}")
+        if not key:
+            raise ValueError(
+                f"a tag has a name of at least one character; that of {value!r} has none"
+            )
         check_text("a tag", key + value)
 
 
@@ -39,6 +43,8 @@ def tag_changes(tags: Mapping[str, str] | None, remove: Iterable[str] | str) -> 
     names = [remove] if isinstance(remove, str) else list(remove)
     if wrong := [name for name in names if not isinstance(name, str)]:
         raise TypeError(f"remove takes names of tags, not {wrong[0]!r}")
+    for name in names:
+        check_text("the name of a tag", name)
     if both := [name for name in names if name in (tags or {})]:
         raise ValueError(f"tag {both[0]!r} is to be set and to be removed: say one of both")
     return {**(tags or {}), **dict.fromkeys(names)}

@@ -14,7 +14,7 @@ from typing import Any
 from .._errors import ConfigurationError, InstanceNotFound, InvalidState
 from ..core.guard import refuse_inside_orchestrator
 from ..core.history import EventKind
-from ..core.names import check_instance_id, check_text, parts_of_id, request_key
+from ..core.names import LONGEST_EVENT, check_instance_id, checked_text, parts_of_id, request_key
 from ..core.status import RuntimeStatus
 from .control import Control
 from .records import Answer, Asked
@@ -103,12 +103,10 @@ def answer_to(control: Control, question: Question) -> Answer | None:
 
 
 def _question(instance_id: str, name: str, request_id: str | None) -> Question:
-    check_text("a request's name", name)
-    if "\x00" in name:
-        raise ValueError("a request's name must not contain NUL")
+    name = checked_text(name, "a request's name", LONGEST_EVENT)
     if request_id is None:
         request_id = uuid.uuid4().hex
-    check_text("a request's id", request_id)
+    request_id = checked_text(request_id, "a request's id", LONGEST_EVENT)
     if parts_of_id(instance_id) is not None:
         raise InvalidState(
             f"{instance_id!r} is an entity: ask is for orchestrations", instance_id=instance_id

@@ -14,6 +14,8 @@ from typing import Any
 
 from .._errors import InvalidState
 from ..core.entity import ORCHESTRATORS
+from ..core.flags import check_flags
+from ..core.names import check_reason
 from ..core.status import MOVING, RuntimeStatus
 from .audit import HIDDEN, INSTANCE, actor
 
@@ -109,6 +111,17 @@ class Argument:
     offered_in: frozenset[Surface] = EVERYWHERE
     #: Its name where a surface has another one.
     names: Mapping[Surface, str] = field(default_factory=dict)
+
+    def check(self, value: object) -> None:
+        """Refuse a value of another kind; what text may be, the verb's function knows.
+
+        Raises:
+            TypeError: it is of another kind.
+        """
+        if self.kind is Kind.FLAG:
+            check_flags(**{self.name: value})
+        elif self.kind is Kind.NUMBER and (not isinstance(value, int) or isinstance(value, bool)):
+            raise TypeError(f"{self.name} must be a whole number, not {value!r}")
 
     def name_in(self, surface: Surface) -> str:
         """Return its name in a surface."""
@@ -248,8 +261,9 @@ class Verb:
         Raises:
             InvalidState: it is refused in this status.
             InstanceNotFound: there is no such orchestration.
+            TypeError, ValueError: an argument, or the reason, cannot be used.
         """
-        filled = self._filled(given)
+        filled = self.filled(given)
         if actor() is None:
             return self.function(control, instance_id, **filled)
         shown, reason = self.shown(filled), filled.get("reason")
@@ -274,12 +288,22 @@ class Verb:
     def foresee(self, control: Any, instance_id: str, given: Mapping[str, Any]) -> object:
         """Return what it would do, as ``apply`` is called; only with a ``forecast``."""
         assert self.forecast is not None
-        return self.forecast(control, instance_id, **self._filled(given))
+        return self.forecast(control, instance_id, **self.filled(given))
 
-    def _filled(self, given: Mapping[str, Any]) -> dict[str, Any]:
+    def filled(self, given: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the arguments that are given, with the defaults of all others.
+
+        Raises:
+            TypeError, ValueError: one of them, or the reason, cannot be used.
+        """
         defaults = {each.name: each.default for each in self.arguments if not each.is_required}
         reason = {"reason": None} if self.keeps_reason else {}
-        return defaults | reason | dict(given)
+        filled = defaults | reason | dict(given)
+        for each in self.arguments:
+            if each.name in filled:
+                each.check(filled[each.name])
+        check_reason(filled.get("reason"))
+        return filled
 
 
 def _or(statuses: Sequence[RuntimeStatus]) -> str:

@@ -10,6 +10,7 @@ from celery.schedules import crontab
 from ..core.canvas_options import CanvasOptions
 from ..core.cron import checked_line, zone_of
 from ..core.guard import refuse_inside_orchestrator
+from ..core.names import check_reason
 from ..core.retry import Interval, in_microseconds
 from ..engine.audit import SCHEDULE
 from ..engine.due import Overlap, ScheduleRow
@@ -112,6 +113,7 @@ def create_schedule(
         PayloadError: an argument cannot be encoded.
     """
     runtime: Runtime = app.durable.runtime
+    check_reason(reason)
     row = defined_row(app, name, request, **definition)
     row = paused(row, reason) if is_paused else planned(row, row.created_at)
     shown = shown_of(row) | ({"paused": True} if is_paused else {})

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from ..core.guard import refuse_inside_orchestrator
+from ..core.names import check_reason
 from ..engine.audit import HIDDEN, SCHEDULE
 from ..errors import InvalidState
 from .declare_schedule import check_request, sample_of, times_in
@@ -64,6 +65,7 @@ def edit_schedule(
         StoreError: the store cannot be reached.
     """
     refuse_inside_orchestrator("edit_schedule()")
+    check_reason(reason)
     runtime: Runtime = app.durable.runtime
     store, sample = runtime.store, None
     if edit.request is not None:

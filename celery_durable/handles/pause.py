@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast
 from billiard.exceptions import WorkerLostError
 
 from ..core.guard import refuse_inside_orchestrator
-from ..core.names import check_text, checked_name
+from ..core.names import check_reason, checked_name
 from ..core.times import EPOCH
 from ..engine.recovery import let_go
 from ..engine.switches import PAUSES, Ramp, Switch, Switched, SwitchKind, until_of
@@ -82,8 +82,7 @@ def target_of(task: Any, queue: Any, orchestrator: Any, verb: str) -> tuple[Swit
 def set_pause(runtime: Runtime, kind: SwitchKind, name: str, reason: str | None) -> Pause:
     """Pause something, or say once more why."""
     refuse_inside_orchestrator("durable.pause()")
-    if reason is not None:
-        check_text("a reason", reason)
+    check_reason(reason)
     with runtime.client.auditor.around(kind, name, "pause", reason):
         row = runtime.store.switches.set(kind, name, None, reason)
     return _pauses(runtime, [row], runtime.runner.switches.refresh())[0]
@@ -113,7 +112,8 @@ def set_ramp(runtime: Runtime, orchestrator: Any, version: str | None, share: fl
     """Let a share of the new starts of an orchestrator have a version; None removes the ramp."""
     refuse_inside_orchestrator("durable.ramp()")
     name = checked_name(orchestrator, "durable.ramp(): a name")
-    if not isinstance(share, (int, float)) or not 0 <= share <= 1:
+    is_number = isinstance(share, (int, float)) and not isinstance(share, bool)
+    if not is_number or not 0 <= share <= 1:
         raise ValueError(f"durable.ramp(): share is between 0 and 1, not {share!r}")
     rows = runtime.store.switches
     shown = {"version": version, "share": None if version is None else float(share)}

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ..core.canvas_options import CanvasOptions
 from ..core.guard import refuse_inside_orchestrator
-from ..core.names import check_text
+from ..core.names import check_reason, checked_text
 from ..core.times import as_microseconds
 from ..engine.audit import SCHEDULE
 from ..engine.schedules import instance_of, tick_id, times_of
@@ -224,6 +224,7 @@ class Schedule(ScheduleFields):
         reason: str | None = None,
     ) -> Schedule:
         refuse_inside_orchestrator(f"{verb}()")
+        check_reason(reason)
         store = self._runtime.store
         with self._audited(verb, reason):
             for _ in range(TRIES):
@@ -272,14 +273,10 @@ def check_name(name: Any) -> None:
     """Refuse what no schedule can be called.
 
     Raises:
-        ValueError: it is too long, or holds what no column takes.
+        TypeError: it is no string.
+        ValueError: it is empty or too long, or holds what no column takes.
     """
-    check_text("a schedule's name", name)
-    if not 1 <= len(name) <= _LONGEST_NAME or "\x00" in name:
-        raise ValueError(
-            f"a schedule's name has 1 to {_LONGEST_NAME} characters and no NUL; {name[:40]!r} does"
-            " not fit"
-        )
+    checked_text(name, "a schedule's name", _LONGEST_NAME)
 
 
 def moves_too_fast(name: str) -> DurableError:

@@ -35,6 +35,7 @@ OTHERS = {
     "test_type_completeness.py": "the types of all public names",
     "test_words.py": "the words in all modules and pages",
     "test_wrong_arguments.py": "what users mistype, over all that they call",
+    "test_wrong_texts.py": "names and ids that cannot be, over all that take one",
     "store/test_tables.py": "where the SQL of a table stands, over the whole store",
 }
 #: The folder with a file for each verb, whatever module holds its function.

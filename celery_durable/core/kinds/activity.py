@@ -96,7 +96,6 @@ class ActivityCall(Call):
     def __init__(self, host: Host, signature: Mapping[str, Any], options: CallOptions) -> None:
         super().__init__(host, options)
         self.task: str = checked_name(signature["task"], "a task name")
-        checked_name((signature.get("options") or {}).get("queue") or "default", "a queue name")
         args, kwargs = tuple(signature.get("args") or ()), dict(signature.get("kwargs") or {})
         self.input: str
         self.args: tuple[Any, ...]

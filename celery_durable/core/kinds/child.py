@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
+from uuid import UUID
 
 from ..._errors import ActivityTimeout, OrchestrationFailed
 from ..canvas import NOT_SENT
@@ -120,7 +121,9 @@ class ChildCall(Call):
                 " heartbeat"
             )
         self.base_id: str = (
-            check_new_id(str(named)) if named else child_id_of(host.info, self.command)
+            child_id_of(host.info, self.command)
+            if named is None
+            else check_new_id(str(named) if isinstance(named, UUID) else named)
         )
         self.task_options: dict[Any, Any] = {
             name: value for name, value in task_options.items() if name not in NOT_SENT

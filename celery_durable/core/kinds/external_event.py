@@ -17,7 +17,7 @@ from ..entity_names import REPLY, RESERVED
 from ..futures import done_future
 from ..guard import in_turn
 from ..history import Event, EventKind
-from ..names import check_instance_id, check_text, checked_name
+from ..names import LONGEST_EVENT, check_instance_id, checked_text
 from ..ports import Host
 from ..retry import Interval, in_microseconds
 from ..typed import Annotation
@@ -178,7 +178,7 @@ class ExternalEventContext(ContextPart):
         Example:
             >>> answer = await ctx.wait_event("approved", timeout=timedelta(days=3))
         """
-        check_text("an event name", name)
+        name = checked_text(name, "an event name", LONGEST_EVENT)
         micros = None if timeout is None else in_microseconds(timeout, "timeout")
         future = self._host.of(ExternalEvents).wait(name, micros)
         return as_type(self._host, future, type, f"the event {name!r}")
@@ -193,7 +193,7 @@ class ExternalEventContext(ContextPart):
         """
         host = self._host
         receiver = check_instance_id(instance_id)
-        event = checked_name(name, "an event name", 100_000)
+        event = checked_text(name, "an event name", LONGEST_EVENT)
         if event.startswith(RESERVED):
             raise ValueError(
                 f"event names that begin with {RESERVED!r} are reserved; {event[:60]!r} does"

@@ -8,7 +8,7 @@ from typing import ClassVar
 from ..commands import Command
 from ..guard import in_turn
 from ..history import Event, EventKind
-from ..names import checked_name
+from ..names import checked_text
 from ..ports import Host
 from .kind import ContextPart, Kind
 
@@ -65,7 +65,7 @@ class PatchContext(ContextPart):
         """
         host = self._host
         patches = host.of(Patches)
-        change = checked_name(change_id, "a change id")
+        change = checked_text(change_id, "a change id")
         known = patches.known.get(change)
         if known is None:
             known = patches.known[change] = not host.is_replaying or change in patches.recorded
@@ -84,7 +84,7 @@ class PatchContext(ContextPart):
         """
         host = self._host
         patches = host.of(Patches)
-        change = checked_name(change_id, "a change id")
+        change = checked_text(change_id, "a change id")
         if change not in patches.known and host.is_replaying and change in patches.recorded:
             host.ask(RecordPatch(host.next_number(), change))
         patches.known.setdefault(change, True)

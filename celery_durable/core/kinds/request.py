@@ -12,7 +12,7 @@ from ..._errors import InvalidState, PayloadError, RequestRejected
 from ..commands import Command
 from ..guard import in_turn
 from ..history import Event, EventKind
-from ..names import check_text
+from ..names import LONGEST_EVENT, checked_text
 from ..ports import Host
 from ..retry import Interval, in_microseconds
 from ..typed import Annotation
@@ -235,7 +235,7 @@ class RequestContext(ContextPart):
             >>> request = await ctx.wait_request("change_address")
             >>> request.reply({"ok": True})
         """
-        check_text("the name of a request", name)
+        name = checked_text(name, "the name of a request", LONGEST_EVENT)
         micros = None if timeout is None else in_microseconds(timeout, "timeout")
         host = self._host
         future = host.of(Requests).wait(name, micros)

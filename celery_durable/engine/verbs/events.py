@@ -10,7 +10,7 @@ from ..._errors import InstanceNotFound, InvalidState
 from ...core.entity import RESERVED
 from ...core.guard import refuse_inside_orchestrator
 from ...core.history import EventKind
-from ...core.names import check_instance_id, check_text
+from ...core.names import LONGEST_EVENT, check_instance_id, checked_text
 from ...core.status import RuntimeStatus
 from ..control import Control
 from ..records import Snapshot
@@ -105,20 +105,19 @@ def event_message(
     ``event_id`` deduplicates within an execution.
 
     Raises:
-        ValueError: the name or the id cannot be used.
+        TypeError: the name or the id is no string.
+        ValueError: one of them is empty or too long, or contains NUL, or the name is reserved.
         PayloadError: the data cannot be encoded.
     """
     refuse_inside_orchestrator("raise_event()")
-    check_text("an event's name", name)
-    if "\x00" in name:
-        raise ValueError("an event's name must not contain NUL")
+    name = checked_text(name, "an event's name", LONGEST_EVENT)
     if name.startswith(RESERVED):
         raise ValueError(
             f"event names that begin with {RESERVED!r} are reserved; {name[:60]!r} does"
         )
     if event_id is None:
         event_id = uuid.uuid4().hex  # a repeat after a lost answer is recognised by it
-    check_text("an event's id", event_id)
+    event_id = checked_text(event_id, "an event's id", LONGEST_EVENT)
     return NewInbox(
         check_instance_id(instance_id),
         EventKind.EVENT_RAISED,

@@ -49,7 +49,12 @@ class TestFork(OfVerb):
         assert scene.output(new_id) == [1, False]
         assert scene.status("FAILED") == "FAILED"
 
-    @pytest.mark.parametrize("at", [0, 99, True, None])
+    @pytest.mark.parametrize("at", [True, None, "2", 2.0])
+    def test_a_point_that_is_no_number_is_refused(self, scene: Scene, at: object) -> None:
+        with pytest.raises(TypeError, match=f"at must be a whole number, not {at!r}"):
+            scene.apply("fork", "RUNNING", at=at)
+
+    @pytest.mark.parametrize("at", [0, 99])
     def test_a_point_that_is_none_is_refused(self, scene: Scene, at: object) -> None:
         with pytest.raises(ValueError, match=f"has no event {at!r} to fork at"):
             scene.apply("fork", "RUNNING", at=at)

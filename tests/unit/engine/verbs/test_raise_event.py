@@ -43,6 +43,8 @@ class TestRaiseEvent(OfVerb):
         [
             ({"name": "a\ud800"}, "an event's name must be valid Unicode"),
             ({"name": "a\0b"}, "must not contain NUL"),
+            ({"name": ""}, "an event's name has 1 to 100000 characters"),
+            ({"name": "paid", "event_id": ""}, "an event's id has 1 to 100000 characters"),
             ({"name": f"{RESERVED}x"}, "are reserved"),
             ({"name": "paid", "event_id": "\udfff"}, "an event's id must be valid Unicode"),
         ],
