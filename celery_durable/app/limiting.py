@@ -23,7 +23,7 @@ class Limiting:
             """The engine of this process."""
 
     def limits(self) -> list[LimitUse]:
-        """Return the limits of activities and orchestrators of which places are taken or waited
+        """Return the limits of activities and orchestrators of which slots are taken or waited
         for, by name and key.
 
         Raises:

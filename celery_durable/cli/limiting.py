@@ -17,6 +17,6 @@ __all__ = ["limits"]
 @formatted(has_ids=False)
 @command
 def limits(durable: Any, form: str | None) -> None:
-    """List the limits of which places are taken or waited for, of tasks and of orchestrators."""
+    """List the limits of which slots are taken or waited for, of tasks and of orchestrators."""
     rows = [limit_view(each) for each in durable.limits()]
     show_rows(rows, ("of", "name", "key", "per", "most", "taken", "waiting"), form, key="name")

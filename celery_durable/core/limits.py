@@ -45,15 +45,15 @@ _LONGEST_SCOPE = 190
 class Limit:
     """At most ``most`` run at a time, over all workers; with a ``key``, for each value of it.
 
-    An instance takes its place when it begins and gives it back when it is over; a suspended one
-    keeps it. An attempt of an activity takes its place before it is sent, and gives it back when
+    An instance takes its slot when it begins and gives it back when it is over; a suspended one
+    keeps it. An attempt of an activity takes its slot before it is sent, and gives it back when
     its outcome is recorded.
 
     Args:
-        most: how many places there are.
+        most: how many slots there are.
         key: the name of an argument; of an orchestrator, and in ``ctx.call`` and ``ctx.map``, also
             a function of all arguments. What has None is not limited.
-        name: of activities: all limits of one name share their places. Without a name it is the
+        name: of activities: all limits of one name share their slots. Without a name it is the
             task's own. An orchestrator's limit is always its own, whatever its name is.
 
     Raises:
@@ -82,7 +82,7 @@ class Limit:
 
     @property
     def period(self) -> int | None:
-        """Return None: a place is taken until its instance is over."""
+        """Return None: a slot is taken until its instance is over."""
         return None
 
 
@@ -232,7 +232,7 @@ def shortened(text: str, most: int) -> str:
 
 
 def scope_of(label: str, key: str | None) -> str:
-    """Return what names the places of one limit for one value of its key."""
+    """Return what names the slots of one limit for one value of its key."""
     return shortened(f"{label}={key or ''}", _LONGEST_SCOPE)
 
 

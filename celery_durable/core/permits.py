@@ -1,6 +1,6 @@
-"""What an attempt of an activity needs before it is sent: places of limits.
+"""What an attempt of an activity needs before it is sent: slots of limits.
 
-A *permit* is one place that an attempt needs, with the value of its key found already. A *task
+A *permit* is one slot that an attempt needs, with the value of its key found already. A *task
 limit* is what a task declares, in the form in which the store keeps it for processes that do not
 have the task's code.
 """
@@ -29,7 +29,7 @@ __all__ = [
 
 
 class Permit(NamedTuple):
-    """A place that an attempt needs; the first four fields are those of any place."""
+    """A slot that an attempt needs; the first four fields are those of any slot."""
 
     #: What names the limit in the store, whatever its number is.
     label: str
@@ -45,7 +45,7 @@ class Permit(NamedTuple):
 
     @property
     def scope(self) -> str:
-        """Return what names the places of the limit for this value of its key."""
+        """Return what names the slots of the limit for this value of its key."""
         return scope_of(self.label, self.key)
 
 
@@ -103,7 +103,7 @@ class TaskLimit(NamedTuple):
         return _label(task, self.name, self.period, None if self.key is None else self.key.name)
 
     def permit(self, task: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Permit | None:
-        """Return the place that a call needs; None if it is not limited."""
+        """Return the slot that a call needs; None if it is not limited."""
         key = None if self.key is None else self.key.of(args, kwargs)
         if self.key is not None and key is None:
             return None
@@ -168,7 +168,7 @@ def call_permits(
     *,
     is_known: bool,
 ) -> tuple[Permit, ...]:
-    """Return the places that a call needs by the limits that it was given itself.
+    """Return the slots that a call needs by the limits that it was given itself.
 
     Args:
         limits: given to ``ctx.call`` or ``ctx.map``.
@@ -211,7 +211,7 @@ def _label(task: str, name: str | None, period: int | None, by: str | None) -> s
 
 
 def merged(permits: Iterable[Permit]) -> tuple[Permit, ...]:
-    """Return each place once: of two numbers, the smaller one."""
+    """Return each slot once: of two numbers, the smaller one."""
     found: dict[str, Permit] = {}
     for permit in permits:
         other = found.get(permit.scope, permit)

@@ -1,12 +1,12 @@
 """Limits of activities: what an attempt needs before it is sent, and what lets it in.
 
-An attempt that needs places is inserted by the commit of its turn with its gate closed, and with a
+An attempt that needs slots is inserted by the commit of its turn with its gate closed, and with a
 row that waits. It is admitted by a *pass*: one short transaction under one lock, which is tried and
 never waited for. Who finds it locked leaves the work to the holder, who looks again after its own
 commit. A pass is run by the process that committed such an attempt, by the one that recorded the
 outcome of one, and, while any waits, by recovery once a second.
 
-An attempt has its places for as long as its row is in the outbox: so whatever ends it, also a
+An attempt has its slots for as long as its row is in the outbox: so whatever ends it, also a
 cancel or a purge, gives them back without a statement of its own.
 """
 
@@ -24,7 +24,7 @@ from ..core.permits import Permit, TaskLimit, merged
 from .records import ActivityRow
 from .switches import SwitchBoard, Switched
 from .tasks import Tasks
-from .writes import Place
+from .writes import Slot
 
 __all__ = [
     "LIMIT_GATE",
@@ -35,13 +35,13 @@ __all__ = [
     "MaximaOf",
     "Use",
     "full_in_words",
-    "place_in_words",
+    "slots_in_words",
 ]
 
 log: logging.Logger = logging.getLogger("celery_durable.flow")
-#: What the column ``gate`` of an activity says that waits for places.
+#: What the column ``gate`` of an activity says that waits for slots.
 LIMIT_GATE = "limit"
-#: The header of a message whose attempt has places: who records its outcome lets others in.
+#: The header of a message whose attempt has slots: who records its outcome lets others in.
 LIMITED = "durable_limited"
 _LARGEST = 2**31 - 1
 _TRIES = 3
@@ -59,18 +59,18 @@ MaximaOf = Callable[[str], Mapping[str, int] | None]
 
 
 class Standing(NamedTuple):
-    """Where an attempt stands that waits for places."""
+    """Where an attempt stands that waits for slots."""
 
     command: int
     attempt: int
     #: Each with how many are taken.
-    places: Sequence[tuple[Permit, int]]
-    #: How many come before it of those that wait for the same places.
+    slots: Sequence[tuple[Permit, int]]
+    #: How many come before it of those that wait for the same slots.
     before: int
 
 
 class Use(NamedTuple):
-    """How many places of a limit are taken and waited for, for one value of its key."""
+    """How many slots of a limit are taken and waited for, for one value of its key."""
 
     name: str
     key: str | None
@@ -83,7 +83,7 @@ class Use(NamedTuple):
 
 
 class ActivityLimitRows(Protocol):
-    """The attempts that wait for places, and those that have some."""
+    """The attempts that wait for slots, and those that have some."""
 
     def may_admit(self, numbers: Numbers, is_paused: IsPaused) -> bool:
         """Tell whether one that waits has room; takes no lock."""
@@ -127,7 +127,7 @@ class ActivityLimits:
     _numbers: tuple[Switched | None, Numbers] = field(default=(None, {}), init=False)
 
     def permits(self, command: ScheduleActivity) -> tuple[Permit, ...]:
-        """Return the places that an attempt needs: by its task's limits, and by its call's.
+        """Return the slots that an attempt needs: by its task's limits, and by its call's.
 
         Raises:
             StoreError: what is declared elsewhere is to be read, and the store cannot be reached.
@@ -218,25 +218,25 @@ def smallest(declared: Mapping[str, Sequence[TaskLimit]]) -> dict[str, int]:
     return numbers
 
 
-def place_in_words(standing: Standing, *, shows_keys: bool = True) -> str:
-    """Say for which places an attempt waits; keys come from arguments, which may be hidden.
+def slots_in_words(standing: Standing, *, shows_keys: bool = True) -> str:
+    """Say for which slots an attempt waits; keys come from arguments, which may be hidden.
 
     Example:
         >>> from celery_durable.core.permits import Permit
-        >>> from celery_durable.engine.activity_limits import Standing, place_in_words
-        >>> place_in_words(Standing(3, 1, [(Permit("", None, 5, None, "crm"), 5)], 12))
+        >>> from celery_durable.engine.activity_limits import Standing, slots_in_words
+        >>> slots_in_words(Standing(3, 1, [(Permit("", None, 5, None, "crm"), 5)], 12))
         "a place: 5 of 5 of 'crm' are taken, 12 before it"
     """
     full = [
         full_in_words(slot, taken, "sends", repr(slot.name), shows_keys=shows_keys)
-        for slot, taken in standing.places
+        for slot, taken in standing.slots
         if taken >= slot.most
     ]
     return f"a place: {'; '.join(full) or 'there is room'}, {standing.before} before it"
 
 
 def full_in_words(
-    slot: Permit | Place, taken: int, what: str, whose: str, *, shows_keys: bool
+    slot: Permit | Slot, taken: int, what: str, whose: str, *, shows_keys: bool
 ) -> str:
     """Say that a limit has no slot left: of what in its period, and whose it is."""
     period = "" if slot.period is None else f" {what} in {timedelta(microseconds=slot.period)}"

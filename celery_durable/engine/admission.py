@@ -115,14 +115,14 @@ class AdmissionController:
         if instance.policy is not None and commit.status is not None and commit.status.is_terminal:
             # in the commit that ends it: no crash can keep its slots, or its rows for ever
             retention = Retention.parse(instance.policy)
-            commit.frees_place = retention.is_limited
+            commit.frees_slots = retention.is_limited
             commit.keeps_for = retention.period(commit.status)
 
     def after(self, name: str, commit: TurnCommit, children: Sequence[NewInstance]) -> None:
         """Admit what a commit made room for, and the children that it started."""
         for limited in sorted({child.name for child in children if child.admission is not None}):
             self.admit(limited)
-        if commit.frees_place:
+        if commit.frees_slots:
             self.admit(name, is_likely=False)
 
     def maxima_of(self, name: str) -> dict[str, int] | None:
@@ -170,7 +170,7 @@ def waits_in_words(waiting: Waiting, now: int, *, shows_keys: bool = True) -> st
     whose = f"orchestrator {waiting.name!r}"
     full = [
         full_in_words(slot, taken, "starts", whose, shows_keys=shows_keys)
-        for slot, taken in waiting.places
+        for slot, taken in waiting.slots
         if taken >= slot.most
     ]
     return f"a place: {'; '.join(full) or 'there is room'}, {waiting.before} before it"

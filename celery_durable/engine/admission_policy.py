@@ -13,7 +13,7 @@ from typing import Any
 from .._errors import ConfigurationError
 from ..core.limits import Debounce, Limit, Rate, check_key, key_of, read_limits
 from ..core.retry import in_microseconds
-from .writes import Admission, Place
+from .writes import Admission, Slot
 
 __all__ = ["AdmissionPolicy", "declared_policy"]
 
@@ -53,11 +53,11 @@ class AdmissionPolicy:
             ValueError: a key cannot be computed.
         """
         debounce = self.debounce if debounces else None
-        found: list[Place] = []
+        found: list[Slot] = []
         for limit in self.limits:
             key = None if limit.key is None else self._key(limit.label, limit.key, args, kwargs)
             if key is not None or limit.key is None:
-                found.append(Place(limit.label, key, limit.most, limit.period))
+                found.append(Slot(limit.label, key, limit.most, limit.period))
         chosen = min(max(self.priority if priority is None else priority, -_LARGEST), _LARGEST)
         if debounce is None:
             return Admission(tuple(found), chosen) if found else None

@@ -2,7 +2,7 @@
 elsewhere.
 
 ``durable_context().defer()`` gives a token of the attempt. When the body returns, the row of the
-attempt stays: no worker holds it, its time limits and its place in a window hold on. A client that
+attempt stays: no worker holds it, its time limits and its slot in a window hold on. A client that
 has the token brings the outcome, which comes in as every outcome does. The row is what makes it
 count once: an outcome deletes it, as do a time-out, a cancel, a rewind and a purge.
 """

@@ -155,7 +155,7 @@ class Dispatcher:
     # -- activities --------------------------------------------------------------------------------
 
     def admit(self, *, is_likely: bool = True, notes_try: bool = False) -> None:
-        """Send activities that wait for places, as far as there is room."""
+        """Send activities that wait for slots, as far as there is room."""
         self.parts.limits.admit(self.activities, is_likely=is_likely, notes_try=notes_try)
 
     def admit_eagerly(self) -> None:

@@ -175,13 +175,13 @@ class Backlog(NamedTuple):
     has_silent_workers: bool
     schedule_in: int | None = None
     ready_in: int | None = None
-    has_places: bool = False
+    has_slots: bool = False
     has_purges: bool = False
     now: int = 0
     has_claimed: bool = False
     #: A pause was lifted that may still hold something, or one ends by itself.
     has_lifted: bool = False
-    #: An activity waits for a place.
+    #: An activity waits for a slot.
     has_limited: bool = False
     #: Whether outbox rows are due that do not merely wait for a worker; None where the store cannot
     #: tell these apart at no cost.
@@ -189,7 +189,7 @@ class Backlog(NamedTuple):
 
     @property
     def has_waiting(self) -> bool:
-        """Tell whether an orchestration waits for a place now."""
+        """Tell whether an orchestration waits for a slot now."""
         return self.ready_in is not None and self.ready_in <= 0
 
     @property

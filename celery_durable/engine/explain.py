@@ -16,7 +16,7 @@ from ..core.kinds import ExternalEvents, Requests
 from ..core.plain_task import shown_version
 from ..core.status import RuntimeStatus
 from ..core.times import EPOCH
-from .activity_limits import LIMIT_GATE, Standing, place_in_words
+from .activity_limits import LIMIT_GATE, Standing, slots_in_words
 from .admission import waits_in_words
 from .engine import Engine
 from .last_failure import last_failure
@@ -81,8 +81,8 @@ def explain(store: Store, runner: Engine, record: InstanceRecord) -> Explanation
         pending = replace(pending, overdue_since=None)
     if record.status is RuntimeStatus.PENDING:
         found.waits_for += _admission(store, runner, record, now)
-    places = _places(store, runner, record, pending)
-    found.waits_for += [_activity(row, now, pauses, places) for row in pending.activities]
+    slots = _slots(store, runner, record, pending)
+    found.waits_for += [_activity(row, now, pauses, slots) for row in pending.activities]
     found.waits_for += [
         f"sub-orchestration {child.id!r} ({child.name}), which is {child.status}"
         for child in pending.children
@@ -212,27 +212,27 @@ class _Pauses:
         return None if pause is None else self.words(pause)
 
 
-def _places(
+def _slots(
     store: Store, runner: Engine, record: InstanceRecord, pending: Pending
 ) -> dict[tuple[int, int], str]:
-    """Say for each attempt that waits for places for which ones; asked only if one does."""
+    """Say for each attempt that waits for slots for which ones; asked only if one does."""
     if not any(row.gate == LIMIT_GATE for row in pending.activities):
         return {}
     shows_keys = not _hides_arguments(runner, record)
     found: list[Standing] = store.limits.standings(record.execution, runner.limits.numbers())
     return {
-        (each.command, each.attempt): place_in_words(each, shows_keys=shows_keys) for each in found
+        (each.command, each.attempt): slots_in_words(each, shows_keys=shows_keys) for each in found
     }
 
 
-def _limited(row: Outstanding, places: Mapping[tuple[int, int], str]) -> str:
+def _limited(row: Outstanding, slots: Mapping[tuple[int, int], str]) -> str:
     again = f", attempt {row.attempt}" if row.attempt > 1 else ""
-    where = places.get((row.command, row.attempt), "a place: there is room, 0 before it")
+    where = slots.get((row.command, row.attempt), "a place: there is room, 0 before it")
     return f"activity {row.command} ({row.name}{again}) waits for {where}"
 
 
 def _activity(
-    row: Outstanding, now: int, pauses: _Pauses, places: Mapping[tuple[int, int], str]
+    row: Outstanding, now: int, pauses: _Pauses, slots: Mapping[tuple[int, int], str]
 ) -> str:
     what = f"activity {row.name} (call {row.command}, attempt {row.attempt})"
     if (pause := pauses.of(row)) is not None:
@@ -240,7 +240,7 @@ def _activity(
     if row.is_held:
         return f"{what}, which waits until others of its window are done"
     if row.gate == LIMIT_GATE:
-        return _limited(row, places)
+        return _limited(row, slots)
     if row.deferred_at is not None:
         return _deferred(row, row.deferred_at, now)
     if row.holder is not None:

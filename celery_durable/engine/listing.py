@@ -158,7 +158,7 @@ class Waits:
     attempt: int = 0
     #: How many of the activities wait for their completion by token.
     deferred: int = 0
-    #: How many of them wait for places of limits.
+    #: How many of them wait for slots of limits.
     limited: int = 0
     children: int = 0
     child: str = ""

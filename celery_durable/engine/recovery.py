@@ -271,9 +271,9 @@ class Recovery:
         Now and then, free slots that no instance has any more.
         """
         is_waiting = due.has_waiting or due.has_limited
-        if (due.has_places or is_waiting) and now >= self._next_slots:
+        if (due.has_slots or is_waiting) and now >= self._next_slots:
             self._next_slots = now + _SLOTS_INTERVAL
-            self.store.admission.free_lost_places()
+            self.store.admission.free_lost_slots()
             self.store.limits.free_lost()
         every = int(0.9 * self.settings.recovery_interval * _SECOND)
         if due.has_waiting:

@@ -285,7 +285,7 @@ class AdmissionRows(Protocol):
     def uses(self, maxima_of: MaximaOf) -> list[Use]:
         """Return what is taken and waited for; ``maxima_of`` gives the numbers that hold now."""
 
-    def free_lost_places(self) -> int:
+    def free_lost_slots(self) -> int:
         """Delete slots that no instance has any more; return how many."""
 
 

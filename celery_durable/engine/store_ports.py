@@ -336,7 +336,7 @@ class Store(Protocol):
 
     @property
     def limits(self) -> ActivityLimitRows:
-        """Which attempts wait for places."""
+        """Which attempts wait for slots."""
 
     @property
     def cleanup(self) -> Cleanup:

@@ -27,8 +27,8 @@ __all__ = [
     "NewAnswer",
     "NewInbox",
     "NewInstance",
-    "Place",
     "Revival",
+    "Slot",
     "TurnCommit",
     "Waiting",
     "child_reply",
@@ -95,14 +95,14 @@ class NewActivity:
     start_timeout: int | None = None
     heartbeat_timeout: int | None = None
     signature: Any = None
-    #: The places that it needs before it is sent; its time limits count from then.
+    #: The slots that it needs before it is sent; its time limits count from then.
     permits: tuple[Permit, ...] = ()
-    #: Of those that wait for places, higher ones are admitted first.
+    #: Of those that wait for slots, higher ones are admitted first.
     priority: int = 0
 
 
-class Place(NamedTuple):
-    """A place that an instance needs in order to begin: of which limit, for which key, out of how
+class Slot(NamedTuple):
+    """A slot that an instance needs in order to begin: of which limit, for which key, out of how
     many, and for how long.
 
     ``period`` None is until it is over; else so many microseconds from its beginning.
@@ -124,7 +124,7 @@ class Admission:
     of them, and not later than ``max_wait`` after the first.
     """
 
-    places: tuple[Place, ...]
+    slots: tuple[Slot, ...]
     priority: int = 0
     debounce: str | None = None
     quiet: int = 0
@@ -137,12 +137,12 @@ class AlreadyWaitsError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Waiting:
-    """Where an instance stands that waits for admission: its places, how many of each are taken,
+    """Where an instance stands that waits for admission: its slots, how many of each are taken,
     how many come first.
     """
 
     name: str
-    places: list[tuple[Place, int]]
+    slots: list[tuple[Slot, int]]
     before: int
     ready_at: int
 
@@ -334,7 +334,7 @@ class TurnCommit:
     #: Microseconds until the ended instance is purged; None is never.
     keeps_for: int | None = None
     #: It gives up its slots of admission.
-    frees_place: bool = False
+    frees_slots: bool = False
 
     @property
     def ends_unbegun(self) -> bool:
@@ -344,7 +344,7 @@ class TurnCommit:
 
     @property
     def has_limited(self) -> bool:
-        """True when one of its activities waits for a place."""
+        """True when one of its activities waits for a slot."""
         return any(new.permits for new in self.activities)
 
 

@@ -29,7 +29,7 @@ class LimitUse:
     name: str
     #: The value of its key, as text; None of one without a key.
     key: str | None
-    #: How many places it has; None where neither the code here nor one that waits tells.
+    #: How many slots it has; None where neither the code here nor one that waits tells.
     most: int | None
     #: How many of them are taken; of a ``Rate``, how many began within its time.
     taken: int

@@ -1,6 +1,6 @@
-"""The tables of limits of activities: attempts that wait for places, and places that are taken.
+"""The tables of limits of activities: attempts that wait for slots, and slots that are taken.
 
-A place without an end is taken as long as the outbox has its attempt: an outcome, a cancel and a
+A slot without an end is taken as long as the outbox has its attempt: an outcome, a cancel and a
 purge give it back by deleting that. A pass has one lock, the row of ``durable_limits`` without a
 name, which is tried and never waited for. It takes outbox rows as far as they are free: it waits
 for no turn that is about to cancel one.
@@ -58,29 +58,29 @@ HEADS = Statement(
     " durable_activity_waiting h ON h.id = (SELECT w.id FROM durable_activity_waiting w WHERE"
     f" w.lane = l.lane AND {_FIRST} LIMIT 1)"
 )
-# PostgreSQL reads every row for a GROUP BY; this steps from lane to lane
+# PostgreSQL reads every row for a GROUP BY; this steps from partition to partition
 HEADS_BY_STEPS = Statement(
-    "WITH RECURSIVE lanes(lane) AS (SELECT MIN(lane) FROM durable_activity_waiting WHERE ready_at"
+    "WITH RECURSIVE keys(lane) AS (SELECT MIN(lane) FROM durable_activity_waiting WHERE ready_at"
     " IS NOT NULL UNION ALL SELECT (SELECT MIN(n.lane) FROM durable_activity_waiting n WHERE"
-    " n.ready_at IS NOT NULL AND n.lane > lanes.lane) FROM lanes WHERE lanes.lane IS NOT NULL)"
-    " SELECT h.* FROM lanes CROSS JOIN LATERAL (SELECT w.lane, w.precedence, w.ready_at, w.id,"
-    " w.limits, w.task, w.queue FROM durable_activity_waiting w WHERE w.lane = lanes.lane AND"
+    " n.ready_at IS NOT NULL AND n.lane > keys.lane) FROM keys WHERE keys.lane IS NOT NULL)"
+    " SELECT h.* FROM keys CROSS JOIN LATERAL (SELECT w.lane, w.precedence, w.ready_at, w.id,"
+    " w.limits, w.task, w.queue FROM durable_activity_waiting w WHERE w.lane = keys.lane AND"
     f" {_FIRST} LIMIT 1) h"
 )
 _WAITER = (
     "SELECT w.precedence, w.ready_at, w.id, w.execution, w.command, w.attempt, w.limits FROM"
     " durable_activity_waiting w WHERE"
 )
-LANE = Statement(f"{_WAITER} w.lane = :lane AND {_FIRST} LIMIT :limit")
-_HAS_PLACE = (
+PARTITION = Statement(f"{_WAITER} w.lane = :partition AND {_FIRST} LIMIT :limit")
+_HAS_SLOT = (
     "(SELECT o.attempt FROM durable_outbox o WHERE o.execution = p.execution AND o.command ="
     " p.command AND o.attempt = p.attempt) IS NOT NULL"
 )
 TAKEN = Statement(
     "SELECT p.scope, COUNT(*), MIN(p.most), MIN(p.permit) FROM durable_activity_places p WHERE"
-    f" p.expires_at > {{once}} OR (p.expires_at IS NULL AND {_HAS_PLACE}) GROUP BY p.scope"
+    f" p.expires_at > {{once}} OR (p.expires_at IS NULL AND {_HAS_SLOT}) GROUP BY p.scope"
 )
-INSERT_PLACE = Statement(
+INSERT_SLOT = Statement(
     "INSERT INTO durable_activity_places (execution, command, attempt, scope, permit, most,"
     " expires_at) VALUES (:execution, :command, :attempt, :scope, :permit, :most, :expires_at)"
 )
@@ -97,33 +97,33 @@ OF_EXECUTION = Statement(
     f"{_WAITER} w.execution = :execution AND w.ready_at IS NOT NULL AND {_WAITS} ORDER BY"
     " w.command LIMIT :limit"
 )
-_LANES = (
+_PARTITIONS = (
     "SELECT COUNT(*), MIN(w.limits) FROM durable_activity_waiting w WHERE w.ready_at IS NOT NULL"
     f" AND {_WAITS}"
 )
-LANES = Statement(f"{_LANES} GROUP BY w.lane")
+PARTITIONS = Statement(f"{_PARTITIONS} GROUP BY w.lane")
 BY_TASK = Statement(
     "SELECT w.task, w.queue, COUNT(*) FROM durable_activity_waiting w WHERE w.ready_at IS NOT NULL"
     f" AND {_WAITS} GROUP BY w.task, w.queue"
 )
-LANES_BEFORE = Statement(
-    f"{_LANES} AND (w.precedence < :precedence OR (w.precedence = :precedence AND (w.ready_at <"
-    " :ready_at OR (w.ready_at = :ready_at AND w.id < :row)))) GROUP BY w.lane"
+PARTITIONS_BEFORE = Statement(
+    f"{_PARTITIONS} AND (w.precedence < :precedence OR (w.precedence = :precedence AND"
+    " (w.ready_at < :ready_at OR (w.ready_at = :ready_at AND w.id < :row)))) GROUP BY w.lane"
 )
 LOST_WAITING = Statement(
     f"SELECT w.id FROM durable_activity_waiting w WHERE NOT {_WAITS} ORDER BY w.id LIMIT :limit"
 )
-LOST_PLACES = Statement(
+LOST_SLOTS = Statement(
     "SELECT p.id FROM durable_activity_places p WHERE p.expires_at <= {once} OR (p.expires_at IS"
-    f" NULL AND NOT {_HAS_PLACE}) ORDER BY p.id LIMIT :limit"
+    f" NULL AND NOT {_HAS_SLOT}) ORDER BY p.id LIMIT :limit"
 )
-DELETE_PLACE = Statement("DELETE FROM durable_activity_places WHERE id = :row")
+DELETE_SLOT = Statement("DELETE FROM durable_activity_places WHERE id = :row")
 
 
 class Head(NamedTuple):
-    """The first of those that need the same places, of one task in one queue."""
+    """The first of those that need the same slots, of one task in one queue."""
 
-    lane: str
+    partition: str
     precedence: int
     ready_at: int
     id: int
@@ -162,7 +162,7 @@ class Waiter(NamedTuple):
 def insert_waiting(
     database: Runner, cursor: Cursor, execution: str, activities: Iterable[NewActivity], now: int
 ) -> None:
-    """Let new attempts wait for their places; one of a full window does so once that has room."""
+    """Let new attempts wait for their slots; one of a full window does so once that has room."""
     rows = [
         {
             "execution": execution,
@@ -170,7 +170,7 @@ def insert_waiting(
             "attempt": new.attempt,
             "task": new.name,
             "queue": new.queue,
-            "lane": _lane(new),
+            "lane": _partition_of(new),
             "precedence": -new.priority,
             "ready_at": None if new.is_held else now,
             "limits": json.dumps([list(permit) for permit in new.permits]),
@@ -181,14 +181,16 @@ def insert_waiting(
     database.run_many(cursor, INSERT_WAITING, rows)
 
 
-def _lane(new: NewActivity) -> str:
-    """Return what those have in common who need the same places, and can be paused together."""
+def _partition_of(new: NewActivity) -> str:
+    """Return the key of a partition: what those have in common who need the same slots, and can
+    be paused together.
+    """
     facts = [new.name, new.queue, sorted(list(permit) for permit in new.permits)]
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:40]
 
 
 class ActivityLimitRows:
-    """Who waits for places, and who has some (``engine.activity_limits.ActivityLimitRows``)."""
+    """Who waits for slots, and who has some (``engine.activity_limits.ActivityLimitRows``)."""
 
     def __init__(self, database: Runner, timing: Timing) -> None:
         self.database = database
@@ -230,7 +232,7 @@ class ActivityLimitRows:
             chosen = choose(
                 [head for head in heads if not is_paused(head.task, head.queue)],
                 lambda one: count.room(one.limits),
-                lambda lane, limit: self._lane(cursor, lane, limit),
+                lambda partition, limit: self._partition(cursor, partition, limit),
                 lambda one: count.take(one.limits),
             )
             return self._open(cursor, chosen)
@@ -247,8 +249,8 @@ class ActivityLimitRows:
             count.heed(permits_of(head.limits))
         return count
 
-    def _lane(self, cursor: Cursor, lane: str, limit: int) -> list[Waiter]:
-        rows = self.database.run(cursor, LANE, lane=lane, limit=limit).fetchall()
+    def _partition(self, cursor: Cursor, partition: str, limit: int) -> list[Waiter]:
+        rows = self.database.run(cursor, PARTITION, partition=partition, limit=limit).fetchall()
         return [Waiter._make(row) for row in rows]
 
     def _open(self, cursor: Cursor, chosen: Sequence[Waiter]) -> list[ActivityRow]:
@@ -268,15 +270,17 @@ class ActivityLimitRows:
         values = {"now": now, "later": now + self.timing.resend_after}
         for part in portions(sorted(found)):
             attempts.OPEN_LIMITED.run(database, cursor, part, **values)
-        places = [_place(one, permit, now) for one in admitted for permit in permits_of(one.limits)]
-        database.run_many(cursor, INSERT_PLACE, places)
+        slots = [
+            _slot_values(one, permit, now) for one in admitted for permit in permits_of(one.limits)
+        ]
+        database.run_many(cursor, INSERT_SLOT, slots)
         database.run_many(cursor, DELETE_WAITING, [{"row": one.id} for one in admitted])
         return [found[one.ticket] for one in admitted]
 
     def _sweep(self, cursor: Cursor) -> int:
-        """Delete places whose attempts are over."""
-        lost = self.database.run(cursor, LOST_PLACES, limit=MOST_AT_ONCE).fetchall()
-        self.database.run_many(cursor, DELETE_PLACE, [{"row": row} for (row,) in lost])
+        """Delete slots whose attempts are over."""
+        lost = self.database.run(cursor, LOST_SLOTS, limit=MOST_AT_ONCE).fetchall()
+        self.database.run_many(cursor, DELETE_SLOT, [{"row": row} for (row,) in lost])
         return len(lost)
 
     # -- questions and repairs ---------------------------------------------------------------------
@@ -300,17 +304,17 @@ class ActivityLimitRows:
         return self.database.read(look)
 
     def _standing(self, cursor: Cursor, own: Waiter, count: PermitCount) -> Standing:
-        places = count.places(own.limits)
-        full = {place.scope for place, taken in places if taken >= place.most}
-        scopes = full or {place.scope for place, _ in places}
+        slots = count.slots(own.limits)
+        full = {slot.scope for slot, taken in slots if taken >= slot.most}
+        scopes = full or {slot.scope for slot, _ in slots}
         values = {"precedence": own.precedence, "ready_at": own.ready_at, "row": own.id}
-        lanes = self.database.run(cursor, LANES_BEFORE, **values).fetchall()
+        partitions = self.database.run(cursor, PARTITIONS_BEFORE, **values).fetchall()
         before = sum(
             int(number)
-            for number, limits in lanes
+            for number, limits in partitions
             if not scopes.isdisjoint(permit.scope for permit in permits_of(limits))
         )
-        return Standing(own.command, own.attempt, places, before)
+        return Standing(own.command, own.attempt, slots, before)
 
     def uses(self, numbers: Numbers) -> list[Use]:
         """Return what is taken and waited for."""
@@ -318,7 +322,7 @@ class ActivityLimitRows:
         def look(cursor: Cursor) -> list[Use]:
             count = self._count(cursor, numbers, self._heads(cursor))
             waiting: dict[str, int] = {}
-            for number, limits in self.database.run(cursor, LANES).fetchall():
+            for number, limits in self.database.run(cursor, PARTITIONS).fetchall():
                 for permit in permits_of(limits):
                     count.permits.setdefault(permit.scope, permit)
                     waiting[permit.scope] = waiting.get(permit.scope, 0) + int(number)
@@ -352,7 +356,7 @@ class ActivityLimitRows:
         return self.database.transact(free)
 
 
-def _place(one: Waiter, permit: Permit, now: int) -> dict[str, Any]:
+def _slot_values(one: Waiter, permit: Permit, now: int) -> dict[str, Any]:
     return {
         **one.ticket._asdict(),
         "scope": permit.scope,

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from ..core.limits import scope_of
-from ..engine.writes import Admission, AlreadyWaitsError, NewInstance, Place
+from ..engine.writes import Admission, AlreadyWaitsError, NewInstance, Slot
 from .choosing import MOST_AT_ONCE
 from .runner import Cursor, ManyValues, Runner
 from .statements import Statement
@@ -23,13 +23,13 @@ __all__ = [
     "Head",
     "Waiter",
     "change_waiting",
-    "free_place",
+    "free_slots",
     "heads",
     "insert_all_waiting",
     "insert_waiting",
-    "lane",
     "lock",
-    "places_of",
+    "partition",
+    "slots_of",
     "room",
     "taken",
 ]
@@ -45,7 +45,7 @@ INSERT_WAITING = Statement(
 )
 INSERT_ALL_WAITING = ManyValues(INSERT_WAITING)
 FREE_WAITING = Statement("DELETE FROM durable_waiting WHERE instance = :id")
-FREE_PLACES = Statement("DELETE FROM durable_places WHERE instance = :id AND expires_at IS NULL")
+FREE_SLOTS = Statement("DELETE FROM durable_places WHERE instance = :id AND expires_at IS NULL")
 OF_DEBOUNCE = Statement(
     "SELECT instance, execution, created_at, {now} FROM durable_waiting WHERE debounce = :debounce"
     " {lock}"
@@ -68,23 +68,23 @@ NEXT_NAME = Statement(
 )
 # what was ready as it came is so though the clock be set back
 _HEADS = (
-    "SELECT w.lane, w.precedence, w.ready_at, w.instance, w.limits FROM {lanes} l JOIN"
+    "SELECT w.lane, w.precedence, w.ready_at, w.instance, w.limits FROM {keys} l JOIN"
     " durable_waiting w ON w.name = :name AND w.instance = (SELECT h.instance FROM durable_waiting"
     " h WHERE h.name = :name AND h.lane = l.lane AND (h.ready_at <= {once} OR h.ready_at ="
     " h.created_at) ORDER BY h.precedence, h.ready_at, h.instance LIMIT 1)"
 )
 _GROUPED = "(SELECT lane FROM durable_waiting WHERE name = :name GROUP BY lane)"
-HEADS = Statement(_HEADS.replace("{lanes}", _GROUPED))
-# PostgreSQL reads every row for a GROUP BY; this steps from lane to lane
+HEADS = Statement(_HEADS.replace("{keys}", _GROUPED))
+# PostgreSQL reads every row for a GROUP BY; this steps from partition to partition
 HEADS_BY_STEPS = Statement(
-    "WITH RECURSIVE lanes(lane) AS (SELECT MIN(lane) FROM durable_waiting WHERE name = :name UNION"
+    "WITH RECURSIVE keys(lane) AS (SELECT MIN(lane) FROM durable_waiting WHERE name = :name UNION"
     " ALL SELECT (SELECT MIN(n.lane) FROM durable_waiting n WHERE n.name = :name AND n.lane >"
-    " lanes.lane) FROM lanes WHERE lanes.lane IS NOT NULL) " + _HEADS.replace("{lanes}", "lanes")
+    " keys.lane) FROM keys WHERE keys.lane IS NOT NULL) " + _HEADS.replace("{keys}", "keys")
 )
-LANE = Statement(
+PARTITION = Statement(
     "SELECT precedence, ready_at, instance, execution, limits FROM durable_waiting WHERE name ="
-    " :name AND lane = :lane AND (ready_at <= {once} OR ready_at = created_at) ORDER BY precedence,"
-    " ready_at, instance LIMIT :limit {skip_locked}"
+    " :name AND lane = :partition AND (ready_at <= {once} OR ready_at = created_at) ORDER BY"
+    " precedence, ready_at, instance LIMIT :limit {skip_locked}"
 )
 TAKEN = Statement(
     "SELECT scope, COUNT(*) FROM durable_places WHERE name = :name AND (expires_at IS NULL OR"
@@ -93,7 +93,7 @@ TAKEN = Statement(
 ADMIT_WAITING = Statement(
     "DELETE FROM durable_waiting WHERE instance = :instance AND execution = :execution"
 )
-INSERT_PLACE = Statement(
+INSERT_SLOT = Statement(
     "INSERT INTO durable_places (name, scope, instance, expires_at) VALUES (:name, :scope,"
     " :instance, :expires_at)"
 )
@@ -105,7 +105,7 @@ OF_INSTANCE = Statement(
     " = :id"
 )
 BEFORE = Statement(
-    "SELECT COUNT(*) FROM durable_waiting WHERE name = :name AND lane = :lane "
+    "SELECT COUNT(*) FROM durable_waiting WHERE name = :name AND lane = :partition "
     "AND (ready_at <= {once} OR ready_at = created_at) "
     "AND (precedence < :precedence OR (precedence = :precedence AND (ready_at < :ready_at "
     "OR (ready_at = :ready_at AND instance < :instance))))"
@@ -114,12 +114,12 @@ ALL_TAKEN = Statement(
     "SELECT name, scope, COUNT(*) FROM durable_places WHERE expires_at IS NULL OR expires_at >"
     " {once} GROUP BY name, scope"
 )
-LANES = Statement(
+PARTITIONS = Statement(
     "SELECT name, lane, COUNT(*), MIN(limits) FROM durable_waiting WHERE ready_at <= {once} OR"
     " ready_at = created_at GROUP BY name, lane"
 )
 _IS_OVER = "(i.id IS NULL OR i.status IN ('COMPLETED', 'FAILED', 'CANCELED', 'TERMINATED'))"
-LOST_PLACES = Statement(
+LOST_SLOTS = Statement(
     "SELECT p.id FROM durable_places p LEFT JOIN durable_instances i ON i.id = p.instance "
     f"WHERE p.expires_at IS NULL AND {_IS_OVER} ORDER BY p.id LIMIT :limit"
 )
@@ -127,18 +127,18 @@ LOST_WAITING = Statement(
     "SELECT w.instance, w.execution FROM durable_waiting w LEFT JOIN durable_instances i ON i.id ="
     f" w.instance AND i.execution = w.execution WHERE {_IS_OVER} ORDER BY w.instance LIMIT :limit"
 )
-DELETE_PLACE = Statement("DELETE FROM durable_places WHERE id = :place")
+DELETE_SLOT = Statement("DELETE FROM durable_places WHERE id = :slot")
 DELETE_EXPIRED = Statement("DELETE FROM durable_places WHERE expires_at <= {once}")
 
 
 class Head(NamedTuple):
     """The first of those that wait for the same slots."""
 
-    lane: str
+    partition: str
     precedence: int
     ready_at: int
     instance: str
-    limits: str  #: The slots that it needs, as ``places_of`` reads them.
+    limits: str  #: The slots that it needs, as ``slots_of`` reads them.
 
     @property
     def order(self) -> tuple[int, int, str]:
@@ -147,7 +147,7 @@ class Head(NamedTuple):
 
 
 class Waiter(NamedTuple):
-    """One that waits, in the order of its lane."""
+    """One that waits, in the order of its partition."""
 
     precedence: int
     ready_at: int
@@ -165,7 +165,7 @@ class Standing(NamedTuple):
     """Where an instance waits: the columns of ``OF_INSTANCE``."""
 
     name: str
-    lane: str
+    partition: str
     precedence: int
     ready_at: int
     instance: str
@@ -229,10 +229,10 @@ def change_waiting(
     )
 
 
-def free_place(database: Runner, cursor: Cursor, instance_id: str) -> None:
+def free_slots(database: Runner, cursor: Cursor, instance_id: str) -> None:
     """Give up what an instance waits for, and the slots that it has until its end."""
     database.run(cursor, FREE_WAITING, id=instance_id)
-    database.run(cursor, FREE_PLACES, id=instance_id)
+    database.run(cursor, FREE_SLOTS, id=instance_id)
 
 
 def lock(database: Runner, cursor: Cursor, name: str) -> bool:
@@ -246,14 +246,16 @@ def lock(database: Runner, cursor: Cursor, name: str) -> bool:
 
 
 def heads(database: Runner, cursor: Cursor, name: str) -> list[Head]:
-    """Return the first of each lane of an orchestrator that may be admitted."""
+    """Return the first of each partition of an orchestrator that may be admitted."""
     statement = HEADS_BY_STEPS if database.family == "postgresql" else HEADS
     return [Head._make(row) for row in database.run(cursor, statement, name=name).fetchall()]
 
 
-def lane(database: Runner, cursor: Cursor, name: str, lane: str, limit: int) -> list[Waiter]:
-    """Return the first of a lane, locked, in order."""
-    rows = database.run(cursor, LANE, name=name, lane=lane, limit=limit).fetchall()
+def partition(
+    database: Runner, cursor: Cursor, name: str, partition: str, limit: int
+) -> list[Waiter]:
+    """Return the first of a partition, locked, in order."""
+    rows = database.run(cursor, PARTITION, name=name, partition=partition, limit=limit).fetchall()
     return [Waiter._make(row) for row in rows]
 
 
@@ -263,11 +265,11 @@ def taken(database: Runner, cursor: Cursor, name: str) -> dict[str, int]:
 
 
 def waiting_values(admission: Admission) -> dict[str, Any]:
-    scopes = json.dumps(sorted(scope_of(place.label, place.key) for place in admission.places))
+    scopes = json.dumps(sorted(scope_of(slot.label, slot.key) for slot in admission.slots))
     return {
         "lane": hashlib.sha256(scopes.encode()).hexdigest()[:40],
         "precedence": -admission.priority,
-        "limits": json.dumps([list(place) for place in admission.places]),
+        "limits": json.dumps([list(slot) for slot in admission.slots]),
         "debounce": admission.debounce,
     }
 
@@ -282,11 +284,11 @@ def ready_at(new: NewInstance, *, first: int, now: int) -> int:
     return max(ready_at, new.start_at or 0)
 
 
-def places_of(limits: str) -> list[Place]:
+def slots_of(limits: str) -> list[Slot]:
     """Decode what a row needs; a damaged one needs nothing, so that it holds no other up."""
     try:
-        found = [Place(*fields) for fields in json.loads(limits)]
-        if all(isinstance(place.label, str) and isinstance(place.most, int) for place in found):
+        found = [Slot(*fields) for fields in json.loads(limits)]
+        if all(isinstance(slot.label, str) and isinstance(slot.most, int) for slot in found):
             return found
     except (ValueError, TypeError, RecursionError):
         pass
@@ -294,19 +296,16 @@ def places_of(limits: str) -> list[Place]:
     return []
 
 
-def binding(places: Iterable[Place], maxima: Mapping[str, int] | None) -> list[Place]:
-    """Return the places that are needed by the maxima that hold now."""
+def binding(slots: Iterable[Slot], maxima: Mapping[str, int] | None) -> list[Slot]:
+    """Return the slots that are needed by the maxima that hold now."""
     if maxima is None:
-        return list(places)
-    return [place._replace(most=maxima[place.label]) for place in places if place.label in maxima]
+        return list(slots)
+    return [slot._replace(most=maxima[slot.label]) for slot in slots if slot.label in maxima]
 
 
-def room(
-    places: Iterable[Place], taken: Mapping[str, int], maxima: Mapping[str, int] | None
-) -> int:
-    """Return how many with these places may be admitted."""
+def room(slots: Iterable[Slot], taken: Mapping[str, int], maxima: Mapping[str, int] | None) -> int:
+    """Return how many with these slots may be admitted."""
     rooms = (
-        place.most - taken.get(scope_of(place.label, place.key), 0)
-        for place in binding(places, maxima)
+        slot.most - taken.get(scope_of(slot.label, slot.key), 0) for slot in binding(slots, maxima)
     )
     return min(rooms, default=MOST_AT_ONCE)

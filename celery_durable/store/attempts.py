@@ -160,7 +160,7 @@ OPEN_GATES = ManyRows(
     *ActivityAttemptId._fields,
 )
 
-# -- it waits for places -------------------------------------------------------------------------
+# -- it waits for slots --------------------------------------------------------------------------
 
 LOCK_LIMITED = ManyRows(
     "SELECT execution, command, attempt, instance, kind, name, message, queue, sends FROM"

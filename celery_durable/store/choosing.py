@@ -1,4 +1,4 @@
-"""Who is admitted of those that wait in lanes: the same for orchestrations and for activities."""
+"""Who is admitted of those that wait: the same for orchestrations and for activities."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ class Waiting(Protocol):
 
 
 class First(Waiting, Protocol):
-    """The first of a lane: all in it need the same places."""
+    """The first of a partition: all in it need the same slots."""
 
     @property
-    def lane(self) -> str:
-        """Names the lane."""
+    def partition(self) -> str:
+        """Names the partition."""
 
 
 W = TypeVar("W", bound=Waiting)
@@ -34,34 +34,38 @@ W = TypeVar("W", bound=Waiting)
 def choose(
     heads: Sequence[First],
     room: Callable[[Any], int],
-    read_lane: Callable[[str, int], Sequence[W]],
+    read_partition: Callable[[str, int], Sequence[W]],
     take: Callable[[W], None],
 ) -> list[W]:
-    """Take the first of all lanes again and again, as long as there is room.
+    """Take the first of all partitions again and again, as long as there is room.
 
     Args:
-        heads: the first of each lane.
+        heads: the first of each partition.
         room: tells how many like it may be admitted now.
-        read_lane: reads so many of a lane, in order.
-        take: counts the places that one takes.
+        read_partition: reads so many of a partition, in order.
+        take: counts the slots that one takes.
     """
-    lanes: dict[str, list[W]] = {}
+    partitions: dict[str, list[W]] = {}
     chosen: list[W] = []
-    queue: list[tuple[tuple[Any, ...], str, Any]] = [(one.order, one.lane, one) for one in heads]
+    queue: list[tuple[tuple[Any, ...], str, Any]] = [
+        (one.order, one.partition, one) for one in heads
+    ]
     heapq.heapify(queue)
     while queue and len(chosen) < MOST_AT_ONCE:
-        _, lane, first = heapq.heappop(queue)
+        _, partition, first = heapq.heappop(queue)
         free = room(first)
         if free <= 0:
             continue
-        if lane not in lanes:
-            lanes[lane] = list(read_lane(lane, min(free, MOST_AT_ONCE - len(chosen))))[::-1]
-        if not lanes[lane]:
+        if partition not in partitions:
+            partitions[partition] = list(
+                read_partition(partition, min(free, MOST_AT_ONCE - len(chosen)))
+            )[::-1]
+        if not partitions[partition]:
             continue
-        waiter = lanes[lane].pop()
+        waiter = partitions[partition].pop()
         take(waiter)
         chosen.append(waiter)
-        if lanes[lane]:
-            then = lanes[lane][-1]
-            heapq.heappush(queue, (then.order, lane, then))
+        if partitions[partition]:
+            then = partitions[partition][-1]
+            heapq.heappush(queue, (then.order, partition, then))
     return chosen

@@ -77,9 +77,9 @@ class Step(NamedTuple):
     uses: tuple[str, ...] = ()
 
 
-def free_place(work: Work) -> None:
+def free_slots(work: Work) -> None:
     """Give up the admission slots of an instance that ends."""
-    admission.free_place(work.database, work.cursor, work.commit.instance_id)
+    admission.free_slots(work.database, work.cursor, work.commit.instance_id)
 
 
 def cancel_activities(work: Work) -> None:
@@ -182,7 +182,7 @@ def add_activities(work: Work) -> None:
 
 
 def let_activities_wait(work: Work) -> None:
-    """Note which of the new activities wait for places."""
+    """Note which of the new activities wait for slots."""
     activity_limits.insert_waiting(
         work.database, work.cursor, work.commit.execution, work.commit.activities, work.now
     )
@@ -341,7 +341,7 @@ def ask_child(work: Work, revival: Revival) -> None:
 # * Other instances come last, each kind in the order of their ids: children, messages, and then
 #   the children of a rewind, whose rows are locked, or else the whole commit is tried again.
 STEPS: tuple[Step, ...] = (
-    Step(free_place, ("frees_place",)),
+    Step(free_slots, ("frees_slots",)),
     Step(cancel_activities, ("canceled_commands", "vacated")),
     Step(take_messages, ("taken",)),
     Step(drop_messages, ("drops_until",)),

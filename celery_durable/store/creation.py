@@ -72,7 +72,7 @@ def replace(
     if execution == new.execution:
         return []  # it was put there by a commit whose answer was lost
     if policy is not None or new.admission is not None:
-        admission.free_place(database, cursor, new.id)
+        admission.free_slots(database, cursor, new.id)
     left = _left_to_others(database, cursor, new.id, execution, release_locks)
     outbox.clear(database, cursor, execution)
     run(cursor, inbox.CLEAR_INBOX, id=new.id)

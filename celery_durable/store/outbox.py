@@ -133,7 +133,7 @@ def activity_values(
 ) -> dict[str, Any]:
     """Return the parameters of ``INSERT_ACTIVITY``.
 
-    The time limits of a held one count from its release, those of one that needs places from when
+    The time limits of a held one count from its release, those of one that needs slots from when
     it is admitted.
     """
     waits = new.is_held or bool(new.permits)
@@ -265,7 +265,11 @@ def _release(
     now: int,
     resend_after: int,
 ) -> ActivityRow | None:
-    """Let an activity begin that waited for a slot; None if it waits for places now."""
+    """Let an activity begin that waited for a slot of its window.
+
+    Returns:
+        None if it waits for slots of limits now.
+    """
     command, attempt, instance, kind, name, message, queue, sends, timeout, start_timeout, gate = (
         row
     )

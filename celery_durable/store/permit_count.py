@@ -1,4 +1,4 @@
-"""How many places of limits are taken, and which numbers hold."""
+"""How many slots of limits are taken, and which numbers hold."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def permits_of(limits: str) -> list[Permit]:
 
 
 class PermitCount:
-    """How many places are taken, and which numbers hold."""
+    """How many slots are taken, and which numbers hold."""
 
     def __init__(self, rows: Iterable[Sequence[Any]], numbers: Numbers) -> None:
         self.numbers: dict[str, int] = dict(numbers)
@@ -50,8 +50,8 @@ class PermitCount:
     def _heed(self, label: str, most: int) -> None:
         self.numbers[label] = min(most, self.numbers.get(label, most))
 
-    def places(self, limits: str) -> list[tuple[Permit, int]]:
-        """Return the places that one needs, as the numbers are now, with how many are taken."""
+    def slots(self, limits: str) -> list[tuple[Permit, int]]:
+        """Return the slots that one needs, as the numbers are now, with how many are taken."""
         return [
             (
                 permit._replace(most=self.numbers.get(permit.label, permit.most)),
@@ -61,8 +61,8 @@ class PermitCount:
         ]
 
     def room(self, limits: str) -> int:
-        """Return how many that need these places may be admitted."""
-        rooms = (permit.most - taken for permit, taken in self.places(limits))
+        """Return how many that need these slots may be admitted."""
+        rooms = (permit.most - taken for permit, taken in self.slots(limits))
         return min(rooms, default=MOST_AT_ONCE)
 
     def take(self, limits: str) -> None:

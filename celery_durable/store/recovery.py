@@ -38,8 +38,8 @@ class RecoveryRows:
         now, inbox, checked, deadline, start_by, *rest = self.database.fetch_one(
             look, worker=worker
         )
-        queued, unplaced, seen, latest, schedule, ready, place, lifted, purge, held, *rest = rest
-        limited, limited_place = rest
+        queued, unplaced, seen, latest, schedule, ready, slot, lifted, purge, held, *rest = rest
+        limited, limited_slot = rest
         has_others = _has_come(now, checked, deadline, start_by)
         return Backlog(
             has_wakes=_has_come(now, inbox),
@@ -47,7 +47,7 @@ class RecoveryRows:
             has_silent_workers=seen is not None and (seen <= now - lease // 2 or latest > now),
             schedule_in=None if schedule is None else schedule - now,
             ready_in=None if ready is None else ready - now,
-            has_places=place is not None or limited_place is not None,
+            has_slots=slot is not None or limited_slot is not None,
             has_purges=purge is not None and purge <= now,
             now=now,
             has_claimed=held is not None,

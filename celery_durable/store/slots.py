@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 
 from ..core.limits import scope_of
 from ..engine.activity_limits import MaximaOf, Use
-from ..engine.writes import CHECK_MESSAGE_AFTER, Place, Waiting
+from ..engine.writes import CHECK_MESSAGE_AFTER, Slot, Waiting
 from . import admission, clock, inbox
-from .admission import Head, Waiter, binding, places_of, room
+from .admission import Head, Waiter, binding, room, slots_of
 from .choosing import MOST_AT_ONCE, choose
 from .runner import Cursor, Runner
 
@@ -57,27 +57,29 @@ class AdmissionRows:
     def _admit(
         self, cursor: Cursor, name: str, maxima: Mapping[str, int] | None, heads: Sequence[Head]
     ) -> list[str]:
-        """Take the first of all lanes again and again, as long as there is room."""
+        """Take the first of all partitions again and again, as long as there is room."""
         taken = admission.taken(self.database, cursor, name)
 
         def take(waiter: Waiter) -> None:
-            for place in places_of(waiter.limits):
-                scope = scope_of(place.label, place.key)
+            for slot in slots_of(waiter.limits):
+                scope = scope_of(slot.label, slot.key)
                 taken[scope] = taken.get(scope, 0) + 1
 
         chosen = choose(
             heads,
-            lambda one: room(places_of(one.limits), taken, maxima),
-            lambda lane, limit: admission.lane(self.database, cursor, name, lane, limit),
+            lambda one: room(slots_of(one.limits), taken, maxima),
+            lambda partition, limit: admission.partition(
+                self.database, cursor, name, partition, limit
+            ),
             take,
         )
         self._take_slots(
-            cursor, name, [(one.instance, one.execution, places_of(one.limits)) for one in chosen]
+            cursor, name, [(one.instance, one.execution, slots_of(one.limits)) for one in chosen]
         )
         return [one.instance for one in chosen]
 
     def _take_slots(
-        self, cursor: Cursor, name: str, chosen: Sequence[tuple[str, str, list[Place]]]
+        self, cursor: Cursor, name: str, chosen: Sequence[tuple[str, str, list[Slot]]]
     ) -> None:
         if not chosen:
             return
@@ -88,17 +90,17 @@ class AdmissionRows:
             for instance, execution, _ in sorted(chosen)
         ]
         run_many(cursor, admission.ADMIT_WAITING, ids)
-        places = [
+        slots = [
             {
                 "name": name,
-                "scope": scope_of(place.label, place.key),
+                "scope": scope_of(slot.label, slot.key),
                 "instance": instance,
-                "expires_at": None if place.period is None else now + place.period,
+                "expires_at": None if slot.period is None else now + slot.period,
             }
-            for instance, _, places in chosen
-            for place in places
+            for instance, _, slots in chosen
+            for slot in slots
         ]
-        run_many(cursor, admission.INSERT_PLACE, places)
+        run_many(cursor, admission.INSERT_SLOT, slots)
         shown = [
             {
                 "instance": row["instance"],
@@ -119,7 +121,7 @@ class AdmissionRows:
             if not heads:
                 return False
             taken = admission.taken(self.database, cursor, name)
-            return any(room(places_of(head.limits), taken, maxima) > 0 for head in heads)
+            return any(room(slots_of(head.limits), taken, maxima) > 0 for head in heads)
 
         return self.database.read(look)
 
@@ -150,11 +152,11 @@ class AdmissionRows:
             del values["limits"]
             (before,) = run(cursor, admission.BEFORE, **values).fetchone()
             taken = admission.taken(self.database, cursor, own.name)
-            places = [
-                (place, taken.get(scope_of(place.label, place.key), 0))
-                for place in binding(places_of(own.limits), maxima)
+            slots = [
+                (slot, taken.get(scope_of(slot.label, slot.key), 0))
+                for slot in binding(slots_of(own.limits), maxima)
             ]
-            return Waiting(own.name, places, int(before), own.ready_at)
+            return Waiting(own.name, slots, int(before), own.ready_at)
 
         return self.database.read(look)
 
@@ -164,10 +166,10 @@ class AdmissionRows:
         def look(cursor: Cursor) -> list[Use]:
             run = self.database.run
             found: dict[tuple[str, str], Use] = {}
-            for name, _, number, limits in run(cursor, admission.LANES).fetchall():
-                for place in binding(places_of(limits), maxima_of(name)):
-                    at = name, scope_of(place.label, place.key)
-                    use = found.get(at) or Use(name, place.key, place.most, place.period, 0, 0)
+            for name, _, number, limits in run(cursor, admission.PARTITIONS).fetchall():
+                for slot in binding(slots_of(limits), maxima_of(name)):
+                    at = name, scope_of(slot.label, slot.key)
+                    use = found.get(at) or Use(name, slot.key, slot.most, slot.period, 0, 0)
                     found[at] = use._replace(waiting=use.waiting + int(number))
             for name, scope, number in run(cursor, admission.ALL_TAKEN).fetchall():
                 use = found.get((name, scope)) or _use_of(name, scope, maxima_of(name) or {})
@@ -176,7 +178,7 @@ class AdmissionRows:
 
         return self.database.read(look)
 
-    def free_lost_places(self) -> int:
+    def free_lost_slots(self) -> int:
         """Delete the slots of starts long ago, and what belongs to instances that are over or gone;
         return how many.
         """
@@ -184,8 +186,8 @@ class AdmissionRows:
 
         def free(cursor: Cursor) -> int:
             count = int(run(cursor, admission.DELETE_EXPIRED).rowcount)
-            for (place,) in run(cursor, admission.LOST_PLACES, limit=limit).fetchall():
-                count += int(run(cursor, admission.DELETE_PLACE, place=place).rowcount)
+            for (slot,) in run(cursor, admission.LOST_SLOTS, limit=limit).fetchall():
+                count += int(run(cursor, admission.DELETE_SLOT, slot=slot).rowcount)
             lost = run(cursor, admission.LOST_WAITING, limit=limit).fetchall()
             for instance, execution in lost:
                 values = {"instance": instance, "execution": execution}

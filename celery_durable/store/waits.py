@@ -34,7 +34,7 @@ def waits_statement(executions: Sequence[str], ids: Sequence[str], now: int) -> 
 
     Its rows are (what, whose, how many, a name, an attempt, a moment, facts); of activities, in the
     place of a moment, how many of them wait for their completion by token, and in that of facts,
-    how many for places.
+    how many for slots.
     """
     o, c, m, w = outbox.c, instances.c, inbox.c, waiting.c
     none: sa.ColumnElement[Any] = sa.literal_column("0")

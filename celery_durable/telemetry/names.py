@@ -21,9 +21,9 @@ CAUSES = (
     "message",  # an event or a request, or a lock, without a limit
     "child",
     "worker",
-    "throttled",  # a place in a window, or of the activities of its orchestration
-    "limit",  # a place of a limit of activities
-    "admission",  # a place of a limit of its orchestrator, or the end of a debounce
+    "throttled",  # a slot in a window, or of the activities of its orchestration
+    "limit",  # a slot of a limit of activities
+    "admission",  # a slot of a limit of its orchestrator, or the end of a debounce
     "completion",  # by token
     "replacement",  # the task that took the place of an activity
     "pause",

@@ -114,7 +114,7 @@ class Attempt:
         return result
 
     def _give_back(self) -> None:
-        """Let others in, if it had places of limits."""
+        """Let others in, if it had slots of limits."""
         if not header_in(self.request, LIMITED):
             return
         try:

@@ -1,4 +1,4 @@
-"""Limits of activities in each store: who is let in, that never too many are, and what gives places
+"""Limits of activities in each store: who is let in, that never too many are, and what gives slots
 back.
 """
 
@@ -143,7 +143,7 @@ def test_a_window_lets_go_first(store: Store) -> None:
     recorded = store.outcomes.record(succeeded(execution, 1), release=True)
     assert recorded is not None and recorded.released == []
     (standing,) = store.limits.standings(execution, {})
-    assert (standing.command, standing.places[0][1], standing.before) == (3, 1, 0)
+    assert (standing.command, standing.slots[0][1], standing.before) == (3, 1, 0)
     assert admit(store) == [3] and left(store) == (1, 2)
 
 
@@ -152,9 +152,9 @@ def test_what_is_left_of_a_canceled_window_is_deleted(store: Store) -> None:
     assert not store.recovery.read_backlog(LEASE).has_limited
     assert store.limits.free_lost() == 0
     commit(store, canceled_commands=[1, 2])
-    assert store.recovery.read_backlog(LEASE).has_places
+    assert store.recovery.read_backlog(LEASE).has_slots
     assert store.limits.free_lost() == 2 and left(store) == (0, 0)
-    assert not store.recovery.read_backlog(LEASE).has_places
+    assert not store.recovery.read_backlog(LEASE).has_slots
 
 
 def test_who_finds_the_lock_taken_leaves_it(store: Store) -> None:

@@ -1,4 +1,4 @@
-"""Limits are never exceeded, nothing waits for ever, no place is lost: whatever ends, dies or comes
+"""Limits are never exceeded, nothing waits for ever, no slot is lost: whatever ends, dies or comes
 at once.
 """
 
@@ -70,7 +70,7 @@ def _filters(*statuses: RuntimeStatus) -> Any:
 
 
 def is_clean(world: World) -> bool:
-    """Tell whether nobody waits, and nobody has a place until its end."""
+    """Tell whether nobody waits, and nobody has a slot until its end."""
     held = [row for row in table(world.store, places) if row["expires_at"] is None]
     return not held and not table(world.store, waiting)
 
@@ -85,7 +85,7 @@ def end(world: World, id_: str, answer: str = "done") -> None:
     world.pump()
 
 
-# -- places ----------------------------------------------------------------------------------------
+# -- slots -----------------------------------------------------------------------------------------
 
 
 def test_no_more_run_than_the_limit_and_the_next_follow_in_order(store: Store) -> None:
@@ -229,7 +229,7 @@ def test_every_end_gives_the_place_back(store: Store, how: str, is_suspended: bo
     if is_suspended:
         world.client.suspend("a", None)
         world.pump()
-        assert world.status("b") is PENDING, "a suspended one keeps its place"
+        assert world.status("b") is PENDING, "a suspended one keeps its slot"
         if how != "terminate":
             world.client.resume("a", None)
     ENDS[how](world)
@@ -334,7 +334,7 @@ def test_purging_leaves_no_row(store: Store) -> None:
 # -- where starts come from ------------------------------------------------------------------------
 
 
-def test_children_wait_for_places_too(store: Store) -> None:
+def test_children_wait_for_slots_too(store: Store) -> None:
     world = make_world(store, limit=Limit(2))
 
     @world.orchestrator
@@ -597,7 +597,7 @@ def test_no_more_begin_within_a_period_than_may(store: Store) -> None:
     tick_until(world, lambda: running(world) == ["x1", "x2", "y0", "y1"])
     passes(store, "UPDATE durable_places SET expires_at = 1")
     tick_until(world, lambda: running(world) == ["x1", "x2", "x3", "y0", "y1", "y2", "y3"])
-    assert store.admission.free_lost_places() + len(table(store, places)) >= 3
+    assert store.admission.free_lost_slots() + len(table(store, places)) >= 3
 
 
 def test_rates_and_places_hold_together(store: Store) -> None:

@@ -62,7 +62,7 @@ def test_what_comes_up_is_seen_at_the_third_tick_at_the_latest(store: Store, clo
         assert runner.publisher.activities.popleft().ticket.execution == execution
 
 
-def test_places_that_are_taken_and_a_far_start_cost_next_to_nothing(
+def test_slots_that_are_taken_and_a_far_start_cost_next_to_nothing(
     store: Store, statements: list[str], clock: Clock
 ) -> None:
     world = World(store)
@@ -183,9 +183,9 @@ SMALL = (
 # asked by people, not by the engine
 RARE = (
     "admission.ALL_TAKEN",
-    "admission.LANES",
-    "activity_limits.LANES",
-    "activity_limits.LANES_BEFORE",
+    "admission.PARTITIONS",
+    "activity_limits.PARTITIONS",
+    "activity_limits.PARTITIONS_BEFORE",
     "activity_limits.BY_TASK",
     "activity_limits.HEADS",  # PostgreSQL takes HEADS_BY_STEPS
     "checks.LOOK_BY_ONE_INDEX",  # PostgreSQL takes LOOK
@@ -248,13 +248,14 @@ class Plans:
             "taken": [1, 2],
             "name": "limited 7",
             "lane": "lane",
+            "partition": "lane",
             "last": "",
             "every": 1,
             "debounce": "d",
             "scope": "s",
             "precedence": 0,
             "ready_at": 1,
-            "place": 7,
+            "slot": 7,
             "sum": 3,
             "begin": 1,
             "end": 2,

@@ -35,7 +35,7 @@ crm = Limit(2, name="crm")
 
 @app.task(name="limited.charge", durable_limit=2)
 def charge(what):
-    """Begin a charge; its end comes by its token, so that it has its place until then."""
+    """Begin a charge; its end comes by its token, so that it has its slot until then."""
     ran.append(what)
     tokens.append(durable_context().defer())
 
@@ -139,7 +139,7 @@ def use_of(name, key=None):
     return found.most, found.taken, found.waiting
 
 
-def test_never_more_than_most_run_and_a_free_place_is_taken(env):
+def test_never_more_than_most_run_and_a_free_slot_is_taken(env):
     runs = [env.start(run.s(number)) for number in range(5)]
     assert ran == [0, 1]
     assert durable.limits() == [LimitUse("limited.charge", None, 2, 2, 3)]
@@ -176,7 +176,7 @@ def test_higher_priority_first_then_older_and_a_full_key_holds_up_no_other(env):
     ran.clear()
     for what, account in (("a1", "a"), ("a2", "a"), ("b1", "b"), ("x1", None), ("x2", None)):
         env.start(run.s(what, "limited.keyed", account=account))
-    assert ran == ["a1", "b1", "x1"]  # a key's place, and of all three
+    assert ran == ["a1", "b1", "x1"]  # a key's slot, and of all three
     assert use_of("limited.keyed", "a") == (1, 1, 1) and use_of("limited.keyed") == (3, 3, 2)
     finish(env)
     assert ran[3:] == ["a2"]
@@ -219,7 +219,7 @@ def test_cancelled_while_it_waits_is_never_sent(env):
     assert use_of("limited.charge") == (2, 2, 1)
     finish(env, 2)
     assert ran == [0, 1, 3]
-    runs[3].terminate()  # gives its place back
+    runs[3].terminate()  # gives its slot back
     env.run_until_idle()
     assert durable.limits() == []
 

@@ -175,7 +175,7 @@ def alone(what):
 @pytest.mark.parametrize(
     "target", [{"task": "paused.scarce"}, {"task": "paused.s*"}, {"queue": "celery"}], ids=str
 )
-def test_what_waits_for_places_is_held_too(env, target):
+def test_what_waits_for_slots_is_held_too(env, target):
     durable.pause(task="paused.other")
     durable.pause(**target)
     env.start(fan.s("paused.scarce", 5).set(queue="turns"))

@@ -53,7 +53,7 @@ class ScheduleActivity(Command):
     terms: Mapping[str, Any] | None = None
     #: Whether it may add members to the chord that it is in.
     is_in_chord: bool = False
-    #: The places that it needs before it is sent, by the limits of the call itself.
+    #: The slots that it needs before it is sent, by the limits of the call itself.
     permits: tuple[Permit, ...] = ()
     #: The task that does the work, of a chunk the one that is mapped.
     subject: str = ""
@@ -109,7 +109,7 @@ class ActivityCall(Call):
         if self.task in MAPS:  # sent where the task goes that is mapped, as Celery does
             self.task_options.setdefault("route_name", str(self.kwargs["task"]["task"]))
         self.is_held: bool = options.is_held
-        #: The places that each attempt needs, by the limits of the call itself.
+        #: The slots that each attempt needs, by the limits of the call itself.
         self.permits: tuple[Permit, ...] = ()
         if options.limits:
             self.permits = call_permits(
@@ -178,7 +178,7 @@ class ActivityCall(Call):
         super().failed(error)
 
     def reissue(self, plan: CallsPlan) -> None:
-        """Ask again, in the place that it has in its window; what was undone is done again."""
+        """Ask again, in the slot that it has in its window; what was undone is done again."""
         if self.command in plan.undone:
             self.redo = plan.renewal
         if (window := self.options.window) is not None:

@@ -309,7 +309,7 @@ class CallContext(ContextPart):
             tolerate: how many may fail (a count, a share as a float in (0, 1), or "all") before it
                 raises the failure that is one too many, and takes the rest back.
             retry: as in ``call``, for each item, as are the next three; an item that waits for its
-                next attempt keeps its place in the window.
+                next attempt keeps its slot in the window.
             timeout: of one attempt.
             start_timeout: until a worker is first seen to run it.
             heartbeat_timeout: between two heartbeats.

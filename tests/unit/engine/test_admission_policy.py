@@ -8,7 +8,7 @@ import pytest
 
 from celery_durable.core.limits import Debounce, Limit, Rate
 from celery_durable.engine.admission_policy import AdmissionPolicy, declared_policy
-from celery_durable.engine.writes import Admission, Place
+from celery_durable.engine.writes import Admission, Slot
 from celery_durable.errors import ConfigurationError
 
 SECOND = 1_000_000
@@ -75,10 +75,10 @@ def test_each_limit_is_a_place_by_the_value_of_its_key() -> None:
     found = admission(policy, "ann")
     assert found is not None
     labels = [limit.label for limit in limits]
-    assert found.places == (
-        Place(labels[0], None, 1, None),
-        Place(labels[1], "ann", 2, None),
-        Place(labels[2], "ann", 3, 60 * SECOND),
+    assert found.slots == (
+        Slot(labels[0], None, 1, None),
+        Slot(labels[1], "ann", 2, None),
+        Slot(labels[2], "ann", 3, 60 * SECOND),
     )
     assert found.debounce is None
 
@@ -86,7 +86,7 @@ def test_each_limit_is_a_place_by_the_value_of_its_key() -> None:
 def test_a_key_of_none_is_not_limited() -> None:
     policy = declared(limit=[Limit(1), Limit(2, key="customer")])
     found = admission(policy, None)
-    assert found is not None and [place.most for place in found.places] == [1]
+    assert found is not None and [slot.most for slot in found.slots] == [1]
     assert admission(declared(limit=Limit(2, key="customer")), None) is None
 
 
@@ -105,7 +105,7 @@ def test_a_debounce_is_one_by_name_and_key() -> None:
     policy = declared(debounce=Debounce(5, key="customer", max_wait=60))
     ann, bob = admission(policy, "ann"), admission(policy, "bob")
     assert ann is not None and bob is not None and policy is not None
-    assert (ann.places, ann.quiet, ann.max_wait) == ((), 5 * SECOND, 60 * SECOND)
+    assert (ann.slots, ann.quiet, ann.max_wait) == ((), 5 * SECOND, 60 * SECOND)
     assert ann == admission(policy, customer="ann")
     assert ann.debounce != bob.debounce
     other = policy.admission("other", ("ann",), {}, None, debounces=True)

@@ -1,4 +1,4 @@
-"""Limits of activities: attempts that wait for places, and places that are taken."""
+"""Limits of activities: attempts that wait for slots, and slots that are taken."""
 
 import sqlalchemy as sa
 from alembic import op

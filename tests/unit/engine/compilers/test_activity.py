@@ -75,7 +75,7 @@ def test_of_headers_of_one_name_the_callers_come_after_what_travels_and_the_engi
     assert headers_of(draft) == {"a": "start", "b": "call", "c": "trace", "d": "trace"}
 
 
-def test_one_that_needs_a_place_says_so_and_has_its_priority() -> None:
+def test_one_that_needs_a_slot_says_so_and_has_its_priority() -> None:
     asked = Asked()
     asked.needed = (PERMIT,)
     draft = new_draft(asked)
