@@ -17,8 +17,8 @@ from ..settings import Settings
 from ..telemetry.logs import install as add_log_fields
 from ..worker.activity import wrap_task
 from ..worker.backend import make_backend
-from ..worker.beat import refuse_beat
 from ..worker.durable_tasks import watch_registry
+from ..worker.no_beat import refuse_beat
 from ..worker.request import hold_messages_of
 from ..worker.sealing import accept_sealed, register_serializers
 from ..worker.task_limits import watch_declarations

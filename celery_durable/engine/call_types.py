@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..core.ports import CallTypes, Codec
-from .registry import Definition
-from .tasks import Tasks
-from .version_choice import VersionChoice
+
+if TYPE_CHECKING:
+    from .registry import Definition
+    from .tasks import Tasks
+    from .version_choice import VersionChoice
 
 __all__ = ["DeclaredTypes", "expect_fitting"]
 

@@ -6,19 +6,21 @@ import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..core.canvas_options import CanvasOptions
-from ..core.decision import Decision
 from ..core.options import stamps_in
-from ..core.ports import Codec
-from ..settings import Settings
-from .activity_limits import ActivityLimits
 from .observers import PropagatedContext
-from .ports import Publisher
-from .records import Snapshot
-from .version_choice import VersionChoice
-from .writes import TurnCommit
+
+if TYPE_CHECKING:
+    from ..core.decision import Decision
+    from ..core.ports import Codec
+    from ..settings import Settings
+    from .activity_limits import ActivityLimits
+    from .ports import Publisher
+    from .records import Snapshot
+    from .version_choice import VersionChoice
+    from .writes import TurnCommit
 
 __all__ = ["CHECK_AFTER", "CommitDraft", "new_execution_id"]
 

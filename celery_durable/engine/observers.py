@@ -12,17 +12,19 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-from ..core.decision import Decision
 from ..core.entity import ORCHESTRATORS
 from ..core.history import Event, EventKind, load_events
-from ..core.machine import Machine
 from ..core.status import RuntimeStatus
-from .records import InstanceRow, Snapshot
 from .scope import Scope, here
 from .summary import ExecutionSummary, PendingCall
-from .writes import Committed, NewInstance, TurnCommit
+
+if TYPE_CHECKING:
+    from ..core.decision import Decision
+    from ..core.machine import Machine
+    from .records import InstanceRow, Snapshot
+    from .writes import Committed, NewInstance, TurnCommit
 
 __all__ = ["PropagatedContext", "Notifier", "Observer", "CommitNotice", "change_of"]
 

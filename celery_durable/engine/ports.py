@@ -10,13 +10,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from enum import Enum, auto
-from typing import Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
-from ..core.status import RuntimeStatus
-from .cursor import Cursor
-from .listing import InstanceRecord
-from .records import ActivityAttemptId, ActivityRow, TurnAddress
-from .store_ports import Session, Store
+if TYPE_CHECKING:
+    from ..core.status import RuntimeStatus
+    from .cursor import Cursor
+    from .listing import InstanceRecord
+    from .records import ActivityAttemptId, ActivityRow, TurnAddress
+    from .store_ports import Session, Store
 
 __all__ = [
     "Arguments",

@@ -17,7 +17,7 @@ import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from .._errors import ConfigurationError, DurableError, InstanceExists, PayloadError
 from ..core.entity import ORCHESTRATORS
@@ -25,16 +25,18 @@ from ..core.guard import refuse_inside_orchestrator
 from ..core.names import check_new_id, checked_name
 from ..core.plain_task import TASK, carrier_of
 from ..core.tags import check_tags
-from .admission import AdmissionController
 from .call_types import expect_fitting
 from .draft import new_execution_id
-from .inline_turns import InlineTurns
-from .parts import Parts
 from .ports import NoTransactions, Transaction, Transactions
 from .records import TurnAddress
-from .registry import Definition
-from .replacing import Replacing
 from .writes import CHECK_MESSAGE_AFTER, EXPIRES, AlreadyWaitsError, NewInstance
+
+if TYPE_CHECKING:
+    from .admission import AdmissionController
+    from .inline_turns import InlineTurns
+    from .parts import Parts
+    from .registry import Definition
+    from .replacing import Replacing
 
 __all__ = [
     "IfExists",

@@ -11,7 +11,7 @@ import functools
 import inspect
 import logging
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from celery import Celery
 from celery.app.task import Task as BaseTask
@@ -21,12 +21,14 @@ from celery.result import allow_join_result
 from ..errors import ConfigurationError
 from .activity_context import ActivityContext, current, current_attempt, durable_context
 from .async_tasks import run_async
-from .attempt import Attempt
 from .headers import HEADER, PART, MessageHeader, header_in, ticket_of
 from .modelled import with_fitting_result
 from .orchestrator import OrchestratorTask
 from .runtime import runtime_of
 from .sealing import codec_of, seal, serializer_of
+
+if TYPE_CHECKING:
+    from .attempt import Attempt
 
 log: logging.Logger = logging.getLogger("celery_durable.activity")
 __all__ = ["ActivityContext", "attempt_of", "durable_context", "wrap_task", "wrap_tasks"]
@@ -129,6 +131,8 @@ def _wrapped(cls: type) -> Callable[..., Any]:
             # the body calls its own task, whose request is a copy of this one
             call = body if own is not None else functools.partial(BaseTask.__call__, self)
             return call(*args, **kwargs)
+        from .attempt import Attempt  # a worker has it, by its bootstep
+
         request.durable_has_begun = True
         runtime = runtime_of(self.app)
         body = with_fitting_result(runtime.codec, self, body)

@@ -17,7 +17,6 @@ from celery.app import backends
 from celery.app.task import Context
 from celery.exceptions import NotRegistered, TaskRevokedError, TimeLimitExceeded, WorkerLostError
 
-from ..engine.outcome import Verdict
 from ..engine.records import ActivityAttemptId, Outcome
 from ..errors import ActivityInterrupted, PayloadError
 from .ends import store_again
@@ -165,6 +164,8 @@ class DurableBackendMixin:
         if getattr(runtime.just_recorded, "task_id", None) == task_id:
             runtime.just_recorded.task_id = None
             return
+        from ..engine.outcome import Verdict  # the runtime has it
+
         try:
             if isinstance(error, _DIED) and runtime.store.outcomes.is_deferred(ticket):
                 log.info("activity %s had deferred its completion: it waits for that", task_id)

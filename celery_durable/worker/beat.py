@@ -24,7 +24,7 @@ from .runtime import Runtime
 from .sending import NamedTask
 from .ticks import tick_request_of
 
-__all__ = ["BeatSchedules", "name_of_entry", "refuse_beat", "refuse_where_workers_tick"]
+__all__ = ["BeatSchedules", "name_of_entry"]
 
 _CATCH_UP = 60
 _POLL_INTERVAL = 10.0  # seconds between two looks at what others declare
@@ -128,36 +128,4 @@ def _times(when: Any) -> Iterator[tuple[str, Any]]:
         raise TypeError(
             f"its schedule is {known} ({kind}); a crontab, schedule, timedelta or number of seconds"
             " is needed"
-        )
-
-
-def refuse_beat(app: Celery) -> None:
-    """Let ``celery beat`` refuse to start where workers run ``beat_schedule`` themselves: each tick
-    would come twice.
-    """
-    if "Beat" in app.__dict__ and hasattr(app.__dict__["Beat"], "durable_own"):
-        return
-    own = app.__dict__.get("Beat")
-
-    def beat(*args: Any, **options: Any) -> Any:
-        """Make the service of ``celery beat``, unless ``durable_beat`` is on."""
-        refuse_where_workers_tick(app)
-        made = app.subclass_with_self("celery.apps.beat:Beat") if own is None else own
-        return made(*args, **options)
-
-    beat.durable_own = own  # type: ignore[attr-defined]
-    app.__dict__["Beat"] = beat
-
-
-def refuse_where_workers_tick(app: Celery) -> None:
-    """Raise if workers run ``beat_schedule`` themselves.
-
-    Raises:
-        ConfigurationError: they do.
-    """
-    if app.conf.get("durable_beat"):
-        raise ConfigurationError(
-            "durable_beat is on: workers run what beat_schedule declares, and with a beat beside"
-            " them each tick would come twice. Start no celery beat and no worker -B, or take"
-            " durable_beat out"
         )

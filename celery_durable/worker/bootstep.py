@@ -27,9 +27,11 @@ from celery.worker import state as worker_state
 from ..engine.records import ActivityAttemptId
 from ..engine.recovery import Recovery
 from ..errors import ConfigurationError, DurableError
+from . import attempt, receive  # noqa: F401  what children run is there before they are forked
 from .activity import wrap_tasks
 from .archiving import ArchiveThread
-from .beat import BeatSchedules, refuse_where_workers_tick
+from .beat import BeatSchedules
+from .no_beat import refuse_where_workers_tick
 from .request import hold_messages, watch_revoke
 from .runtime import Runtime, runtime_of
 from .task_limits import check_limits, keep_limits

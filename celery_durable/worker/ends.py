@@ -13,7 +13,7 @@ import logging
 import traceback
 from collections.abc import Callable, Mapping
 from types import SimpleNamespace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from celery import signals
 from celery.app.task import Context
@@ -24,10 +24,12 @@ from ..core.canvas_options import CanvasOptions
 from ..core.plain_task import TASK
 from ..core.status import RuntimeStatus
 from ..core.text import encodable
-from ..engine.listing import InstanceRecord
-from ..engine.records import TurnAddress
 from ..errors import DurableError, OrchestrationRevoked, PayloadError
-from ..payload import PayloadCodec
+
+if TYPE_CHECKING:
+    from ..engine.listing import InstanceRecord
+    from ..engine.records import TurnAddress
+    from ..payload import PayloadCodec
 
 __all__ = ["end_in_words", "is_heard", "log_failure", "store_again", "store_end", "shown_arguments"]
 

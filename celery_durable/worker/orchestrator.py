@@ -26,7 +26,6 @@ from .context_headers import look_instead
 from .ends import shown_arguments
 from .headers import HEADER
 from .limits import defer_soft_limit
-from .receive import Receiver
 from .runtime import runtime_of
 from .starting import request_of
 from .turn_queues import common_queue
@@ -87,6 +86,8 @@ class OrchestratorTask(Task):  # type: ignore[misc]
         request = self.request
         if request.called_directly:
             return self._function()(*args, **kwargs)
+        from .receive import Receiver  # a worker has it, by its bootstep
+
         raise_pending(request)
         defer_soft_limit()
         with shielded(drops=True):  # a turn has a limit of its own

@@ -17,7 +17,7 @@ import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from celery import Celery
 from celery.events.dispatcher import EventDispatcher
@@ -31,13 +31,15 @@ from ..core.commands import shown_in
 from ..core.history import load_events
 from ..core.status import RuntimeStatus
 from ..engine.observers import CommitNotice, PropagatedContext
-from ..engine.records import InstanceRow
-from ..engine.store_ports import Store
-from ..engine.summary import ExecutionSummary
-from ..engine.writes import NewInstance, TurnCommit
 from ..errors import DurableError
-from ..payload import PayloadCodec
-from .telemetry_events import EventSender
+
+if TYPE_CHECKING:
+    from ..engine.records import InstanceRow
+    from ..engine.store_ports import Store
+    from ..engine.summary import ExecutionSummary
+    from ..engine.writes import NewInstance, TurnCommit
+    from ..payload import PayloadCodec
+    from .telemetry_events import EventSender
 
 __all__ = ["TaskEvents", "NoSentEvent", "shown_otherwise"]
 

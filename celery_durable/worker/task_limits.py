@@ -6,7 +6,7 @@ import functools
 import inspect
 from collections.abc import Mapping
 from types import NoneType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from celery import Celery
 
@@ -15,9 +15,11 @@ from ..core.options import refuse, refuse_misspelt
 from ..core.pause_after import PauseAfter, read_pause_after
 from ..core.permits import TaskLimit, argument_of, dump_limits, task_limit
 from ..core.retry import RetryPolicy
-from ..engine.engine import Engine
 from ..engine.switches import SwitchKind
 from ..errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from ..engine.engine import Engine
 
 __all__ = ["CeleryTasks", "check_limits", "declared_limits", "keep_limits", "watch_declarations"]
 

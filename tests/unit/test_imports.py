@@ -76,6 +76,21 @@ def test_who_only_declares_imports_no_database(store: Path) -> None:
     assert found & {"sqlalchemy", "alembic", "sqlite3", "rich", "celery_durable.http"} == set()
 
 
+def test_who_only_declares_imports_no_engine(store: Path) -> None:
+    ours = {name for name in modules(DECLARES, store) if name.startswith("celery_durable.")}
+    assert "celery_durable.worker.orchestrator" in ours
+    for name in ("engine.turn", "engine.commit", "worker.attempt", "worker.receive", "store.store"):
+        assert f"celery_durable.{name}" not in ours
+    assert len(ours) <= 155
+
+
+def test_a_worker_has_what_its_children_run_before_they_are_forked(store: Path) -> None:
+    before = "\ndurable.runtime; import celery_durable.worker.bootstep"
+    found = modules(DECLARES + before, store)
+    assert {"celery_durable.worker.attempt", "celery_durable.worker.receive"} <= found
+    assert "celery_durable.engine.turn" in found
+
+
 def test_who_starts_imports_no_migrations(store: Path) -> None:
     found = imported(DECLARES + STARTS, store)
     assert "sqlalchemy" in found
