@@ -13,6 +13,7 @@ from importlib.util import find_spec
 from typing import Any
 
 from .core.misspelt import which_is_meant
+from .encoding import missing_serializer
 from .errors import ConfigurationError
 from .settings import Settings, read_settings
 from .store.addresses import address_of
@@ -69,6 +70,7 @@ def findings(durable: Any) -> list[Finding]:
     if settings is not None:
         found += [*_about_store(settings), *_about_conf(settings, durable.app.conf)]
     found += _about_names(durable.app.conf)
+    found += _about_serializers(durable.app, settings)
     for finder in _more:
         found += finder(durable, settings)
     return sorted(found, key=lambda finding: finding.id)
@@ -86,6 +88,25 @@ def _about_store(settings: Settings) -> Iterator[Finding]:
             "the store is SQLite: good for one machine",
             "Let durable_backend_url name a PostgreSQL database in production.",
         )
+
+
+def _about_serializers(app: Any, settings: Settings | None) -> Iterator[Finding]:
+    app.finalize()  # so that all tasks are there
+    written = {
+        "durable_serializer": None if settings is None else settings.serializer,
+        "task_serializer": app.conf.task_serializer,
+        "result_serializer": app.conf.result_serializer,
+    }
+    for name, task in sorted(app._tasks.items()):
+        if task.serializer != app.conf.task_serializer:
+            written[f"task {name}: serializer"] = task.serializer
+    for what, name in written.items():
+        if name and (problem := missing_serializer(str(name))) is not None:
+            yield Finding(
+                "celery_durable.E005",
+                f"{what} is {name!r}, by which nothing can be written: {problem}",
+                "Correct the name, or install or register the serializer in all processes.",
+            )
 
 
 def _about_names(conf: Any) -> Iterator[Finding]:

@@ -21,6 +21,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from typing import Any
 
+from kombu.exceptions import SerializerNotInstalled
 from kombu.serialization import dumps, loads, registry
 from kombu.utils.json import dumps as json_dumps
 from kombu.utils.json import loads as json_loads
@@ -28,8 +29,9 @@ from kombu.utils.json import register_type
 
 from ._errors import PayloadError
 from .conversion import Converters, Encoder
+from .core.misspelt import which_is_meant
 
-__all__ = ["DEEPEST", "Foreign", "ValueCodec", "unmistakable"]
+__all__ = ["DEEPEST", "Foreign", "ValueCodec", "missing_serializer", "unmistakable"]
 
 log: logging.Logger = logging.getLogger("celery_durable.payload")
 
@@ -40,8 +42,31 @@ _WRAPPED = 20
 _JSON = "application/json"
 _PICKLE = "application/x-python-serialize"
 _TYPED = frozenset({"__type__", "__value__"})
+#: The names of serializers by which something was written here.
+_written: set[str] = {"json"}
 # a key that a typed value has, or that may have been a number, a truth value or None
 _ODD_KEY = re.compile(r'"(?:__type__|-?[0-9][^"]*|true|false|null|NaN|-?Infinity)": ')
+
+
+def missing_serializer(name: str) -> str | None:
+    """Return why this process cannot write anything by a serializer, and what to do; None if it
+    can.
+    """
+    if name in _written:
+        return None
+    try:
+        dumps([[], {}], serializer=name)
+    except SerializerNotInstalled as error:
+        known = sorted(each for each in registry._encoders if not each.startswith("durable"))
+        question = which_is_meant(name, known)
+        return (
+            f"this process has no serializer {name!r} ({error}); it has {', '.join(known)}."
+            f" {question or 'Install its package, or register it with kombu where the app is made'}"
+        )
+    except Exception:  # there is one, and what it takes is its own business
+        return None
+    _written.add(name)
+    return None
 
 
 class Foreign:

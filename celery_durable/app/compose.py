@@ -8,6 +8,7 @@ from typing import Any
 from celery import Celery
 
 from ..conversion import Converters
+from ..encoding import missing_serializer
 from ..engine.cache import LiveExecutions
 from ..engine.client import Client
 from ..engine.engine import Engine
@@ -56,6 +57,8 @@ def compose(
         raise ConfigurationError(
             "durable_serializer='pickle' needs 'pickle' in accept_content: it runs code on read"
         )
+    if (problem := missing_serializer(settings.serializer)) is not None:
+        raise ConfigurationError(f"durable_serializer: {problem}", setting="durable_serializer")
     codec = PayloadCodec(
         settings.serializer,
         app.conf.accept_content or (),

@@ -69,7 +69,9 @@ def serializer_of(app: Celery, task: Any, options: Mapping[str, Any]) -> str:
 def seal(options: MutableMapping[str, Any], serializer: str) -> None:
     """Let a message be sent encoded, which would have been sent by a serializer."""
     is_sealed = serializer.partition("+")[0] == SERIALIZER
-    options["serializer"] = serializer if is_sealed else f"{SERIALIZER}+{serializer}"
+    options["serializer"] = sealed = serializer if is_sealed else f"{SERIALIZER}+{serializer}"
+    if sealed not in _kombu.registry._encoders and serializer in _kombu.registry._encoders:
+        register_serializers()  # one that the application has registered since
     options["argsrepr"] = options["kwargsrepr"] = _SHOWN
 
 

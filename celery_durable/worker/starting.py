@@ -22,11 +22,13 @@ from ..core.options import (
 from ..core.plain_task import TASK, TaskOptions
 from ..core.retry import RetryPolicy, run_timeout
 from ..core.times import as_microseconds
+from ..encoding import missing_serializer
 from ..engine.start import StartRequest
 from ..errors import ConfigurationError
 from .backend import is_rpc
 from .modelled import expect_arguments
 from .runtime import Runtime
+from .sealing import serializer_of
 from .task_events import shown_otherwise
 from .turn_queues import common_queue
 
@@ -55,9 +57,11 @@ def request_of(
     Raises:
         TypeError: the arguments do not fit the orchestrator, or an option has no meaning for one.
         ValueError: a time has no time zone.
+        ConfigurationError: this process does not have the serializer of its messages.
         Exception: what a router of ``task_routes`` raises, or ``QueueNotFound``.
     """
     refuse(options, REFUSED_BY_STARTS, f"{task.name}: the start of an orchestration")
+    _refuse_unwritable(task, options)
     args, kwargs = tuple(args), dict(kwargs)
     task.check_arguments(args, kwargs, own.get("version"))
     queue, routed = runtime.publisher.place(task.name, options, lambda: (args, kwargs))
@@ -105,9 +109,11 @@ def plain_request_of(
     Raises:
         TypeError: the arguments do not fit the task, or an option has no meaning.
         PayloadError: they do not fit the annotations of a task with models.
-        ConfigurationError: what the task declares cannot be used.
+        ConfigurationError: what the task declares cannot be used, or this process does not have
+            the serializer of its messages.
     """
     refuse(options, REFUSED_BY_PLAIN_STARTS, f"{task.name}: a durable start")
+    _refuse_unwritable(task, options)
     args, kwargs = tuple(args), dict(kwargs)
     if task.typing and (check := getattr(task, "__header__", None)) is not None:
         check(*args, **kwargs)
@@ -190,6 +196,19 @@ def moment(runtime: Runtime, value: Any, clock: Clock | None = None) -> int | No
     if isinstance(value, datetime):
         return as_microseconds(value)
     return int((clock or runtime.store.now)()) + round(float(value) * 1_000_000)
+
+
+def _refuse_unwritable(task: Any, options: Mapping[str, Any]) -> None:
+    """Refuse a start whose messages this process cannot write.
+
+    Raises:
+        ConfigurationError: it does not have their serializer.
+    """
+    name = serializer_of(task.app, task, options)
+    if (problem := missing_serializer(name)) is not None:
+        raise ConfigurationError(
+            f"{task.name} cannot be started, and nothing was written: {problem}", task=task.name
+        )
 
 
 def _context(

@@ -11,7 +11,7 @@ import pytest
 from celery import Celery, chain
 from celery.app.trace import build_tracer
 from kombu.exceptions import ContentDisallowed, DecodeError
-from kombu.serialization import dumps, loads, prepare_accept_content
+from kombu.serialization import dumps, loads, prepare_accept_content, register, unregister
 
 from celery_durable import Durable
 from celery_durable.worker import sealing
@@ -122,6 +122,20 @@ def test_the_serializer_of_a_task_is_kept_within(sent: Sent, serializer: str) ->
     assert SECRET not in bodies(message)
     args, _, _ = sent.read(message)
     assert list(args) == [{"value": [1, SECRET]}]
+
+
+def test_a_serializer_that_is_registered_late_is_used(sent: Sent) -> None:
+    name = f"late{sent.name}"
+    kept: list[Any] = []
+    register(name, lambda value: kept.append(value) or "kept", lambda text: kept[0], f"x/{name}")
+    sent.app.conf.accept_content = [*sent.app.conf.accept_content, name]
+    try:
+        sent.call("plain", SECRET, serializer=name)
+        (message,) = sent.taken()
+        assert SECRET not in bodies(message)
+        assert list(sent.read(message)[0]) == [SECRET]
+    finally:
+        unregister(name)
 
 
 def test_pickle_is_read_only_where_it_is_accepted(sent: Sent) -> None:
