@@ -13,16 +13,27 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from types import FunctionType, ModuleType
-from typing import Any
+from typing import Any, Generic, Protocol, Self, TypeVar
 
 from celery.canvas import Signature
 
 from ..replacements import CALLED, MODULES
 
-__all__ = ["MISSING", "Names", "names_of"]
+__all__ = [
+    "FUNCTIONS",
+    "MISSING",
+    "Names",
+    "ScopedVisitor",
+    "assigned_in",
+    "bound_in",
+    "names_of",
+    "parameters_of",
+]
 
 #: What is not known.
 MISSING: Any = object()
+#: What has arguments of its own.
+FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)
 _SETS = (set, frozenset)
 _MAKE_SETS = frozenset({"union", "intersection", "difference", "symmetric_difference", "copy"})
 _MAKE_SIGNATURES = frozenset({"s", "si", "signature", "subtask"})
@@ -42,9 +53,7 @@ class Names:
 
     def within(self, arguments: ast.arguments) -> Names:
         """Return the names within a function that is defined in this one."""
-        own = {
-            each.arg for each in (*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs)
-        }
+        own = parameters_of(arguments)
         return replace(
             self,
             local=self.local | own,
@@ -97,6 +106,28 @@ class Names:
         return found is not None and issubclass(found, _SETS)
 
 
+class _Scope(Protocol):
+    def within(self, arguments: ast.arguments) -> Self: ...
+
+
+ScopeT = TypeVar("ScopeT", bound=_Scope)
+
+
+class ScopedVisitor(ast.NodeVisitor, Generic[ScopeT]):
+    """Visits the code of a function, with what its names mean where the visit is."""
+
+    scope: ScopeT
+
+    def visit(self, node: ast.AST) -> None:
+        """Visit a part of it; a function that is defined here has arguments of its own."""
+        if not isinstance(node, FUNCTIONS):
+            super().visit(node)
+            return
+        outer, self.scope = self.scope, self.scope.within(node.args)
+        self.generic_visit(node)
+        self.scope = outer
+
+
 def _owner_of_set(node: ast.expr) -> ast.expr | None:
     """Return whose method may give a set; None if no such method is called."""
     if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Attribute):
@@ -114,11 +145,7 @@ def names_of(function: FunctionType, tree: ast.AST, owner: type | None) -> Names
     """
     code = function.__code__
     closed = inspect.getclosurevars(function)
-    bound = Counter(
-        node.id
-        for node in ast.walk(tree)
-        if isinstance(node, ast.Name) and isinstance(node.ctx, (ast.Store, ast.Del))
-    )
+    bound = bound_in(tree)
     imported = dict(_imported(tree))
     declared = {
         name for node in ast.walk(tree) if isinstance(node, ast.Global) for name in node.names
@@ -131,7 +158,9 @@ def names_of(function: FunctionType, tree: ast.AST, owner: type | None) -> Names
     )
     if owner is not None and code.co_argcount and not _is_static(owner, function):
         names.classes[code.co_varnames[0]] = owner
-    for name, value in _assigned(tree):
+    for name, value, binding in assigned_in(tree):
+        if isinstance(binding, (ast.For, ast.comprehension)):
+            continue
         if bound[name] == 1 or isinstance(value, (ast.Set, ast.SetComp)):
             cls = set if names.is_set(value) else names.class_of(value)
             if cls is not None and name not in code.co_varnames[: code.co_argcount]:
@@ -163,7 +192,26 @@ def _class_in(hint: Any) -> type | None:
     return hint if isinstance(hint, type) else None
 
 
-def _assigned(tree: ast.AST) -> Iterator[tuple[str, ast.expr]]:
+def parameters_of(arguments: ast.arguments) -> frozenset[str]:
+    """Return the names of a function's parameters."""
+    some = (*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs)
+    others = (arguments.vararg, arguments.kwarg)
+    return frozenset(each.arg for each in (*some, *others) if each is not None)
+
+
+def bound_in(tree: ast.AST) -> Counter[str]:
+    """Return how often each name is bound."""
+    return Counter(
+        node.id
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Name) and isinstance(node.ctx, (ast.Store, ast.Del))
+    )
+
+
+def assigned_in(tree: ast.AST) -> Iterator[tuple[str, ast.expr, ast.AST]]:
+    """Return names, each with the expression that it is bound by, and what binds it: then it is
+    that value, what a ``with`` enters by it, or an element of it, which a loop takes.
+    """
     for node in ast.walk(tree):
         if isinstance(node, ast.Assign) and len(node.targets) == 1:
             target, value = node.targets[0], node.value
@@ -171,10 +219,12 @@ def _assigned(tree: ast.AST) -> Iterator[tuple[str, ast.expr]]:
             target, value = node.target, node.value
         elif isinstance(node, ast.withitem) and node.optional_vars is not None:
             target, value = node.optional_vars, node.context_expr
+        elif isinstance(node, (ast.For, ast.comprehension)):
+            target, value = node.target, node.iter
         else:
             continue
         if isinstance(target, ast.Name):
-            yield target.id, value
+            yield target.id, value, node
 
 
 def _imported(tree: ast.AST) -> Iterator[tuple[str, Any]]:

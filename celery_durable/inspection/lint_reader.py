@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from ..replacements import CALLED, EFFECT, GIVEN, GLOBAL, MODULES, SORT
 from .lint_calls import Reached, default_of, harm_of, is_container, is_model, reached_by
-from .lint_names import MISSING, Names
+from .lint_names import MISSING, Names, ScopedVisitor
 from .lint_source import source_of
 
 __all__ = ["Finding", "Reader"]
@@ -39,12 +39,12 @@ class Finding(NamedTuple):
         return f"{self.file}:{self.line}: {self.what} in {self.orchestrator}: {self.instead}"
 
 
-class Reader(ast.NodeVisitor):
+class Reader(ScopedVisitor[Names], ast.NodeVisitor):
     """Reads the code of one function."""
 
     def __init__(self, name: str, file: str, tree: ast.AST, text: list[str], names: Names) -> None:
         self._name, self._file, self._tree, self._text = name, file, tree, text
-        self._names = names
+        self.scope = names
         self._found: list[Finding] = []
         #: What it comes to from here.
         self.reached: list[Reached] = []
@@ -65,32 +65,13 @@ class Reader(ast.NodeVisitor):
         if _IGNORE not in self._text[line - 1 : line][0]:
             self._found.append(Finding(self._file, line, self._name, what, instead))
 
-    # -- functions within it -----------------------------------------------------------------------
-
-    def visit_FunctionDef(self, node: ast.FunctionDef) -> None:
-        """Read a function that is defined here, whose arguments are its own."""
-        self._within(node)
-
-    def visit_AsyncFunctionDef(self, node: ast.AsyncFunctionDef) -> None:
-        """See ``visit_FunctionDef``."""
-        self._within(node)
-
-    def visit_Lambda(self, node: ast.Lambda) -> None:
-        """See ``visit_FunctionDef``."""
-        self._within(node)
-
-    def _within(self, node: ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda) -> None:
-        outer, self._names = self._names, self._names.within(node.args)
-        self.generic_visit(node)
-        self._names = outer
-
     # -- calls -------------------------------------------------------------------------------------
 
     def visit_Call(self, node: ast.Call) -> None:
         """Look at what is called; what ``ctx.run`` is given is recorded."""
-        target = self._names.value(node.func)
+        target = self.scope.value(node.func)
         self._look(node, target)
-        if isinstance(node.func, ast.Attribute) and _is_recorded(node.func, self._names):
+        if isinstance(node.func, ast.Attribute) and _is_recorded(node.func, self.scope):
             self.visit(node.func.value)
         elif _is_one_of(target, _ORDERLESS):
             self._visit_orderless(node)
@@ -98,7 +79,7 @@ class Reader(ast.NodeVisitor):
             self.generic_visit(node)
 
     def _look(self, node: ast.Call, target: Any) -> None:
-        if (instead := harm_of(node, target, self._names)) is not None:
+        if (instead := harm_of(node, target, self.scope)) is not None:
             self._note(node, f"{ast.unparse(node.func)}()", instead)
             return
         for name, factory in default_of(target, node):
@@ -109,16 +90,16 @@ class Reader(ast.NodeVisitor):
                 self._look_at_order(each)
         if isinstance(node.func, ast.Attribute) and node.func.attr == "pop" and not node.args:
             self._look_at_order(node.func.value)
-        self.reached += reached_by(node, target, self._names)
+        self.reached += reached_by(node, target, self.scope)
 
     def _visit_orderless(self, node: ast.Call) -> None:
         for each in (*node.args, *(keyword.value for keyword in node.keywords)):
             if isinstance(each, (ast.GeneratorExp, ast.ListComp)):
                 self._visit_parts(each.generators, each.elt)
             elif isinstance(each, ast.Call) and _is_one_of(
-                target := self._names.value(each.func), _ORDERED
+                target := self.scope.value(each.func), _ORDERED
             ):
-                self.reached += reached_by(each, target, self._names)
+                self.reached += reached_by(each, target, self.scope)
                 self._visit_orderless(each)
             else:
                 self.visit(each)
@@ -132,18 +113,18 @@ class Reader(ast.NodeVisitor):
 
     def visit_Name(self, node: ast.Name) -> None:
         """Look at what is read without a call."""
-        if self._names.value(node) is os.environ:
+        if self.scope.value(node) is os.environ:
             self._note(node, node.id, GIVEN)
 
     def visit_Attribute(self, node: ast.Attribute) -> None:
         """See ``visit_Name``; a property is a call."""
-        value = self._names.value(node)
+        value = self.scope.value(node)
         if value is os.environ:
             self._note(node, ast.unparse(node), GIVEN)
-        elif node.attr == "objects" and is_model(self._names.value(node.value)):
+        elif node.attr == "objects" and is_model(self.scope.value(node.value)):
             self._note(node, ast.unparse(node), EFFECT)
         elif isinstance(value, property) and isinstance(value.fget, FunctionType):
-            self.reached.append(Reached(value.fget, self._names.class_of(node.value)))
+            self.reached.append(Reached(value.fget, self.scope.class_of(node.value)))
         self.generic_visit(node)
 
     # -- what outlives the turn --------------------------------------------------------------------
@@ -169,9 +150,9 @@ class Reader(ast.NodeVisitor):
 
     def _look_at_targets(self, node: ast.AST, targets: list[ast.expr]) -> None:
         for target in targets:
-            is_item = isinstance(target, ast.Subscript) and is_container(target.value, self._names)
+            is_item = isinstance(target, ast.Subscript) and is_container(target.value, self.scope)
             if is_item or (
-                isinstance(target, ast.Attribute) and _is_shared(target.value, self._names)
+                isinstance(target, ast.Attribute) and _is_shared(target.value, self.scope)
             ):
                 self._note(node, ast.unparse(target), GLOBAL)
 
@@ -188,7 +169,7 @@ class Reader(ast.NodeVisitor):
         self.generic_visit(node)
 
     def _look_at_order(self, node: ast.expr) -> None:
-        if self._names.is_set(node):
+        if self.scope.is_set(node):
             self._note(node, f"the order of {ast.unparse(node)}", SORT)
 
     def visit_SetComp(self, node: ast.SetComp) -> None:

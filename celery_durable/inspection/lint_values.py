@@ -7,13 +7,12 @@ from __future__ import annotations
 
 import ast
 import itertools
-from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from enum import Enum
 from types import ModuleType
 from typing import Any
 
-from .lint_names import MISSING, Names
+from .lint_names import FUNCTIONS, MISSING, Names, assigned_in, bound_in, parameters_of
 
 __all__ = ["CONTEXT", "Values"]
 
@@ -28,23 +27,19 @@ class Values:
 
     def __init__(self, tree: ast.AST, names: Names, given: Mapping[str, tuple[Any, ...]]) -> None:
         self.names = names
-        bound = Counter(
-            node.id
-            for node in ast.walk(tree)
-            if isinstance(node, ast.Name) and isinstance(node.ctx, (ast.Store, ast.Del))
-        )
+        bound, taken = bound_in(tree), {*given, *_parameters(tree)}
         self._given = {name: values for name, values in given.items() if not bound[name]}
         #: Name -> the expression that it is, or whose elements it is.
         self._assigned = {
-            name: (value, is_element)
-            for name, value, is_element in _assigned(tree)
-            if bound[name] == 1 and name not in given and name not in _parameters(tree)
+            name: (value, isinstance(binding, (ast.For, ast.comprehension)))
+            for name, value, binding in assigned_in(tree)
+            if bound[name] == 1 and name not in taken and not isinstance(binding, ast.withitem)
         }
         self._open: set[str] = set()
 
     def within(self, arguments: ast.arguments) -> Values:
         """Return the values within a function that is defined in this one."""
-        own = {each.arg for each in _all(arguments)}
+        own = parameters_of(arguments)
         inner = object.__new__(Values)
         inner.names = self.names.within(arguments)
         inner._given = {name: each for name, each in self._given.items() if name not in own}
@@ -158,30 +153,6 @@ class Values:
         return (owners[0][indices[0]],)
 
 
-def _all(arguments: ast.arguments) -> Iterator[ast.arg]:
-    yield from (*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs)
-    yield from (each for each in (arguments.vararg, arguments.kwarg) if each is not None)
-
-
 def _parameters(tree: ast.AST) -> frozenset[str]:
-    return frozenset(
-        each.arg
-        for node in ast.walk(tree)
-        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda))
-        for each in _all(node.args)
-    )
-
-
-def _assigned(tree: ast.AST) -> Iterator[tuple[str, ast.expr, bool]]:
-    """Return names with the expression that each is, or whose elements it is."""
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Assign) and len(node.targets) == 1:
-            target, value, is_element = node.targets[0], node.value, False
-        elif isinstance(node, (ast.AnnAssign, ast.NamedExpr)) and node.value is not None:
-            target, value, is_element = node.target, node.value, False
-        elif isinstance(node, (ast.For, ast.comprehension)):
-            target, value, is_element = node.target, node.iter, True
-        else:
-            continue
-        if isinstance(target, ast.Name):
-            yield target.id, value, is_element
+    inner = (node.args for node in ast.walk(tree) if isinstance(node, FUNCTIONS))
+    return frozenset().union(*map(parameters_of, inner))

@@ -16,7 +16,7 @@ from types import FunctionType
 from typing import Any, NamedTuple
 
 from .lint_calls import Reached, plain, reached_by
-from .lint_names import MISSING
+from .lint_names import MISSING, ScopedVisitor
 from .lint_source import Source, is_of_a_library, package_of, source_of
 from .lint_values import CONTEXT, Values
 
@@ -109,14 +109,14 @@ def _once(found: Iterable[Any]) -> list[Any]:
     return kept
 
 
-class _Reader(ast.NodeVisitor):
+class _Reader(ScopedVisitor[Values], ast.NodeVisitor):
     """Reads the code of one function for waits."""
 
     def __init__(self, step: _Step, source: Source, own: str, found: Waits) -> None:
         self._place = _place(step.reached.function)
         self._own = own
         self._found = found
-        self._values = Values(source.tree, source.names, step.given)
+        self.scope = Values(source.tree, source.names, step.given)
         self._inner = {
             node.name
             for node in ast.walk(source.tree)
@@ -124,23 +124,6 @@ class _Reader(ast.NodeVisitor):
         }
         #: What it comes to from here.
         self.next: list[_Step] = []
-
-    def visit_FunctionDef(self, node: ast.FunctionDef) -> None:
-        """Read a function that is defined here, whose arguments are its own."""
-        self._within(node)
-
-    def visit_AsyncFunctionDef(self, node: ast.AsyncFunctionDef) -> None:
-        """See ``visit_FunctionDef``."""
-        self._within(node)
-
-    def visit_Lambda(self, node: ast.Lambda) -> None:
-        """See ``visit_FunctionDef``."""
-        self._within(node)
-
-    def _within(self, node: ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda) -> None:
-        outer, self._values = self._values, self._values.within(node.args)
-        self.generic_visit(node)
-        self._values = outer
 
     def visit_Attribute(self, node: ast.Attribute) -> None:
         """Look at a method that is not called here, but kept or passed on."""
@@ -165,7 +148,7 @@ class _Reader(ast.NodeVisitor):
 
     def _is_of_context(self, method: ast.Attribute) -> bool:
         """Tell whether this may be a context's method: it is of no class of the application's."""
-        cls = self._values.names.class_of(method.value)
+        cls = self.scope.names.class_of(method.value)
         own = None if cls is None else inspect.getattr_static(cls, method.attr, None)
         return own is None or str(getattr(own, "__module__", "")).startswith("celery_durable.")
 
@@ -174,7 +157,7 @@ class _Reader(ast.NodeVisitor):
     def _wait(self, node: ast.Call, kind: str, type_name: str, type_place: int | None) -> None:
         given = {each.arg: each.value for each in node.keywords}
         name = node.args[0] if node.args else given.get("name")
-        names = None if name is None else self._values.of(name)
+        names = None if name is None else self.scope.of(name)
         if names is None or not all(isinstance(each, str) for each in names):
             self._note(f"the name of {_an(kind)}", node)
             return
@@ -194,7 +177,7 @@ class _Reader(ast.NodeVisitor):
             wanted = node.args[place]
         if wanted is None:
             return (Any,)
-        types = self._values.of(wanted)
+        types = self.scope.of(wanted)
         return None if types is None else tuple(Any if each is None else each for each in types)
 
     def _note(self, what: str, node: ast.expr) -> None:
@@ -203,7 +186,7 @@ class _Reader(ast.NodeVisitor):
     # -- what is called ----------------------------------------------------------------------------
 
     def _follow(self, node: ast.Call) -> None:
-        names = self._values.names
+        names = self.scope.names
         target = names.value(node.func)
         read = [
             each
@@ -218,7 +201,7 @@ class _Reader(ast.NodeVisitor):
 
     def _takes_context(self, node: ast.Call) -> bool:
         parts = (*node.args, *(each.value for each in node.keywords))
-        return any(self._values.of(each) == (CONTEXT,) for each in parts)
+        return any(self.scope.of(each) == (CONTEXT,) for each in parts)
 
     def _is_read_here(self, node: ast.Call, target: Any) -> bool:
         """Tell whether a function is defined within this one, or a part of Python."""
@@ -250,7 +233,7 @@ class _Reader(ast.NodeVisitor):
         given |= {str(each.arg): each.value for each in node.keywords}
         for name, value in given.items():
             known.pop(name, None)
-            if (values := self._values.of(value)) is not None:
+            if (values := self.scope.of(value)) is not None:
                 known[name] = values
         return known
 

@@ -179,6 +179,23 @@ def test_what_is_inside_of_what_has_no_order_is_read() -> None:
     assert [each.what for each in found] == ["random.random()", "uuid.uuid4()", "time.time()"]
 
 
+async def has_functions_with_arguments_of_their_own(ctx: Any) -> Any:
+    def plain(random: Any, /, time: Any, *, os: Any) -> Any:
+        return random.random(), time.time(), os.environ
+
+    def any_number(*time: Any, **uuid: Any) -> Any:
+        return time.time(), uuid.uuid4()
+
+    async def later(*random: Any) -> Any:
+        return random.random()
+
+    return plain, any_number, later, lambda *random, **time: (random.random(), time.time())
+
+
+def test_an_argument_is_not_the_module_of_its_name() -> None:
+    assert lint("shop.arguments", has_functions_with_arguments_of_their_own) == []
+
+
 def test_what_does_no_harm_is_left_alone() -> None:
     assert lint("good", good) == []
 
