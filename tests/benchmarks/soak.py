@@ -5,7 +5,8 @@
 
 Orchestrations of five activities on a Redis of its own and PostgreSQL, one worker with two slots.
 The client and the servers share its processors: rates are told as shares of what was reached when
-as much was started as could be.
+as much was started as could be, and what the worker itself spends for an activity as a share of
+what it spent then.
 
 * *steady*: starts at random moments, at 80 % of the capacity, for so many seconds;
 * *overload*: five times the capacity, for a minute at most, then nothing until all is done;
@@ -32,7 +33,7 @@ from tests import leftovers
 from tests.nodes import OwnRedis
 from tests.servers import POSTGRES, own_database
 
-from .meters import Meter
+from .meters import Cost, Meter
 from .places import PLACES, worker
 
 STEPS = 5
@@ -49,6 +50,8 @@ class Soak:
         self._durable, self._sequence, self._fan_out = durable, sequence, fan_out
         self._dice = random.Random(1)
         self.capacity = 0.0
+        #: Seconds of the worker's processor for an activity, when all are there at once.
+        self.spent = 0.0
 
     # -- asking ------------------------------------------------------------------------------------
 
@@ -117,20 +120,27 @@ class Soak:
             time.sleep(0.05)
         return time.time() - began
 
-    def _messages(self, received: dict[str, int], activities: int) -> float:
-        return sum(number for name, number in received.items() if name != "sequence") / activities
+    def _messages(self, activities: int, *costs: Cost) -> float:
+        received = [each for cost in costs for each in cost.received.items()]
+        return sum(number for name, number in received if name != "sequence") / activities
+
+    def _spent(self, activities: int, *costs: Cost) -> float:
+        """Return the seconds of the worker's processor for an activity, first turns included."""
+        return sum(cost.cpu["main"] + cost.cpu["children"] for cost in costs) / activities
 
     # -- the phases --------------------------------------------------------------------------------
 
     def best(self) -> dict[str, float]:
         """Find the capacity: orchestrations a second when all are there at once."""
         for number in (100, 500):
-            began = time.time()
-            for _ in range(number):
-                self._start()
-            self._drain()
-            self.capacity = number / (time.time() - began)
-        return {"orchestrations_per_second": self.capacity}
+            with self._meter.reading() as cost:
+                began = time.time()
+                for _ in range(number):
+                    self._start()
+                self._drain()
+                self.capacity = number / (time.time() - began)
+            self.spent = self._spent(STEPS * number, cost)
+        return {"orchestrations_per_second": self.capacity, "worker_cpu_ms": 1_000 * self.spent}
 
     def steady(self, seconds: float) -> dict[str, Any]:
         """Load it to four fifths; memory and latency are read in twelve parts."""
@@ -146,17 +156,20 @@ class Soak:
             what: min(part[what] for part in parts[8:]) / min(part[what] for part in parts[2:6])
             for what in ("rss", "p50", "p95")
         }
-        messages = self._messages(cost.received, activities)
+        messages = self._messages(activities, cost)
         return {"growth": growth, "activity_messages": messages, "parts": parts}
 
     def overload(self, seconds: float) -> dict[str, Any]:
         """Start five times as much as it can do, then let it drain."""
-        before, began = self._steps(), time.time()
-        with self._meter.reading() as cost:
+        before = self._steps()
+        with self._meter.reading() as burst:
+            began = time.time()
             number = self._start_for(seconds, _OVERLOAD * self.capacity)
-            left = STEPS * number - (done := self._steps() - before)
+            done = self._steps() - before
             goodput = done / (time.time() - began)
+        with self._meter.reading() as rest:
             drain = self._drain()
+        left = STEPS * number - done
         since = time.time()
         for _ in range(20):
             self._start()
@@ -165,9 +178,11 @@ class Soak:
             "started": number,
             "activities_left": left,
             "goodput": goodput / self.capacity / STEPS,
+            "worker_cpu": self._spent(STEPS * number, burst, rest) / self.spent,
+            "client_cpu": burst.cpu["client"] / burst.seconds,
             "drain": left / drain / self.capacity / STEPS,
             "latency_after": self._latency(since)["p50"],
-            "activity_messages": self._messages(cost.received, STEPS * number),
+            "activity_messages": self._messages(STEPS * number, burst, rest),
         }
 
     def wiped(self) -> dict[str, Any]:
