@@ -159,6 +159,9 @@ class RecoveryRows(Protocol):
     def drop_finish(self, instance_id: str, execution: str) -> bool:
         """Delete the last message of an instance: it has done its work."""
 
+    def drop_finishes(self, ends: Sequence[tuple[str, str]]) -> None:
+        """Delete the last messages of many: ids of instances, each with its execution."""
+
 
 class Workers(Protocol):
     """Which workers live, and what they hold."""

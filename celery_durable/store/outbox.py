@@ -119,6 +119,12 @@ FINISH_DONE = Statement(
     "DELETE FROM durable_outbox WHERE execution = :execution AND command = 0 AND attempt = 0 AND"
     " instance = :id AND kind = 'finish' {unhurried}"
 )
+FINISHES_DONE = ManyRows(
+    "DELETE FROM durable_outbox WHERE command = 0 AND attempt = 0 AND kind = 'finish' AND ({these})"
+    " {unhurried}",
+    "instance",
+    "execution",
+)
 PURGE_OUTBOX = Statement("DELETE FROM durable_outbox WHERE execution = :execution")
 # what is on its way has not to wait for a moment
 CHECK_SOONER = Statement(

@@ -187,6 +187,16 @@ class RecoveryRows:
         """Delete the last message of an instance: it has done its work."""
         return self.database.change_one(outbox.FINISH_DONE, id=instance_id, execution=execution)
 
+    def drop_finishes(self, ends: Sequence[tuple[str, str]]) -> None:
+        """Do the same for many; each that has another execution stays."""
+        database = self.database
+
+        def drop(cursor: Cursor) -> None:
+            for part in full_portions(sorted(ends)):
+                outbox.FINISHES_DONE.run(database, cursor, part)
+
+        database.transact(drop, is_lasting=False)
+
 
 def _has_come(now: int, *moments: int | None) -> bool:
     return any(moment is not None and moment <= now for moment in moments)

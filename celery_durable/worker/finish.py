@@ -24,6 +24,7 @@ from ..errors import DurableError, PayloadError
 from ..payload import PayloadCodec
 from .ends import is_heard, log_failure, shown_arguments, store_end
 from .headers import HEADER, MessageHeader, store_tag
+from .reported_ends import ReportedEnds
 from .send_queue import SendQueue
 
 __all__ = ["Finisher"]
@@ -50,6 +51,7 @@ class Finisher:
         self.hostname: str | None = None
         self._queue = queue
         self._send = send
+        self._reported = ReportedEnds(store)
 
     def needs_finish(self, name: str, canvas: str | None, status: RuntimeStatus) -> bool:
         """Tell whether Celery must be notified of such an end.
@@ -168,7 +170,10 @@ class Finisher:
             store_end(
                 backend, self.codec, address, status, payloads, self._about(address, canvas, header)
             )
-            self.store.recovery.drop_finish(address.id, execution)
+            if self.hostname is not None and status is RuntimeStatus.COMPLETED:
+                self._reported.add(address.id, execution)  # it has no end but this one
+            else:
+                self.store.recovery.drop_finish(address.id, execution)
         elif tries:
             # the handler that listened does so no more
             self.store.recovery.drop_finish(address.id, execution)

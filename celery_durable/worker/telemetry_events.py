@@ -9,16 +9,14 @@ ids and numbers, never payloads.
 
 from __future__ import annotations
 
-import atexit
 import logging
 import mmap
-import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, MutableSequence
 from typing import Any
 
-from celery import Celery, signals
+from celery import Celery
 
 from ..core.history import EventKind
 from ..core.plain_task import shown_version
@@ -30,6 +28,7 @@ from ..engine.summary import ExecutionSummary
 from ..engine.writes import NewInstance
 from ..errors import ActivityTimeout, DurableError, OrchestrationTimeout
 from ..forks import renew_in_children
+from .later import Later
 
 __all__ = ["EventSender"]
 
@@ -69,15 +68,13 @@ class EventSender:
         self._switch: MutableSequence[int] | mmap.mmap = bytearray(
             [bool(app.conf.task_send_sent_event)]
         )
+        self._later = Later("durable-events", _PAUSE, self.flush)
         self._renew()
         renew_in_children(self, EventSender._renew)
 
     def _renew(self) -> None:
         self._waiting: deque[Iterable[_Made]] = deque(maxlen=_MOST_WAITING)
         self._unmade: deque[Callable[[], Iterable[_Made]]] = deque(maxlen=_MOST_UNMADE)
-        self._wanted = threading.Event()
-        self._lock = threading.Lock()
-        self._thread: threading.Thread | None = None
 
     # -- on and off --------------------------------------------------------------------------------
 
@@ -141,42 +138,12 @@ class EventSender:
                 "timestamp": now,
             }
             self._waiting.append((("durable-outcomes", {**about, "attempts": rest}),))
-        self._wake()
+        self._later.wake()
 
     def put(self, make: Callable[[], Iterable[_Made]]) -> None:
         """Put more events into the queue; they are made in the thread that sends them."""
         self._unmade.append(make)
-        self._wake()
-
-    def _wake(self) -> None:
-        if self._thread is None:
-            self._begin()
-        self._wanted.set()
-
-    # -- the thread --------------------------------------------------------------------------------
-
-    def _begin(self) -> None:
-        with self._lock:
-            if self._thread is None:
-                self._thread = threading.Thread(
-                    target=self._run, name="durable-events", daemon=True
-                )
-                self._thread.start()
-                signals.worker_process_shutdown.connect(
-                    self._leave, weak=False, dispatch_uid=f"durable-{id(self)}"
-                )
-                atexit.register(self._leave)
-
-    def _run(self) -> None:
-        while True:
-            self._wanted.wait()
-            self._wanted.clear()
-            time.sleep(_PAUSE)
-            self.flush()
-
-    def _leave(self, **_: Any) -> None:
-        atexit.unregister(self._leave)
-        self.flush()
+        self._later.wake()
 
     def flush(self) -> None:
         """Send what waits; what cannot be sent is lost."""

@@ -580,6 +580,21 @@ def test_only_a_finished_instance_of_this_very_execution_is_purged(store: Store)
     assert not store.cleanup.purge("i", execution)
 
 
+@pytest.mark.parametrize("count", [1, 2, 11, 120])
+def test_the_last_messages_of_many_are_deleted_together(store: Store, count: int) -> None:
+    ends = []
+    for number in range(count + 1):
+        id_ = f"i{number}"
+        execution = begin(store, id_)
+        commit(store, id_, activities=[activity(0, 0, kind="finish"), activity(1)])
+        ends.append((id_, execution if number != count else "another"))
+    store.recovery.drop_finishes(ends)
+    left = [row for row in rows(store, "outbox") if row["kind"] == "finish"]
+    assert [row["instance"] for row in left] == [f"i{count}"]
+    assert len(rows(store, "outbox")) == count + 2
+    assert store.recovery.drop_finish(f"i{count}", left[0]["execution"])
+
+
 def test_purging_while_outcomes_come_in_leaves_nothing_behind(store: Store) -> None:
     for round_ in range(5):
         execution = begin(store, "i", [activity(number) for number in range(1, 5)])

@@ -18,6 +18,7 @@ from celery_durable.engine.registry import Definition
 from celery_durable.payload import PayloadCodec
 from celery_durable.telemetry.prometheus import EventMetrics
 from celery_durable.worker.task_events import TaskEvents
+from celery_durable.worker.later import Later
 from celery_durable.worker.telemetry_events import EventSender
 from tests.conftest import wait_until
 
@@ -42,7 +43,7 @@ def app(new_app: Callable[..., Any]) -> Any:
 def sent(app: Any, monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
     """What would be sent, as a receiver would get it."""
     found: list[dict[str, Any]] = []
-    monkeypatch.setattr(EventSender, "_begin", lambda self: None)
+    monkeypatch.setattr(Later, "wake", lambda self: None)
     real = EventSender.committed
 
     def committed(self: EventSender, seen: Any) -> None:
@@ -293,7 +294,7 @@ def test_nothing_is_sent_unless_events_are_on(new_app: Callable[..., Any], begin
 
     begin(app, order.s()).get(timeout=300)
     events = app.durable.runtime.events
-    assert (events.is_on, events._take(), events._thread) == (False, [], None)
+    assert (events.is_on, events._take(), events._later._thread) == (False, [], None)
 
 
 def test_the_processes_of_a_pool_hear_of_the_switch(new_app: Callable[..., Any]) -> None:
@@ -334,7 +335,7 @@ def test_an_execution_that_waits_keeps_no_results_for_observers(
 def test_what_holds_payloads_does_not_pile_up_before_a_broker_that_hangs(
     new_app: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(EventSender, "_begin", lambda self: None)
+    monkeypatch.setattr(Later, "wake", lambda self: None)
     sender = EventSender(new_app(), PayloadCodec())
     for number in range(5_000):
         sender.put(lambda number=number: [("task-succeeded", {"uuid": str(number)})])
