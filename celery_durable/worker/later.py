@@ -16,9 +16,9 @@ __all__ = ["Later"]
 
 
 class Later:
-    """A thread that does a piece of work a moment after it was asked to, once for all who ask
-    meanwhile. It begins when it is first needed, in a forked child anew, and the work is done once
-    more when the process ends in good order.
+    """A thread that does a piece of work a moment after it was asked to: once for all who ask until
+    then. Each process has its own, from when it is first needed; when it ends in good order, the
+    work is done for the last time.
 
     Args:
         name: of the thread.

@@ -17,8 +17,8 @@ from celery_durable.engine.records import ActivityAttemptId, Outcome
 from celery_durable.engine.registry import Definition
 from celery_durable.payload import PayloadCodec
 from celery_durable.telemetry.prometheus import EventMetrics
-from celery_durable.worker.task_events import TaskEvents
 from celery_durable.worker.later import Later
+from celery_durable.worker.task_events import TaskEvents
 from celery_durable.worker.telemetry_events import EventSender
 from tests.conftest import wait_until
 

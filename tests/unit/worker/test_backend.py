@@ -96,3 +96,10 @@ def test_other_tasks_are_stored_as_ever(new_app: Any, reads: list[str]) -> None:
     app, _, _ = ended(new_app)
     app.backend.store_result("plain", 1, "SUCCESS", request=Context(id="plain"))
     assert reads == ["plain"]
+
+
+def test_a_first_success_takes_the_place_of_an_earlier_one_under_the_id(new_app: Any) -> None:
+    app, run, request = ended(new_app)
+    app.backend.store_result(run.id, "earlier", "SUCCESS", request=Context(id=run.id))
+    app.backend.store_result(run.id, 7, "SUCCESS", request=request)
+    assert app.backend.get_result(run.id) == 7
