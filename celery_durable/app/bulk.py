@@ -40,6 +40,7 @@ def apply_verb(
         InstanceNotFound: there is none of that id.
     """
     verb = VERBS[name]
+    verb.filled(given)  # refused now: there may be none that matches
     if instance_id is not None:
         if filters:
             raise TypeError(f"durable.{name}() takes an instance id or filters, not both")
@@ -50,7 +51,6 @@ def apply_verb(
         raise ValueError(
             f"durable.{name}() takes an instance id, or at least one filter, such as status="
         )
-    verb.filled(given)  # now: there may be none that matches
     return apply_to_all(client.store, wanted, lambda id_: verb.apply(client, id_, given), limit)
 
 
@@ -67,7 +67,7 @@ def raise_event_on_all(
 
     Raises:
         TypeError: there is no such filter.
-        ValueError: no filter is given.
+        ValueError: no filter is given, or ``limit`` is less than 1.
     """
     filters, limit = _wanted(VERBS["raise_event"], given)
     if filters is None:
@@ -81,4 +81,8 @@ def _wanted(verb: Verb, given: Mapping[str, Any]) -> tuple[Filters | None, int |
     """
     chosen = dict(given)
     limit = chosen.pop("limit", None)
+    if limit is not None and (not isinstance(limit, int) or isinstance(limit, bool)):
+        raise TypeError(f"limit must be a whole number, or None for all, not {limit!r}")
+    if limit is not None and limit < 1:
+        raise ValueError(f"limit must be at least 1, or None for all, not {limit!r}")
     return filters_of({"status": verb.acts_in, **chosen}) if chosen else None, limit

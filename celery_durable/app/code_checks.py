@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
+from ..core.flags import check_flags
 from ..handles.aio import twin
 
 if TYPE_CHECKING:
@@ -61,6 +62,7 @@ class CodeChecks:
         Example:
             >>> durable.replay(Path("tests/histories/order-42.json").read_text())
         """
+        check_flags(check_arguments=check_arguments)
         return self._verifier.replay(history, checks_arguments=check_arguments)
 
     def verify(
@@ -88,6 +90,7 @@ class CodeChecks:
         Example:
             >>> durable.verify(live=True).raise_for_problems()
         """
+        check_flags(live=live, check_arguments=check_arguments)
         from ..core.status import RuntimeStatus
         from .filters import filters_of
 

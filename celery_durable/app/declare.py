@@ -12,6 +12,7 @@ from celery._state import _get_active_apps
 from celery.app import base as celery_base
 
 from ..core.entity import Declaration, declare, orchestrator_of, run_by
+from ..core.flags import problem_of_flag
 from ..core.limits import read_retention
 from ..core.options import (
     NEEDLESS_FOR_ORCHESTRATORS,
@@ -216,12 +217,15 @@ def task_options(
     limit = options.get("max_activities")
     if limit is not None and (not isinstance(limit, int) or isinstance(limit, bool) or limit < 1):
         raise ConfigurationError(f"max_activities must be a number of at least 1, not {limit!r}")
+    upgrade = options.get("upgrade", False)
+    if (problem := problem_of_flag("upgrade", upgrade)) is not None:
+        raise ConfigurationError(problem)
     return chosen, {
         "version": version,
         "max_activities": limit,
         "flow": declared_policy(function, options),
         "timeout": run_timeout(options.get("timeout")),
-        "upgrade": _checked_flag(options.get("upgrade", False), "upgrade"),
+        "upgrade": upgrade,
         "retention": read_retention(options["retention"]) if "retention" in options else None,
         "queries": options.get("queries", {}),
     }
@@ -230,12 +234,6 @@ def task_options(
 def _refuse_misspelt(options: Mapping[str, Any], what: str) -> None:
     unknown = [name for name in options if not hasattr(Task, name)]
     refuse_misspelt(unknown, _NAMES, what, ConfigurationError, likeness=0.74)
-
-
-def _checked_flag(value: Any, name: str) -> bool:
-    if not isinstance(value, bool):
-        raise ConfigurationError(f"{name} must be True or False, not {value!r}")
-    return value
 
 
 def declared_entity(

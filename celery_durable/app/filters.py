@@ -47,7 +47,7 @@ def check_page_size(limit: int) -> None:
         TypeError: it is no whole number.
         ValueError: it is not from 1 to 1000.
     """
-    if not isinstance(limit, int):
+    if not isinstance(limit, int) or isinstance(limit, bool):
         raise TypeError(f"limit must be a whole number, not {limit!r}")
     if not 1 <= limit <= 1000:
         raise ValueError(f"limit must be from 1 to 1000, not {limit!r}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Unpack
 
+from ..core.flags import check_flags
 from ..handles.aio import twin
 
 if TYPE_CHECKING:
@@ -85,6 +86,7 @@ class Looking:
             >>> for run in page.items:
             ...     print(run.id, run.failure)
         """
+        check_flags(with_payloads=with_payloads)
         from ..handles.orchestration import Orchestration
         from .filters import check_page_size, filters_of
 

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Unpack
 
+from ..core.flags import check_flags
 from ..handles.aio import in_thread, twin
 
 if TYPE_CHECKING:
@@ -183,6 +184,7 @@ class Steering:
         Example:
             >>> durable.override("order-2", 1, "paid by hand", reason="receipt 1234")
         """
+        check_flags(dry_run=dry_run)
         client = self.runtime.client
         return client.override(instance_id, call, result, error, reason, is_dry=dry_run)
 

@@ -11,6 +11,7 @@ from types import TracebackType
 from typing import Any
 
 from ..app.durable import Durable
+from ..core.flags import check_flags
 from ..core.history import Event
 from ..core.status import RuntimeStatus
 from ..errors import InstanceNotFound, InvalidState
@@ -109,6 +110,7 @@ class TaskHubGrpcClient(EntityMethods, WaitingMethods):
         self, instance_id: str, *, fetch_payloads: bool = True
     ) -> OrchestrationState | None:
         """Return where an orchestration stands; None if there is none."""
+        check_flags(fetch_payloads=fetch_payloads)
         try:
             return state_of(self.durable.get(instance_id), fetch_payloads)
         except InstanceNotFound:
@@ -126,6 +128,7 @@ class TaskHubGrpcClient(EntityMethods, WaitingMethods):
         Raises:
             InstanceNotFound: there is no such orchestration.
         """
+        check_flags(for_work_item_processing=for_work_item_processing)
         refuse_options(execution_id=execution_id)
         return self.durable.get(instance_id).history()
 
@@ -163,6 +166,7 @@ class TaskHubGrpcClient(EntityMethods, WaitingMethods):
         """
         query = OrchestrationQuery() if orchestration_query is None else orchestration_query
         fetches = query.fetch_inputs_and_outputs
+        check_flags(fetch_inputs_and_outputs=fetches)
         runs = self.runs(
             query.created_time_from,
             query.created_time_to,
@@ -218,6 +222,7 @@ class TaskHubGrpcClient(EntityMethods, WaitingMethods):
         Raises:
             InstanceNotFound: there is no such orchestration.
         """
+        check_flags(recursive=recursive)
         self.durable.get(instance_id).terminate(output=outgoing(output), recursive=recursive)
 
     def suspend_orchestration(self, instance_id: str, *, reason: str | None = None) -> None:
@@ -253,6 +258,7 @@ class TaskHubGrpcClient(EntityMethods, WaitingMethods):
             InstanceNotFound: there is none.
             InvalidState: it is not over, and no new id is wanted.
         """
+        check_flags(restart_with_new_instance_id=restart_with_new_instance_id)
         new_id = str(uuid.uuid4()) if restart_with_new_instance_id else None
         return str(self.durable.get(instance_id).restart(new_id).id)
 
@@ -262,6 +268,7 @@ class TaskHubGrpcClient(EntityMethods, WaitingMethods):
         Raises:
             InvalidState: it is not over.
         """
+        check_flags(recursive=recursive)
         try:
             self.durable.get(instance_id).purge(recursive)
         except InstanceNotFound:
@@ -280,6 +287,7 @@ class TaskHubGrpcClient(EntityMethods, WaitingMethods):
 
         ``timeout`` is for how long it runs: call it again as long as ``is_complete`` is False.
         """
+        check_flags(recursive=recursive)
         end = None if timeout is None else time.monotonic() + timeout.total_seconds()
         filters = filters_of(created_time_from, created_time_to, self._ended(runtime_status), None)
         deleted = 0

@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import Any
 
 from ..app.durable import Durable
+from ..core.flags import check_flags
 from ..handles.entity import Entity, seen_entity
 from .entities import EntityMetadata, shown_state
 from .entity_names import EntityInstanceId, arguments_of, aware, operation_of, spelled
@@ -44,6 +45,7 @@ class EntityMethods:
         self, entity_instance_id: EntityInstanceId, include_state: bool = True
     ) -> EntityMetadata | None:
         """Return an entity; None if there is none, or it has no state."""
+        check_flags(include_state=include_state)
         name = spelled(entity_instance_id)
         found = seen_entity(self.durable.runtime, f"@{name}@{entity_instance_id.key}")
         return (
@@ -58,6 +60,7 @@ class EntityMethods:
         Those without a state only with ``include_transient``.
         """
         query = EntityQuery() if entity_query is None else entity_query
+        check_flags(include_state=query.include_state, include_transient=query.include_transient)
         first, last = bounds_of(query.last_modified_from, query.last_modified_to)
         return [
             metadata_of(each, query.include_state)
@@ -79,5 +82,9 @@ class EntityMethods:
         self, remove_empty_entities: bool = True, release_orphaned_locks: bool = True
     ) -> CleanEntityStorageResult:
         """Delete the entities that are empty; see ``durable.clean_entities``."""
+        check_flags(
+            remove_empty_entities=remove_empty_entities,
+            release_orphaned_locks=release_orphaned_locks,
+        )
         removed = self.durable.clean_entities() if remove_empty_entities else 0
         return CleanEntityStorageResult(removed, 0)

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 
 from ..app.durable import Durable
+from ..core.flags import check_flags
 from ..core.status import RuntimeStatus
 from ..errors import InstanceNotFound
 from .states import OrchestrationState
@@ -34,6 +35,7 @@ class WaitingMethods:
         Raises:
             TimeoutError: it has not in time.
         """
+        check_flags(fetch_payloads=fetch_payloads)
         for pause in self.pauses(
             instance_id, timeout, lambda status: status is not RuntimeStatus.PENDING
         ):
@@ -50,6 +52,7 @@ class WaitingMethods:
         Raises:
             TimeoutError: it is not in time.
         """
+        check_flags(fetch_payloads=fetch_payloads)
         for pause in self.pauses(instance_id, timeout, lambda status: status.is_terminal):
             time.sleep(pause)
         return self.get_orchestration_state(instance_id, fetch_payloads=fetch_payloads)

@@ -10,6 +10,7 @@ from types import TracebackType
 from typing import Any, Concatenate, Final, ParamSpec, TypeVar
 
 from ..app.durable import Durable
+from ..core.flags import check_flags
 from ..core.status import RuntimeStatus
 from .blocking import TaskHubGrpcClient
 from .entity_names import EntityInstanceId
@@ -116,6 +117,7 @@ class AsyncTaskHubGrpcClient:
 
         See ``TaskHubGrpcClient.wait_for_orchestration_start``.
         """
+        check_flags(fetch_payloads=fetch_payloads)
         for pause in self.blocking.pauses(
             instance_id, timeout, lambda status: status is not RuntimeStatus.PENDING
         ):
@@ -129,6 +131,7 @@ class AsyncTaskHubGrpcClient:
 
         See ``TaskHubGrpcClient.wait_for_orchestration_completion``.
         """
+        check_flags(fetch_payloads=fetch_payloads)
         for pause in self.blocking.pauses(instance_id, timeout, lambda status: status.is_terminal):
             await asyncio.sleep(pause)
         return self.blocking.get_orchestration_state(instance_id, fetch_payloads=fetch_payloads)

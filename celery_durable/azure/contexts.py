@@ -10,6 +10,7 @@ from typing import Any
 from uuid import UUID
 
 from ..core import context as core
+from ..core.flags import check_flags
 from .entities import EntityLock, entered
 from .entity_names import EntityInstanceId, arguments_of, aware, operation_of, spelled
 from .futures import CompletableTask, RetryableTask, TimerTask, relayed
@@ -109,6 +110,7 @@ class AzureContext:
         self._ctx.set_status(outgoing(status))
 
     def _continue(self, new_input: Any, save_events: bool) -> None:
+        check_flags(save_events=save_events)
         self._successor = (outgoing(new_input), save_events)
 
     def _call_entity(

@@ -8,6 +8,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any, NoReturn
 
+from ..core.flags import check_flags
 from ..core.history import Event
 from ..core.status import RuntimeStatus
 from ..errors import InstanceNotFound
@@ -147,6 +148,11 @@ class DurableFunctionsClient(_WithoutFront, AsyncTaskHubGrpcClient):
 
         Its history is this package's own, payloads included.
         """
+        check_flags(
+            show_history=show_history,
+            show_history_output=show_history_output,
+            show_input=show_input,
+        )
         try:
             run = self.durable.get(instance_id)
         except InstanceNotFound:
@@ -277,6 +283,7 @@ class DurableFunctionsClient(_WithoutFront, AsyncTaskHubGrpcClient):
             InstanceNotFound: there is none.
             InvalidState: it is not over, and no new id is wanted.
         """
+        check_flags(restart_with_new_instance_id=restart_with_new_instance_id)
         return self.blocking.restart_orchestration(
             instance_id, restart_with_new_instance_id=restart_with_new_instance_id
         )

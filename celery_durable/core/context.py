@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar, overload
 
 from .._errors import ForbiddenOperation
 from .entity import id_of
+from .flags import check_flags
 from .futures import AllFuture, AnyFuture, as_future
 from .guard import in_turn
 from .kinds import ContinueAsNewRequested, KindsContext, TypedPayloads
@@ -145,6 +146,7 @@ class OrchestrationContext(KindsContext):
         Example:
             >>> receipts = await ctx.all(ctx.call(charge.s(each)) for each in orders)
         """
+        check_flags(fail_fast=fail_fast)
         return AllFuture(self._futures(awaitables), loop=self._host.loop, fail_fast=fail_fast)
 
     @in_turn
@@ -159,6 +161,7 @@ class OrchestrationContext(KindsContext):
         Example:
             >>> answer = await ctx.any([ctx.wait_event("approved"), ctx.wait_event("refused")])
         """
+        check_flags(cancel_losers=cancel_losers)
         futures = self._futures(awaitables)
         if not futures:
             raise ValueError("ctx.any() of nothing would never finish")
@@ -248,6 +251,7 @@ class OrchestrationContext(KindsContext):
             ...     await saga.call(reserve.s(order), undo=release.s(order))
             ...     await saga.call(charge.s(order))
         """
+        check_flags(parallel=parallel)
         return Saga(self, parallel=parallel, retry=_UNDO_RETRY if retry is None else retry)
 
     @in_turn
@@ -307,6 +311,7 @@ class OrchestrationContext(KindsContext):
             >>> if ctx.should_continue_as_new:
             ...     ctx.continue_as_new(order)
         """
+        check_flags(keep_events=keep_events)
         if self._host.open_blocks:
             raise ForbiddenOperation(
                 "ctx.continue_as_new() inside a saga or a lock: leave the block first, so that it"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["check_flags"]
+__all__ = ["check_flags", "problem_of_flag"]
 
 
 def check_flags(**flags: object) -> None:
@@ -18,5 +18,10 @@ def check_flags(**flags: object) -> None:
         >>> check_flags(recursive=True, dry_run=False)
     """
     for name, value in flags.items():
-        if not isinstance(value, bool):
-            raise TypeError(f"{name} must be True or False, not {value!r}")
+        if (problem := problem_of_flag(name, value)) is not None:
+            raise TypeError(problem)
+
+
+def problem_of_flag(name: str, value: object) -> str | None:
+    """Return what is wrong with a flag; None if it is True or False."""
+    return None if isinstance(value, bool) else f"{name} must be True or False, not {value!r}"

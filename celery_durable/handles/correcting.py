@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final, Self
 
+from ..core.flags import check_flags
 from .aio import twin
 
 if TYPE_CHECKING:
@@ -50,6 +51,7 @@ class Correcting:
             >>> print(failed.rewind(dry_run=True))
             >>> failed.rewind("the card was topped up")
         """
+        check_flags(dry_run=dry_run)
         if dry_run:
             forecast: Forecast = self._runtime.client.forecast_rewind(self.id)
             return forecast
@@ -113,6 +115,7 @@ class Correcting:
         Example:
             >>> failed.override(1, "paid by hand", reason="receipt 1234")
         """
+        check_flags(dry_run=dry_run)
         forecast: Forecast | None = self._runtime.client.override(
             self.id, call, result, error, reason, is_dry=dry_run
         )

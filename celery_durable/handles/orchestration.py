@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Generator
 from typing import TYPE_CHECKING, Any, Final, Generic, Literal, Self, overload
 
+from ..core.flags import check_flags
 from ..core.guard import refuse_inside_orchestrator
 from ..core.status import RuntimeStatus
 from ..errors import OrchestrationFailed, OrchestrationRevoked, WaitTimeout
@@ -186,6 +187,7 @@ class Orchestration(  # type: ignore[misc]
         No thread waits meanwhile; who is cancelled leaves the orchestration alone. ``await run`` is
         ``await run.aget()``. Its properties touch no store after that.
         """
+        check_flags(propagate=propagate)
         refuse_inside_orchestrator("aget()")
         runtime = await in_thread(lambda: self._runtime)  # made at its first use, which takes time
         await wait_for_end_async(runtime, self.id, timeout)
@@ -229,6 +231,7 @@ class Orchestration(  # type: ignore[misc]
 
         With ``propagate=False`` return the exception instead of raising it.
         """
+        check_flags(propagate=propagate)
         try:
             return self.wait(timeout)
         except Exception as error:

@@ -18,6 +18,7 @@ from datetime import timedelta
 from typing import Any
 from urllib.parse import parse_qs, quote
 
+from ..core.flags import check_flags
 from ..core.retry import Interval
 from ..engine.audit import acting
 from ..engine.verb import Surface
@@ -240,6 +241,7 @@ class EventLinks:
             is_answer: whether a button was pressed (a POST), rather than the page opened.
             choice: the number of the button.
         """
+        check_flags(is_answer=is_answer)
         return replace(self._page(token, is_answer, choice), stylesheet=stylesheet)
 
     def _page(self, token: str, is_answer: bool, choice: str | None) -> Page:

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from importlib import resources
 
+from ..core.flags import check_flags
 from ..handles.orchestration import Orchestration
 from . import drawing_words as words
 from .timeline import Lane, Mark, Segment, Timeline, since_rewind, timeline_of
@@ -83,6 +84,7 @@ def svg(timeline: Timeline, *, embeds_style: bool = False, links: Links | None =
         embeds_style: put the stylesheet into it, for a file of its own.
         links: where names and bars lead to.
     """
+    check_flags(embeds_style=embeds_style)
     part = "" if timeline.kept is None else " since its rewind"  # both may be on one page
     named = f"{timeline.instance_id}{part}".encode("utf-8", "replace")
     key = "dt" + hashlib.sha256(named).hexdigest()[:8]
@@ -158,6 +160,7 @@ def page(run: Orchestration, *, now: datetime | None = None, payloads: bool = Fa
         payloads: inputs, outputs, custom status and events' payloads too. Error texts are always
             there.
     """
+    check_flags(payloads=payloads)
     timeline = timeline_of(run, now=now)
     latest = since_rewind(timeline)
     drawn = svg(latest or timeline)

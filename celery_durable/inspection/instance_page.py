@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from ..core.flags import check_flags
 from ..core.history import Event
 from ..core.text import encodable
 from ..engine.explain import Explanation
@@ -112,6 +113,7 @@ def failure_view(
         >>> found["calls"][-1]["name"], found["type"]
         ('shop.charge', 'shop.errors.CardDeclined')
     """
+    check_flags(messages=messages)
     found = failure_of(run, events)
     return None if found is None else shown_failure(found, messages=messages)
 

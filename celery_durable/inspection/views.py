@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from ..core.entity import ORCHESTRATORS
+from ..core.flags import check_flags
 from ..core.history import Event
 from ..core.status import RuntimeStatus
 from ..core.text import encodable
@@ -79,6 +80,7 @@ def instance_view(run: Orchestration, *, payloads: bool = False) -> dict[str, An
 
     With ``payloads`` also custom_status, input, output, failure and context.
     """
+    check_flags(payloads=payloads)
     shown: dict[str, Any] = {
         "id": run.id,
         "name": run.name,
@@ -162,6 +164,7 @@ def timeline_view(
     """Return the events of a history: number (from 1), kind, at, command, attempt, name, facts, and
     with ``payloads`` payload.
     """
+    check_flags(payloads=payloads)
     codec = runtime_of_handle(run).codec
     return [event_view(codec, number, event, payloads) for number, event in enumerate(events, 1)]
 

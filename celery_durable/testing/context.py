@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
+from ..core.flags import check_flags
 from ..engine.completion_tokens import sealed
 from ..engine.records import ActivityAttemptId
 from ..worker.activity_context import ActivityContext, current
@@ -68,6 +69,7 @@ def fake_durable_context(
         >>> context.heartbeats
         [{'page': 8}]
     """
+    check_flags(cancelled=cancelled)
     if unknown := facts.keys() - _FACTS.keys():
         raise TypeError(
             f"fake_durable_context() knows no {', '.join(sorted(unknown))}: it takes attempt,"

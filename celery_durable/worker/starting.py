@@ -22,7 +22,6 @@ from ..core.options import (
 from ..core.plain_task import TASK, TaskOptions
 from ..core.retry import RetryPolicy, run_timeout
 from ..core.times import as_microseconds
-from ..encoding import missing_serializer
 from ..engine.start import StartRequest
 from ..errors import ConfigurationError
 from .backend import is_rpc
@@ -204,7 +203,10 @@ def _refuse_unwritable(task: Any, options: Mapping[str, Any]) -> None:
     Raises:
         ConfigurationError: it does not have their serializer.
     """
-    name = serializer_of(task.app, task, options)
+    if (name := serializer_of(task.app, task, options)) == "json":
+        return
+    from ..encoding import missing_serializer
+
     if (problem := missing_serializer(name)) is not None:
         raise ConfigurationError(
             f"{task.name} cannot be started, and nothing was written: {problem}", task=task.name

@@ -5,11 +5,11 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Mapping
-from types import NoneType
 from typing import TYPE_CHECKING, Any
 
 from celery import Celery
 
+from ..core.flags import problem_of_flag
 from ..core.limits import Limit, Rate, read_limits
 from ..core.options import refuse, refuse_misspelt
 from ..core.pause_after import PauseAfter, read_pause_after
@@ -157,8 +157,9 @@ def _check_options(options: Mapping[str, Any], task: str | None, *, is_plain: bo
     refuse_misspelt(options, _OPTIONS, what, ConfigurationError, likeness=0.8)
     refuse({"priority": options.get("priority")}, {}, what, ConfigurationError)
     for name in _FLAGS:
-        if not isinstance(flag := options.get(name), (bool, NoneType)):
-            raise ConfigurationError(f"{what}: {name} must be True or False, not {flag!r}")
+        flag = options.get(name)
+        if flag is not None and (problem := problem_of_flag(name, flag)) is not None:
+            raise ConfigurationError(f"{what}: {problem}")
 
 
 def _check_declared(function: Any, options: Mapping[str, Any]) -> None:
