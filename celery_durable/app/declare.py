@@ -69,6 +69,8 @@ class Declarations:
         """Declare an orchestrator, or one more version of one; return its Celery task."""
         chosen, own = task_options(function, options)
         name = chosen.get("name") or app.gen_task_name(function.__name__, function.__module__)
+        if not isinstance(name, str):
+            raise ConfigurationError(f"the name of an orchestrator is a text, not {name!r}")
         definition = Definition(name, function=function, **own)
         _refuse_plain_task(app, name)
         self.registry.declare(definition)

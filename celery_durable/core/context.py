@@ -252,6 +252,8 @@ class OrchestrationContext(KindsContext):
             ...     await saga.call(charge.s(order))
         """
         check_flags(parallel=parallel)
+        if retry is not None and not isinstance(retry, RetryPolicy):
+            raise TypeError(f"retry takes a RetryPolicy, not {retry!r}")
         return Saga(self, parallel=parallel, retry=_UNDO_RETRY if retry is None else retry)
 
     @in_turn

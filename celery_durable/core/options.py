@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from functools import lru_cache
+from math import isfinite
 from numbers import Real
 from typing import Any
 
@@ -117,6 +118,10 @@ _KINDS: Mapping[str, tuple[type | tuple[type, ...], str]] = {
     "countdown": (Real, "seconds"),
     "time_limit": (Real, "seconds"),
     "soft_time_limit": (Real, "seconds"),
+    "expires": (object, "seconds or a time"),
+    "eta": (object, "a time"),
+    "shadow": (str, "a name"),
+    "routing_key": (str, "a name"),
     "serializer": (str, "a name"),
     "compression": (str, "a name"),
 }
@@ -186,6 +191,9 @@ def refuse(
         value, (kinds, words) = options[name], _KINDS[name]
         if value is not None and (not isinstance(value, kinds) or isinstance(value, bool)):
             raise error(f"{what}: {name} must be {words}, not {value!r}")
+        if isinstance(value, float) and not isfinite(value):
+            problem = f"{what}: {name} must be finite, not {value!r}"
+            raise (ValueError if error is TypeError else error)(problem)
     if (queue := options.get("queue")) is not None:
         try:
             checked_name(queue, f"{what}: the name of a queue")

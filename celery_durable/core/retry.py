@@ -105,12 +105,17 @@ class RetryPolicy:
             if (value := getattr(self, name)) is not None:
                 in_microseconds(value, name)
         most = self.max_attempts
-        if most is not None and (not isinstance(most, int) or most < 1):
+        is_whole = isinstance(most, int) and not isinstance(most, bool)
+        if most is not None and (not is_whole or most < 1):
             raise ValueError(
                 f"max_attempts must be a whole number of at least 1, or None, not {most!r}"
             )
         if self.retry_if is not None and not callable(self.retry_if):
             raise TypeError(f"retry_if must be a function of the exception, not {self.retry_if!r}")
+        for name in ("backoff", "jitter"):
+            value = getattr(self, name)
+            if not isinstance(value, (int, float)) or isinstance(value, bool):
+                raise TypeError(f"{name} must be a number, not {value!r}")
         if not 1 <= self.backoff < float("inf"):
             raise ValueError(f"backoff must be at least 1, not {self.backoff!r}")
         if not 0 <= self.jitter <= 1:

@@ -43,13 +43,13 @@ class Definition:
         """Refuse what no column holds.
 
         Raises:
-            ConfigurationError: the name or the version is too long.
+            ConfigurationError: the name or the version is no text, or too long.
         """
         try:
             checked_name(self.name, "the name of an orchestrator")
             if self.version is not None:
                 checked_name(self.version, f"orchestrator {self.name}: a version", LONGEST_VERSION)
-        except ValueError as error:
+        except (TypeError, ValueError) as error:
             raise ConfigurationError(str(error)) from None
 
 

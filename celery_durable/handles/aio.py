@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 from weakref import WeakKeyDictionary
 
 from ..core.guard import refuse_inside_orchestrator
-from .waiting import drivers
+from .waiting import check_seconds, drivers
 
 if TYPE_CHECKING:
     from ..core.status import RuntimeStatus
@@ -144,6 +144,7 @@ async def wait_for_end_async(runtime: Runtime, instance_id: str, timeout: float 
     """
     from ..errors import WaitTimeout  # one of Celery's, too
 
+    check_seconds(timeout)
     if drivers:
         reads = runtime.store.reads
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
-from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final
 
 from ..core.guard import refuse_inside_orchestrator
@@ -163,8 +162,10 @@ def value_of(run: Asking, answer: Answer) -> Any:
 
 
 def _seconds(timeout: Interval | None) -> float | None:
-    if timeout is None or (not isinstance(timeout, timedelta) and timeout <= 0):
-        return None if timeout is None else 0.0
+    if timeout is None:
+        return None
+    if isinstance(timeout, (int, float)) and timeout < 0:
+        return 0.0
     return in_microseconds(timeout, "timeout") / 1_000_000
 
 

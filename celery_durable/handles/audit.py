@@ -80,6 +80,11 @@ def read_audit(
 ) -> AuditPage:
     """Return a page of the trail; see ``Durable.audit``."""
     refuse_inside_orchestrator("durable.audit()")
+    for name, text in {"target": target, **chosen}.items():
+        if text is not None and not isinstance(text, str):
+            raise TypeError(f"{name}= takes a text, not {text!r}")
+    if not isinstance(limit, int) or isinstance(limit, bool):
+        raise TypeError(f"limit must be a whole number, not {limit!r}")
     if not 1 <= limit <= 1000:
         raise ValueError(f"limit must be from 1 to 1000, not {limit!r}")
     filters = AuditFilters(

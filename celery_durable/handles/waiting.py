@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from math import isnan
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from ..core.status import RuntimeStatus
 
-__all__ = ["drivers", "pauses", "wait_for_end", "wait_until"]
+__all__ = ["check_seconds", "drivers", "pauses", "wait_for_end", "wait_until"]
 
 #: Of a test that plays the worker: lets what is due happen, and as much time pass as a wait may
 #: take (seconds; None is any), until a condition holds.
@@ -92,8 +93,7 @@ def wait_until(
         stuck: makes the error of a wait for what cannot come while this thread waits.
         late: makes the error of a wait that ran out.
     """
-    if timeout is not None and not isinstance(timeout, (int, float)):
-        raise TypeError(f"timeout must be seconds, not {timeout!r}")
+    check_seconds(timeout)
     left, patience = timeout, _EAGER_PATIENCE
     if drivers:  # no time passes after that
         drivers[-1](timeout, is_over)
@@ -109,6 +109,21 @@ def wait_until(
         if left <= 0:
             raise late()
         time.sleep(min(pause, left))
+
+
+def check_seconds(timeout: float | None) -> None:
+    """Refuse what is no number of seconds to wait; None is for ever, and so is infinity.
+
+    Raises:
+        TypeError: it is no number.
+        ValueError: it is NaN.
+    """
+    if timeout is None:
+        return
+    if not isinstance(timeout, (int, float)) or isinstance(timeout, bool):
+        raise TypeError(f"timeout must be seconds, not {timeout!r}")
+    if isnan(timeout):
+        raise ValueError("timeout must be a number of seconds, not NaN")
 
 
 def pauses() -> Iterator[float]:

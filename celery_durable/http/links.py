@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
+from math import isfinite
 from typing import Any
 from urllib.parse import parse_qs, quote
 
@@ -147,19 +148,25 @@ class EventLinks:
 
         Raises:
             InstanceNotFound, InvalidState: there is none, or it is over.
-            TypeError: ``choices`` are no mapping, or ``max_age`` is no time.
-            ValueError: there are no choices, ``max_age`` is not positive, or the link would be too
-                long for a mail.
+            TypeError: ``choices`` are no mapping, ``max_age`` is no time, or ``title`` or ``key``
+                is no text.
+            ValueError: there are no choices, ``max_age`` is not positive or not finite, or the link
+                would be too long for a mail.
         """
         if choices is not None and not isinstance(choices, Mapping):
             raise TypeError(
                 "choices are a mapping, of the text of a button to the event's payload, not"
                 f" {choices!r}"
             )
-        if not isinstance(max_age, (int, float, timedelta)):
+        for name, text in (("title", title), ("key", key)):
+            if text is not None and not isinstance(text, str):
+                raise TypeError(f"{name} must be a text, not {text!r}")
+        if not isinstance(max_age, (int, float, timedelta)) or isinstance(max_age, bool):
             raise TypeError(f"max_age must be seconds or a timedelta, not {max_age!r}")
         offered = {"Confirm": None} if choices is None else dict(choices)
         seconds = max_age.total_seconds() if isinstance(max_age, timedelta) else float(max_age)
+        if not isfinite(seconds):
+            raise ValueError(f"max_age must be finite, not {max_age!r}")
         if not offered or not all(isinstance(label, str) and label for label in offered):
             raise ValueError(
                 "a link needs at least one choice: the text of a button, and the event's payload"

@@ -193,6 +193,8 @@ def _cursor_of(row: AuditRow) -> str:
 
 
 def _read_cursor(cursor: str) -> tuple[int, str]:
+    if not isinstance(cursor, str):
+        raise TypeError(f"cursor must be a text that audit() gave, not {cursor!r}")
     try:
         at, id_ = json.loads(base64.urlsafe_b64decode(cursor.encode()))
         if not (isinstance(at, int) and 0 <= at < 2**63 and isinstance(id_, str) and id_.isalnum()):

@@ -64,8 +64,11 @@ def read_cursor(cursor: str) -> Place:
     """Return where a page begins.
 
     Raises:
+        TypeError: it is no text.
         ValueError: the text was not made by ``cursor_of``.
     """
+    if not isinstance(cursor, str):
+        raise TypeError(f"cursor must be a text that find() gave, not {cursor!r}")
     try:
         created_at, id_, *direction = json.loads(base64.urlsafe_b64decode(cursor.encode()))
         if not (

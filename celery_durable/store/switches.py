@@ -123,7 +123,7 @@ class SwitchRows:
 
     def set(self, kind: str, name: str, value: str | None, reason: str | None) -> Switch:
         """Set a switch; one that is in force keeps its time."""
-        run, values = self.database.run, {"value": value, "reason": reason}
+        run, values = self.database.run, {"value": value, "reason": readable(reason)}
 
         def change(cursor: Cursor) -> Switch:
             if not run(cursor, INSERT_SWITCH, kind=kind, name=name, **values).rowcount:

@@ -36,6 +36,7 @@ OTHERS = {
     "test_words.py": "the words in all modules and pages",
     "test_wrong_arguments.py": "what users mistype, over all that they call",
     "test_wrong_texts.py": "names and ids that cannot be, over all that take one",
+    "test_wrong_numbers.py": "numbers and times that cannot be, over all that take one",
     "test_wrong_flags.py": "what is True or False, over all that is public",
     "store/test_tables.py": "where the SQL of a table stands, over the whole store",
 }

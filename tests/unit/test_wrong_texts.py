@@ -146,10 +146,26 @@ def test_what_is_no_text_is_none(run: Orchestration[Any], who: str, value: Any) 
 
 @pytest.mark.usefixtures("written")
 @pytest.mark.parametrize("value", BROKEN, ids=repr)
-@pytest.mark.parametrize("who", TEXTS)
+@pytest.mark.parametrize("who", [who for who in TEXTS if not who.startswith("reason")])
 def test_a_text_can_be_stored(run: Orchestration[Any], who: str, value: str) -> None:
     with pytest.raises(ValueError):
         TEXTS[who](run, value)
+
+
+@pytest.mark.parametrize("value", ["", *BROKEN], ids=repr)
+def test_no_verb_fails_by_its_reason(env: DurableEnv, value: str) -> None:
+    """It may be the text of an error, whatever that holds."""
+    run = env.start(waits.s())
+    run.suspend(reason=value)
+    assert run.refresh().runtime_status == "SUSPENDED"
+    run.resume(reason=value)
+    durable.pause(queue="reasons", reason=value)
+    assert durable.unpause(queue="reasons")
+    schedule = durable.schedule("reasons", waits.s(), interval=60)
+    assert schedule.pause(reason=value).is_paused
+    schedule.delete()
+    run.terminate(reason=value)
+    assert run.refresh().runtime_status == "TERMINATED"
 
 
 #: In an orchestrator.

@@ -153,6 +153,8 @@ def declaration_of(cls: type) -> Declaration:
     Raises:
         TypeError: it is not declared; that of a base class does not count.
     """
+    if not inspect.isclass(cls):
+        raise TypeError(f"an entity is named by its class or its registered name, not by {cls!r}")
     found = cls.__dict__.get(_MARK)
     if not isinstance(found, Declaration):
         raise TypeError(f"{cls.__name__} is no entity: decorate the class with @durable.entity")

@@ -353,6 +353,8 @@ class CallContext(ContextPart):
 
 def _tolerated(tolerate: float | str, count: int) -> int:
     """Return how many of ``count`` items may fail."""
+    if isinstance(tolerate, bool):
+        raise TypeError(f'tolerate is a count, a share or "all", not {tolerate!r}')
     if tolerate == "all":
         return count
     if isinstance(tolerate, float) and 0 < tolerate < 1:

@@ -131,6 +131,8 @@ class SideEffectContext(ContextPart):
             )
         if isinstance(fn, Mapping):
             raise TypeError("ctx.run() runs plain functions; a signature is for ctx.call()")
+        if not callable(fn):
+            raise TypeError(f"ctx.run() runs plain functions, not {fn!r}")
         host = self._host
         command = host.next_number()
         run = RecordRun(command, getattr(fn, "__qualname__", type(fn).__name__))
