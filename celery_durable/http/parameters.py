@@ -13,6 +13,7 @@ from typing import Any
 from urllib.parse import parse_qsl
 
 from ..azure import OrchestrationRuntimeStatus
+from ..core.names import LONGEST_NAME
 from ..core.status import RuntimeStatus
 from .messages import Problem
 
@@ -123,7 +124,7 @@ def _statuses(text: str) -> tuple[RuntimeStatus, ...]:
 
 
 def _operation(text: str) -> str:
-    if text.startswith("_") or not text.isidentifier():
+    if text.startswith("_") or not text.isidentifier() or len(text) > LONGEST_NAME:
         raise ValueError("the name of an operation")
     return text
 
@@ -144,7 +145,9 @@ TAGS = Kind(
     _tags, {"type": "array", "items": {"type": "string", "pattern": "^[^=,]+=[^,]*$"}}, joins=True
 )
 TEXT = Kind(str, {"type": "string"})
-OPERATION = Kind(_operation, {"type": "string", "pattern": "^[A-Za-z][A-Za-z0-9_]*$"})
+OPERATION = Kind(
+    _operation, {"type": "string", "pattern": "^[A-Za-z][A-Za-z0-9_]*$", "maxLength": LONGEST_NAME}
+)
 STATUSES = Kind(
     _statuses, {"type": "array", "items": {"enum": list(OrchestrationRuntimeStatus)}}, joins=True
 )
