@@ -12,10 +12,9 @@ import logging
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import sqlalchemy as sa
-from sqlalchemy.orm import Session, scoped_session
 from sqlalchemy.util import await_only
 
 from ..engine.cursor import Cursor
@@ -23,6 +22,9 @@ from ..engine.ports import Transaction
 from ..errors import ConfigurationError
 from ..store import Store
 from .callers_driver import CallersDriver, can_join
+
+if TYPE_CHECKING:
+    from sqlalchemy.orm import Session
 
 __all__ = ["CallersTransactions", "join_transaction", "watch_transactions"]
 
@@ -102,7 +104,7 @@ def join_transaction(
     """
     session = _session_of(session)
     _check_same_database(_bind_of(session), store)
-    connection = session.connection() if isinstance(session, Session) else session
+    connection = session if isinstance(session, sa.Connection) else session.connection()
     _add_clock(connection, store)
     if not connection.in_transaction():
         connection.begin()
@@ -120,6 +122,9 @@ def _session_of(given: Any) -> Session | sa.Connection:
     Raises:
         ConfigurationError: it is neither; the text says what to pass instead.
     """
+    # who has a session has imported it; no one else needs SQLAlchemy's ORM
+    from sqlalchemy.orm import Session, scoped_session
+
     if isinstance(given, scoped_session):  # Flask-SQLAlchemy's db.session is one
         given = given()
     if isinstance(given, (Session, sa.Connection)):
@@ -143,7 +148,7 @@ def _bind_of(session: Session | sa.Connection) -> sa.Engine | sa.Connection:
     Raises:
         ConfigurationError: that depends on what is asked.
     """
-    if not isinstance(session, Session):
+    if isinstance(session, sa.Connection):
         return session
     try:
         return session.get_bind()
@@ -208,7 +213,7 @@ def _after_commit(session: Any, call: Callable[[], None]) -> None:
     """Call once the outermost transaction is over, if it and every savepoint around us
     committed.
     """
-    if not isinstance(session, Session):
+    if isinstance(session, sa.Connection):
         return
     around: list[Any] = []
     transaction: Any = session.get_nested_transaction() or session.get_transaction()

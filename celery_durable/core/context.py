@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import random
 import uuid
 from collections.abc import Awaitable, Iterable, Mapping, MutableMapping
 from datetime import datetime, timedelta
+from functools import cached_property
+from random import Random
 from types import NoneType
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar, overload
 
@@ -76,9 +77,7 @@ class OrchestrationContext(KindsContext):
         self.version: str | None = info.version
         #: What was captured at its start: message headers and values of propagators, by name.
         self.context: Mapping[str, Any] = info.context
-        self.random: random.Random = random.Random()  # noqa: S311
-        self._ids = random.Random()  # noqa: S311
-        self._reseed(host.seed)
+        self._seed = host.seed
         self.logger: logging.LoggerAdapter[logging.Logger] = _ReplayFilter(
             logging.getLogger(f"celery_durable.orchestrator.{info.name}"), host
         )
@@ -95,8 +94,23 @@ class OrchestrationContext(KindsContext):
 
     def _reseed(self, seed: str) -> None:
         """Let ``random`` and ``uuid4`` begin from a seed."""
-        self.random.seed(f"{seed}:random")
-        self._ids.seed(f"{seed}:uuid4")
+        self._seed = seed
+        # what was asked for may be in use already
+        if "random" in self.__dict__:
+            self.random.seed(f"{seed}:random")
+        if "_ids" in self.__dict__:
+            self._ids.seed(f"{seed}:uuid4")
+
+    # Made when they are asked for: most code asks for neither, and each has 2.5 kB.
+
+    @cached_property
+    def random(self) -> Random:
+        """Random numbers that are the same on every replay."""
+        return Random(f"{self._seed}:random")  # noqa: S311
+
+    @cached_property
+    def _ids(self) -> Random:
+        return Random(f"{self._seed}:uuid4")  # noqa: S311
 
     # -- facts ------------------------------------------------------------------------------------
 

@@ -12,16 +12,18 @@ import random
 import time
 from collections.abc import Callable
 from traceback import walk_tb
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import sqlalchemy as sa
-from sqlalchemy.orm import Session
 
 from .._errors import ConfigurationError
 from ..engine.at_most_once import CommitInDoubt, OutcomeRefused
 from ..engine.records import Recorded
 from ..engine.store_ports import ISOLATION_LEVELS
 from .runner import Cursor, Runner
+
+if TYPE_CHECKING:
+    from sqlalchemy.orm import Session
 
 __all__ = ["AgainError", "repeated", "transact"]
 
@@ -96,6 +98,8 @@ class _Joint:
     def run(
         self, work: Callable[[Session], T], record: Callable[[Cursor, T], Recorded | None] | None
     ) -> tuple[T, Recorded | None]:
+        from sqlalchemy.orm import Session  # no one else needs the ORM
+
         connection = self._connect()
         try:
             with Session(connection) as session:

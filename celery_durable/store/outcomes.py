@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TypeVar
-
-from sqlalchemy.orm import Session
+from typing import TYPE_CHECKING, TypeVar
 
 from ..engine.records import ActivityAttemptId, ActivityRow, Deferral, Outcome, Recorded
 from . import attempts, audit, inbox, joint, outbox
 from .runner import Cursor, Runner
 from .timing import Timing
+
+if TYPE_CHECKING:
+    from sqlalchemy.orm import Session
 
 __all__ = ["Outcomes"]
 

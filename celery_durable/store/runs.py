@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
-from sqlalchemy.orm import Session
 
 from ..engine.at_most_once import RunMark, is_begun, may_begin
 from ..engine.records import ActivityAttemptId, ActivityRow, ActivityStart, Claim, ReplayPosition
@@ -15,6 +14,9 @@ from .runner import Cursor, Runner
 from .statements import Statement
 from .timing import Timing
 from .values import readable
+
+if TYPE_CHECKING:
+    from sqlalchemy.orm import Session
 
 __all__ = ["Attempts"]
 

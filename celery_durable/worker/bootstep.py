@@ -27,6 +27,7 @@ from celery.worker import state as worker_state
 from ..engine.records import ActivityAttemptId
 from ..engine.recovery import Recovery
 from ..errors import ConfigurationError, DurableError
+from ..forks import share_with_children
 from . import attempt, receive  # noqa: F401  what children run is there before they are forked
 from .activity import wrap_tasks
 from .archiving import ArchiveThread
@@ -90,6 +91,7 @@ class RecoveryStep(bootsteps.StartStopStep):  # type: ignore[misc]
         except DurableError as error:
             log.error("the durable store cannot be reached yet: %s", error)
         runtime.store.dispose()  # the children shall not inherit a connection
+        share_with_children()
         return self
 
     def start(self, worker: Any) -> None:

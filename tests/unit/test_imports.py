@@ -89,6 +89,7 @@ def test_a_worker_has_what_its_children_run_before_they_are_forked(store: Path) 
     found = modules(DECLARES + before, store)
     assert {"celery_durable.worker.attempt", "celery_durable.worker.receive"} <= found
     assert "celery_durable.engine.turn" in found
+    assert "sqlalchemy.orm" not in found
 
 
 def test_who_starts_imports_no_migrations(store: Path) -> None:

@@ -6,6 +6,7 @@ import asyncio
 import gc
 import logging
 from datetime import UTC, datetime, timedelta, timezone
+from random import Random
 
 import pytest
 
@@ -190,6 +191,24 @@ def test_uuids_and_random_numbers_are_the_same_on_every_replay_and_differ_betwee
     ).value
     assert other[0] != first[0]
     assert other[1] != first[1]
+
+
+def test_chance_is_made_of_the_seed_when_it_is_asked_for() -> None:
+    async def orchestrator(ctx):
+        await ctx.call(never.s())
+
+    machine = fresh(orchestrator)
+    context = machine._context
+    assert not {"random", "_ids"} & set(vars(context))
+    own = machine.info.execution_id
+    assert context.random.random() == Random(f"{own}:random").random()
+    in_use = context.random
+    machine.reseed("another")
+    assert context.random is in_use
+    assert in_use.random() == Random("another:random").random()
+    assert context._ids.random() == Random("another:uuid4").random()
+    with pytest.raises(AttributeError, match="random cannot be set"):
+        context.random = Random()
 
 
 def test_sleep_takes_seconds_and_timedelta_of_any_length():
