@@ -40,6 +40,10 @@ class LargePayloads(Protocol):
         """Delete what is kept under some keys; one that is gone already is no error."""
 
 
+#: The protocols of fsspec that keep objects in buckets.
+_BUCKETS = frozenset({"s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "oss", "ossfs"})
+
+
 class PayloadStore:
     """Keeps payloads above a size as files.
 
@@ -96,7 +100,8 @@ class PayloadStore:
         """Write a file: under another name first where one could be seen half written."""
         system, root = self._place
         path = f"{root}/{key}"
-        system.makedirs(path.rpartition("/")[0], exist_ok=True)
+        if not _has_buckets(system):
+            system.makedirs(path.rpartition("/")[0], exist_ok=True)
         if _is_local(system):
             _write_whole(path, data)
         else:
@@ -136,6 +141,15 @@ class PayloadStore:
 
 def _made(url: str, above: int, options: dict[str, Any]) -> PayloadStore:
     return PayloadStore(url, above=above, **options)
+
+
+def _has_buckets(system: Any) -> bool:
+    """Tell whether it has no folders, where to make one would be to make the bucket.
+
+    That would be done for a misspelt name too, and be refused to who may only write objects.
+    """
+    named = system.protocol
+    return not _BUCKETS.isdisjoint([named] if isinstance(named, str) else named)
 
 
 def _is_local(system: Any) -> bool:
