@@ -63,9 +63,9 @@ class ActivitySender:
         failed = self._each(rows[:1])
         with self._light.together("activities") as batch:
             failed |= self._each(rows[1:])
-        if batch.refused:
-            by_id = {row.ticket.task_id: row.ticket for row in rows}
-            failed |= {by_id[task_id]: error for task_id, error in batch.refused.items()}
+        if refused := batch.refused:
+            tickets = [row.ticket for row in rows]
+            failed |= {each: refused[each.task_id] for each in tickets if each.task_id in refused}
         return failed
 
     def _each(self, rows: Sequence[ActivityRow]) -> dict[ActivityAttemptId, Exception]:
