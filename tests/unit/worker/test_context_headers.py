@@ -55,11 +55,13 @@ def waiting(app: Celery) -> int:
 
 @pytest.mark.parametrize("eager", [False, True])
 def test_what_a_handler_adds_is_captured_and_nothing_is_sent(eager: bool) -> None:
-    app = new_app(task_always_eager=eager)
+    app, published = new_app(task_always_eager=eager), list[Any]()
+    receiver = signals.after_task_publish.connect(lambda **_: published.append(1), weak=False)
     with handler(**{"x-request": "r1", "other": "o"}) as seen:
         assert captured(app) == {"x-request": "r1"}
+    signals.after_task_publish.disconnect(receiver)
     assert seen == [("flow", (5,))]
-    assert waiting(app) == 0
+    assert (waiting(app), published) == (0, [])
 
 
 def test_what_the_start_was_given_is_before_what_is_added() -> None:
