@@ -7,7 +7,6 @@ import uuid
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime, timedelta
 from enum import Enum
-from types import TracebackType
 from typing import Any
 
 from ..app.durable import Durable
@@ -20,8 +19,8 @@ from .blocking_entities import EntityMethods
 from .blocking_waits import WaitingMethods
 from .contexts import name_of
 from .entity_names import aware
-from .missing import refuse_options, unsupported
-from .running import current_durable
+from .missing import refuse_options
+from .running import Unconnected
 from .states import (
     OrchestrationQuery,
     OrchestrationState,
@@ -39,7 +38,7 @@ from .values import outgoing
 __all__ = ["TaskHubGrpcClient"]
 
 
-class TaskHubGrpcClient(EntityMethods, WaitingMethods):
+class TaskHubGrpcClient(Unconnected, EntityMethods, WaitingMethods):
     """durabletask's client.
 
     Args:
@@ -50,20 +49,7 @@ class TaskHubGrpcClient(EntityMethods, WaitingMethods):
     def __init__(self, durable: Durable | None = None, **options: Any) -> None:
         refuse_options(default_version=options.pop("default_version", None))
         refuse_options(data_converter=options.pop("data_converter", None))
-        if options:
-            raise unsupported("host_address=")
-        self.durable: Durable = current_durable(durable)
-
-    def __enter__(self) -> TaskHubGrpcClient:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        return None
+        super().__init__(durable, **options)
 
     def close(self) -> None:
         """Do nothing: there is no connection of its own."""

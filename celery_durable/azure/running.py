@@ -8,7 +8,7 @@ from collections.abc import Callable, Generator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial, update_wrapper, wraps
-from typing import Any
+from typing import Any, Self
 
 import celery
 
@@ -21,10 +21,12 @@ from .contexts import AzureContext
 from .durabletask_context import OrchestrationContext
 from .functions_context import DurableOrchestrationContext
 from .futures import Task
+from .missing import unsupported
 from .values import incoming, outgoing, parameter_type, positional_names, return_type
 
 __all__ = [
     "ActivityContext",
+    "Unconnected",
     "activity_of",
     "current_durable",
     "durabletask_activity",
@@ -53,6 +55,21 @@ def current_durable(durable: Durable | None) -> Durable:
             "a Durable is needed, not a connection string: there is nothing to connect to"
         )
     return found  # type: ignore[no-any-return]
+
+
+class Unconnected:
+    """What durabletask connects to its sidecar: here there is nothing to connect to or to close."""
+
+    def __init__(self, durable: Durable | None = None, **options: Any) -> None:
+        if options:
+            raise unsupported("host_address=")
+        self.durable: Durable = current_durable(durable)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        return None
 
 
 def _drive(context: AzureContext, generator: Generator[Any, Any, Any]) -> Generator[Any, Any, Any]:

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from types import TracebackType
 from typing import Any, Final, NoReturn
 
-from ..app.durable import Durable
 from .contexts import name_of
 from .entities import entity_class
 from .missing import refused, unsupported
-from .running import Function, current_durable, durabletask_activity, durabletask_orchestrator
+from .running import Function, Unconnected, durabletask_activity, durabletask_orchestrator
 
 __all__ = ["TaskHubGrpcWorker", "TaskHubWorker"]
 
 __getattr__: Final = refused(__name__)
 
 
-class TaskHubWorker:
+class TaskHubWorker(Unconnected):
     """durabletask's ``add_orchestrator``, ``add_activity`` and ``add_entity``, called or as
     decorators.
 
@@ -27,22 +25,6 @@ class TaskHubWorker:
         durable: what the functions are registered with; that of the current Celery app if left out.
         options: of durabletask's connection to its sidecar; refused.
     """
-
-    def __init__(self, durable: Durable | None = None, **options: Any) -> None:
-        if options:
-            raise unsupported("host_address=")
-        self.durable: Durable = current_durable(durable)
-
-    def __enter__(self) -> TaskHubWorker:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        return None
 
     def add_orchestrator(self, fn: Function) -> Any:
         """Register ``def f(ctx, input)``."""
