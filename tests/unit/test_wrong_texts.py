@@ -200,6 +200,8 @@ def test_a_context_takes_none_of_these(env: DurableEnv, who: str) -> None:
     for value in ("", *BROKEN, "x" * (LONGEST_EVENT + 1), *NO_TEXT):
         if who == "tag" and (isinstance(value, list) or len(str(value)) > LONGEST_EVENT):
             continue
+        if who == "id of a child" and isinstance(value, int):
+            continue  # histories have some: a key of a database
         _asked.clear()
         _ask[:] = [(who, value)]
         env.start(asks.s()).get(timeout=3)

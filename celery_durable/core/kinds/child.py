@@ -123,7 +123,7 @@ class ChildCall(Call):
         self.base_id: str = (
             child_id_of(host.info, self.command)
             if named is None
-            else check_new_id(str(named) if isinstance(named, UUID) else named)
+            else check_new_id(str(named) if isinstance(named, (UUID, int)) else named)
         )
         self.task_options: dict[Any, Any] = {
             name: value for name, value in task_options.items() if name not in NOT_SENT

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from uuid import UUID
 
 import pytest
 
@@ -52,6 +53,17 @@ def test_a_child_is_started_recorded_and_completed():
     assert life.value == 5
     assert lanes(life) == [("child", "child", "completed")]
     assert open_in(life) == []
+
+
+@pytest.mark.parametrize(
+    ("given", "kept"), [(42, "42"), (UUID(int=7), "00000000-0000-0000-0000-000000000007")]
+)
+def test_keys_of_databases_are_ids_of_children(given, kept):
+    async def orchestrator(ctx):
+        await ctx.call(child.s(5).set(task_id=given))
+
+    life = live(orchestrator)
+    assert [asked.child_id for asked in life.children] == [kept]
 
 
 def test_a_failure_reaches_the_code_and_the_timeline():
