@@ -193,8 +193,10 @@ class WorkerProcess:
         return self
 
     def children(self) -> list[int]:
-        """The processes of a prefork pool."""
-        return [child.pid for child in psutil.Process(self.process.pid).children()]
+        """The processes of a prefork pool; none of a worker that has just died."""
+        with suppress(psutil.NoSuchProcess):
+            return [child.pid for child in psutil.Process(self.process.pid).children()]
+        return []
 
     def write_stacks(self) -> None:
         """Have it and its pool write to the log where each of their threads stands."""

@@ -26,6 +26,7 @@ __all__ = [
     "check_new_id",
     "check_reason",
     "check_text",
+    "checked_key",
     "checked_name",
     "checked_text",
     "next_id",
@@ -53,12 +54,10 @@ def check_text(what: str, value: Any) -> None:
 
     Raises:
         TypeError: it is no string.
-        ValueError: it has NUL, or halves of characters (surrogates).
+        ValueError: it has halves of characters (surrogates).
     """
     if not isinstance(value, str):
         raise TypeError(f"{what} is a string, not {type(value).__name__}")
-    if "\x00" in value:
-        raise ValueError(f"{what} must not contain NUL; {value[:40]!r} does: take it out")
     try:
         value.encode()
     except UnicodeEncodeError:
@@ -111,6 +110,22 @@ def checked_text(text: Any, what: str, limit: int = LONGEST_NAME) -> str:
     """
     check_text(what, text)
     return checked_name(text, what, limit)
+
+
+def checked_key(key: Any, what: str) -> str:
+    """Return the id of an event or of a request: any text that is not empty, as it is kept by its
+    digest.
+
+    Raises:
+        TypeError: it is no string.
+        ValueError: it is empty or too long, or has half a character.
+    """
+    check_text(what, key)
+    if not 0 < len(key) <= LONGEST_EVENT:
+        raise ValueError(
+            f"{what} has between 1 and {LONGEST_EVENT:,} characters; {key[:40]!r} has {len(key):,}"
+        )
+    return str.__str__(key)
 
 
 def request_key(request_id: str) -> str:

@@ -18,17 +18,13 @@ def check_tags(tags: Mapping[Any, Any]) -> None:
 
     Raises:
         TypeError: they are no mapping, or a name or a value is no string.
-        ValueError: a name is empty, or a tag cannot be stored.
+        ValueError: a tag cannot be stored.
     """
     if not isinstance(tags, Mapping):
         raise TypeError(f"tags are a mapping such as {{'batch': 'monday'}}, not {tags!r}")
     for key, value in tags.items():
         if not isinstance(key, str) or not isinstance(value, str):
             raise TypeError(f"tags are strings, not {key!r}: {value!r}")
-        if not key:
-            raise ValueError(
-                f"a tag has a name of at least one character; that of {value!r} has none"
-            )
         check_text("a tag", key + value)
 
 

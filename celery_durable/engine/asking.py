@@ -14,7 +14,14 @@ from typing import Any
 from .._errors import ConfigurationError, InstanceNotFound, InvalidState
 from ..core.guard import refuse_inside_orchestrator
 from ..core.history import EventKind
-from ..core.names import LONGEST_EVENT, check_instance_id, checked_text, parts_of_id, request_key
+from ..core.names import (
+    LONGEST_EVENT,
+    check_instance_id,
+    checked_key,
+    checked_text,
+    parts_of_id,
+    request_key,
+)
 from ..core.status import RuntimeStatus
 from .control import Control
 from .records import Answer, Asked
@@ -106,7 +113,7 @@ def _question(instance_id: str, name: str, request_id: str | None) -> Question:
     name = checked_text(name, "a request's name", LONGEST_EVENT)
     if request_id is None:
         request_id = uuid.uuid4().hex
-    request_id = checked_text(request_id, "a request's id", LONGEST_EVENT)
+    request_id = checked_key(request_id, "a request's id")
     if parts_of_id(instance_id) is not None:
         raise InvalidState(
             f"{instance_id!r} is an entity: ask is for orchestrations", instance_id=instance_id

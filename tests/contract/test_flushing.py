@@ -65,7 +65,7 @@ def test_a_transaction_of_the_callers_waits_whatever_it_drops(
     assert gone == "on"
 
 
-@pytest.mark.parametrize("statement", [RECORD, *TURNS_WITH_OUTCOME])
+@pytest.mark.parametrize("statement", [RECORD, *TURNS_WITH_OUTCOME.values()])
 def test_outcomes_and_turns_always_wait(statement: Statement) -> None:
     assert "unhurried" not in statement.sql
     assert "synchronous_commit" not in statement.sql

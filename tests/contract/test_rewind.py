@@ -928,9 +928,12 @@ def test_a_fork_point_that_does_not_exist_is_refused(shop: Shop) -> None:
     world.pump()
     before = everything(world.store)
     last = len(world.events())
-    for at in (0, -1, last + 1, True, "1", None):
+    for at in (0, -1, last + 1):
         with pytest.raises(ValueError, match=f"the events 1 to {last}"):
             world.client.fork("i", at, None, None)
+    for no_number in (True, "1", None):
+        with pytest.raises(TypeError, match="at must be a whole number"):
+            world.client.fork("i", no_number, None, None)
     with pytest.raises(ValueError, match="was over"):
         world.client.fork("i", last, None, None)
     with pytest.raises(InstanceExists):

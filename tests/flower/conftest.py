@@ -129,13 +129,18 @@ class Watch:
         self._ready = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
-        assert self._ready.wait(300), "no connection to the event stream"
+        wait_until(self._is_heard, 300, "the event stream")
+
+    def _is_heard(self) -> bool:
+        """Send an event of our own: a receiver on Redis subscribes with its first look only."""
+        with self._app.events.default_dispatcher() as dispatcher:
+            dispatcher.send("watch-begins")
+        return self._ready.wait(0.2)
 
     def _run(self) -> None:
         with self._app.connection_for_read() as connection:
             receiver = EventReceiver(connection, handlers={"*": self._note}, app=self._app)
             with receiver.consumer_context() as (own, _, _):
-                self._ready.set()
                 while not self._stop.is_set():
                     try:
                         own.drain_events(timeout=0.1)
@@ -143,6 +148,9 @@ class Watch:
                         continue
 
     def _note(self, event: dict[str, Any]) -> None:
+        if event["type"] == "watch-begins":
+            self._ready.set()
+            return
         self.events.append(dict(event))
         self.state.event(event)
 

@@ -95,6 +95,15 @@ class Scene:
             f"mark\n{self.worker.text()[-3000:]}",
         )
         assert self.worker.is_running, self.worker.text()[-3000:]
+        wait_until(lambda: not self._reported(), what="the rows of reported ends to be deleted")
+
+    def _reported(self) -> list[Any]:
+        """The rows of ends whose results are stored: they are deleted a moment later."""
+        return [
+            row
+            for row in self.rows()["outbox"]
+            if row["kind"] == "finish" and row["instance"] != "ended"
+        ]
 
     def purge(self) -> None:
         with self.app.connection_for_write() as connection:

@@ -10,7 +10,7 @@ from ..._errors import InstanceNotFound, InvalidState
 from ...core.entity import RESERVED
 from ...core.guard import refuse_inside_orchestrator
 from ...core.history import EventKind
-from ...core.names import LONGEST_EVENT, check_instance_id, checked_text
+from ...core.names import LONGEST_EVENT, check_instance_id, checked_key, checked_text
 from ...core.status import RuntimeStatus
 from ..control import Control
 from ..records import Snapshot
@@ -117,7 +117,7 @@ def event_message(
         )
     if event_id is None:
         event_id = uuid.uuid4().hex  # a repeat after a lost answer is recognised by it
-    event_id = checked_text(event_id, "an event's id", LONGEST_EVENT)
+    event_id = checked_key(event_id, "an event's id")
     return NewInbox(
         check_instance_id(instance_id),
         EventKind.EVENT_RAISED,
