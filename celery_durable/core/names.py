@@ -109,6 +109,8 @@ def checked_text(text: Any, what: str, limit: int = LONGEST_NAME) -> str:
         ValueError: it is empty, too long, contains NUL or half a character.
     """
     check_text(what, text)
+    if "\x00" in text:
+        raise ValueError(f"{what} must not contain NUL; {text[:40]!r} does: take it out")
     return checked_name(text, what, limit)
 
 
@@ -122,9 +124,7 @@ def checked_key(key: Any, what: str) -> str:
     """
     check_text(what, key)
     if not 0 < len(key) <= LONGEST_EVENT:
-        raise ValueError(
-            f"{what} has between 1 and {LONGEST_EVENT:,} characters; {key[:40]!r} has {len(key):,}"
-        )
+        raise ValueError(f"{what} has 1 to {LONGEST_EVENT} characters; {key[:40]!r} has {len(key)}")
     return str.__str__(key)
 
 
