@@ -68,7 +68,7 @@ def _turn(gate: str, takes: str, empty: str, activities: str, own: str) -> State
         f" = :execution AND sequence = :sequence AND status IN ('PENDING', 'RUNNING') {empty}"
         f" {{lock_instance}}), {takes}h AS (INSERT INTO durable_history (instance, execution,"
         " sequence, events) SELECT me.id, :execution, :sequence + 1, CAST(:events AS BYTEA) FROM"
-        f" me, {gate}), {activities.format(gate=gate)}{own.format(gate=gate)}up AS (UPDATE"
+        f" me, {gate}), {activities.format(gate=gate)}{own}up AS (UPDATE"
         " durable_instances i SET sequence = i.sequence + 1, status = COALESCE(:status, i.status),"
         " output = COALESCE(CAST(:output AS BYTEA), i.output), failure ="
         " COALESCE(CAST(:failure AS BYTEA), i.failure), custom_status ="
@@ -95,12 +95,12 @@ def _insert(rows: str) -> str:
     )
 
 
-def _put_own() -> str:
+def _put_own(gate: str) -> str:
     """Return the part that inserts one message to the instance itself, if it is not there yet."""
     values = ", ".join(f"CAST(:own_{name} AS {type_})" for name, type_ in OWN_COLUMNS.items())
     return (
         f"own AS (INSERT INTO durable_inbox (instance, sends, {', '.join(OWN_COLUMNS)}) SELECT"
-        f" me.id, 0, {values} FROM me, {{gate}} ON CONFLICT DO NOTHING), "
+        f" me.id, 0, {values} FROM me, {gate} ON CONFLICT DO NOTHING), "
     )
 
 
@@ -127,8 +127,8 @@ _TOOK = (
 _Forms: TypeAlias = Mapping[tuple[int, bool], Statement]
 
 
-def _forms(form: Callable[[str, str], Statement]) -> _Forms:
-    activities, own = enumerate((_NONE, _ONE, _MANY)), {False: _NONE, True: _put_own()}
+def _forms(form: Callable[[str, str], Statement], gate: str) -> _Forms:
+    activities, own = enumerate((_NONE, _ONE, _MANY)), {False: _NONE, True: _put_own(gate)}
     return {
         (number, has_own): form(part, own[has_own])
         for number, part in activities
@@ -136,10 +136,10 @@ def _forms(form: Callable[[str, str], Statement]) -> _Forms:
     }
 
 
-TURNS_WITH_OUTCOME: Final = _forms(partial(_turn, "gone", _GONE, _NOT_EMPTY))
+TURNS_WITH_OUTCOME: Final = _forms(partial(_turn, "gone", _GONE, _NOT_EMPTY), "gone")
 # messages are taken before one is put: it may have the key of one that is taken
 TURNS_BY_MESSAGE: Final = _forms(
-    partial(_turn, "(SELECT COUNT(*) FROM took) AS taken", _TOOK, _NONE)
+    partial(_turn, _ALWAYS, _TOOK, _NONE), "(SELECT COUNT(*) FROM took) AS taken"
 )
 LOAD = Statement(
     f"WITH box AS MATERIALIZED ({FIRST_OF_INBOX}) SELECT {INSTANCE.columns}, (SELECT"
@@ -201,10 +201,10 @@ def _start_turn(activities: str, own: str) -> Statement:
         " BYTEA), CAST(:reason AS TEXT), CAST(:policy AS TEXT), now, now, now, CASE WHEN"
         " CAST(:is_final AS BOOLEAN) THEN now END, now + CAST(:keeps_for AS BIGINT) FROM (SELECT"
         " {now} AS now) AS clock ON CONFLICT DO NOTHING RETURNING id, created_at AS now),"
-        f" {activities.format(gate=_ALWAYS)}{own.format(gate=_ALWAYS)}h AS (INSERT INTO"
+        f" {activities.format(gate=_ALWAYS)}{own}h AS (INSERT INTO"
         " durable_history (instance, execution, sequence, events) SELECT me.id, :execution, 1,"
         " CAST(:events AS BYTEA) FROM me) SELECT now FROM me"
     )
 
 
-STARTS_WITH_TURN: Final = _forms(_start_turn)
+STARTS_WITH_TURN: Final = _forms(_start_turn, _ALWAYS)
