@@ -1,12 +1,16 @@
-"""Witnesses for recovery without a worker."""
+"""Recovery without a worker, and witnesses for it."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import Any
+
+from celery.exceptions import WorkerLostError
 
 from celery_durable.engine.inquiry import Hands
+from celery_durable.engine.recovery import Recovery
 
-__all__ = ["Bystander"]
+__all__ = ["Bystander", "recovery_of"]
 
 
 class Bystander:
@@ -23,3 +27,19 @@ class Bystander:
     def answer(self) -> Hands | None:
         """Have nothing."""
         return Hands()
+
+
+def recovery_of(runtime: Any, worker: str = "sweeper", witness: Any = None) -> Recovery:
+    """Return the recovery of a worker that has this runtime; its ticks are taken by hand."""
+    return Recovery(
+        runtime.store,
+        runtime.runner,
+        runtime.publisher,
+        runtime.registry,
+        runtime.codec,
+        runtime.settings,
+        worker,
+        "host",
+        witness or Bystander(),
+        WorkerLostError,
+    )

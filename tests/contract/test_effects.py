@@ -32,7 +32,7 @@ from celery_durable.store.database import Database
 from celery_durable.worker.request import hold_messages
 from celery_durable.worker.runtime import OutcomeLost
 from tests.conftest import wait_until
-from tests.witnesses import Bystander
+from tests.witnesses import recovery_of
 
 from .builders import hold, rows
 from .proxy import Wire
@@ -108,18 +108,7 @@ class Bench:
 
     def recovery(self) -> Recovery:
         runtime = self.runtime
-        return Recovery(
-            runtime.store,
-            runtime.runner,
-            runtime.publisher,
-            runtime.registry,
-            runtime.codec,
-            runtime.settings,
-            "sweeper",
-            "host",
-            Bystander(),
-            WorkerLostError,
-        )
+        return recovery_of(runtime)
 
     def row(self) -> dict[str, Any]:
         (row,) = rows(self.store, "outbox")

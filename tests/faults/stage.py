@@ -20,7 +20,6 @@ from unittest import mock
 import sqlalchemy as sa
 from celery.app.trace import trace_task_ret
 from celery.concurrency.base import BasePool, apply_target
-from celery.exceptions import WorkerLostError
 from celery.utils.imports import symbol_by_name
 from celery.worker import state as worker_state
 from celery.worker.request import create_request_cls
@@ -31,7 +30,6 @@ import celery_durable.store.opening as store_module
 from celery_durable.core.history import EventKind, load_events
 from celery_durable.core.status import RuntimeStatus
 from celery_durable.engine.records import ActivityAttemptId
-from celery_durable.engine.recovery import Recovery
 from celery_durable.engine.watchdog import Watchdog
 from celery_durable.errors import DurableError
 from celery_durable.store import open_store
@@ -39,6 +37,7 @@ from celery_durable.store.schema import history, inbox, instances, metadata, out
 from celery_durable.worker.activity import wrap_tasks
 from celery_durable.worker.bootstep import RecoveryStep
 from celery_durable.worker.request import hold_messages, received
+from tests.witnesses import recovery_of
 
 from .broker import Broker
 from .clock import ServerTime, VirtualTime, in_place
@@ -87,18 +86,7 @@ class Process:
         self.step = RecoveryStep(self.worker)
         self.step.witness.depths = lambda: world.broker.depths(world.queues, world.clock.now())
         runtime = self.runtime
-        self.recovery = Recovery(
-            runtime.store,
-            runtime.runner,
-            runtime.publisher,
-            runtime.registry,
-            runtime.codec,
-            runtime.settings,
-            runtime.worker_id,
-            "host",
-            self.step.witness,
-            WorkerLostError,
-        )
+        self.recovery = recovery_of(runtime, runtime.worker_id, self.step.witness)
 
     def _make_runtime(self) -> Any:
         def open_probed(settings: Any) -> ProbedStore:

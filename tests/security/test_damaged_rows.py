@@ -14,7 +14,6 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from celery.exceptions import WorkerLostError
 from hypothesis import HealthCheck, given, settings
 
 from celery_durable.core.history import Event, EventKind, dump_events
@@ -25,7 +24,7 @@ from celery_durable.errors import ActivityError, DurableError, PayloadError
 from celery_durable.store import Store
 from celery_durable.worker.attempt import Attempt
 from tests.contract.world import World, sig
-from tests.witnesses import Bystander
+from tests.witnesses import recovery_of
 
 from .damage import damaged, due_now, set_value, values_of
 from .garbage import FACTOR, events, hostile, raised_by
@@ -531,26 +530,8 @@ def started(new_app: Any, **conf: Any) -> tuple[Any, Any]:
     return app, sale
 
 
-def recovery_of(app: Any) -> Any:
-    from celery_durable.engine.recovery import Recovery
-
-    runtime = app.durable.runtime
-    return Recovery(
-        runtime.store,
-        runtime.runner,
-        runtime.publisher,
-        runtime.registry,
-        runtime.codec,
-        runtime.settings,
-        "w",
-        "host",
-        Bystander(),
-        WorkerLostError,
-    )
-
-
 def ticks(app: Any, count: int = 6) -> None:
-    recovery = recovery_of(app)
+    recovery = recovery_of(app.durable.runtime, "w")
     for _ in range(count):
         due_now(app.durable.runtime.store)
         recovery.repair_wakes()
@@ -646,7 +627,7 @@ def test_damaged_canvas_options_do_not_stop_others(new_app: Any, canvas: bytes) 
     set_value(store, "instances", "canvas", "bad", canvas)
     sent(app)
     due_now(store)
-    recovery = recovery_of(app)
+    recovery = recovery_of(app.durable.runtime, "w")
     for _ in range(3):
         raised_by(recovery.repair_wakes)
     assert "good" in sent(app)
@@ -662,7 +643,7 @@ def test_a_damaged_last_message_does_not_stop_the_others(new_app: Any) -> None:
     for number, id_ in enumerate(("a-bad", "b-good", "c-good")):
         set_value(runtime.store, "outbox", "check_at", id_, number + 1)
     sent(app)
-    raised_by(recovery_of(app).repair_activities)
+    raised_by(recovery_of(app.durable.runtime, "w").repair_activities)
     assert set(sent(app)) == {"b-good", "c-good"}
 
 

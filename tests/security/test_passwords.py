@@ -32,10 +32,10 @@ from celery_durable.errors import ConfigurationError
 from celery_durable.store.database import Database
 from tests.conftest import wait_until
 from tests.nodes import ROOT, WorkerProcess, free_port
+from tests.witnesses import recovery_of
 
 from . import hostileapp
 from .garbage import raised_by
-from .test_damaged_rows import recovery_of
 
 PLAIN = "Tr0ub4dor"
 ODD = "Tr0ub4dor/&@3:x%"
@@ -158,7 +158,7 @@ def test_recovery_and_activities_speak_of_the_store_without_its_password(
     error = raised_by(lambda: app.durable.runtime)
     if error is not None:
         return assert_hidden(told_by(lambda: app.durable.runtime))
-    recovery = recovery_of(app)
+    recovery = recovery_of(app.durable.runtime, "w")
     task = app.tasks["hostile.charge"]
     ticket = "d-0123456789abcdef0123-1-1"
     task.push_request(id=ticket, called_directly=False, headers={"durable": {"s": "0123456789ab"}})

@@ -23,11 +23,12 @@ from celery_durable.core.status import RuntimeStatus
 from celery_durable.engine.records import ActivityAttemptId, Outcome
 from celery_durable.errors import ConfigurationError, PayloadError
 from celery_durable.payload import PayloadCodec
+from tests.witnesses import recovery_of
 
 from . import hostileapp
 from .damage import due_now, set_value, values_of
 from .garbage import raised_by
-from .test_damaged_rows import recovery_of, sent
+from .test_damaged_rows import sent
 
 PICKLE = "application/x-python-serialize"
 CONFIGURATIONS = {
@@ -285,7 +286,7 @@ def test_a_pickle_in_canvas_options_outbox_and_details_is_not_read(
     for message in (bomb, json.dumps([bomb, {}])):
         set_value(runtime.store, "outbox", "message", "i", message)
         due_now(runtime.store)
-        recovery_of(app).repair_activities()
+        recovery_of(app.durable.runtime, "w").repair_activities()
         assert sent(app) == []
     set_value(runtime.store, "instances", "canvas", "i", bomb)
     (address,) = runtime.store.reads.turn_addresses(["i"])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from types import SimpleNamespace
 from typing import Any
 
@@ -11,6 +10,7 @@ import pytest
 from celery_durable.engine.store_ports import Store
 from celery_durable.errors import StoreError
 from celery_durable.worker.reported_ends import ReportedEnds
+from tests.conftest import wait_until
 
 
 class Rows:
@@ -42,9 +42,7 @@ def test_those_that_come_together_are_deleted_together(ends: ReportedEnds, rows:
     given = [(f"i{number}", f"x{number}") for number in range(50)]
     for each in given:
         ends.add(*each)
-    limit = time.monotonic() + 60
-    while sum(map(len, rows.asked)) < len(given) and time.monotonic() < limit:
-        time.sleep(0.01)
+    wait_until(lambda: sum(map(len, rows.asked)) == len(given))
     assert [each for asked in rows.asked for each in asked] == given
     assert len(rows.asked) < len(given)
 

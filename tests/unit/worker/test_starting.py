@@ -7,13 +7,11 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from billiard.exceptions import WorkerLostError
 from kombu.serialization import dumps, loads, register, registry, unregister
 
 from celery_durable import ConfigurationError
-from celery_durable.engine.recovery import Recovery
 from tests.conftest import wait_until
-from tests.contract.world import Bystander
+from tests.witnesses import recovery_of
 
 UNKNOWN = "jsno"
 
@@ -81,18 +79,7 @@ def test_an_activity_waits_for_its_serializer(
     assert run.refresh().runtime_status == "RUNNING"
     register_it()
     runtime = app.durable.runtime
-    recovery = Recovery(
-        runtime.store,
-        runtime.runner,
-        runtime.publisher,
-        runtime.registry,
-        runtime.codec,
-        runtime.settings,
-        "sweeper",
-        "host",
-        Bystander(),
-        WorkerLostError,
-    )
+    recovery = recovery_of(runtime)
 
     def is_sent() -> bool:
         recovery.tick(list, lambda tickets: None)
