@@ -10,7 +10,7 @@ from ..core.tags import check_tags
 from ..core.times import as_microseconds
 from ..engine.listing import Filters
 
-__all__ = ["check_page_size", "filters_of"]
+__all__ = ["filters_of"]
 
 _KNOWN = frozenset(
     {
@@ -38,19 +38,6 @@ _TYPES = {
     "roots": (bool, "True or False"),
     "tasks": (bool, "True or False"),
 }
-
-
-def check_page_size(limit: int) -> None:
-    """Refuse a page that is too long, or of no length.
-
-    Raises:
-        TypeError: it is no whole number.
-        ValueError: it is not from 1 to 1000.
-    """
-    if not isinstance(limit, int) or isinstance(limit, bool):
-        raise TypeError(f"limit must be a whole number, not {limit!r}")
-    if not 1 <= limit <= 1000:
-        raise ValueError(f"limit must be from 1 to 1000, not {limit!r}")
 
 
 def filters_of(given: Mapping[str, Any]) -> Filters:

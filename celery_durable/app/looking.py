@@ -87,8 +87,9 @@ class Looking:
             ...     print(run.id, run.failure)
         """
         check_flags(with_payloads=with_payloads)
+        from ..engine.listing import check_page_size
         from ..handles.orchestration import Orchestration
-        from .filters import check_page_size, filters_of
+        from .filters import filters_of
 
         check_page_size(limit)
         records, *cursors = self.runtime.store.reads.find_page(
@@ -125,8 +126,8 @@ class Looking:
             >>> for each in durable.entities(Counter).items:
             ...     print(each.key, each.state)
         """
+        from ..engine.listing import check_page_size
         from ..handles.entity import entity_page
-        from .filters import check_page_size
 
         check_page_size(limit)
         return entity_page(self.runtime, _entity_name(cls), limit, cursor)

@@ -18,6 +18,7 @@ __all__ = [
     "Tally",
     "VersionUse",
     "Waits",
+    "check_page_size",
 ]
 
 
@@ -167,3 +168,16 @@ class Waits:
     start: int | None = None
     turn: int | None = None
     is_waiting_for_admission: bool = False
+
+
+def check_page_size(limit: int) -> None:
+    """Refuse a page that is too long, or of no length.
+
+    Raises:
+        TypeError: it is no whole number.
+        ValueError: it is not from 1 to 1000.
+    """
+    if not isinstance(limit, int) or isinstance(limit, bool):
+        raise TypeError(f"limit must be a whole number, not {limit!r}")
+    if not 1 <= limit <= 1000:
+        raise ValueError(f"limit must be from 1 to 1000, not {limit!r}")

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from ..core.guard import refuse_inside_orchestrator
 from ..core.times import EPOCH, as_microseconds
 from ..engine.audit import AuditFilters, AuditRow
+from ..engine.listing import check_page_size
 
 if TYPE_CHECKING:
     from ..engine.runtime import Runtime
@@ -83,10 +84,7 @@ def read_audit(
     for name, text in {"target": target, **chosen}.items():
         if text is not None and not isinstance(text, str):
             raise TypeError(f"{name}= takes a text, not {text!r}")
-    if not isinstance(limit, int) or isinstance(limit, bool):
-        raise TypeError(f"limit must be a whole number, not {limit!r}")
-    if not 1 <= limit <= 1000:
-        raise ValueError(f"limit must be from 1 to 1000, not {limit!r}")
+    check_page_size(limit)
     filters = AuditFilters(
         target,
         chosen.get("kind"),
