@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import SimpleNamespace
@@ -17,6 +18,7 @@ NAMES = ("x-request", "x-tenant")
 
 def new_app(**conf: Any) -> Celery:
     app = Celery("headers", broker="memory://", set_as_current=False)
+    app.conf.task_default_queue = f"headers-{uuid.uuid4().hex[:8]}"  # all share that broker
     app.conf.update(conf)
 
     @app.task(name="flow", shared=False)
@@ -49,7 +51,7 @@ def captured(app: Celery, names: tuple[str, ...] = NAMES, **options: Any) -> Any
 
 def waiting(app: Celery) -> int:
     with app.connection_for_read() as connection:
-        queue = connection.SimpleQueue("celery")
+        queue = connection.SimpleQueue(app.conf.task_default_queue)
         return int(queue.qsize())
 
 
