@@ -13,6 +13,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from ._errors import DurableError
+from .core.flags import is_number
 
 __all__ = ["DEEPEST_FAILURE", "MOST_FAILURES", "NOTE", "FailureWriter", "cut", "text_of"]
 
@@ -146,8 +147,7 @@ def _retry_after(error: BaseException) -> Any:
         return None
     if isinstance(asked, timedelta):
         return asked.total_seconds()
-    is_number = isinstance(asked, (int, float)) and not isinstance(asked, bool)
-    return asked if isinstance(asked, datetime) or is_number else None
+    return asked if isinstance(asked, datetime) or is_number(asked) else None
 
 
 def _whole(error: BaseException) -> list[BaseException]:

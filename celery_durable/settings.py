@@ -11,6 +11,7 @@ from datetime import timedelta
 from typing import Any, Protocol
 
 from ._errors import ConfigurationError
+from .core.flags import is_number
 from .core.limits import read_retention
 
 __all__ = ["AUDIT", "Settings", "read_settings"]
@@ -123,12 +124,8 @@ class Settings:
             if isinstance(default, bool):
                 _demand(isinstance(value, bool), name, "True or False", value)
             elif isinstance(default, (int, float)):
-                is_number = (
-                    isinstance(value, (int, float))
-                    and not isinstance(value, bool)
-                    and math.isfinite(value)
-                )
-                _demand(is_number and value >= 0, name, "a number of at least 0", value)
+                is_finite = is_number(value) and math.isfinite(value)
+                _demand(is_finite and value >= 0, name, "a number of at least 0", value)
                 _demand(value > 0 or known.name in _MAY_BE_ZERO, name, "more than 0", value)
             elif isinstance(default, str):
                 may_be_none = known.name in _MAY_BE_NONE

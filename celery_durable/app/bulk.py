@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from ..core.flags import is_whole
 from ..engine.bulk import BulkResult, apply_to_all
 from ..engine.client import Client
 from ..engine.listing import Filters
@@ -81,7 +82,7 @@ def _wanted(verb: Verb, given: Mapping[str, Any]) -> tuple[Filters | None, int |
     """
     chosen = dict(given)
     limit = chosen.pop("limit", None)
-    if limit is not None and (not isinstance(limit, int) or isinstance(limit, bool)):
+    if limit is not None and not is_whole(limit):
         raise TypeError(f"limit must be a whole number, or None for all, not {limit!r}")
     if limit is not None and limit < 1:
         raise ValueError(f"limit must be at least 1, or None for all, not {limit!r}")

@@ -12,7 +12,7 @@ from celery._state import _get_active_apps
 from celery.app import base as celery_base
 
 from ..core.entity import Declaration, declare, orchestrator_of, run_by
-from ..core.flags import problem_of_flag
+from ..core.flags import is_whole, problem_of_flag
 from ..core.limits import read_retention
 from ..core.options import (
     NEEDLESS_FOR_ORCHESTRATORS,
@@ -217,7 +217,7 @@ def task_options(
     if version is not None and (not isinstance(version, str) or not version):
         raise ConfigurationError(f"version must be a string that is not empty, not {version!r}")
     limit = options.get("max_activities")
-    if limit is not None and (not isinstance(limit, int) or isinstance(limit, bool) or limit < 1):
+    if limit is not None and (not is_whole(limit) or limit < 1):
         raise ConfigurationError(f"max_activities must be a number of at least 1, not {limit!r}")
     upgrade = options.get("upgrade", False)
     if (problem := problem_of_flag("upgrade", upgrade)) is not None:

@@ -7,6 +7,7 @@ from typing import Any
 
 from kombu.utils.imports import symbol_by_name
 
+from ..core.flags import is_whole
 from ..encryption import Codec
 from ..errors import ConfigurationError
 from ..payload_store import LargePayloads, PayloadStore
@@ -52,9 +53,7 @@ def payload_store_of(given: Any) -> LargePayloads | None:
         return PayloadStore(given)
     found = _imported("durable_payload_store", given) if isinstance(given, str) else given
     _demand("durable_payload_store", given, found, ("write", "read", "delete"))
-    if isinstance(getattr(found, "above", None), bool) or not isinstance(
-        getattr(found, "above", None), int
-    ):
+    if not is_whole(getattr(found, "above", None)):
         raise ConfigurationError(
             "durable_payload_store has no number of bytes as its attribute 'above'",
             setting="durable_payload_store",

@@ -1,8 +1,10 @@
-"""What is True or False, and nothing that Python takes for one of them: ``"no"`` would be true."""
+"""What is True or False, or a number: ``"no"`` would be true to Python, and True a number."""
 
 from __future__ import annotations
 
-__all__ = ["check_flags", "problem_of_flag"]
+from typing import TypeGuard
+
+__all__ = ["check_flags", "is_number", "is_whole", "problem_of_flag"]
 
 
 def check_flags(**flags: object) -> None:
@@ -25,3 +27,13 @@ def check_flags(**flags: object) -> None:
 def problem_of_flag(name: str, value: object) -> str | None:
     """Return what is wrong with a flag; None if it is True or False."""
     return None if isinstance(value, bool) else f"{name} must be True or False, not {value!r}"
+
+
+def is_number(value: object) -> TypeGuard[int | float]:
+    """Tell whether something is a number, and neither True nor False."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def is_whole(value: object) -> TypeGuard[int]:
+    """Tell whether something is a whole number by its type, and neither True nor False."""
+    return isinstance(value, int) and not isinstance(value, bool)

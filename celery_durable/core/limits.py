@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from .._errors import ConfigurationError
+from .flags import is_whole
 from .retry import Interval, in_microseconds
 from .status import RuntimeStatus
 
@@ -163,7 +164,7 @@ class Debounce:
 
 
 def _check_most(what: str, most: object) -> None:
-    if not isinstance(most, int) or isinstance(most, bool) or most < 1:
+    if not is_whole(most) or most < 1:
         raise ConfigurationError(f"{what} takes a number of at least 1, not {most!r}")
 
 
@@ -204,7 +205,7 @@ def read_limits(given: Any, what: str) -> tuple[Limit | Rate, ...]:
     limits = [] if given is None else given if isinstance(given, (list, tuple)) else [given]
     found = []
     for each in limits:
-        limit = Limit(each) if isinstance(each, int) and not isinstance(each, bool) else each
+        limit = Limit(each) if is_whole(each) else each
         if not isinstance(limit, (Limit, Rate)):
             raise ConfigurationError(
                 f"{what}: limit takes a number, Limit, Rate, or a list of these, not {limit!r}"

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from .._errors import ConfigurationError
+from .flags import is_whole
 from .retry import Interval, in_microseconds
 
 __all__ = ["PauseAfter", "read_pause_after"]
@@ -41,8 +42,7 @@ class PauseAfter:
     for_: Interval | None = None
 
     def __post_init__(self) -> None:
-        is_number = isinstance(self.failures, int) and not isinstance(self.failures, bool)
-        if not is_number or not 1 <= self.failures <= _MOST:
+        if not is_whole(self.failures) or not 1 <= self.failures <= _MOST:
             raise ConfigurationError(
                 f"PauseAfter: failures is a number from 1 to {_MOST}, not {self.failures!r}"
             )

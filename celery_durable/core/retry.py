@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from .._errors import ActivityInterrupted
+from .flags import is_number, is_whole
 from .times import as_microseconds
 
 __all__ = [
@@ -35,7 +36,7 @@ def in_microseconds(interval: Interval, what: str = "interval") -> int:
     """
     if isinstance(interval, timedelta):
         micros = interval // timedelta(microseconds=1)
-    elif isinstance(interval, (int, float)) and not isinstance(interval, bool):
+    elif is_number(interval):
         try:
             micros = round(interval * 1_000_000)
         except (OverflowError, ValueError):
@@ -105,8 +106,7 @@ class RetryPolicy:
             if (value := getattr(self, name)) is not None:
                 in_microseconds(value, name)
         most = self.max_attempts
-        is_whole = isinstance(most, int) and not isinstance(most, bool)
-        if most is not None and (not is_whole or most < 1):
+        if most is not None and (not is_whole(most) or most < 1):
             raise ValueError(
                 f"max_attempts must be a whole number of at least 1, or None, not {most!r}"
             )
@@ -114,7 +114,7 @@ class RetryPolicy:
             raise TypeError(f"retry_if must be a function of the exception, not {self.retry_if!r}")
         for name in ("backoff", "jitter"):
             value = getattr(self, name)
-            if not isinstance(value, (int, float)) or isinstance(value, bool):
+            if not is_number(value):
                 raise TypeError(f"{name} must be a number, not {value!r}")
         if not 1 <= self.backoff < float("inf"):
             raise ValueError(f"backoff must be at least 1, not {self.backoff!r}")

@@ -15,6 +15,7 @@ from types import TracebackType
 from typing import NamedTuple
 
 from .._errors import DurableError, InvalidState, PayloadError
+from ..core.flags import is_whole
 from ..core.guard import refuse_inside_orchestrator
 from ..core.history import Event, EventKind
 from ..core.stepping import SteppedMachine
@@ -136,7 +137,7 @@ class Debugger(StoppedCode):
             >>> debugger.goto(len(debugger.history))
         """
         total = len(self.history)
-        if not isinstance(number, int) or isinstance(number, bool) or not 0 <= number <= total:
+        if not is_whole(number) or not 0 <= number <= total:
             raise ValueError(
                 f"the history of {self.id!r} has no event {number!r} to stop after: it has the"
                 f" events 1 to {total}, and 0 is before the first"

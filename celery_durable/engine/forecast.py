@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from .._errors import DurableError
 from ..core.commands import Command
 from ..core.decision import Decision
+from ..core.flags import is_whole
 from ..core.history import NOTES, Event, EventKind, dump_events, event_kind
 from ..core.kinds import CALLS_ASKED, INPUTS
 from ..core.machine import Machine
@@ -146,7 +147,7 @@ def fork_rows(snapshot: Snapshot, at: int) -> list[str]:
     instance = snapshot.instance
     rows = [events_of(row, instance.id, number) for number, row in enumerate(snapshot.history, 1)]
     total = sum(map(len, rows))
-    if not isinstance(at, int) or isinstance(at, bool) or not 1 <= at <= total:
+    if not is_whole(at) or not 1 <= at <= total:
         raise ValueError(
             f"{instance.id!r} has no event {at!r} to fork at: its history has the events 1 to"
             f" {total}"

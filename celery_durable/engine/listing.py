@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from ..core.flags import is_whole
 from ..core.status import RuntimeStatus
 
 __all__ = [
@@ -177,7 +178,7 @@ def check_page_size(limit: int) -> None:
         TypeError: it is no whole number.
         ValueError: it is not from 1 to 1000.
     """
-    if not isinstance(limit, int) or isinstance(limit, bool):
+    if not is_whole(limit):
         raise TypeError(f"limit must be a whole number, not {limit!r}")
     if not 1 <= limit <= 1000:
         raise ValueError(f"limit must be from 1 to 1000, not {limit!r}")

@@ -7,6 +7,7 @@ import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from ..core.flags import is_whole
 from ..core.status import RuntimeStatus
 
 __all__ = ["Retention"]
@@ -49,4 +50,4 @@ class Retention:
     def period(self, status: RuntimeStatus) -> int | None:
         """Return for how many microseconds an instance with this status is kept; None: for ever."""
         period = self.keep.get(str(status))
-        return period if isinstance(period, int) and not isinstance(period, bool) else None
+        return period if is_whole(period) else None

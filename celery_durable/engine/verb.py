@@ -14,7 +14,7 @@ from typing import Any
 
 from .._errors import InvalidState
 from ..core.entity import ORCHESTRATORS
-from ..core.flags import check_flags
+from ..core.flags import check_flags, is_whole
 from ..core.names import check_reason
 from ..core.status import MOVING, RuntimeStatus
 from .audit import HIDDEN, INSTANCE, actor
@@ -120,7 +120,7 @@ class Argument:
         """
         if self.kind is Kind.FLAG:
             check_flags(**{self.name: value})
-        elif self.kind is Kind.NUMBER and (not isinstance(value, int) or isinstance(value, bool)):
+        elif self.kind is Kind.NUMBER and not is_whole(value):
             raise TypeError(f"{self.name} must be a whole number, not {value!r}")
 
     def name_in(self, surface: Surface) -> str:

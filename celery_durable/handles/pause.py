@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast
 
 from billiard.exceptions import WorkerLostError
 
+from ..core.flags import is_number
 from ..core.guard import refuse_inside_orchestrator
 from ..core.names import check_reason, checked_name
 from ..core.times import EPOCH
@@ -112,8 +113,7 @@ def set_ramp(runtime: Runtime, orchestrator: Any, version: str | None, share: fl
     """Let a share of the new starts of an orchestrator have a version; None removes the ramp."""
     refuse_inside_orchestrator("durable.ramp()")
     name = checked_name(orchestrator, "durable.ramp(): a name")
-    is_number = isinstance(share, (int, float)) and not isinstance(share, bool)
-    if not is_number or not 0 <= share <= 1:
+    if not is_number(share) or not 0 <= share <= 1:
         raise ValueError(f"durable.ramp(): share is between 0 and 1, not {share!r}")
     rows = runtime.store.switches
     shown = {"version": version, "share": None if version is None else float(share)}

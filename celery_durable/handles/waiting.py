@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterator
 from math import isnan
 from typing import TYPE_CHECKING
 
+from ..core.flags import is_number
+
 if TYPE_CHECKING:
     from ..core.status import RuntimeStatus
 
@@ -120,7 +122,7 @@ def check_seconds(timeout: float | None) -> None:
     """
     if timeout is None:
         return
-    if not isinstance(timeout, (int, float)) or isinstance(timeout, bool):
+    if not is_number(timeout):
         raise TypeError(f"timeout must be seconds, not {timeout!r}")
     if isnan(timeout):
         raise ValueError("timeout must be a number of seconds, not NaN")

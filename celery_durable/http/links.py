@@ -19,7 +19,7 @@ from math import isfinite
 from typing import Any
 from urllib.parse import parse_qs, quote
 
-from ..core.flags import check_flags
+from ..core.flags import check_flags, is_number
 from ..core.retry import Interval
 from ..engine.audit import acting
 from ..engine.verb import Surface
@@ -161,7 +161,7 @@ class EventLinks:
         for name, text in (("title", title), ("key", key)):
             if text is not None and not isinstance(text, str):
                 raise TypeError(f"{name} must be a text, not {text!r}")
-        if not isinstance(max_age, (int, float, timedelta)) or isinstance(max_age, bool):
+        if not isinstance(max_age, timedelta) and not is_number(max_age):
             raise TypeError(f"max_age must be seconds or a timedelta, not {max_age!r}")
         offered = {"Confirm": None} if choices is None else dict(choices)
         seconds = max_age.total_seconds() if isinstance(max_age, timedelta) else float(max_age)

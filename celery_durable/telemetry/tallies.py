@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
+from ..core.flags import is_number
 from .names import EVENT_PREFIX, TIMEOUTS
 from .readings import Labels, Names
 
@@ -83,8 +84,7 @@ class Tallies:
 
 def _number(value: Any) -> float | None:
     """Return a duration; None if it is none."""
-    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    return float(value) if is_number and 0 <= value < _LONGEST else None
+    return float(value) if is_number(value) and 0 <= value < _LONGEST else None
 
 
 def _numbers(values: Any) -> Iterable[float]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from ..core.flags import is_number
 from ..core.retry import Interval
 from ..errors import InstanceNotFound
 
@@ -65,6 +66,6 @@ def delta_of(given: Interval, **parts: float) -> timedelta:
         ) from None
     if isinstance(given, timedelta):
         return given + more
-    if isinstance(given, bool) or not isinstance(given, (int, float)):
+    if not is_number(given):
         raise TypeError(f"a timedelta or seconds are needed, not {given!r}")
     return timedelta(seconds=given) + more

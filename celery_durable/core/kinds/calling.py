@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Any, Literal, TypeVar, Unpack, overload
 
 from ..canvas import chunks_of, members_of, parts_of, steps_of, with_first
+from ..flags import is_whole
 from ..futures import AllFuture, MapFuture
 from ..guard import in_turn
 from ..options import REFUSED_BY_ACTIVITIES, refuse
@@ -365,7 +366,7 @@ def _tolerated(tolerate: float | str, count: int) -> int:
 
 
 def _optional_count(value: int | None, what: str) -> int | None:
-    if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
+    if value is not None and (not is_whole(value) or value < 1):
         raise ValueError(f"{what} must be a whole number of at least 1, not {value!r}")
     return value
 

@@ -6,6 +6,8 @@ import ast
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+from ...core.flags import is_number
+
 __all__ = ["Function", "Scope", "imports_of", "is_true", "keyword_of", "seconds_in"]
 
 _SIGNATURES = frozenset({"s", "si", "signature", "subtask"})
@@ -119,8 +121,7 @@ def seconds_in(node: ast.AST) -> float | None:
     Of a moment (``now() + timedelta(days=3)``) it is how far ahead that is.
     """
     if isinstance(node, ast.Constant):
-        is_number = isinstance(node.value, (int, float)) and not isinstance(node.value, bool)
-        return float(node.value) if is_number else None  # type: ignore[arg-type]
+        return float(node.value) if is_number(node.value) else None
     if isinstance(node, ast.BinOp):
         return _computed(node)
     if isinstance(node, ast.Call):
