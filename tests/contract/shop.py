@@ -34,6 +34,16 @@ class Shop:
     def fail(self, id_: str = "i") -> None:
         self.world.pump_until(lambda: self.world.status(id_) is RuntimeStatus.FAILED, "the failure")
 
+    def fail_at(self, broken: set[str], name: str, *args: Any) -> None:
+        """Start an orchestration, and run it until it fails at what is broken."""
+        self.broken = broken
+        self.world.start(name, *args)
+        self.fail()
+
+    def repair_and_rewind(self, id_: str = "i", reason: str | None = None) -> None:
+        self.broken = set()
+        self.world.client.rewind(id_, reason)
+
 
 def replays(world: World, id_: str = "i") -> int:
     """Replay what the store holds on the code that there is; return the number of events."""

@@ -34,11 +34,8 @@ def test_only_what_failed_runs_again(shop: Shop) -> None:
     async def sale(ctx: Any) -> Any:
         return [await ctx.call(sig("do", what)) for what in ("a", "b", "c")]
 
-    shop.broken = {"b"}
-    world.start("sale")
-    shop.fail()
-    shop.broken = set()
-    world.client.rewind("i", "the bank is back")
+    shop.fail_at({"b"}, "sale")
+    shop.repair_and_rewind("i", "the bank is back")
     assert world.status() is RUNNING
     assert world.client.fetch("i").failure is None
     world.pump()
@@ -62,15 +59,12 @@ def test_a_rewind_that_fails_again_can_be_rewound_again(shop: Shop) -> None:
             sig("do", "b"), retry=RetryPolicy(max_attempts=2, first_interval=0.001)
         )
 
-    shop.broken = {"b"}
-    world.start("sale")
-    shop.fail()
+    shop.fail_at({"b"}, "sale")
     for round_ in (2, 3):
         world.client.rewind("i", None)
         shop.fail()
         assert shop.calls == {"a": 1, "b": 2 * round_}, "a fresh count of attempts"
-    shop.broken = set()
-    world.client.rewind("i", None)
+    shop.repair_and_rewind()
     world.pump()
     assert (world.output(), shop.calls["b"]) == ("b", 7)
     attempts = [
@@ -95,11 +89,8 @@ def test_what_succeeded_beside_a_failure_is_kept(shop: Shop) -> None:
             raise errors[0]
         return first
 
-    shop.broken = {"b", "d"}
-    world.start("sale")
-    shop.fail()
-    shop.broken = set()
-    world.client.rewind("i", None)
+    shop.fail_at({"b", "d"}, "sale")
+    shop.repair_and_rewind()
     shop.fail()  # the code raised b's failure: d's was its own business, and it stays
     assert shop.calls == {"a": 1, "b": 2, "c": 1, "d": 1}
     world.client.rewind("i", None)
@@ -129,8 +120,7 @@ def test_what_was_under_way_runs_again(shop: Shop) -> None:
     world.perform(rows["bad"].ticket, rows["bad"], inline=False)
     assert world.status() is FAILED
     assert not world.perform(rows["y"].ticket, rows["y"]), "nobody wants it now"
-    shop.broken = set()
-    world.client.rewind("i", None)
+    shop.repair_and_rewind()
     world.pump()
     assert world.output() == ["x", "y"]
     assert (shop.calls["x"], shop.calls["bad"]) == (1, 2)
@@ -148,11 +138,8 @@ def test_a_handled_failure_stays_handled(shop: Shop) -> None:
             await ctx.call(sig("do", "instead"))
         return await ctx.call(sig("do", "needed"))
 
-    shop.broken = {"optional", "needed"}
-    world.start("sale")
-    shop.fail()
-    shop.broken = set()
-    world.client.rewind("i", None)
+    shop.fail_at({"optional", "needed"}, "sale")
+    shop.repair_and_rewind()
     world.pump()
     assert world.output() == "needed"
     assert shop.calls == {"optional": 1, "instead": 1, "needed": 2}
@@ -170,11 +157,8 @@ def test_a_cause_is_a_cause_however_it_is_wrapped(shop: Shop) -> None:
             raise ValueError("no sale") from errors
         return [task.result() for task in tasks]
 
-    shop.broken = {"b"}
-    world.start("sale")
-    shop.fail()
-    shop.broken = set()
-    world.client.rewind("i", None)
+    shop.fail_at({"b"}, "sale")
+    shop.repair_and_rewind()
     world.pump()
     assert world.output() == ["a", "b"]
     assert shop.calls["a"] == 1
@@ -215,9 +199,7 @@ def test_repaired_arguments_are_sent(shop: Shop) -> None:
         return await ctx.call(sig("do", "wrong"))
 
     world.orchestrator(sale)
-    shop.broken = {"wrong"}
-    world.start("sale")
-    shop.fail()
+    shop.fail_at({"wrong"}, "sale")
 
     async def mended(ctx: Any) -> Any:
         await ctx.call(sig("do", "a"))
@@ -266,12 +248,9 @@ def test_what_a_saga_undid_is_done_again(shop: Shop) -> None:
             await saga.call(sig("do", "charge"))
         return before
 
-    shop.broken = {"charge"}
-    world.start("sale")
-    shop.fail()
+    shop.fail_at({"charge"}, "sale")
     assert (shop.calls["release"], shop.calls["halve"], world.runs["double"]) == (1, 1, 2)
-    shop.broken = set()
-    world.client.rewind("i", None)
+    shop.repair_and_rewind()
     world.pump()
     assert world.output() == "before"
     assert shop.calls == {"before": 1, "reserve": 2, "release": 1, "halve": 1, "charge": 2}
@@ -300,13 +279,10 @@ def test_what_was_undone_twice_has_a_third_key(shop: Shop) -> None:
             )
             await saga.call(sig("do", "charge"))
 
-    shop.broken = {"charge"}
-    world.start("sale")
-    shop.fail()
+    shop.fail_at({"charge"}, "sale")
     world.client.rewind("i", None)
     shop.fail()
-    shop.broken = set()
-    world.client.rewind("i", None)
+    shop.repair_and_rewind()
     world.pump()
     assert world.status() is RuntimeStatus.COMPLETED
     assert keys["reserve"] == [None, 1, 2]
@@ -337,8 +313,7 @@ def test_timers_events_and_inline_runs_are_as_they_were(shop: Shop) -> None:
     world.raise_event("i", "go", "now")
     world.raise_event("i", "go", "later")
     shop.fail()
-    shop.broken = set()
-    world.client.rewind("i", None)
+    shop.repair_and_rewind()
     world.pump_to_end()
     drawn, _, told = world.output()
     assert (drawn, told, ran) == (7, "now", {"draw": 1})
@@ -353,12 +328,9 @@ def test_a_map_continues_with_its_window(shop: Shop, concurrency: int | None) ->
     async def sale(ctx: Any) -> Any:
         return await ctx.map(sig("do"), ["a", "b", "bad", "d", "e", "f"], concurrency=concurrency)
 
-    shop.broken = {"bad"}
-    world.start("sale")
-    shop.fail()
+    shop.fail_at({"bad"}, "sale")
     world.publisher.forget()
-    shop.broken = set()
-    world.client.rewind("i", None)
+    shop.repair_and_rewind()
     world.runner.run("i")
     assert len(world.publisher.activities) <= (concurrency or 4)
     world.pump()
@@ -374,11 +346,8 @@ def test_an_event_of_meanwhile_waits_for_the_rewind(shop: Shop) -> None:
         await ctx.call(sig("do", "bad"))
         return await ctx.wait_event("go")
 
-    shop.broken = {"bad"}
-    world.start("sale")
-    shop.fail()
-    shop.broken = set()
-    world.client.rewind("i", None)
+    shop.fail_at({"bad"}, "sale")
+    shop.repair_and_rewind()
     world.raise_event("i", "go", 1)
     world.pump()
     assert world.output() == 1
@@ -391,11 +360,8 @@ def test_a_lost_message_of_a_rewind_is_found(shop: Shop) -> None:
     async def sale(ctx: Any) -> Any:
         return await ctx.call(sig("do", "bad"))
 
-    shop.broken = {"bad"}
-    world.start("sale")
-    shop.fail()
-    shop.broken = set()
-    world.client.rewind("i", None)
+    shop.fail_at({"bad"}, "sale")
+    shop.repair_and_rewind()
     world.publisher.forget()
     recovery = world.recovery()
 
@@ -414,9 +380,7 @@ def test_a_worker_without_the_code_leaves_a_rewind_to_another(shop: Shop) -> Non
     async def sale(ctx: Any) -> Any:
         return await ctx.call(sig("do", "bad"))
 
-    shop.broken = {"bad"}
-    world.start("sale")
-    shop.fail()
+    shop.fail_at({"bad"}, "sale")
     World(world.store).client.rewind("i", None)
     assert World(world.store).runner.run("i").name == "UNKNOWN"
     shop.broken = set()
@@ -432,11 +396,8 @@ def test_code_that_cannot_be_retraced_suspends_and_continues_when_resumed(shop: 
     async def sale(ctx: Any) -> Any:
         return await ctx.call(sig("do", "bad"))
 
-    shop.broken = {"bad"}
-    world.start("sale")
-    shop.fail()
-    shop.broken = set()
-    world.client.rewind("i", None)
+    shop.fail_at({"bad"}, "sale")
+    shop.repair_and_rewind()
     text = world.store.reads.events("i")[0]
     damage(world.store, 1, "[1]")
     world.pump()
@@ -473,17 +434,14 @@ def family(shop: Shop) -> World:
         await ctx.call(sig("do", f"before {what}"))
         return await ctx.call(sig("do", what))
 
-    shop.broken = {"bad"}
-    world.start("parent")
-    shop.fail()
+    shop.fail_at({"bad"}, "parent")
     return world
 
 
 def test_a_failed_child_is_rewound_and_a_good_one_is_kept(shop: Shop) -> None:
     world = family(shop)
     children = {record.id for record in world.client.children("i")}
-    shop.broken = set()
-    world.client.rewind("i", "again")
+    shop.repair_and_rewind("i", "again")
     world.pump()
     assert world.output() == ["good", "bad"]
     assert shop.calls == {"before good": 1, "good": 1, "before bad": 1, "bad": 2}
@@ -504,8 +462,7 @@ def test_a_child_that_was_purged_is_an_error(shop: Shop) -> None:
 def test_a_child_that_was_rewound_by_itself_tells_its_outcome(shop: Shop) -> None:
     world = family(shop)
     [failed] = [record.id for record in world.client.children("i") if record.status is FAILED]
-    shop.broken = set()
-    world.client.rewind(failed, None)
+    shop.repair_and_rewind(failed)
     world.pump()
     assert (world.status(failed), world.status()) == (COMPLETED, FAILED)
     world.client.rewind("i", None)
@@ -527,9 +484,7 @@ def test_a_child_that_ends_while_its_parent_is_rewound_is_heard(shop: Shop) -> N
     async def child(ctx: Any) -> Any:
         return await ctx.wait_event("go")
 
-    shop.broken = {"bad"}
-    world.start("parent")
-    shop.fail()
+    shop.fail_at({"bad"}, "parent")
     shop.broken = set()
     [record] = world.client.children("i")
     world.raise_event(record.id, "go", 5)
@@ -623,9 +578,7 @@ def test_a_dry_run_tells_what_would_come_and_changes_nothing(shop: Shop) -> None
         await ctx.call(sig("do", "bad"))
         await ctx.run(lambda: ran.update(["draw"]))
 
-    shop.broken = {"bad"}
-    world.start("sale")
-    shop.fail()
+    shop.fail_at({"bad"}, "sale")
     before = everything(world.store)
     told = world.client.forecast_rewind("i")
     assert told.status is RUNNING
@@ -714,9 +667,7 @@ def test_an_outcome_of_a_failed_one_is_overridden(shop: Shop) -> None:
         first = await ctx.call(sig("do", "a"))
         return [first, await ctx.call(sig("do", "bad"))]
 
-    shop.broken = {"bad"}
-    world.start("sale")
-    shop.fail()
+    shop.fail_at({"bad"}, "sale")
     world.client.override("i", 2, "given", None, "by hand")
     world.pump()
     assert world.output() == ["a", "given"]
@@ -732,9 +683,7 @@ def test_a_success_is_overridden_and_what_follows_differs(shop: Shop) -> None:
         what = await ctx.call(sig("do", "good"))
         return await ctx.call(sig("do", f"then {what}"))
 
-    shop.broken = {"then good"}
-    world.start("sale")
-    shop.fail()
+    shop.fail_at({"then good"}, "sale")
     world.client.override("i", 1, "other", None, None)
     world.pump()
     assert world.output() == "then other"
@@ -896,11 +845,8 @@ def test_a_rewound_one_is_forked_before_and_after_its_rewind(shop: Shop) -> None
         await ctx.call(sig("do", "bad"))
         return await ctx.call(sig("do", "c"))
 
-    shop.broken = {"bad"}
-    world.start("sale")
-    shop.fail()
-    shop.broken = set()
-    world.client.rewind("i", None)
+    shop.fail_at({"bad"}, "sale")
+    shop.repair_and_rewind()
     world.pump()
     numbers = [
         n
@@ -1076,9 +1022,7 @@ def test_a_lock_that_the_failure_gave_back_is_taken_again_before_its_block_conti
         async with ctx.lock(ctx.entity(Account, "a")):
             await ctx.wait_event("go")
 
-    bank.broken = {"bad"}
-    world.start("sale")
-    bank.fail()
+    bank.fail_at({"bad"}, "sale")
     world.start("other", id_="o")
     world.pump()
     bank.broken = set()

@@ -36,6 +36,10 @@ from .world import World, sig
 RUNNING, FAILED, COMPLETED = RuntimeStatus.RUNNING, RuntimeStatus.FAILED, RuntimeStatus.COMPLETED
 
 
+async def child(ctx: Any, what: str) -> Any:
+    return await ctx.call(sig("do", what))
+
+
 def test_a_late_copy_from_before_a_rewind_is_not_taken_for_another_call(shop: Shop) -> None:
     world = shop.world
 
@@ -54,12 +58,9 @@ def test_a_late_copy_from_before_a_rewind_is_not_taken_for_another_call(shop: Sh
         return publish(rows)
 
     world.publisher.publish_activities = keep  # type: ignore[method-assign]
-    shop.broken = {"charge"}
-    world.start("sale")
-    shop.fail()
+    shop.fail_at({"charge"}, "sale")
     [old] = [row for row in copies if what_of(world, row) == "release"]
-    shop.broken = set()
-    world.client.rewind("i", None)
+    shop.repair_and_rewind()
     for _ in range(20):
         if any(what_of(world, row) == "ship" for row in copies):
             break
@@ -83,15 +84,9 @@ def test_a_child_after_a_rewind_is_not_one_from_before(shop: Shop) -> None:
             raise
         return await ctx.call(sig("child", "ship"))
 
-    @world.orchestrator
-    async def child(ctx: Any, what: str) -> Any:
-        return await ctx.call(sig("do", what))
-
-    shop.broken = {"bad"}
-    world.start("parent")
-    shop.fail()
-    shop.broken = set()
-    world.client.rewind("i", None)
+    world.orchestrator(child)
+    shop.fail_at({"bad"}, "parent")
+    shop.repair_and_rewind()
     world.pump()
     assert world.output() == "ship"
     assert replays(world) > 0
@@ -119,8 +114,7 @@ def test_what_is_sent_after_a_rewind_is_not_taken_for_what_was_sent_before(shop:
     world.client.suspend("r", None)
     world.start("sale")
     shop.fail()
-    shop.broken = set()
-    world.client.rewind("i", None)
+    shop.repair_and_rewind()
     world.pump_to_end()
     world.client.resume("r", None)
     world.pump()
@@ -154,8 +148,7 @@ def test_an_answer_from_before_a_rewind_is_not_taken_for_another_one(shop: Shop)
     world.perform(world.publisher.activities[0].ticket, world.publisher.activities.popleft())
     assert world.status() is FAILED
     world.publisher.forget()
-    shop.broken = set()
-    world.client.rewind("i", None)
+    shop.repair_and_rewind()
     world.runner.run("i")
     row = world.publisher.activities.popleft()
     world.perform(row.ticket, row)
@@ -217,9 +210,7 @@ def test_a_timer_of_another_length_does_not_fire_early(shop: Shop) -> None:
             raise
         await ctx.sleep(3600)
 
-    shop.broken = {"bad"}
-    world.start("sale")
-    shop.fail()
+    shop.fail_at({"bad"}, "sale")
     world.client.override("i", 1, "good", None, None)
     world.pump()
     world.pump()
@@ -233,13 +224,8 @@ def family(shop: Shop, **own: Any) -> World:
     async def parent(ctx: Any) -> Any:
         return await ctx.call(sig("child", "bad"))
 
-    async def child(ctx: Any, what: str) -> Any:
-        return await ctx.call(sig("do", what))
-
     world.orchestrator(child, **own)
-    shop.broken = {"bad"}
-    world.start("parent")
-    shop.fail()
+    shop.fail_at({"bad"}, "parent")
     shop.broken = set()
     return world
 
@@ -283,11 +269,8 @@ def test_a_wish_to_rewind_that_comes_too_late_runs_nothing_twice(shop: Shop) -> 
         await ctx.call(sig("do", "bad"))
         return await ctx.call(sig("do", "after"))
 
-    shop.broken = {"bad"}
-    world.start("sale")
-    shop.fail()
-    shop.broken = set()
-    world.client.rewind("i", None)
+    shop.fail_at({"bad"}, "sale")
+    shop.repair_and_rewind()
     world.runner.run("i")
     [row] = world.publisher.activities
     world.store.inbox.put(
@@ -323,9 +306,6 @@ def test_a_child_that_was_refused_is_started_by_a_rewind(shop: Shop) -> None:
     async def parent(ctx: Any) -> Any:
         return await ctx.call(sig("child", "a"))
 
-    async def child(ctx: Any, what: str) -> Any:
-        return await ctx.call(sig("do", what))
-
     world.orchestrator(child, flow=AdmissionPolicy(child, (Limit(1, key),)))
     world.start("parent")
     shop.fail()
@@ -347,9 +327,7 @@ def test_a_run_of_another_way_is_not_taken_for_this_one(shop: Shop) -> None:
             raise
         return await ctx.run(lambda: "drawn")
 
-    shop.broken = {"bad"}
-    world.start("sale")
-    shop.fail()
+    shop.fail_at({"bad"}, "sale")
     world.client.override("i", 1, "good", None, None)
     world.pump()
     assert world.output() == "drawn"
@@ -380,11 +358,8 @@ def test_a_failure_that_was_handled_stays_handled_when_time_ran_out_later(shop: 
             await ctx.call(sig("do", "card b"))
         await ctx.wait_event("parcel", timeout=0.01)
 
-    shop.broken = {"card a"}
-    world.start("sale")
-    shop.fail()
-    shop.broken = set()
-    world.client.rewind("i", None)
+    shop.fail_at({"card a"}, "sale")
+    shop.repair_and_rewind()
     world.pump()
     assert shop.calls == {"card a": 1, "card b": 1}
 
@@ -451,16 +426,12 @@ def test_a_later_life_is_rewound(shop: Shop) -> None:
         told = await ctx.wait_event("go")
         return [first, await ctx.call(sig("do", "bad")), told]
 
-    @world.orchestrator
-    async def child(ctx: Any, what: str) -> Any:
-        return await ctx.call(sig("do", what))
-
+    world.orchestrator(child)
     shop.broken = {"bad"}
     world.start("sale")
     world.raise_event("i", "go", 1)
     shop.fail()
-    shop.broken = set()
-    world.client.rewind("i", None)
+    shop.repair_and_rewind()
     world.pump()
     assert world.output() == ["n1", "bad", 1]
     assert shop.calls == {"n0": 1, "n1": 1, "bad": 2}
@@ -474,11 +445,8 @@ def test_verbs_while_a_rewind_is_pending(shop: Shop, verb: str) -> None:
     async def sale(ctx: Any) -> Any:
         return [await ctx.call(sig("do", "bad")), await ctx.wait_event("go")]
 
-    shop.broken = {"bad"}
-    world.start("sale")
-    shop.fail()
-    shop.broken = set()
-    world.client.rewind("i", None)
+    shop.fail_at({"bad"}, "sale")
+    shop.repair_and_rewind()
     world.publisher.forget()
     if verb == "suspend":
         world.client.suspend("i", None)
@@ -528,11 +496,8 @@ def test_a_child_that_waits_for_admission_while_its_parent_fails_and_is_rewound(
     world.orchestrator(child, flow=AdmissionPolicy(child, (Limit(1),)))
     world.start("child", "first", id_="c")
     world.pump()
-    shop.broken = {"bad"}
-    world.start("parent")
-    shop.fail()
-    shop.broken = set()
-    world.client.rewind("i", None)
+    shop.fail_at({"bad"}, "parent")
+    shop.repair_and_rewind()
     world.pump()
     assert world.status() is RUNNING
     world.raise_event("c", "go", 1)
@@ -549,19 +514,13 @@ def test_a_limited_child_that_failed_is_rewound_and_gives_nothing_back_twice(sho
     async def parent(ctx: Any) -> Any:
         return await ctx.call(sig("child", "bad"))
 
-    async def child(ctx: Any, what: str) -> Any:
-        return await ctx.call(sig("do", what))
-
     world.orchestrator(
         child,
         flow=AdmissionPolicy(child, (Limit(1),)),
         retention={"FAILED": 50_000, "COMPLETED": 60_000_000},
     )
-    shop.broken = {"bad"}
-    world.start("parent")
-    shop.fail()
-    shop.broken = set()
-    world.client.rewind("i", None)
+    shop.fail_at({"bad"}, "parent")
+    shop.repair_and_rewind()
     world.runner.run("i")
     [child_] = world.client.children("i")
     world.runner.run(child_.id)
@@ -635,8 +594,7 @@ def test_a_lock_that_was_asked_for_and_withdrawn_is_held_when_it_is_granted_afte
     world.publisher.turns.clear()
     world.client.suspend("@Account@a", None)
     shop.fail()
-    shop.broken = set()
-    world.client.rewind("i", None)
+    shop.repair_and_rewind()
     world.pump()
     world.client.resume("@Account@a", None)
     world.start("sale", id_="o")
@@ -664,8 +622,7 @@ def test_an_activity_that_may_run_once_and_was_under_way_is_not_run_again_by_a_r
     shop.do("once")  # the body runs
     world.perform(rows["bad"].ticket, rows["bad"])
     assert world.status() is FAILED
-    shop.broken = set()
-    world.client.rewind("i", None)
+    shop.repair_and_rewind()
     world.pump()
     assert shop.calls["once"] == 1
 
@@ -685,9 +642,7 @@ def test_an_override_leads_another_way_than_before(shop: Shop) -> None:
             raise
         return [await ctx.call(sig("do", "ship")), await ctx.call(sig("child", "ship too"))]
 
-    @world.orchestrator
-    async def child(ctx: Any, what: str) -> Any:
-        return await ctx.call(sig("do", what))
+    world.orchestrator(child)
 
     def do(what: str) -> str:
         if what == "clean" and not shop.calls["clean"]:
@@ -697,9 +652,7 @@ def test_an_override_leads_another_way_than_before(shop: Shop) -> None:
         return shop.do(what)
 
     world.tasks["do"] = do
-    shop.broken = {"bad"}
-    world.start("parent")
-    shop.fail()
+    shop.fail_at({"bad"}, "parent")
     world.client.override("i", 1, "good", None, None)
     world.pump()
     assert world.output() == ["ship", "ship too"]
@@ -725,9 +678,7 @@ def test_three_generations_are_rewound_twice(shop: Shop) -> None:
         return await ctx.call(sig("do", "end"))
 
     world.orchestrator(level)
-    shop.broken = {"bad"}
-    world.start("level", 2)
-    shop.fail()
+    shop.fail_at({"bad"}, "level", 2)
     for broken in ({"bad"}, {"end"}, set()):
         shop.broken = broken
         world.client.rewind("i", None)
@@ -743,18 +694,12 @@ def test_three_generations_are_rewound_twice(shop: Shop) -> None:
 def test_a_lost_place_and_a_rewound_holder(shop: Shop) -> None:
     world = shop.world
 
-    async def child(ctx: Any, what: str) -> Any:
-        return await ctx.call(sig("do", what))
-
     world.orchestrator(child, flow=AdmissionPolicy(child, (Limit(1),)))
-    shop.broken = {"bad"}
-    world.start("child", "bad")
-    shop.fail()
+    shop.fail_at({"bad"}, "child", "bad")
     world.start("child", "bad", id_="j")
     world.runner.run("j")
     world.publisher.activities.clear()
-    shop.broken = set()
-    world.client.rewind("i", None)
+    shop.repair_and_rewind()
     world.start("child", "other", id_="k")
     world.pump()
     assert (world.output(), world.status("j"), world.status("k")) == (
@@ -780,9 +725,7 @@ def test_what_was_not_heard_before_the_failure_is_heard_after_a_rewind(
         await ctx.call(sig("do", "bad"))
         return [await side, await ctx.wait_event("go")]
 
-    @world.orchestrator
-    async def child(ctx: Any, name: str) -> Any:
-        return await ctx.call(sig("do", name))
+    world.orchestrator(child)
 
     @world.orchestrator
     async def sender(ctx: Any) -> Any:
@@ -827,8 +770,7 @@ def test_what_was_not_heard_before_the_failure_is_heard_after_a_rewind(
     world.recovery().repair_wakes()
     world.pump()  # a turn that finds it over
     assert world.status() is FAILED
-    shop.broken = set()
-    world.client.rewind("i", None)
+    shop.repair_and_rewind()
     world.pump()
     if what not in ("event", "far event"):
         world.raise_event("i", "go", "came")
@@ -902,16 +844,12 @@ async def beside(ctx: Any) -> Any:
 async def in_a_group(ctx: Any) -> Any:
     try:
         async with asyncio.TaskGroup() as group:
-            once = group.create_task(waits_for(ctx, "once"))
-            group.create_task(waits_for(ctx, "bad"))
+            once = group.create_task(child(ctx, "once"))
+            group.create_task(child(ctx, "bad"))
     except ExceptionGroup:
         await ctx.call(sig("do", "clean"))
         raise
     return once.result()
-
-
-async def waits_for(ctx: Any, what: str) -> Any:
-    return await ctx.call(sig("do", what))
 
 
 @pytest.mark.parametrize("orchestrator", [beside, in_a_group])
@@ -1141,8 +1079,7 @@ def test_a_timer_that_is_asked_for_again_tells_which_event_it_bounds(shop: Shop)
     world.runner.run("i")
     assert told() == ["parcel"]
     shop.fail()
-    shop.broken = set()
-    world.client.rewind("i", None)
+    shop.repair_and_rewind()
     world.pump()
     assert told() == ["parcel"]
 
@@ -1157,9 +1094,7 @@ def test_an_exception_given_by_hand_is_of_its_type_after_the_failure_too(shop: S
         except ValueError as error:
             return str(error)
 
-    shop.broken = {"bad"}
-    world.start("sale")
-    shop.fail()
+    shop.fail_at({"bad"}, "sale")
     world.client.override("i", 1, None, ValueError("declined"), None)
     world.pump()
     assert world.output() == "declined"
@@ -1190,9 +1125,7 @@ def test_a_child_about_to_be_rewound_whom_no_one_wants_any_more(
         first = await ctx.call(sig("do", what))
         return [first, await ctx.call(sig("do", "more"))]
 
-    shop.broken = {"bad"}
-    world.start("parent")
-    shop.fail()
+    shop.fail_at({"bad"}, "parent")
     shop.broken = set()
     [each] = world.client.children("i")
     world.client.rewind("i", None)
@@ -1320,8 +1253,7 @@ def test_a_child_whose_failure_was_known_at_a_rewind_is_itself_rewound_by_the_ne
     world.pump()
     world.raise_event("i", "go")
     shop.fail()
-    shop.broken = set()
-    world.client.rewind("i", None)
+    shop.repair_and_rewind()
     world.pump()
     assert world.output() == ["first", "bad child"]
     assert shop.calls == {"first": 1, "bad child": 2, "bad": 2}
