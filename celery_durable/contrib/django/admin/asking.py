@@ -22,7 +22,7 @@ from ....handles.orchestration import Orchestration
 from ....inspection.awaiting import REQUEST, awaited_by
 from .addresses import unquoted
 from .events import OfferingForm
-from .inputs import LINE, JsonField
+from .inputs import JsonField, LineField
 from .pages import ClosedAdmin
 from .payloads import Payload, shown_payload
 
@@ -37,9 +37,7 @@ class AskForm(OfferingForm):
 
     name_field = "request_name"
 
-    request_name: forms.CharField = forms.CharField(
-        label=_("Request name"), max_length=200, strip=False, widget=forms.TextInput(attrs=LINE)
-    )
+    request_name: LineField = LineField(label=_("Request name"), max_length=200, strip=False)
     data: JsonField = JsonField(
         label=_("Data"),
         required=False,

@@ -9,7 +9,7 @@ from django import forms
 from django.utils.translation import gettext_lazy as _
 
 from ....engine.verb import Argument, Kind, Surface, Verb
-from .inputs import LINE, JsonField
+from .inputs import JsonField, LineField
 
 __all__ = ["ReasonForm", "form_of", "given_in"]
 
@@ -17,9 +17,7 @@ __all__ = ["ReasonForm", "form_of", "given_in"]
 class ReasonForm(forms.Form):
     """Asks for a reason, which may not be left out."""
 
-    reason: forms.CharField = forms.CharField(
-        label=_("Reason"), max_length=500, widget=forms.TextInput(attrs=LINE)
-    )
+    reason: LineField = LineField(label=_("Reason"), max_length=500)
 
 
 def form_of(verb: Verb) -> type[ReasonForm]:
@@ -42,11 +40,10 @@ def _field(argument: Argument) -> forms.Field:
         return forms.IntegerField(**common, initial=argument.default)
     if argument.kind is Kind.JSON:
         return JsonField(**common, max_length=argument.longest)
-    return forms.CharField(
+    return LineField(
         **common,
         strip=not argument.is_required,  # a name is taken as it is written
         max_length=argument.longest,
-        widget=forms.TextInput(attrs=LINE),
     )
 
 

@@ -12,11 +12,11 @@ from django.utils.translation import gettext_lazy as _
 from ....core.retry import LONGEST, in_microseconds
 from ....core.tags import check_tags
 
-__all__ = ["LINE", "LINES", "JsonField", "LengthField", "TagsField", "checked", "length_text"]
+__all__ = ["LINE", "JsonField", "LengthField", "LineField", "TagsField", "checked", "length_text"]
 
 T = TypeVar("T")
 LINE = {"class": "vTextField", "autocomplete": "off"}
-LINES = {"rows": 6, "class": "vLargeTextField", "spellcheck": "false"}
+_LINES = {"rows": 6, "class": "vLargeTextField", "spellcheck": "false"}
 _UNITS = {"w": 604_800, "d": 86_400, "h": 3_600, "m": 60, "s": 1}
 _SECOND = 1_000_000
 
@@ -42,7 +42,7 @@ class JsonField(forms.CharField):
     """
 
     def __init__(self, *, of: type | None = None, **options: Any) -> None:
-        super().__init__(**{"widget": forms.Textarea(attrs=LINES), **options})
+        super().__init__(**{"widget": forms.Textarea(attrs=_LINES), **options})
         self._of = of
 
     def clean(self, value: Any) -> Any:
@@ -79,7 +79,7 @@ class TagsField(forms.CharField):
     """Tags, one in a line: ``customer=7``."""
 
     def __init__(self, **options: Any) -> None:
-        super().__init__(**{"widget": forms.Textarea(attrs={**LINES, "rows": 2}), **options})
+        super().__init__(**{"widget": forms.Textarea(attrs={**_LINES, "rows": 2}), **options})
 
     def clean(self, value: Any) -> dict[str, str]:
         """Return the tags by their names."""
@@ -100,7 +100,14 @@ class TagsField(forms.CharField):
         return found
 
 
-class LengthField(forms.CharField):
+class LineField(forms.CharField):
+    """A line of text, which browsers do not fill in by themselves."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**{"widget": forms.TextInput(attrs=LINE), **options})
+
+
+class LengthField(LineField):
     """A length of time: seconds, or a number with a unit, such as ``90``, ``15m``, ``1.5h`` or
     ``7d``; nothing is None, anything else microseconds.
 
@@ -111,7 +118,7 @@ class LengthField(forms.CharField):
     """
 
     def __init__(self, *, least: int = 0, most: int = LONGEST, **options: Any) -> None:
-        super().__init__(**{"widget": forms.TextInput(attrs=LINE), **options})
+        super().__init__(**options)
         self._least, self._most = least, most
 
     def clean(self, value: Any) -> int | None:

@@ -17,7 +17,7 @@ from ....errors import DurableError, PayloadError, StoreError
 from ....handles.declare_schedule import create_schedule
 from ....handles.edit_schedule import ScheduleEdit, edit_schedule
 from ....handles.schedule import Schedule, check_name, row_of_schedule
-from .inputs import LINE, LengthField, checked, length_text
+from .inputs import LengthField, LineField, checked, length_text
 from .what import WhatForm, field_of_arguments
 
 __all__ = ["EditScheduleForm", "NewScheduleForm"]
@@ -33,11 +33,10 @@ _LIMITS = ("overlap", "catch_up", "jitter")
 class ScheduleForm(WhatForm):
     """Asks for what ``durable.schedule`` takes; each error is told at its field."""
 
-    cron: forms.CharField = forms.CharField(
+    cron: LineField = LineField(
         label=_("Crontab line"),
         required=False,
         max_length=200,
-        widget=forms.TextInput(attrs=LINE),
         help_text=_("Minute, hour, day of month, month, day of week, such as 0 6 * * mon-fri."),
     )
     interval: LengthField = LengthField(
@@ -47,11 +46,10 @@ class ScheduleForm(WhatForm):
         required=False,
         help_text=_("Instead of a crontab line: 90 (seconds), 15m, 1.5h or 7d."),
     )
-    tz: forms.CharField = forms.CharField(
+    tz: LineField = LineField(
         label=_("Time zone"),
         required=False,
         max_length=100,
-        widget=forms.TextInput(attrs=LINE),
         help_text=_("Of the crontab line, such as Europe/Berlin."),
     )
     overlap: forms.ChoiceField = forms.ChoiceField(
@@ -78,11 +76,10 @@ class ScheduleForm(WhatForm):
     paused: forms.BooleanField = forms.BooleanField(
         label=_("Paused"), required=False, help_text=_("It starts nothing until it is resumed.")
     )
-    reason: forms.CharField = forms.CharField(
+    reason: LineField = LineField(
         label=_("Reason"),
         required=False,
         max_length=500,
-        widget=forms.TextInput(attrs=LINE),
         help_text=_(
             "Kept in the audit trail, with your name; that of a pause with the schedule, too."
         ),
@@ -134,10 +131,9 @@ class ScheduleForm(WhatForm):
 class NewScheduleForm(ScheduleForm):
     """Makes one."""
 
-    name: forms.CharField = forms.CharField(
+    name: LineField = LineField(
         label=_("Name"),
         max_length=100,
-        widget=forms.TextInput(attrs=LINE),
         help_text=_("What a tick starts has the id <name>@<its time>."),
     )
     field_order = ("name",)

@@ -17,7 +17,7 @@ from ....app.durable import Durable
 from ....core.names import check_new_id
 from ....errors import DurableError, InstanceExists, PayloadError, StoreError
 from ....handles.orchestration import Orchestration
-from .inputs import LINE, LengthField, TagsField, checked
+from .inputs import LINE, LengthField, LineField, TagsField, checked
 from .pages import ClosedAdmin
 from .what import WhatForm, field_of_arguments
 
@@ -31,12 +31,11 @@ _SECOND = 1_000_000
 class StartForm(WhatForm):
     """Asks for what ``durable.start`` takes."""
 
-    instance_id: forms.CharField = forms.CharField(
+    instance_id: LineField = LineField(
         label=_("Id"),
         required=False,
         max_length=150,
         strip=False,
-        widget=forms.TextInput(attrs=LINE),
         help_text=_("By which it is found; empty is a random one. An id can be used once."),
     )
     start_at: forms.DateTimeField = forms.DateTimeField(
@@ -58,18 +57,16 @@ class StartForm(WhatForm):
             " to the orchestrator."
         ),
     )
-    version: forms.CharField = forms.CharField(
+    version: LineField = LineField(
         label=_("Version"),
         required=False,
         max_length=50,
-        widget=forms.TextInput(attrs=LINE),
         help_text=_("Of the orchestrator's code; empty is what any start gets now."),
     )
-    reason: forms.CharField = forms.CharField(
+    reason: LineField = LineField(
         label=_("Reason"),
         required=False,
         max_length=500,
-        widget=forms.TextInput(attrs=LINE),
         help_text=_("Kept in the audit trail, with your name."),
     )
     #: The id if none is chosen: sent twice, the form starts once.
