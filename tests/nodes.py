@@ -22,11 +22,11 @@ import sys
 import tempfile
 import time
 import uuid
-from collections.abc import Mapping, Sequence
-from contextlib import ExitStack, suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, TypeVar
 
 import psutil
 import sqlalchemy as sa
@@ -298,6 +298,19 @@ class _OwnServer:
         """Stop it, and take its files away."""
         self.stop()
         self._folders.close()
+
+
+Server = TypeVar("Server", bound=_OwnServer)
+
+
+@contextmanager
+def running(server: Server) -> Iterator[Server]:
+    """Start a server of one's own, and take it away at the end."""
+    try:
+        server.start()
+        yield server
+    finally:
+        server.remove()
 
 
 class OwnRedis(_OwnServer):

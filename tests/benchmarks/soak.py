@@ -30,7 +30,7 @@ import sqlalchemy as sa
 
 from celery_durable.worker.witness import depth
 from tests import leftovers
-from tests.nodes import OwnRedis
+from tests.nodes import OwnRedis, running
 from tests.servers import POSTGRES, own_database
 
 from .meters import Cost, Meter
@@ -227,9 +227,7 @@ def run(seconds: float, chosen: Collection[str] = ()) -> dict[str, Any]:
     """Run all phases, or those that are named, on servers of its own."""
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        redis = OwnRedis(folder)
-        stack.callback(redis.stop)
-        redis.start()
+        redis = stack.enter_context(running(OwnRedis(folder)))
         url = stack.enter_context(own_database(POSTGRES))
         os.environ.update(
             BENCH_BROKER=redis.url, BENCH_RESULTS=redis.url, BENCH_STORE=url, BENCH_QUEUE="soak"

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from tests.conftest import own_database
-from tests.nodes import OwnPgBouncer, OwnPostgres, OwnRabbit, OwnRedis
+from tests.nodes import OwnPgBouncer, OwnPostgres, OwnRabbit, OwnRedis, running
 
 from .cable import Cable
 from .cluster import Cluster
@@ -78,28 +78,16 @@ class Scene:
         return cable
 
     def own_redis(self) -> OwnRedis:
-        redis = OwnRedis(self.path())
-        self._stack.callback(redis.stop)
-        redis.start()
-        return redis
+        return self._stack.enter_context(running(OwnRedis(self.path())))
 
     def own_rabbit(self) -> OwnRabbit:
-        rabbit = OwnRabbit()
-        self._stack.callback(rabbit.remove)
-        rabbit.start()
-        return rabbit
+        return self._stack.enter_context(running(OwnRabbit()))
 
     def own_postgres(self) -> OwnPostgres:
-        postgres = OwnPostgres()
-        self._stack.callback(postgres.remove)
-        postgres.start()
-        return postgres
+        return self._stack.enter_context(running(OwnPostgres()))
 
     def bouncer(self, server: str) -> OwnPgBouncer:
-        bouncer = OwnPgBouncer(server, pool_size=5)
-        self._stack.callback(bouncer.remove)
-        bouncer.start()
-        return bouncer
+        return self._stack.enter_context(running(OwnPgBouncer(server, pool_size=5)))
 
     def callback(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> None:
         self._stack.callback(function, *args, **kwargs)

@@ -20,7 +20,7 @@ from celery_durable import RuntimeStatus
 from celery_durable.store.schema import workers
 from tests.chaos.cable import Cable
 from tests.conftest import wait_until
-from tests.nodes import OwnPostgres, OwnRabbit, OwnRedis
+from tests.nodes import OwnPostgres, OwnRabbit, OwnRedis, running
 
 
 @pytest.fixture
@@ -233,9 +233,7 @@ def test_a_wiped_broker_with_activities_in_the_queue(recovering):
 
 
 def test_a_flushed_broker_under_a_running_worker(new_stage, tmp_path, postgres_url):
-    redis = OwnRedis(tmp_path)
-    redis.start()
-    try:
+    with running(OwnRedis(tmp_path)) as redis:
         stage = new_stage(redis.url, postgres_url)
         stage.worker()
         run = stage.start(stage.testapp.parallel_holds.s([f"k{number}" for number in range(12)]))
@@ -246,15 +244,11 @@ def test_a_flushed_broker_under_a_running_worker(new_stage, tmp_path, postgres_u
         assert stage.finish(run) == [f"k{number}" for number in range(12)]
         stage.assert_nothing_ran_after_its_completion(run.id)
         assert stage.outcome(stage.testapp.pipeline.s("k0")) == 22
-    finally:
-        redis.stop()
 
 
 @long
 def test_a_redis_that_restarts_empty(new_stage, tmp_path, postgres_url):
-    redis = OwnRedis(tmp_path)
-    redis.start()
-    try:
+    with running(OwnRedis(tmp_path)) as redis:
         stage = new_stage(redis.url, postgres_url)
         worker = stage.worker()
         run = stage.start(stage.testapp.pipeline.s("middle"))
@@ -274,15 +268,11 @@ def test_a_redis_that_restarts_empty(new_stage, tmp_path, postgres_url):
         assert stage.finish(run) == 22
         assert stage.counts()["double"] == 5
         stage.assert_nothing_ran_after_its_completion(run.id)
-    finally:
-        redis.stop()
 
 
 @long
 def test_a_rabbitmq_that_restarts(new_stage, postgres_url):
-    rabbit = OwnRabbit()
-    try:
-        rabbit.start()
+    with running(OwnRabbit()) as rabbit:
         stage = new_stage(rabbit.url, postgres_url)
         stage.worker()
         run = stage.start(stage.testapp.pipeline.s("middle"))
@@ -293,8 +283,6 @@ def test_a_rabbitmq_that_restarts(new_stage, postgres_url):
         assert stage.finish(run) == 22
         assert stage.counts()["double"] == 5
         stage.assert_nothing_ran_after_its_completion(run.id)
-    finally:
-        rabbit.remove()
 
 
 # -- the store -------------------------------------------------------------------------------------
@@ -302,9 +290,7 @@ def test_a_rabbitmq_that_restarts(new_stage, postgres_url):
 
 @long
 def test_a_store_that_is_down_while_activities_finish(new_stage, redis_url):
-    postgres = OwnPostgres()
-    try:
-        postgres.start()
+    with running(OwnPostgres()) as postgres:
         stage = new_stage(redis_url, postgres.url)
         worker = stage.worker(concurrency=3)
         run = stage.start(stage.testapp.parallel_holds.s(["a", "b"]))
@@ -322,14 +308,10 @@ def test_a_store_that_is_down_while_activities_finish(new_stage, redis_url):
         assert stage.finish(other) == 22
         assert len(stage.runs("hold", "b")) == 1
         stage.assert_nothing_ran_after_its_completion(run.id)
-    finally:
-        postgres.remove()
 
 
 def test_a_worker_that_starts_while_the_store_is_down(new_stage, redis_url):
-    postgres = OwnPostgres()
-    try:
-        postgres.start()
+    with running(OwnPostgres()) as postgres:
         stage = new_stage(redis_url, postgres.url)
         run = stage.start(stage.testapp.triple.s(3))
         postgres.stop()
@@ -340,8 +322,6 @@ def test_a_worker_that_starts_while_the_store_is_down(new_stage, redis_url):
         )
         postgres.start()
         assert stage.finish(run) == 9
-    finally:
-        postgres.remove()
 
 
 # -- what the broker carries -----------------------------------------------------------------------
