@@ -97,18 +97,7 @@ async def _in_a_generator_that_is_left(ctx: Any) -> None:
         break
 
 
-@pytest.mark.parametrize(
-    "body",
-    [
-        _in_a_callback,
-        _in_callbacks_of_callbacks,
-        _in_tasks_that_catch_everything,
-        _in_a_generator_that_is_left,
-    ],
-)
-def test_a_turn_that_does_not_come_to_rest_is_suspended_however_it_continues(
-    store: Store, body: Any
-) -> None:
+def assert_suspended_until_it_is_mended(store: Store, body: Any) -> None:
     world = World(store, turn_timeout=0.2)
 
     @world.orchestrator
@@ -129,29 +118,29 @@ def test_a_turn_that_does_not_come_to_rest_is_suspended_however_it_continues(
     assert world.output() == "mended"
 
 
+@pytest.mark.parametrize(
+    "body",
+    [
+        _in_a_callback,
+        _in_callbacks_of_callbacks,
+        _in_tasks_that_catch_everything,
+        _in_a_generator_that_is_left,
+    ],
+)
+def test_a_turn_that_does_not_come_to_rest_is_suspended_however_it_continues(
+    store: Store, body: Any
+) -> None:
+    assert_suspended_until_it_is_mended(store, body)
+
+
 @pytest.mark.parametrize("loop", [endless, catching])
 def test_a_turn_without_an_end_is_interrupted_and_its_instance_suspended(
     store: Store, loop: Any
 ) -> None:
-    world = World(store, turn_timeout=0.2)
+    async def body(ctx: Any) -> None:
+        loop()
 
-    @world.orchestrator
-    async def loops(ctx: Any) -> str:
-        if is_broken:
-            loop()
-        return "mended"
-
-    is_broken = True
-    world.start("loops")
-    world.pump()
-    record = world.client.fetch("i")
-    assert record.status is RuntimeStatus.SUSPENDED
-    assert "durable_turn_timeout" in (record.reason or "")
-
-    is_broken = False
-    world.client.resume("i", None)
-    world.pump_to_end()
-    assert world.output() == "mended"
+    assert_suspended_until_it_is_mended(store, body)
 
 
 def test_an_outcome_is_kept_though_the_turn_after_it_has_no_end(store: Store) -> None:
