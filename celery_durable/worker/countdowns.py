@@ -10,9 +10,19 @@ import heapq
 import threading
 import time
 
+from celery import Celery
+
 from ..forks import renew_in_children
 
-__all__ = ["Countdowns"]
+__all__ = ["Countdowns", "has_quorum_queue"]
+
+
+def has_quorum_queue(app: Celery) -> bool:
+    """Tell whether one of an app's queues is of a kind that delays messages natively."""
+    return any(
+        (getattr(queue, "queue_arguments", None) or {}).get("x-queue-type") == "quorum"
+        for queue in app.amqp.queues.values()
+    )
 
 
 class Countdowns:

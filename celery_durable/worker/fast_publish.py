@@ -16,6 +16,7 @@ import threading
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import Context
+from datetime import timedelta
 from types import MethodType
 from typing import Any
 
@@ -28,9 +29,11 @@ from celery import Celery, signals
 from celery.app.routes import MapRoute
 from celery.utils.nodenames import anon_nodename
 from celery.utils.saferepr import saferepr
+from celery.utils.time import maybe_make_aware
 from kombu.entity import Queue
 
 from .batches import Batch
+from .countdowns import has_quorum_queue
 from .headers import sender_of
 from .originals import is_celerys_own
 from .redis_clients import keep_client
@@ -49,13 +52,14 @@ _VARYING = frozenset(
         "ignore_result",
         "queue",
         "expires",
+        "countdown",
         "time_limit",
         "serializer",
         "argsrepr",
         "kwargsrepr",
     }
 )
-_MADE_ANEW = frozenset({"id", "root_id", "parent_id", "argsrepr", "kwargsrepr", "origin"})
+_MADE_ANEW = frozenset({"id", "root_id", "parent_id", "argsrepr", "kwargsrepr", "origin", "eta"})
 _BEFORE, _AFTER, _SENT = signals.before_task_publish, signals.after_task_publish, signals.task_sent
 _ROUTER = ("route", "lookup_route", "query_router", "expand_destination")
 
@@ -141,6 +145,9 @@ class FastPublisher:
         ):
             return None
         if not options["parent_id"] and self._app.conf.task_inherit_parent_priority:
+            return None
+        # such a one goes by another exchange, for each delay by a key of its own
+        if options.get("countdown") and has_quorum_queue(self._app):
             return None
         passed = _passed(self._app, task, options)
         key = (
@@ -239,6 +246,7 @@ class _Cast:
             "argsrepr": options.get("argsrepr") or _shown(app, args, self._sizes["args"]),
             "kwargsrepr": options.get("kwargsrepr") or _shown(app, kwargs, self._sizes["kwargs"]),
             "origin": anon_nodename(),
+            "eta": _eta(app, options.get("countdown")),
             **(options["headers"] or {}),
         }
         together = None if batch is None else batch.producer(app)
@@ -262,6 +270,14 @@ class _Cast:
             keep_client(producer.channel)
         if batch is not None and together is not None:
             batch.task_ids.append(task_id)
+
+
+def _eta(app: Celery, countdown: float | None) -> str | None:
+    """Return when a message is due, as Celery writes it."""
+    if not countdown:
+        return None
+    due = app.now() + timedelta(seconds=countdown)
+    return str(maybe_make_aware(due, tz=app.timezone).isoformat())
 
 
 def _shown(app: Celery, value: Any, size: int) -> str:

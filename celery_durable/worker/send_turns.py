@@ -15,7 +15,7 @@ from ..engine.records import TurnAddress
 from ..engine.store_ports import Store
 from ..errors import PayloadError
 from ..payload import PayloadCodec
-from .countdowns import Countdowns
+from .countdowns import Countdowns, has_quorum_queue
 from .fast_publish import FastPublisher
 from .headers import HEADER, MessageHeader, store_tag
 from .routing import ROUTING, CeleryRouting
@@ -85,15 +85,8 @@ class OrchestratorSender:
             0
             if seconds < 1
             and self.app.conf.broker_native_delayed_delivery_queue_type
-            and self._has_quorum()
+            and has_quorum_queue(self.app)
             else seconds
-        )
-
-    def _has_quorum(self) -> bool:
-        queues = self.app.amqp.queues.values()
-        return any(
-            (getattr(queue, "queue_arguments", None) or {}).get("x-queue-type") == "quorum"
-            for queue in queues
         )
 
     def _turn_options(self, address: TurnAddress) -> dict[str, Any]:

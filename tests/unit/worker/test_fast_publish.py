@@ -73,9 +73,12 @@ SETTINGS: dict[str, Any] = {
     "task_serializer": "pickle",
     "task_soft_time_limit": 20,
     "task_time_limit": 30,
+    "timezone": "Asia/Kathmandu",
 }
 _OPTIONS = {
-    key: option for key, option in flatten(NAMESPACES) if key.startswith(("task_", "broker_"))
+    key: option
+    for key, option in flatten(NAMESPACES)
+    if key.startswith(("task_", "broker_")) or key in ("timezone", "enable_utc")
 }
 ARGUMENTS = ([[[[1, {"deep": ["x"]}]]], "text" * 300], {"k": [{"more": 1}]})
 
@@ -93,6 +96,8 @@ class Sender:
         async def flow(ctx: Any) -> None: ...
 
         self.app, self.publisher = app, app.durable.runtime.publisher
+        now = app.now()
+        app.now = lambda: now
 
     def activity(self, **options: Any) -> list[dict[str, Any]]:
         signature = (*ARGUMENTS, options)
@@ -110,14 +115,20 @@ class Sender:
         failed = self.publisher.publish_activities([row])
         return [{"error": repr(error)} for error in failed.values()] or received()
 
-    def turn(self) -> list[dict[str, Any]]:
-        assert self.publisher.publish_turn(TurnAddress("i", "light.flow", None, None))
+    def turn(self, **options: Any) -> list[dict[str, Any]]:
+        address = TurnAddress("i", "light.flow", None, None)
+        assert self.publisher.publish_turn(address, **options)
         return received()
+
+    def timer(self, delay: int = 1_500_000) -> list[dict[str, Any]]:
+        return self.turn(delay=delay, due=5)
 
     def kinds(self) -> list[Callable[[], list[dict[str, Any]]]]:
         return [
             self.activity,
             self.turn,
+            self.timer,
+            lambda: self.timer(delay=1),
             lambda: self.activity(queue="other"),
             lambda: self.activity(time_limit=9),
             lambda: self.activity(headers={"mine": 1}, ignore_result=False),
@@ -174,7 +185,15 @@ def test_ordinary_messages_go_the_light_way(new_app: Any, lights: list[bool]) ->
     sender = Sender(new_app())
     for send in sender.kinds():
         send(), send()
-    assert lights == [True] * 10 + [False] * 2  # a priority of its own is none of the ordinary
+    assert lights == [True] * 14 + [False] * 2  # a priority of its own is none of the ordinary
+
+
+def test_timers_that_the_broker_delays_itself_go_celerys_way(
+    new_app: Any, lights: list[bool]
+) -> None:
+    sender = Sender(new_app(task_default_queue_type="quorum"))
+    sender.timer(), sender.turn()
+    assert lights == [False, True]
 
 
 def test_every_setting_has_a_value_here() -> None:
@@ -211,9 +230,11 @@ def test_a_setting_that_changes_later_counts_as_it_does_for_celery(
     if key == "task_always_eager":
         return  # below
     sender = Sender(new_app(accept_content=["json", "pickle"]))
-    sender.activity(), sender.turn()
+    sends = (sender.activity, sender.turn, sender.timer)
+    for send in sends:
+        send()
     sender.app.conf[key] = SETTINGS[key] if key in SETTINGS else not _OPTIONS[key].default
-    for send in (sender.activity, sender.turn):
+    for send in sends:
         expected = celerys_way(send)
         assert send() == expected
 
@@ -290,7 +311,7 @@ def test_a_wrapper_of_a_method_on_the_way_sees_every_message(
         function = owner.__dict__.get(method)
         if not callable(function):
             continue  # a property
-        sends = [functools.partial(sender.activity, ignore_result=False), sender.turn]
+        sends = [functools.partial(sender.activity, ignore_result=False), sender.turn, sender.timer]
         for send in sends if name != "Backend.on_task_call" else sends[:1]:
             send(), send()
             seen: list[str] = []
