@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 
 from .._errors import DurableError, PayloadError
 from ..core.canvas_options import CanvasOptions
@@ -24,9 +24,6 @@ from .replay import Replayer
 from .writes import Committed, TurnCommit
 
 __all__ = ["Decided", "Decider"]
-
-
-T = TypeVar("T")
 
 
 class Decided(NamedTuple):
@@ -154,39 +151,23 @@ class Decider:
         messages: Sequence[Message],
         rewind: InboxRow | None,
     ) -> tuple[Machine, Decision]:
-        """Run the user's code."""
-        execution, decision = self._run(snapshot, cached, definition, messages, rewind)
-        if decision is not None:
-            return execution, decision
+        """Run the user's code, within the time of one turn."""
+        instance, events = snapshot.instance, [event for _, event in messages]
+        execution: Machine | None = None
+
+        def turn() -> tuple[Machine, Decision]:
+            nonlocal execution
+            if rewind is not None:
+                return self.replayer.rewound(snapshot, definition, rewind, events)
+            execution = self.replayer.to_the_end(instance, snapshot.history, cached, definition)
+            return execution, execution.take(events)
+
         try:
-            return execution, self._watched(
-                snapshot, lambda: execution.take(event for _, event in messages)
-            )
+            return self.parts.watchdog.watch(instance.id, turn)
         except BaseException:
-            execution.abandon()
+            if execution is not None:
+                execution.abandon()
             raise
-
-    def _run(
-        self,
-        snapshot: Snapshot,
-        cached: Machine | None,
-        definition: Definition,
-        messages: Sequence[Message],
-        rewind: InboxRow | None,
-    ) -> tuple[Machine, Decision | None]:
-        if rewind is None:
-            instance, history = snapshot.instance, snapshot.history
-            replayer = self.replayer
-            return self._watched(
-                snapshot, lambda: (replayer.to_the_end(instance, history, cached, definition), None)
-            )
-        undelivered = [event for _, event in messages]
-        return self._watched(
-            snapshot, lambda: self.replayer.rewound(snapshot, definition, rewind, undelivered)
-        )
-
-    def _watched(self, snapshot: Snapshot, work: Callable[[], T]) -> T:
-        return self.parts.watchdog.watch(snapshot.instance.id, work)
 
     def commit(self, decided: Decided) -> Committed | None:
         """Commit; an execution whose decision did not count has run too far to be kept."""

@@ -67,23 +67,27 @@ class Dispatcher:
         elif commit.clears or commit.canceled_commands:
             self.admit_eagerly()
         self._own_turns(instance, commit, committed)
-        self._children(instance, commit, committed)
-        self.turns_of([*commit.other_inboxes, *committed.left], committed.now)
+        if commit.children or commit.revivals or committed.started_children:
+            self._children(instance, commit, committed)
+        if others := [*commit.other_inboxes, *committed.left]:
+            self.turns_of(others, committed.now)
         if commit.revivals:
             self._turns(sorted({revival.child_id for revival in commit.revivals}))
         if commit.status is not None and commit.status.is_terminal:
             self._end(instance, commit, commit.status)
-        self.admission.after(instance.name, commit, committed.started_children)
+        if commit.frees_slots or committed.started_children:
+            self.admission.after(instance.name, commit, committed.started_children)
 
     def _own_turns(self, instance: InstanceRow, commit: TurnCommit, committed: Committed) -> None:
-        publisher, address = self.parts.publisher, address_of(instance)
+        publisher = self.parts.publisher
         for message in commit.own_inbox:
             due = message.visible_at
             # a negative time of the check is before the message is due: recovery sends its turn
             if due is not None and message.check_after is not None and message.check_after >= 0:
-                publisher.publish_turn(address, delay=max(0, due - committed.now), due=due)
+                address, delay = address_of(instance), max(0, due - committed.now)
+                publisher.publish_turn(address, delay=delay, due=due)
         if commit.next_execution is not None and not commit.awaits_message:
-            publisher.publish_turn(address)
+            publisher.publish_turn(address_of(instance))
 
     def _children(self, instance: InstanceRow, commit: TurnCommit, committed: Committed) -> None:
         publisher = self.parts.publisher

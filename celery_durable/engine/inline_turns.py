@@ -7,16 +7,16 @@ and then the caller takes the longer way.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from .._errors import StoreError
-from ..core.history import EventKind
+from ..core.history import Event, EventKind
 from ..core.machine import Machine
 from ..core.status import RuntimeStatus
 from .decide import Decided, Decider
 from .dispatch import Dispatcher
-from .intake import in_order
+from .intake import Message, in_order
 from .parts import Parts
 from .records import ActivityStart, InboxRow, InstanceRow, Outcome, Snapshot
 from .registry import Definition
@@ -89,34 +89,38 @@ class InlineTurns:
         recorded alone.
         """
         instance = start.instance
+        definition = self._code_now(instance)
         # it is abandoned rather than kept: a turn that another process takes would outdate it
-        if not self._may_complete(instance):
+        if definition is None or outcome.ticket.execution != instance.execution:
             if cached is not None:
                 cached.abandon()
             return False
-        definition = self.parts.registry.get(instance.name, instance.version)
-        assert definition is not None
-        row = _as_if_recorded(outcome, start.time_now())
+        row, event = _as_if_recorded(outcome, start.time_now())
         snapshot = Snapshot(instance, start.history, [row], row.visible_at)
         with at_turn(snapshot):
-            return self._complete(outcome, snapshot, cached, definition)
+            return self._complete(outcome, snapshot, cached, definition, [(row, event)])
 
-    def _may_complete(self, instance: InstanceRow) -> bool:
-        """Tell whether a turn of an instance may be taken here and now."""
+    def _code_now(self, instance: InstanceRow) -> Definition | None:
+        """Return the code of an instance, if a turn of it may be taken here and now."""
         if instance.status is not RuntimeStatus.RUNNING:
-            return False
-        if self.parts.versions.code_of(instance) is None:
-            return False
+            return None
         try:
             switched = self.parts.switches.current()
         except StoreError:
-            return False
-        return switched.of_turns(instance.name, instance.version, instance.queue) is None
+            return None
+        if switched.of_turns(instance.name, instance.version, instance.queue) is not None:
+            return None
+        return self.parts.versions.code_of(instance)
 
     def _complete(
-        self, outcome: Outcome, snapshot: Snapshot, cached: Machine | None, definition: Definition
+        self,
+        outcome: Outcome,
+        snapshot: Snapshot,
+        cached: Machine | None,
+        definition: Definition,
+        messages: Sequence[Message],
     ) -> bool:
-        instance, messages = snapshot.instance, in_order(snapshot)
+        instance = snapshot.instance
         try:
             decided = self.decider.decide(snapshot, cached, definition, messages)
         except Exception:
@@ -195,18 +199,22 @@ def _as_if_started(new: NewInstance, now: int) -> Snapshot:
     return Snapshot(instance, [], [row], now)
 
 
-def _as_if_recorded(outcome: Outcome, now: int) -> InboxRow:
-    """Return the message that recording the outcome alone would put into the inbox."""
-    ticket = outcome.ticket
-    return InboxRow(
+def _as_if_recorded(outcome: Outcome, now: int) -> Message:
+    """Return the message that recording the outcome alone would put into the inbox, and its
+    event.
+    """
+    execution, command, attempt = outcome.ticket
+    kind, facts = outcome.kind, outcome.facts
+    row = InboxRow(
         id=0,
-        kind=outcome.kind,
-        execution=ticket.execution,
-        command=ticket.command,
-        attempt=ticket.attempt,
+        kind=kind,
+        execution=execution,
+        command=command,
+        attempt=attempt,
         name=None,
         payload=outcome.payload,
-        facts=outcome.facts,
+        facts=facts,
         visible_at=now,
         wake_at=0,
     )
+    return row, Event(kind, now, command, attempt, payload=outcome.payload, facts=facts)

@@ -98,7 +98,7 @@ class Replayer:
             facts,
             definition.function,
             self.parts.codec,
-            self.parts.registry.__contains__,
+            self.parts.registry.has,
             most_commands=self.parts.settings.max_turn_commands,
             traces=traces,
             checks_arguments=checks_arguments,
@@ -229,8 +229,10 @@ def replay_rows(execution: Machine, rows: Sequence[str]) -> None:
         NonDeterminismError: the code asks for something else.
         PayloadError: a row is damaged.
     """
+    if not rows:
+        return
     first = current_rows(rows)
-    if first or (rows and execution.sequence and rows[0].startswith(_REWRITTEN)):
+    if first or (execution.sequence and rows[0].startswith(_REWRITTEN)):
         if execution.sequence:
             raise StaleReadError(f"{execution.info.instance_id!r} was rewound elsewhere")
         execution.sequence = first
