@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from typing import Any
+from typing import Any, NamedTuple
 
 __all__ = [
     "ENTITY_NAME",
@@ -22,6 +22,7 @@ __all__ = [
     "LONGEST_ID",
     "LONGEST_NAME",
     "LONGEST_VERSION",
+    "ActivityAttemptId",
     "check_instance_id",
     "check_new_id",
     "check_reason",
@@ -189,6 +190,28 @@ def parts_of_ticket(task_id: Any) -> tuple[str, int, int] | None:
     if not isinstance(task_id, str) or (found := _TICKET.fullmatch(task_id)) is None:
         return None
     return found[1], int(found[2]), int(found[3])
+
+
+class ActivityAttemptId(NamedTuple):
+    """What names one attempt of one activity everywhere, also as a Celery task id."""
+
+    execution: str
+    command: int
+    attempt: int
+
+    @property
+    def task_id(self) -> str:
+        """Return the Celery task id; never made of the instance id."""
+        return f"d-{self.execution}-{self.command}-{self.attempt}"
+
+    @classmethod
+    def parse(cls, task_id: Any) -> ActivityAttemptId | None:
+        """Return the attempt in a task id, or None if it is no activity's.
+
+        The id comes from a message, and may be anything.
+        """
+        parts = parts_of_ticket(task_id)
+        return None if parts is None else cls(*parts)
 
 
 def parts_of_id(instance_id: str) -> tuple[str, str] | None:

@@ -75,8 +75,7 @@ class Dispatcher:
             self._turns(sorted({revival.child_id for revival in commit.revivals}))
         if commit.status is not None and commit.status.is_terminal:
             self._end(instance, commit, commit.status)
-        if commit.frees_slots or committed.started_children:
-            self.admission.after(instance.name, commit, committed.started_children)
+        self.admission.after(instance.name, commit, committed.started_children)
 
     def _own_turns(self, instance: InstanceRow, commit: TurnCommit, committed: Committed) -> None:
         publisher = self.parts.publisher

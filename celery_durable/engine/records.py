@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from ..core.history import EventKind
 from ..core.kinds import LAPSING, Activities
-from ..core.names import parts_of_ticket
+from ..core.names import ActivityAttemptId
 from ..core.status import RuntimeStatus
 
 __all__ = [
@@ -64,28 +64,6 @@ class InboxKind:
     def is_kept(cls, kind: str) -> bool:
         """Tell whether an instance that has failed keeps such a row for a rewind."""
         return kind not in cls.lapsing()
-
-
-class ActivityAttemptId(NamedTuple):
-    """What names one attempt of one activity everywhere, also as a Celery task id."""
-
-    execution: str
-    command: int
-    attempt: int
-
-    @property
-    def task_id(self) -> str:
-        """Return the Celery task id; never made of the instance id."""
-        return f"d-{self.execution}-{self.command}-{self.attempt}"
-
-    @classmethod
-    def parse(cls, task_id: Any) -> ActivityAttemptId | None:
-        """Return the attempt in a task id, or None if it is no activity's.
-
-        The id comes from a message, and may be anything.
-        """
-        parts = parts_of_ticket(task_id)
-        return None if parts is None else cls(*parts)
 
 
 class ReplayPosition(NamedTuple):

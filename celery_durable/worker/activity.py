@@ -21,7 +21,7 @@ from celery.result import allow_join_result
 from ..errors import ConfigurationError
 from .activity_context import ActivityContext, current, current_attempt, durable_context
 from .async_tasks import run_async
-from .headers import HEADER, PART, MessageHeader, header_in, ticket_of
+from .headers import PART, MessageHeader, message_of, ticket_of
 from .modelled import with_fitting_result
 from .orchestrator import OrchestratorTask
 from .runtime import runtime_of
@@ -122,10 +122,12 @@ def _wrapped(cls: type) -> Callable[..., Any]:
         else:
             # BaseTask.__call__ would push a copied context, and lose the children of the body
             body = self.run
-        if not request.called_directly:
-            body = _awaited(self, body)
-        if request.called_directly or (ticket := ticket_of(request)) is None:
-            _refuse_turn(request)
+        if request.called_directly:
+            return body(*args, **kwargs)
+        body = _awaited(self, body)
+        header, ticket = message_of(request)
+        if ticket is None:
+            _refuse_turn(request, header)
             return body(*args, **kwargs)
         if getattr(request, "durable_has_begun", False):
             # the body calls its own task, whose request is a copy of this one
@@ -136,20 +138,17 @@ def _wrapped(cls: type) -> Callable[..., Any]:
         request.durable_has_begun = True
         runtime = runtime_of(self.app)
         body = with_fitting_result(runtime.codec, self, body)
-        return Attempt(runtime, self, ticket).run(body, args, kwargs)
+        return Attempt(runtime, self, ticket, header).run(body, args, kwargs)
 
     return __call__
 
 
-def _refuse_turn(request: Any) -> None:
+def _refuse_turn(request: Any, header: MessageHeader | None) -> None:
     """Drop a message of a turn that has come to a plain task: its body is not to run by that.
 
     Raises:
         Ignore: it is one.
     """
-    if request.called_directly or header_in(request, HEADER) is None:
-        return
-    header = MessageHeader.from_request(request)
     if header is not None and header.kind != "activity":
         log.error(
             "a message of a turn of %r came to the task %s: dropped", request.id, request.task

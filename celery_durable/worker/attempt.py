@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from datetime import UTC, timedelta
+from functools import partial
 from typing import Any, TypeVar
 
 from celery.exceptions import Ignore, Reject, Retry
@@ -24,14 +25,13 @@ from ..engine.propagation import context_of
 from ..engine.records import ActivityAttemptId, ActivityStart, Deferral, Outcome
 from ..engine.scope import Scope
 from ..errors import ConfigurationError, DurableError, PayloadError, StoreError
-from ..interrupts import exposed, shielded
+from ..interrupts import defer_soft_limit, exposed, shielded
 from .activity_context import ActivityContext, current
 from .body_run import BodyRun
 from .deferral import BodyDeferral, Deferred, begin_deferral
 from .delivery import Delivery, delivery_of, is_replacement
 from .errbacks import spare_errbacks
 from .headers import MessageHeader, header_in
-from .limits import defer_soft_limit
 from .mismatch import is_of_another_execution, refuse_foreign
 from .patience import with_patience
 from .raised import as_exception, as_failure
@@ -47,16 +47,27 @@ T = TypeVar("T")
 class Attempt:
     """One run of one activity."""
 
-    def __init__(self, runtime: Runtime, task: Any, ticket: ActivityAttemptId) -> None:
+    def __init__(
+        self,
+        runtime: Runtime,
+        task: Any,
+        ticket: ActivityAttemptId,
+        header: MessageHeader | None = None,
+    ) -> None:
         self.runtime = runtime
         self.task = task
         self.ticket = ticket
         self.request: Any = task.request
-        self.header: MessageHeader | None = MessageHeader.from_request(self.request)
+        #: What its message says of itself; None: nothing, of what a task has replaced itself by.
+        self.header = header
         #: Whether the message may be one of several: it was sent or delivered before.
-        self.is_copy: bool = bool(self.header is not None and self.header.tries) or bool(
+        self.is_copy: bool = bool(header is not None and header.tries) or bool(
             (self.request.delivery_info or {}).get("redelivered")
         )
+        #: The rewind that has it done again; None if none does.
+        self.redo: Any = header_in(self.request, "durable_redo")
+        #: Whether it has slots of limits.
+        self.is_limited: bool = bool(header_in(self.request, LIMITED))
         self.delivery: Delivery = delivery_of(runtime, task, self.request, ticket)
         self.settlement: Settlement = Settlement(
             runtime, ticket, self._end_of, repeats=self.delivery.repeats
@@ -105,8 +116,9 @@ class Attempt:
         if self.deferral is not None and error is None:
             raise Deferred("its outcome comes by its token")
         # what Celery does after this (its result, links) is not to be taken for a lost outcome
-        self.runtime.just_recorded.task_id = self.request.id
-        self._give_back()
+        self.request.durable_is_recorded = True
+        if self.is_limited:
+            self._give_back()
         if error is not None:
             heard = error if isinstance(error, Exception) else as_exception(error)
             spare_errbacks(self.task, self.request, heard)
@@ -114,9 +126,7 @@ class Attempt:
         return result
 
     def _give_back(self) -> None:
-        """Let others in, if it had slots of limits."""
-        if not header_in(self.request, LIMITED):
-            return
+        """Let others in: it had slots of limits."""
         try:
             self.runtime.runner.dispatcher.admit(is_likely=False)
         except Exception:
@@ -149,9 +159,7 @@ class Attempt:
         runtime = self.runtime
         live = runtime.live.take(self.ticket.execution)
         try:
-            refuse_foreign(runtime, self.header, self.request)
-            if self._is_paused():
-                raise Ignore
+            with_patience(runtime, self._expect_welcome)
             start = self.delivery.begin(live, is_again=is_again)
         except BaseException as error:
             runtime.live.put(live)
@@ -169,18 +177,26 @@ class Attempt:
         return AttemptView(
             start,
             live,
-            lambda: self._may_take_turn(start),
+            partial(self._may_take_turn, start),
             is_copy=self.is_copy,
             shares_commit=self.delivery.repeats,
-            marking=lambda: runtime.crash_markers.marking(self.request.id),
+            marking=partial(runtime.crash_markers.marking, self.request.id),
         )
 
-    def _is_paused(self) -> bool:
-        """Leave an attempt to the end of a pause; one that has begun ends as usual."""
-        if self.request.retries or is_replacement(self.request):
-            return False
-        holds = self.runtime.runner.pausing.holds
-        return with_patience(self.runtime, lambda: holds(self.ticket, self.task.name))
+    def _expect_welcome(self) -> None:
+        """Refuse a message of another store, and leave an attempt to the end of a pause; one that
+        has begun ends as usual.
+
+        Raises:
+            Ignore: it is paused.
+            Reject: it is another store's.
+            StoreError: the store cannot be reached.
+        """
+        runtime = self.runtime
+        refuse_foreign(runtime.store, self.header, self.request)
+        has_begun = self.request.retries or is_replacement(self.request)
+        if not has_begun and runtime.runner.pausing.holds(self.ticket, self.task.name):
+            raise Ignore
 
     def _put_back(self, error: BaseException) -> None:
         """Leave a message to another time, or another process, where that may help."""
@@ -247,7 +263,7 @@ class Attempt:
         return ActivityContext(
             instance.id,
             ticket.attempt,
-            _key_of(ticket, self.request),
+            self._key,
             deadline.astimezone(UTC) if deadline else None,
             None if start.details is None else self.runtime.codec.decode(start.details),
             self.runtime,
@@ -258,6 +274,14 @@ class Attempt:
                 instance.id, instance.name, instance.sequence, self.task.name, ticket.attempt
             ),
         )
+
+    @property
+    def _key(self) -> str:
+        """The key under which a call is the same thing in all its attempts: another one once a saga
+        has undone it.
+        """
+        key = f"{self.ticket.execution}-{self.ticket.command}"
+        return f"{key}-{self.redo}" if self.redo else key
 
     # -- an outcome that comes by a token ----------------------------------------------------------
 
@@ -324,7 +348,7 @@ class Attempt:
         try:
             if not self.delivery.control(request):
                 self._accept(None, None, as_failure(request))
-                self.runtime.just_recorded.task_id = self.request.id
+                self.request.durable_is_recorded = True
         except DurableError:
             log.exception(
                 "what became of activity %s could not be noted; recovery will find it",
@@ -337,11 +361,3 @@ class Attempt:
             self.runtime.runner.outcomes.follow(self.ticket, self.settlement.recorded, view)
         except Exception:
             log.exception("what follows from activity %s is left to recovery", self.request.id)
-
-
-def _key_of(ticket: ActivityAttemptId, request: Any) -> str:
-    """Return the key under which a call is the same thing in all its attempts: another one once a
-    saga has undone it.
-    """
-    redo = header_in(request, "durable_redo")
-    return f"{ticket.execution}-{ticket.command}" + (f"-{redo}" if redo else "")

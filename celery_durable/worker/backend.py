@@ -21,7 +21,7 @@ from ..engine.records import ActivityAttemptId, Outcome
 from ..errors import ActivityInterrupted, PayloadError
 from .ends import store_again
 from .errbacks import spare_errbacks
-from .headers import MessageHeader, ticket_of
+from .headers import MessageHeader, message_of
 from .runtime import Runtime, runtime_of
 from .sealing import is_unreadable
 
@@ -85,11 +85,14 @@ class DurableBackendMixin:
         self, task_id: str, result: Any, request: Any = None, *args: Any, **kwargs: Any
     ) -> Any:
         """Record the end of a replaced activity; forget the last message of an orchestration."""
-        if (ticket := ticket_of(request, task_id)) is not None:
-            self._note(ticket, task_id, result, None)
         above: Any = super()
+        if _is_recorded(request):
+            return above.mark_as_done(task_id, result, request, *args, **kwargs)
+        header, ticket = message_of(request, task_id)
+        if ticket is not None:
+            self._note(ticket, task_id, result, None)
         answer = above.mark_as_done(task_id, result, request, *args, **kwargs)
-        self._forget_finish(task_id, request)
+        self._forget_finish(task_id, request, header)
         return answer
 
     def mark_as_failure(
@@ -105,6 +108,7 @@ class DurableBackendMixin:
 
         Keep a turn's failure from the backend.
         """
+        header, ticket = message_of(request, task_id)
         if (
             isinstance(exc, NotRegistered)
             and (unknown := ActivityAttemptId.parse(task_id)) is not None
@@ -112,7 +116,7 @@ class DurableBackendMixin:
             # Celery keeps nothing of the message
             wait = "waits for a worker that knows the task of an activity"
             self._postpone_unknown(unknown, wait)
-        elif (ticket := ticket_of(request, task_id)) is not None:
+        elif ticket is not None:
             if is_unreadable(exc):  # another worker may have the codec
                 self._postpone_unknown(ticket, "waits for a worker with the right durable_codec")
                 return None
@@ -121,12 +125,13 @@ class DurableBackendMixin:
             else:
                 task = self._task_of(request)
                 spare_errbacks(task, request, exc)
-                self._note(ticket, task_id, None, exc, task)
-        elif self._is_turn(task_id, exc, request):
+                if not _is_recorded(request):
+                    self._note(ticket, task_id, None, exc, task)
+        elif self._is_turn(task_id, exc, request, header):
             return None
         above: Any = super()
         answer = above.mark_as_failure(task_id, exc, traceback, request, *args, **kwargs)
-        self._forget_finish(task_id, request)
+        self._forget_finish(task_id, request, header)
         return answer
 
     def mark_as_revoked(
@@ -134,14 +139,14 @@ class DurableBackendMixin:
     ) -> Any:
         """Record that an activity was revoked or expired."""
         # by remote control there is no message, only an id that an operator has named
-        ticket = (
-            ActivityAttemptId.parse(task_id) if request is None else ticket_of(request, task_id)
-        )
+        header, ticket = message_of(request, task_id)
+        if request is None:
+            ticket = ActivityAttemptId.parse(task_id)
         if ticket is not None:
             self._note(ticket, task_id, None, TaskRevokedError(reason or "revoked"))
         above: Any = super()
         answer = above.mark_as_revoked(task_id, reason, request, *args, **kwargs)
-        self._forget_finish(task_id, request)
+        self._forget_finish(task_id, request, header)
         return answer
 
     def __reduce__(self, *args: Any, **kwargs: Any) -> Any:
@@ -161,9 +166,6 @@ class DurableBackendMixin:
         task: Any = None,
     ) -> None:
         runtime = runtime_of(self.app)
-        if getattr(runtime.just_recorded, "task_id", None) == task_id:
-            runtime.just_recorded.task_id = None
-            return
         from ..engine.outcome import Verdict  # the runtime has it
 
         try:
@@ -230,11 +232,12 @@ class DurableBackendMixin:
             )
         return True
 
-    def _is_turn(self, task_id: str, exc: BaseException, request: Any) -> bool:
+    def _is_turn(
+        self, task_id: str, exc: BaseException, request: Any, header: MessageHeader | None
+    ) -> bool:
         """Tell whether a message failed that says nothing of the orchestration's end, and deal with
         it.
         """
-        header = MessageHeader.from_request(request)
         runtime = runtime_of(self.app)
         try:
             if header is None:
@@ -272,8 +275,7 @@ class DurableBackendMixin:
         except Exception:
             log.debug("why the end of %s was refused is not noted", execution, exc_info=True)
 
-    def _forget_finish(self, task_id: str, request: Any) -> None:
-        header = MessageHeader.from_request(request)
+    def _forget_finish(self, task_id: str, request: Any, header: MessageHeader | None) -> None:
         if (
             header is None
             or header.kind != "finish"
@@ -287,6 +289,11 @@ class DurableBackendMixin:
 
     def _task_of(self, request: Any) -> Any:
         return self.app.tasks.get(getattr(request, "task", None) or getattr(request, "name", None))
+
+
+def _is_recorded(request: Any) -> bool:
+    """Tell whether the attempt of this very request has recorded its outcome by itself."""
+    return bool(getattr(request, "durable_is_recorded", False))
 
 
 def _interruption(

@@ -25,7 +25,17 @@ from typing import Any, Literal
 
 from ..engine.records import ActivityAttemptId
 
-__all__ = ["HEADER", "PART", "MessageHeader", "header_in", "sender_of", "ticket_in", "ticket_of"]
+__all__ = [
+    "HEADER",
+    "PART",
+    "MessageHeader",
+    "header_in",
+    "message_of",
+    "sender_of",
+    "store_tag",
+    "ticket_in",
+    "ticket_of",
+]
 
 #: The name of the header.
 HEADER = "durable"
@@ -109,16 +119,20 @@ def header_in(request: Any, name: str) -> Any:
     return getattr(request, name, None) if found is None else found
 
 
-def ticket_of(request: Any, task_id: str | None = None) -> ActivityAttemptId | None:
-    """Return whose attempt the message of a Celery request or context is.
-
-    None for any other message, whatever its id.
+def message_of(
+    request: Any, task_id: str | None = None
+) -> tuple[MessageHeader | None, ActivityAttemptId | None]:
+    """Return what the message of a Celery request or context says of itself, and whose attempt it
+    is; twice None for an ordinary message, whatever its id.
     """
-    return ticket_in(
-        request.id if task_id is None else task_id,
-        MessageHeader.from_request(request),
-        getattr(request, "replaced_task_nesting", 0),
-    )
+    header = MessageHeader.from_wire(header_in(request, HEADER))
+    own_id = request.id if task_id is None else task_id
+    return header, ticket_in(own_id, header, getattr(request, "replaced_task_nesting", 0))
+
+
+def ticket_of(request: Any, task_id: str | None = None) -> ActivityAttemptId | None:
+    """Return whose attempt the message of a Celery request or context is; see ``message_of``."""
+    return message_of(request, task_id)[1]
 
 
 def ticket_in(task_id: Any, header: MessageHeader | None, nesting: Any) -> ActivityAttemptId | None:

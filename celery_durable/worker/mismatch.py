@@ -9,9 +9,9 @@ from typing import Any
 from celery.exceptions import Reject
 
 from ..engine.records import ActivityAttemptId, ActivityStart
+from ..engine.store_ports import Store
 from .delivery import is_replacement
 from .headers import MessageHeader
-from .patience import with_patience
 from .runtime import Runtime
 
 __all__ = ["is_of_another_execution", "refuse_foreign"]
@@ -19,22 +19,21 @@ __all__ = ["is_of_another_execution", "refuse_foreign"]
 log: logging.Logger = logging.getLogger("celery_durable.activity")
 
 
-def refuse_foreign(runtime: Runtime, header: MessageHeader | None, request: Any) -> None:
+def refuse_foreign(store: Store, header: MessageHeader | None, request: Any) -> None:
     """Put back a message of another store.
 
     Raises:
         Reject: it is one.
+        StoreError: the store cannot be reached.
     """
-    if header is None or header.store is None:
-        return
-    if header.is_of(with_patience(runtime, lambda: runtime.store.id)):
+    if header is None or header.store is None or header.is_of(store.id):
         return
     log.error(
         "activity %s belongs to another store (%s...) than this worker's, %s: it is put back."
         " Is durable_backend_url the same, and absolute, everywhere?",
         request.id,
         header.store,
-        runtime.store.location,
+        store.location,
     )
     time.sleep(1.0)
     raise Reject("another store", requeue=True)

@@ -5,7 +5,6 @@ Everything in ``worker`` reaches it through the app.
 
 from __future__ import annotations
 
-import threading
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -59,9 +58,6 @@ class Runtime:
     task_events: TaskEvents
     #: The name of this worker in the store, random; None in a client.
     worker_id: str | None = None
-    #: Of each thread: the task whose outcome it has just recorded, so that the result backend,
-    #: which hears of the same end, does not record it again.
-    just_recorded: threading.local = field(default_factory=threading.local)
     #: Which children of the pool are in a turn that follows a body.
     crash_markers: CrashMarkers = field(default_factory=CrashMarkers)
     #: None without ``durable_tracing``.
