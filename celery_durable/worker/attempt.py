@@ -151,7 +151,7 @@ class Attempt:
         view = self._begin()
         if view.start.wants_turn and self.delivery.repeats and view.may_take_turn():
             self._keep(view)
-            self._take_overdue_turn(view.start)
+            _take_overdue_turn(self.runtime, view.start)
             view = self._begin(is_again=True)
         return view
 
@@ -186,11 +186,6 @@ class Attempt:
     def _expect_welcome(self) -> None:
         """Refuse a message of another store, and leave an attempt to the end of a pause; one that
         has begun ends as usual.
-
-        Raises:
-            Ignore: it is paused.
-            Reject: it is another store's.
-            StoreError: the store cannot be reached.
         """
         runtime = self.runtime
         refuse_foreign(runtime.store, self.header, self.request)
@@ -206,14 +201,6 @@ class Attempt:
             log.error("activity %s is put back: %s", self.request.id, error)
             time.sleep(1.0)
             raise Reject(str(error), requeue=True) from error
-
-    def _take_overdue_turn(self, start: ActivityStart) -> None:
-        try:
-            self.runtime.runner.run(start.instance.id)
-        except Exception:
-            log.warning(
-                "an overdue turn of %r is left to its message", start.instance.id, exc_info=True
-            )
 
     def _may_take_turn(self, start: ActivityStart) -> bool:
         """Tell whether a turn may follow here: in time before the hard limit, and on this queue."""
@@ -263,7 +250,7 @@ class Attempt:
         return ActivityContext(
             instance.id,
             ticket.attempt,
-            self._key,
+            _key_of(ticket, self.redo),
             deadline.astimezone(UTC) if deadline else None,
             None if start.details is None else self.runtime.codec.decode(start.details),
             self.runtime,
@@ -274,14 +261,6 @@ class Attempt:
                 instance.id, instance.name, instance.sequence, self.task.name, ticket.attempt
             ),
         )
-
-    @property
-    def _key(self) -> str:
-        """The key under which a call is the same thing in all its attempts: another one once a saga
-        has undone it.
-        """
-        key = f"{self.ticket.execution}-{self.ticket.command}"
-        return f"{key}-{self.redo}" if self.redo else key
 
     # -- an outcome that comes by a token ----------------------------------------------------------
 
@@ -361,3 +340,19 @@ class Attempt:
             self.runtime.runner.outcomes.follow(self.ticket, self.settlement.recorded, view)
         except Exception:
             log.exception("what follows from activity %s is left to recovery", self.request.id)
+
+
+def _key_of(ticket: ActivityAttemptId, redo: Any) -> str:
+    """Return the key under which a call is the same thing in all its attempts: another one once a
+    saga has undone it.
+    """
+    return f"{ticket.execution}-{ticket.command}" + (f"-{redo}" if redo else "")
+
+
+def _take_overdue_turn(runtime: Runtime, start: ActivityStart) -> None:
+    try:
+        runtime.runner.run(start.instance.id)
+    except Exception:
+        log.warning(
+            "an overdue turn of %r is left to its message", start.instance.id, exc_info=True
+        )
