@@ -15,11 +15,7 @@ from collections.abc import Callable
 from types import FrameType
 from typing import Any
 
-from billiard.pool import soft_timeout_sighandler
-
-__all__ = ["defer", "defer_soft_limit", "exposed", "shielded"]
-
-_SOFT_LIMIT = getattr(signal, "SIGUSR1", None)  # Windows has none, and no soft time limits
+__all__ = ["defer", "exposed", "shielded"]
 
 
 class _Thread(threading.local):
@@ -43,16 +39,6 @@ class _Deferred:
             _here.struck = lambda: self.handler(number, frame)
         else:
             self.handler(number, frame)
-
-
-def defer_soft_limit() -> None:
-    """Let Celery's soft time limit, as a pool's child meets it, wait while the main thread is
-    shielded.
-
-    Other processes handle the signal otherwise.
-    """
-    if _SOFT_LIMIT is not None:
-        defer(_SOFT_LIMIT, soft_timeout_sighandler)
 
 
 def defer(number: int, handler: Callable[[int, FrameType | None], Any]) -> None:
@@ -95,8 +81,6 @@ class exposed:  # noqa: N801
 
     def __enter__(self) -> None:
         self._depth, _here.depth = _here.depth, 0
-        if _here.struck is None:
-            return
         try:
             _raise_struck()
         except BaseException:

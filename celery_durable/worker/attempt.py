@@ -25,13 +25,14 @@ from ..engine.propagation import context_of
 from ..engine.records import ActivityAttemptId, ActivityStart, Deferral, Outcome
 from ..engine.scope import Scope
 from ..errors import ConfigurationError, DurableError, PayloadError, StoreError
-from ..interrupts import defer_soft_limit, exposed, shielded
+from ..interrupts import exposed, shielded
 from .activity_context import ActivityContext, current
 from .body_run import BodyRun
 from .deferral import BodyDeferral, Deferred, begin_deferral
 from .delivery import Delivery, delivery_of, is_replacement
 from .errbacks import spare_errbacks
 from .headers import MessageHeader, header_in
+from .limits import defer_soft_limit
 from .mismatch import is_of_another_execution, refuse_foreign
 from .patience import with_patience
 from .raised import as_exception, as_failure

@@ -21,10 +21,11 @@ from ..core.status import RuntimeStatus
 from ..engine.start import Started
 from ..errors import DurableError, InstanceNotFound, StoreError
 from ..handles.orchestration import Orchestration
-from ..interrupts import defer_soft_limit, shielded
+from ..interrupts import shielded
 from .context_headers import look_instead
 from .ends import shown_arguments
 from .headers import HEADER
+from .limits import defer_soft_limit
 from .runtime import runtime_of
 from .starting import request_of
 from .turn_queues import common_queue

@@ -12,6 +12,7 @@ from celery_durable.core.kinds import CompleteExecution
 from celery_durable.core.status import MOVING, RuntimeStatus
 from celery_durable.engine.decide import Decided
 from celery_durable.engine.inline_turns import InlineTurns
+from celery_durable.engine.intake import in_order
 from celery_durable.engine.records import ActivityAttemptId, ActivityStart, Outcome
 from celery_durable.engine.writes import Admission, Committed, NewInstance, TurnCommit
 from celery_durable.errors import StoreError
@@ -34,6 +35,7 @@ class Scene:
         self.sequence, self.observed = 4, ()
         self.made = TurnCommit("i", "e", 1, MOVING)
         self.seen: Any = None
+        self.messages: Any = None
         switches = SimpleNamespace(current=self._switches)
         code = SimpleNamespace(
             get=lambda *_: self.has_code or None, code_of=lambda _: self.has_code or None
@@ -68,7 +70,7 @@ class Scene:
 
     def _decide(self, snapshot: Any, cached: Any, definition: Any, messages: Any) -> Decided:
         self.log.append("decide")
-        self.seen = snapshot
+        self.seen, self.messages = snapshot, messages
         if not self.decides:
             raise ValueError("not here")
         live: Any = self
@@ -145,6 +147,13 @@ def test_an_outcome_is_committed_with_its_turn_if_no_other_message_is_there() ->
     [row] = scene.seen.inbox
     assert (row.kind, row.command, row.attempt) == (OUTCOME.kind, 3, 2)
     assert scene.sequence == 5
+
+
+def test_the_message_of_an_outcome_is_the_one_that_an_inbox_would_give() -> None:
+    scene = Scene()
+    assert scene.complete()
+    assert len(scene.messages) == 1
+    assert scene.messages == in_order(scene.seen)
 
 
 def test_the_machine_of_an_execution_that_has_ended_is_dropped() -> None:
