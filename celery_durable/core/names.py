@@ -32,7 +32,6 @@ __all__ = [
     "checked_text",
     "next_id",
     "parts_of_id",
-    "parts_of_ticket",
     "request_key",
 ]
 
@@ -160,7 +159,7 @@ def check_new_id(instance_id: Any, entity: str | None = None) -> str:
         TypeError: it is no string.
     """
     chosen = check_instance_id(instance_id)
-    if parts_of_ticket(chosen) is not None:
+    if ActivityAttemptId.parse(chosen) is not None:
         raise ValueError(
             f"{chosen!r} cannot be an instance id: it reads as the task id of an activity. Choose"
             " another one"
@@ -183,15 +182,6 @@ def next_id(instance_id: str, attempt: int) -> str:
     return instance_id[: LONGEST_ID - len(suffix)] + suffix
 
 
-def parts_of_ticket(task_id: Any) -> tuple[str, int, int] | None:
-    """Return the execution, the call and the attempt of an activity, or None if it is the task id
-    of none.
-    """
-    if not isinstance(task_id, str) or (found := _TICKET.fullmatch(task_id)) is None:
-        return None
-    return found[1], int(found[2]), int(found[3])
-
-
 class ActivityAttemptId(NamedTuple):
     """What names one attempt of one activity everywhere, also as a Celery task id."""
 
@@ -210,8 +200,9 @@ class ActivityAttemptId(NamedTuple):
 
         The id comes from a message, and may be anything.
         """
-        parts = parts_of_ticket(task_id)
-        return None if parts is None else cls(*parts)
+        if not isinstance(task_id, str) or (found := _TICKET.fullmatch(task_id)) is None:
+            return None
+        return cls(found[1], int(found[2]), int(found[3]))
 
 
 def parts_of_id(instance_id: str) -> tuple[str, str] | None:

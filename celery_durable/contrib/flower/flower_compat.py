@@ -24,7 +24,7 @@ from flower.views.monitor import Metrics
 from tornado.template import Loader, Template
 from tornado.web import HTTPError, RequestHandler, authenticated
 
-from ...core.names import parts_of_ticket
+from ...core.names import ActivityAttemptId
 from ...inspection import drawing_words
 from ...versions import demand
 
@@ -143,11 +143,11 @@ def instance_of_task(task: Any, registry: Container[str]) -> str | None:
 
     An orchestration is known by its name, where its code is here, or by its activities.
     """
-    if parts_of_ticket(task.uuid) is not None:
+    if ActivityAttemptId.parse(task.uuid) is not None:
         parent: str | None = task.parent_id or task.root_id
         return parent
     is_one = task.name in registry or any(
-        parts_of_ticket(each.uuid) is not None for each in task.children or ()
+        ActivityAttemptId.parse(each.uuid) is not None for each in task.children or ()
     )
     return str(task.uuid) if is_one else None
 

@@ -10,15 +10,14 @@ from celery_durable.core.entity import LONGEST_NAME, entity_id
 from celery_durable.core.kinds.child import child_id_of
 from celery_durable.core.names import (
     LONGEST_ID,
+    ActivityAttemptId,
     check_instance_id,
     check_new_id,
     next_id,
     parts_of_id,
-    parts_of_ticket,
 )
 from celery_durable.core.ports import ExecutionInfo
 from celery_durable.engine.draft import new_execution_id
-from celery_durable.engine.records import ActivityAttemptId
 from celery_durable.engine.schedules import tick_id
 
 _text = st.text(
@@ -74,7 +73,7 @@ further = st.builds(next_id, chosen_ids | children | ticks, st.integers(2, 10**9
 @example("@@")
 @example("d-order-12-3")
 def test_an_id_is_of_one_kind(id_: str) -> None:
-    kinds = [parts_of_ticket(id_) is not None, parts_of_id(id_) is not None, is_new_id(id_)]
+    kinds = [ActivityAttemptId.parse(id_) is not None, parts_of_id(id_) is not None, is_new_id(id_)]
     assert sum(kinds) <= 1
 
 
