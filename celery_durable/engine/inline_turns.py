@@ -11,12 +11,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from .._errors import StoreError
-from ..core.history import Event, EventKind
+from ..core.history import EventKind
 from ..core.machine import Machine
 from ..core.status import RuntimeStatus
 from .decide import Decided, Decider
 from .dispatch import Dispatcher
-from .intake import Message, in_order
+from .intake import Message, event_of, in_order
 from .parts import Parts
 from .records import ActivityStart, InboxRow, InstanceRow, Outcome, Snapshot
 from .registry import Definition
@@ -95,10 +95,11 @@ class InlineTurns:
             if cached is not None:
                 cached.abandon()
             return False
-        row, event = _as_if_recorded(outcome, start.time_now())
+        row = _as_if_recorded(outcome, start.time_now())
         snapshot = Snapshot(instance, start.history, [row], row.visible_at)
+        messages = [(row, event_of(row, snapshot, row.visible_at))]
         with at_turn(snapshot):
-            return self._complete(outcome, snapshot, cached, definition, [(row, event)])
+            return self._complete(outcome, snapshot, cached, definition, messages)
 
     def _code_now(self, instance: InstanceRow) -> Definition | None:
         """Return the code of an instance, if a turn of it may be taken here and now."""
@@ -199,22 +200,18 @@ def _as_if_started(new: NewInstance, now: int) -> Snapshot:
     return Snapshot(instance, [], [row], now)
 
 
-def _as_if_recorded(outcome: Outcome, now: int) -> Message:
-    """Return the message that recording the outcome alone would put into the inbox, and its
-    event.
-    """
-    execution, command, attempt = outcome.ticket
-    kind, facts = outcome.kind, outcome.facts
-    row = InboxRow(
+def _as_if_recorded(outcome: Outcome, now: int) -> InboxRow:
+    """Return the message that recording the outcome alone would put into the inbox."""
+    ticket = outcome.ticket
+    return InboxRow(
         id=0,
-        kind=kind,
-        execution=execution,
-        command=command,
-        attempt=attempt,
+        kind=outcome.kind,
+        execution=ticket.execution,
+        command=ticket.command,
+        attempt=ticket.attempt,
         name=None,
         payload=outcome.payload,
-        facts=facts,
+        facts=outcome.facts,
         visible_at=now,
         wake_at=0,
     )
-    return row, Event(kind, now, command, attempt, payload=outcome.payload, facts=facts)

@@ -17,6 +17,7 @@ from .writes import EXPIRES, TurnCommit
 __all__ = [
     "Message",
     "changes_joins",
+    "event_of",
     "in_order",
     "leaves_more",
     "portion",
@@ -49,7 +50,7 @@ def in_order(snapshot: Snapshot) -> list[Message]:
         is_of_here = row.execution in (None, instance.execution)
         if row.kind in (InboxKind.JOIN, InboxKind.REWIND) or not is_of_here:
             continue
-        event = _event_of(row, snapshot, at)
+        event = event_of(row, snapshot, at)
         # a timer comes after what else is of its time: its number is no arrival
         found.append(((at, event.kind is EventKind.TIMER_FIRED, place), row, event))
     return [(row, event) for _, row, event in sorted(found, key=lambda entry: entry[0])]
@@ -65,7 +66,12 @@ def _arrival(row: InboxRow) -> tuple[bool, int, int]:
     return not is_first, row.visible_at if is_first else 0, row.id
 
 
-def _event_of(row: InboxRow, snapshot: Snapshot, at: int) -> Event:
+def event_of(row: InboxRow, snapshot: Snapshot, at: int) -> Event:
+    """Return the event that a message becomes, as of a time.
+
+    Raises:
+        PayloadError: the row is damaged.
+    """
     if row.kind not in INPUTS or isinstance(row.facts, str):
         raise PayloadError(
             f"message {row.id} in the inbox of {snapshot.instance.id!r} is damaged: kind"
