@@ -67,10 +67,8 @@ class Dispatcher:
         elif commit.clears or commit.canceled_commands:
             self.admit_eagerly()
         self._own_turns(instance, commit, committed)
-        if commit.children or commit.revivals or committed.started_children:
-            self._children(instance, commit, committed)
-        if others := [*commit.other_inboxes, *committed.left]:
-            self.turns_of(others, committed.now)
+        self._children(instance, commit, committed)
+        self.turns_of([*commit.other_inboxes, *committed.left], committed.now)
         if commit.revivals:
             self._turns(sorted({revival.child_id for revival in commit.revivals}))
         if commit.status is not None and commit.status.is_terminal:

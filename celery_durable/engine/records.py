@@ -234,12 +234,8 @@ class Outcome:
     @property
     def facts(self) -> dict[str, Any] | None:
         """What its event notes beside the payload."""
-        facts: dict[str, Any] = {} if self.ran is None else {"ran": self.ran}
-        if self.added is not None:
-            facts["added"] = self.added
-        if self.worker is not None:
-            facts["worker"] = self.worker
-        return facts or None
+        noted = {"ran": self.ran, "added": self.added, "worker": self.worker}
+        return {name: value for name, value in noted.items() if value is not None} or None
 
 
 class Deferral(NamedTuple):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any
 
 from .._errors import ConfigurationError
 from ..core.misspelt import which_is_meant
@@ -58,8 +58,6 @@ class Registry:
 
     def __init__(self) -> None:
         self._definitions: dict[str, dict[str | None, Definition]] = {}
-        #: Tells whether there is any version of a name, as ``in`` does.
-        self.has: Final[Callable[[str], bool]] = self._definitions.__contains__
 
     def declare(self, definition: Definition) -> None:
         """Register a definition of an application.

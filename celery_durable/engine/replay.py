@@ -98,7 +98,7 @@ class Replayer:
             facts,
             definition.function,
             self.parts.codec,
-            self.parts.registry.has,
+            self.parts.registry.__contains__,
             most_commands=self.parts.settings.max_turn_commands,
             traces=traces,
             checks_arguments=checks_arguments,

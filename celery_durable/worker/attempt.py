@@ -49,11 +49,7 @@ class Attempt:
     """One run of one activity."""
 
     def __init__(
-        self,
-        runtime: Runtime,
-        task: Any,
-        ticket: ActivityAttemptId,
-        header: MessageHeader | None = None,
+        self, runtime: Runtime, task: Any, ticket: ActivityAttemptId, header: MessageHeader | None
     ) -> None:
         self.runtime = runtime
         self.task = task
@@ -65,10 +61,6 @@ class Attempt:
         self.is_copy: bool = bool(header is not None and header.tries) or bool(
             (self.request.delivery_info or {}).get("redelivered")
         )
-        #: The rewind that has it done again; None if none does.
-        self.redo: Any = header_in(self.request, "durable_redo")
-        #: Whether it has slots of limits.
-        self.is_limited: bool = bool(header_in(self.request, LIMITED))
         self.delivery: Delivery = delivery_of(runtime, task, self.request, ticket)
         self.settlement: Settlement = Settlement(
             runtime, ticket, self._end_of, repeats=self.delivery.repeats
@@ -118,8 +110,7 @@ class Attempt:
             raise Deferred("its outcome comes by its token")
         # what Celery does after this (its result, links) is not to be taken for a lost outcome
         self.request.durable_is_recorded = True
-        if self.is_limited:
-            self._give_back()
+        self._give_back()
         if error is not None:
             heard = error if isinstance(error, Exception) else as_exception(error)
             spare_errbacks(self.task, self.request, heard)
@@ -127,7 +118,9 @@ class Attempt:
         return result
 
     def _give_back(self) -> None:
-        """Let others in: it had slots of limits."""
+        """Let others in, if it had slots of limits."""
+        if not header_in(self.request, LIMITED):
+            return
         try:
             self.runtime.runner.dispatcher.admit(is_likely=False)
         except Exception:
@@ -152,7 +145,7 @@ class Attempt:
         view = self._begin()
         if view.start.wants_turn and self.delivery.repeats and view.may_take_turn():
             self._keep(view)
-            _take_overdue_turn(self.runtime, view.start)
+            self._take_overdue_turn(view.start)
             view = self._begin(is_again=True)
         return view
 
@@ -203,6 +196,14 @@ class Attempt:
             time.sleep(1.0)
             raise Reject(str(error), requeue=True) from error
 
+    def _take_overdue_turn(self, start: ActivityStart) -> None:
+        try:
+            self.runtime.runner.run(start.instance.id)
+        except Exception:
+            log.warning(
+                "an overdue turn of %r is left to its message", start.instance.id, exc_info=True
+            )
+
     def _may_take_turn(self, start: ActivityStart) -> bool:
         """Tell whether a turn may follow here: in time before the hard limit, and on this queue."""
         runtime = self.runtime
@@ -251,7 +252,7 @@ class Attempt:
         return ActivityContext(
             instance.id,
             ticket.attempt,
-            _key_of(ticket, self.redo),
+            _key_of(ticket, self.request),
             deadline.astimezone(UTC) if deadline else None,
             None if start.details is None else self.runtime.codec.decode(start.details),
             self.runtime,
@@ -343,17 +344,9 @@ class Attempt:
             log.exception("what follows from activity %s is left to recovery", self.request.id)
 
 
-def _key_of(ticket: ActivityAttemptId, redo: Any) -> str:
+def _key_of(ticket: ActivityAttemptId, request: Any) -> str:
     """Return the key under which a call is the same thing in all its attempts: another one once a
     saga has undone it.
     """
+    redo = header_in(request, "durable_redo")
     return f"{ticket.execution}-{ticket.command}" + (f"-{redo}" if redo else "")
-
-
-def _take_overdue_turn(runtime: Runtime, start: ActivityStart) -> None:
-    try:
-        runtime.runner.run(start.instance.id)
-    except Exception:
-        log.warning(
-            "an overdue turn of %r is left to its message", start.instance.id, exc_info=True
-        )

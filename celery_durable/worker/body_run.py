@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, field
 from typing import Any
 
 from billiard.process import current_process
@@ -17,18 +16,17 @@ from .runtime import Runtime
 __all__ = ["BodyRun"]
 
 
-@dataclass(slots=True)
 class BodyRun:
     """One run of a body."""
 
-    _runtime: Runtime
-    _task: Any
-    _ticket: ActivityAttemptId
-    #: When it began and ended, in nanoseconds; 0 is not yet.
-    began: int = 0
-    ended: int = 0
-    #: Signatures that it has added to its chord.
-    added: list[dict[str, Any]] = field(default_factory=list)
+    def __init__(self, runtime: Runtime, task: Any, ticket: ActivityAttemptId) -> None:
+        self._runtime = runtime
+        self._task = task
+        self._ticket = ticket
+        #: When it began and ended, in nanoseconds; 0 is not yet.
+        self.began = self.ended = 0
+        #: Signatures that it has added to its chord.
+        self.added: list[dict[str, Any]] = []
 
     def add_to_chord(self, signature: Any, *, is_lazy: bool) -> None:
         """Let another activity run before the body of the chord, if this attempt succeeds.
@@ -75,13 +73,13 @@ class BodyRun:
         Raises:
             PayloadError: it cannot be encoded.
         """
-        codec, ran, worker = self._runtime.codec, self.ran, self._noted_worker
+        codec = self._runtime.codec
         added = codec.encode(self.added) if self.added else None
         try:
             encoded = codec.encode(result)
         except PayloadError as problem:
             raise PayloadError(f"activity {self._task.name} returned {problem}") from None
-        return Outcome(self._ticket, encoded, False, ran, added, worker)
+        return Outcome(self._ticket, encoded, False, self.ran, added, self._noted_worker)
 
     def failure_of(self, error: BaseException) -> Outcome:
         """Return the outcome of an error."""

@@ -125,7 +125,7 @@ def message_of(
     """Return what the message of a Celery request or context says of itself, and whose attempt it
     is; twice None for an ordinary message, whatever its id.
     """
-    header = MessageHeader.from_wire(header_in(request, HEADER))
+    header = MessageHeader.from_request(request)
     own_id = request.id if task_id is None else task_id
     return header, ticket_in(own_id, header, getattr(request, "replaced_task_nesting", 0))
 

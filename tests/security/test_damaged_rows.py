@@ -658,7 +658,7 @@ def test_damaged_details_of_a_heartbeat_fail_the_attempt(new_app: Any) -> None:
     task = app.tasks["hostile.charge"]
     task.push_request(id=ticket.task_id, called_directly=False, headers={})
     try:
-        error = raised_by(lambda: Attempt(runtime, task, ticket).run(task.run, (1,), {}))
+        error = raised_by(lambda: Attempt(runtime, task, ticket, None).run(task.run, (1,), {}))
     finally:
         task.pop_request()
     assert type(error) is PayloadError
