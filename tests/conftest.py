@@ -22,13 +22,18 @@ from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from typing import Any
 
-import hypothesis  # noqa: F401  imported late, after a deep recursion, it fails on CPython 3.11
+import hypothesis  # imported late, after a deep recursion, it fails on CPython 3.11
 import pytest
 
 from tests import leftovers, preloaded, tiers
 from tests.servers import MARIADB, POSTGRES, RABBITMQ, REDIS, absent, own_database, own_vhost
 
 IS_WHOLE_RUN = leftovers.begin()
+# how long an example takes is said by the machine and by what else it does
+hypothesis.settings.register_profile(
+    "untimed", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("untimed")
 if os.access("/dev/shm", os.W_OK) and shutil.disk_usage("/dev/shm").free > 2**31:
     os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", "/dev/shm")  # SQLite need not wait for the disk
 

@@ -195,7 +195,6 @@ def test_putting_aside_changes_nothing(sqlite_store: Store, most_kept: int) -> N
     for count in rounds(quick=8, full=30):
         settings(
             max_examples=count,
-            deadline=None,
             database=None,
             suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
         )(example(GIVEN_UP, 2_500)(given(STEPS, st.sampled_from([2, 5, 2_500]))(check)))()

@@ -134,7 +134,6 @@ def test_any_sequence_of_steps_agrees_with_the_model(
         settings=settings(
             max_examples=25,
             stateful_step_count=20,
-            deadline=None,
             suppress_health_check=list(HealthCheck),
             database=None,
         ),

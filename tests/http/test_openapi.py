@@ -156,7 +156,6 @@ def test_generated_requests_are_answered_as_described(
 
     @settings(
         max_examples=10 if is_long() else 4,
-        deadline=None,
         phases=[Phase.generate],
         suppress_health_check=list(HealthCheck),
         derandomize=True,

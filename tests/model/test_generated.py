@@ -195,7 +195,6 @@ def test_an_orchestrator_ends_as_plain_python_does(
 
         @settings(
             max_examples=count,
-            deadline=None,
             suppress_health_check=list(HealthCheck),
             database=None,
             phases=[Phase.generate, Phase.shrink],

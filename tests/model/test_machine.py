@@ -648,7 +648,6 @@ def test_any_walk_ends_as_the_model_says(
                 settings=settings(
                     max_examples=count,
                     stateful_step_count=80 if is_long() else 40,
-                    deadline=None,
                     suppress_health_check=list(HealthCheck),
                     database=None,
                     phases=[Phase.generate, Phase.shrink],

@@ -271,7 +271,6 @@ def test_nothing_is_lost_or_done_twice_by_rewinds(
 
             @settings(
                 max_examples=count,
-                deadline=None,
                 suppress_health_check=list(HealthCheck),
                 database=None,
                 print_blob=True,

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from celery_durable.core.history import NOTES, Event, dump_events, load_events
@@ -15,7 +15,7 @@ from celery_durable.core.kinds import INPUTS
 from celery_durable.errors import NonDeterminismError
 from tests.unit.core.harness import Life, app, child, fresh, live, raised
 
-quick = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+quick = settings(max_examples=150)
 
 
 def draw() -> int:

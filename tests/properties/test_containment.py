@@ -237,9 +237,7 @@ def _is_valid(schema: Any, value: Any) -> bool:
 
 
 @settings(
-    max_examples=600,
-    deadline=None,
-    suppress_health_check=[HealthCheck.filter_too_much, HealthCheck.too_slow],
+    max_examples=600, suppress_health_check=[HealthCheck.filter_too_much, HealthCheck.too_slow]
 )
 @given(st.data())
 def test_what_is_compatible_refuses_nothing_that_was_accepted(data: st.DataObject) -> None:
@@ -275,7 +273,7 @@ def _shallow_pairs(draw: st.DrawFn) -> tuple[Any, Any]:
 _OPEN = {"type": "object", "properties": {}, "additionalProperties": {}}
 
 
-@settings(max_examples=1000, deadline=None)
+@settings(max_examples=1000)
 @example(({**_OPEN, "maxProperties": 1}, {**_OPEN, "maxProperties": 0}))
 @given(_shallow_pairs())
 def test_limits_that_are_said_to_be_wider_are(pair: tuple[Any, Any]) -> None:
@@ -287,13 +285,13 @@ def test_limits_that_are_said_to_be_wider_are(pair: tuple[Any, Any]) -> None:
                 assert _is_valid(new, value), json.dumps([old, new, value])
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(_documents)
 def test_a_schema_takes_what_it_gives(document: Any) -> None:
     assert reasons_against(document, copy.deepcopy(document)) == []
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.data())
 def test_the_verdict_does_not_hang_or_fail(data: st.DataObject) -> None:
     reasons_against(*data.draw(_pairs()))

@@ -15,7 +15,7 @@ from celery_durable.core.kinds import CONFIRMATIONS, INPUTS, RESOLUTIONS
 from tests.tiers import is_long
 
 PROMISED = (ValueError, TypeError, KeyError, IndexError)
-plain = settings(max_examples=200 if is_long() else 80, deadline=None)
+plain = settings(max_examples=200 if is_long() else 80)
 
 texts = st.text(max_size=20)
 values = st.recursive(

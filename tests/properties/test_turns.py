@@ -9,14 +9,14 @@ import heapq
 import random
 from typing import Any
 
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from celery_durable.core.history import NOTES, dump_events, load_events
 from celery_durable.core.kinds import INPUTS
 from tests.unit.core.harness import cancel, fresh, live, raised, slow, slow_fail
 
-quick = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+quick = settings(max_examples=60)
 
 # -- programs as trees: (kind, ...) ----------------------------------------------------------------
 

@@ -298,7 +298,7 @@ def test_odd_values_come_out_of_every_door_as_they_went_in(house: House, name: s
 def test_any_value_comes_out_of_every_door_as_it_went_in(house: House) -> None:
     for examples in rounds(quick=10, full=20):
 
-        @settings(deadline=None, suppress_health_check=list(HealthCheck), max_examples=examples)
+        @settings(suppress_health_check=list(HealthCheck), max_examples=examples)
         @given(values)
         def visit(value: Any) -> None:
             check(house, value)
@@ -359,7 +359,7 @@ def test_what_would_not_come_out_is_refused_by_every_door(house: House, name: st
 # -- by itself -------------------------------------------------------------------------------------
 
 
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 @given(values)
 def test_what_is_encoded_is_decoded_alike_or_refused(value: Any) -> None:
     codec = PayloadCodec()
@@ -373,7 +373,7 @@ def test_what_is_encoded_is_decoded_alike_or_refused(value: Any) -> None:
 
 
 @pytest.mark.parametrize("serializer", ["pickle", "yaml", "msgpack"])
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(values)
 def test_of_any_serializer_what_is_accepted_is_readable(serializer: str, value: Any) -> None:
     codec = PayloadCodec(serializer, [serializer])

@@ -478,7 +478,7 @@ def test_any_bytes_in_a_row_end_in_a_state_that_can_be_repaired(
         else hostile(["[[1], {}]", '"x"', sample])
     )
 
-    @settings(max_examples=20 * FACTOR, deadline=None, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=20 * FACTOR, suppress_health_check=list(HealthCheck))
     @given(bytes_)
     def check(data: bytes) -> None:
         id_ = f"fuzzed{next(_numbers)}"

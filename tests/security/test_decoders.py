@@ -37,9 +37,7 @@ from tests.tiers import is_long
 from .garbage import BOMBS, DANGEROUS, DEEP, FACTOR, as_cursor, events, failures, hostile, raised_by
 
 fuzz = settings(
-    max_examples=(150 if is_long() else 50) * FACTOR,
-    deadline=None,
-    suppress_health_check=list(HealthCheck),
+    max_examples=(150 if is_long() else 50) * FACTOR, suppress_health_check=list(HealthCheck)
 )
 CODEC: Codec = PayloadCodec(exception_modules=lambda: ["celery", "celery_durable"])
 HISTORY = [

@@ -42,7 +42,6 @@ from .garbage import (
 _numbers = itertools.count()
 fuzz = settings(
     max_examples=(15 if is_long() else 6) * FACTOR,
-    deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 

@@ -116,7 +116,7 @@ def typed_values(draw: st.DrawFn, depth: int = 3) -> tuple[Any, Any]:
             return annotation | None, draw(st.sampled_from([None, value]))
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(typed_values())
 def test_what_is_written_comes_back_as_the_type_that_is_named(drawn):
     annotation, value = drawn

@@ -12,7 +12,7 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from kombu import serialization
 
@@ -84,7 +84,6 @@ values = st.recursive(
 )
 
 
-@settings(deadline=None)
 @given(values)
 def test_whatever_is_encoded_is_decoded_alike(value):
     codec = PayloadCodec()
@@ -178,7 +177,6 @@ def test_damaged_payloads_raise_payload_error_or_are_plain_values(codec, text):
         assert "stored payload" in str(error)
 
 
-@settings(deadline=None)
 @given(st.text() | st.text().map("!{}".format))
 def test_hostile_payloads_raise_payload_error_only(text):
     codec = PayloadCodec()

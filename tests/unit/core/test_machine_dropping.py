@@ -360,7 +360,6 @@ def test_generated_code_is_dropped_after_each_of_its_turns_and_continues_from_hi
 
         @settings(
             max_examples=count,
-            deadline=None,
             suppress_health_check=list(HealthCheck),
             database=None,
             print_blob=True,

@@ -144,7 +144,7 @@ STEPS = st.one_of(
 
 
 @given(workers=st.integers(1, 3), steps=st.lists(STEPS, max_size=120))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_nothing_is_sent_again_that_is_anywhere(workers: int, steps: list[tuple[str, int]]) -> None:
     """The wire of a worker whose main loop does not turn counts as well, for a minute."""
     world, waited = World(workers), 0
@@ -170,7 +170,7 @@ def test_nothing_is_sent_again_that_is_anywhere(workers: int, steps: list[tuple[
 
 
 @given(workers=st.integers(1, 3), steps=st.lists(STEPS, max_size=60))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_what_is_lost_is_sent_again_soon(workers: int, steps: list[tuple[str, int]]) -> None:
     """Whatever was before: once the queue runs dry and all loops turn, four looks are enough."""
     world = World(workers)

@@ -281,7 +281,7 @@ LINES = st.builds(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(LINES, ZONES, MOMENTS)
 def test_times_go_forward_and_none_is_passed_over(line, zone, moment):
     times = CronTimes(line, zone)
@@ -293,7 +293,7 @@ def test_times_go_forward_and_none_is_passed_over(line, zone, moment):
     assert times.after((first + second) // 2) == second
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.integers(0, 23), st.integers(0, 59), ZONES, MOMENTS)
 def test_a_fixed_time_comes_once_a_day(hour, minute, zone, moment):
     times, days = CronTimes(f"{minute} {hour} * * *", zone), []

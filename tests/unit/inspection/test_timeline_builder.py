@@ -257,7 +257,7 @@ EVENTS = st.builds(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.lists(EVENTS, max_size=12), st.booleans())
 def test_any_order_of_events_gives_lanes_within_their_time(
     events: list[Event], is_live: bool
