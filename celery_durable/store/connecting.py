@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import socket
-import sqlite3
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -175,6 +174,8 @@ def _clock() -> int:
 
 
 def _prepare_sqlite(connection: Any, _record: Any) -> None:
+    import sqlite3
+
     connection.create_function("durable_now", 0, _clock)
     for attempt in range(100):
         try:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sqlite3
 from typing import Any
 
 import sqlalchemy as sa
@@ -82,12 +81,13 @@ def is_read_only(error: BaseException) -> bool:
     code = code_of(error)
     if code == 1290:  # of several options that forbid something
         return "read-only" in str(error) or "read_only" in str(error)
-    return code in _READ_ONLY or (
-        isinstance(error, sqlite3.OperationalError) and "readonly database" in str(error)
-    )
+    return code in _READ_ONLY or (_is_sqlites(error) and "readonly database" in str(error))
+
+
+def _is_sqlites(error: BaseException) -> bool:
+    # by its name: the driver is not loaded where another database is used
+    return f"{type(error).__module__}.{type(error).__name__}" == "sqlite3.OperationalError"
 
 
 def _is_busy(error: BaseException) -> bool:
-    return isinstance(error, sqlite3.OperationalError) and (
-        "locked" in str(error) or "busy" in str(error)
-    )
+    return _is_sqlites(error) and ("locked" in str(error) or "busy" in str(error))

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.dialects.postgresql import ARRAY
 
 from ..core.entity import ORCHESTRATORS
 from ..core.plain_task import TASK
@@ -95,8 +94,8 @@ def _has_tag(pair: str, family: str) -> list[sa.ColumnElement[bool]]:
     c = instances.c
     if family != "postgresql":
         return [sa.func.instr(c.tags, f"\n{pair}\n") > 0]  # LIKE would fold case
-    keys: Any = sa.literal_column(TAG_KEYS, ARRAY(sa.Text))
-    is_indexed = keys.op("&&", is_comparison=True)(sa.cast([pair, LONG_TAGS], ARRAY(sa.Text)))
+    keys: Any = sa.literal_column(TAG_KEYS, sa.ARRAY(sa.Text))
+    is_indexed = keys.op("&&", is_comparison=True)(sa.cast([pair, LONG_TAGS], sa.ARRAY(sa.Text)))
     return [c.tags.is_not(None), is_indexed, sa.func.strpos(c.tags, f"\n{pair}\n") > 0]
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.dialects import mysql
 from sqlalchemy.ext.compiler import compiles
 
 __all__ = ["BIG_KEY", "LONG_TEXT", "PAYLOAD", "ExactText"]
@@ -26,8 +25,25 @@ def _mysql(type_: ExactText, compiler: Any, **_: Any) -> str:
     return f"VARCHAR({type_.length}) CHARACTER SET utf8mb4 COLLATE {collation}"
 
 
-PAYLOAD = sa.LargeBinary().with_variant(mysql.LONGBLOB(), "mysql", "mariadb")
-LONG_TEXT = sa.Text().with_variant(
-    mysql.LONGTEXT(charset="utf8mb4", collation="utf8mb4_bin"), "mysql", "mariadb"
-)
+class _LongBinary(sa.LargeBinary):
+    """Bytes of any length, also where the plain type ends at 64 KiB."""
+
+
+class _LongText(sa.Text):
+    """Text of any length, which compares byte by byte."""
+
+
+# by names, not by MySQL's own types: these would be loaded into the workers of other databases
+@compiles(_LongBinary, "mysql", "mariadb")
+def _mysql_binary(*_: Any, **__: Any) -> str:
+    return "LONGBLOB"
+
+
+@compiles(_LongText, "mysql", "mariadb")
+def _mysql_text(*_: Any, **__: Any) -> str:
+    return "LONGTEXT CHARACTER SET utf8mb4 COLLATE utf8mb4_bin"
+
+
+PAYLOAD = _LongBinary()
+LONG_TEXT = _LongText()
 BIG_KEY = sa.BigInteger().with_variant(sa.Integer(), "sqlite")

@@ -96,3 +96,25 @@ def test_who_starts_imports_no_migrations(store: Path) -> None:
     found = imported(DECLARES + STARTS, store)
     assert "sqlalchemy" in found
     assert found & {"alembic", "mako", "rich", "django.db"} == set()
+
+
+@pytest.mark.parametrize(
+    ("url", "others"),
+    [
+        (
+            "postgresql+psycopg://localhost/shop",
+            {"sqlite3", "pymysql", "sqlalchemy.dialects.mysql"},
+        ),
+        ("mysql+pymysql://localhost/shop", {"sqlite3", "psycopg"}),
+        ("sqlite:///{store}", {"psycopg", "pymysql", "sqlalchemy.dialects.mysql"}),
+    ],
+)
+def test_a_worker_has_no_other_database_in_memory(url: str, others: set[str], store: Path) -> None:
+    found = modules(
+        DECLARES.replace("sqlite:///{store}", url)
+        + "\ndurable.runtime; import celery_durable.worker.bootstep"
+        + "\nassert durable.runtime.store.database.dialect",
+        store,
+    )
+    assert "celery_durable.store.filters" in found
+    assert found & others == set()
