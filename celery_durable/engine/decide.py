@@ -63,11 +63,11 @@ class Decider:
         Raises:
             DurableError: the code and its history do not fit, or it cannot be decided here.
         """
-        parts, instance = self.parts, snapshot.instance
-        messages = self._limited(snapshot, definition, messages)
-        with parts.propagators.restored(parts.codec, instance.canvas):
-            execution, decision = self._decided(snapshot, cached, definition, messages, rewind)
+        parts, instance, execution = self.parts, snapshot.instance, cached
         try:
+            messages = self._limited(snapshot, definition, messages)
+            with parts.propagators.restored(parts.codec, instance.canvas):
+                execution, decision = self._decided(snapshot, cached, definition, messages, rewind)
             carried = parts.notifier.carried(
                 execution,
                 snapshot,
@@ -90,10 +90,11 @@ class Decider:
             if isinstance(decision.final, ContinueAsNew):
                 commit.next_version = self._next_version(decision.final, instance, definition)
             self.admission.complete(commit, instance, decision, snapshot.now)
+            return Decided(execution, decision, commit)
         except BaseException:
-            execution.abandon()
+            if execution is not None:
+                execution.abandon()
             raise
-        return Decided(execution, decision, commit)
 
     def _next_version(
         self, command: ContinueAsNew, instance: InstanceRow, definition: Definition
@@ -126,11 +127,14 @@ class Decider:
         """Return the messages; a run that begins with them, and may take so long only, is told its
         deadline.
         """
-        if snapshot.instance.sequence or snapshot.history:
+        canvas, given = snapshot.instance.canvas, None
+        may_be_given = CanvasOptions.may_have(canvas, "timeout")
+        if definition.timeout is None and not may_be_given:
             return messages
-        canvas = snapshot.instance.canvas
-        given = None
-        if CanvasOptions.may_have(canvas, "timeout"):
+        # not always in the first turn: what was suspended before that has a history already
+        if not any(event.kind is EventKind.EXECUTION_STARTED for _, event in messages):
+            return messages
+        if may_be_given:
             given = CanvasOptions.read(self.parts.codec, canvas).timeout
         timeout = definition.timeout if given is None else given
         if timeout is None:
@@ -158,7 +162,8 @@ class Decider:
         def turn() -> tuple[Machine, Decision]:
             nonlocal execution
             if rewind is not None:
-                return self.replayer.rewound(snapshot, definition, rewind, events)
+                execution, decision = self.replayer.rewound(snapshot, definition, rewind, events)
+                return execution, decision
             execution = self.replayer.to_the_end(instance, snapshot.history, cached, definition)
             return execution, execution.take(events)
 
