@@ -115,7 +115,7 @@ class Notifier:
         self.observers: list[Observer] = []
 
     def _awake(self) -> list[Observer]:
-        return [observer for observer in self.observers if observer.is_on] if self.observers else []
+        return [observer for observer in self.observers if observer.is_on]
 
     def starting(self, new: NewInstance) -> None:
         """Let observers add to the start of an instance that is about to be inserted."""
@@ -157,7 +157,7 @@ class Notifier:
         Returns:
             None if there is no observer.
         """
-        awake = [observer for observer in self._awake() if observer.needs_summary]
+        awake = [each for each in self.observers if each.needs_summary and each.is_on]
         if not awake:
             return None
         instance = snapshot.instance

@@ -13,17 +13,18 @@ import re
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, TypeVar
-from weakref import WeakSet
 
 import sqlalchemy as sa
 
 from .._errors import ConfigurationError
+from ..forks import renew_in_children
 from ..interrupts import shielded
 from . import connecting, faults
 from .addresses import Address, address_of
 from .connecting import family_of
+from .fork_gate import ForkGate
 from .runner import Cursor, Runner
 from .statements import Statement
 
@@ -43,14 +44,6 @@ _BEGIN = {
 }
 _SECRET = re.compile("pass|secret|token", re.IGNORECASE)
 _IN_DOUBT = "durable_in_doubt"
-
-
-class _Use:
-    """One use of a connection, while it lasts: it ends with the frame that holds it, whatever ends
-    that.
-    """
-
-    __slots__ = ("__weakref__",)
 
 
 class Database(Runner):
@@ -86,50 +79,27 @@ class Database(Runner):
         self._engine: sa.Engine | None = None
         self._pid: int | None = None
         self._is_ready = False
-        self._uses: WeakSet[_Use] = WeakSet()
-        self._gate = threading.Condition()
-        with _fork_lock:
-            _databases.add(self)
+        self._fork_gate: ForkGate | None = None
+        if self.family == "sqlite":
+            self._fork_gate = ForkGate(self.dispose)
+        renew_in_children(self, Database._renew)
 
     is_own = True
     #: What SQLite waits for at a commit.
     durability = "FULL"
 
-    # -- forks -------------------------------------------------------------------------------------
-
-    # SQLite keeps its locks per process: a child forked while a connection is open here would write
-    # without any, and the parent could delete the log under it. So none is open at the moment of a
-    # fork.
-
-    def before_fork(self) -> None:
-        """Let no connection be in use until ``after_fork``."""
-        self._gate.acquire()
-        if self.family == "sqlite" and self._engine is not None and self._pid == os.getpid():
-            end = time.monotonic() + 10
-            while self._uses and time.monotonic() < end:
-                self._gate.wait(0.05)
-            self._engine.dispose()
-
-    def after_fork(self) -> None:
-        """Let connections be used again."""
-        self._gate.release()
-
-    def renew(self) -> None:
-        """Be usable in a child that was just forked."""
-        self._lock, self._gate, self._uses = threading.RLock(), threading.Condition(), WeakSet()
+    def using(self) -> AbstractContextManager[sa.Engine]:
+        """Give the engine for one use of a connection, which no fork interrupts."""
+        gate = self._fork_gate
+        return nullcontext(self.engine) if gate is None else self._between_forks(gate)
 
     @contextmanager
-    def using(self) -> Iterator[sa.Engine]:
-        """Give the engine for one use of a connection, which no fork interrupts."""
-        use = _Use()
-        try:
-            with self._gate:
-                self._uses.add(use)
+    def _between_forks(self, gate: ForkGate) -> Iterator[sa.Engine]:
+        with gate.use():
             yield self.engine
-        finally:
-            with self._gate:
-                self._uses.discard(use)
-                self._gate.notify_all()
+
+    def _renew(self) -> None:
+        self._lock = threading.RLock()
 
     # -- connections -------------------------------------------------------------------------------
 
@@ -302,38 +272,6 @@ class Database(Runner):
             return True
         # a pooled connection that the server closed long ago: once more on a fresh one
         return attempt == 1 and getattr(error, "durable_is_disconnect", False)
-
-
-# one hook for all, which keeps none of them alive; the lock is held from before a fork until after
-# it
-_databases: WeakSet[Database] = WeakSet()
-_held: list[Database] = []
-_fork_lock = threading.Lock()
-
-
-def _before_fork() -> None:
-    _fork_lock.acquire()
-    for database in list(_databases):
-        database.before_fork()
-        _held.append(database)
-
-
-def _after_fork_in_parent() -> None:
-    while _held:
-        _held.pop().after_fork()
-    _fork_lock.release()
-
-
-def _after_fork_in_child() -> None:
-    for database in list(_databases):
-        database.renew()
-    _held.clear()
-    _fork_lock.release()
-
-
-os.register_at_fork(
-    before=_before_fork, after_in_parent=_after_fork_in_parent, after_in_child=_after_fork_in_child
-)
 
 
 def _give_back(connection: Any, *, is_clean: bool) -> None:

@@ -145,7 +145,8 @@ def turn_parameters(commit: TurnCommit, timing: Timing) -> dict[str, Any]:
         keeps_for=commit.keeps_for,
     )
     if commit.outcome is None:
-        parameters["taken"] = commit.taken
+        # as text: the driver would look at each number of a list
+        parameters["taken"] = f"{{{','.join(map(str, commit.taken))}}}"
     else:
         parameters.update(gone_command=commit.outcome.command, gone_attempt=commit.outcome.attempt)
     return parameters

@@ -93,14 +93,6 @@ class Finisher:
         payloads = {"output": output, "failure": failure, "reason": reason}
 
         def notify() -> None:
-            try:
-                canvas = CanvasOptions.read(self.codec, address.canvas)
-                is_heard = self._is_heard(address.name, canvas, status)
-            except PayloadError:
-                is_heard = False
-            if status is RuntimeStatus.FAILED and not is_heard:
-                shown = self._as_shown(address)
-                log_failure(self.app.tasks.get(shown.name), self.codec, shown, failure)
             self._notify(address, execution, status, payloads)
 
         if (error := self._queue.deliver(notify, f"end of {address.id!r}")) is not None:
@@ -108,6 +100,13 @@ class Finisher:
                 self.store.attempts.note_refusal(
                     ActivityAttemptId(execution, 0, 0), _in_words(error)
                 )
+
+    def _log_failure(
+        self, address: TurnAddress, status: RuntimeStatus, failure: str | None
+    ) -> None:
+        if status is RuntimeStatus.FAILED:
+            shown = self._as_shown(address)
+            log_failure(self.app.tasks.get(shown.name), self.codec, shown, failure)
 
     def _as_shown(self, address: TurnAddress) -> TurnAddress:
         """Return an address with the name that people know: a plain task's own."""
@@ -159,9 +158,15 @@ class Finisher:
         payloads: Mapping[str, str | None],
         tries: int = 0,
     ) -> None:
-        canvas = CanvasOptions.read(self.codec, address.canvas)
         header = MessageHeader("finish", store_tag(self.store.id), tries, execution)
-        if self._is_heard(address.name, canvas, status):
+        is_heard = False
+        try:
+            canvas = CanvasOptions.read(self.codec, address.canvas)
+            is_heard = self._is_heard(address.name, canvas, status)
+        finally:
+            if not (is_heard or tries):  # nor does Celery's tracer log it
+                self._log_failure(address, status, payloads["failure"])
+        if is_heard:
             self._send(address, canvas, header)
             return
         if self._has_result(canvas):
